@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/file.h"
+
+#include "base/cleanup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/stat.h>
+
+ssize_t file_read_full(int fd, void *data, size_t length)
+{
+    size_t done = 0;
+
+    while (done < length) {
+        ssize_t n = read(fd, (char *)data + done, length - done);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            break;
+        done += (size_t)n;
+    }
+    return (ssize_t)done;
+}
+
+ssize_t file_pread_full(int fd, void *data, size_t length, off_t offset)
+{
+    size_t done = 0;
+
+    while (done < length) {
+        ssize_t n = pread(fd, (char *)data + done, length - done, offset + (off_t)done);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            break;
+        done += (size_t)n;
+    }
+    return (ssize_t)done;
+}
+
+int file_write_full(int fd, const void *data, size_t length)
+{
+    size_t done = 0;
+
+    while (done < length) {
+        ssize_t n = write(fd, (const char *)data + done, length - done);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        done += (size_t)n;
+    }
+    return 0;
+}
+
+int file_pwrite_full(int fd, const void *data, size_t length, off_t offset)
+{
+    size_t done = 0;
+
+    while (done < length) {
+        ssize_t n = pwrite(fd, (const char *)data + done, length - done, offset + (off_t)done);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        done += (size_t)n;
+    }
+    return 0;
+}
+
+int file_load(int dirfd, const char *path, struct buf *ret, struct err *err)
+{
+    CLEANUP(fd_closep) int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+
+    if (fd < 0)
+        return err_errno(err, -errno, "open '%s'", path);
+    if (fstat(fd, &st) < 0)
+        return err_errno(err, -errno, "stat '%s'", path);
+    if (S_ISDIR(st.st_mode))
+        return err_set(err, -EISDIR, "'%s' is a directory, a file is needed", path);
+    if (S_ISREG(st.st_mode) && st.st_size > 0)
+        buf_reserve(ret, (size_t)st.st_size + 1);
+    for (;;) {
+        ssize_t n;
+        int result;
+
+        if (ret->length == ret->capacity && (result = buf_reserve(ret, 4096)) < 0 &&
+            (result != -EFBIG || (result = buf_reserve(ret, 1)) < 0)) {
+            if (result == -EFBIG)
+                return err_set(err, result, "'%s' is larger than %zu bytes, the most that is read",
+                               path, ret->cap);
+            return err_errno(err, result, "read '%s'", path);
+        }
+        n = read(fd, ret->data + ret->length, ret->capacity - ret->length);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return err_errno(err, -errno, "read '%s'", path);
+        if (n == 0)
+            return 0;
+        ret->length += (size_t)n;
+    }
+}
+
+int file_write_string(int dirfd, const char *path, const char *string)
+{
+    CLEANUP(fd_closep) int fd = openat(dirfd, path, O_WRONLY | O_CLOEXEC);
+    size_t length = strlen(string);
+    ssize_t n;
+
+    if (fd < 0)
+        return -errno;
+    do
+        n = write(fd, string, length);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return -errno;
+    return (size_t)n == length ? 0 : -EIO;
+}
+
+int file_replace(int dirfd, const char *path, const void *data, size_t length, mode_t mode,
+                 struct err *err)
+{
+    CLEANUP(freep) char *temporary = NULL;
+    CLEANUP(fd_closep) int fd = -1;
+    int result;
+
+    if (asprintf(&temporary, "%s.%d.tmp", path, (int)getpid()) < 0) {
+        temporary = NULL;
+        return err_errno(err, -ENOMEM, "write '%s'", path);
+    }
+    fd = openat(dirfd, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
+    if (fd < 0)
+        return err_errno(err, -errno, "create '%s'", temporary);
+    result = file_write_full(fd, data, length);
+    if (result == 0 && fsync(fd) < 0)
+        result = -errno;
+    if (result == 0 && renameat(dirfd, temporary, dirfd, path) < 0)
+        result = -errno;
+    if (result < 0) {
+        unlinkat(dirfd, temporary, 0);
+        return err_errno(err, result, "write '%s'", path);
+    }
+    return 0;
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Whole reads and writes, and whole files. All functions retry EINTR and short transfers. */
+#ifndef LODGE_BASE_FILE_H
+#define LODGE_BASE_FILE_H
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <stddef.h>
+#include <sys/types.h>
+
+/* Up to `length` bytes; fewer only at end of file. Returns bytes read or -errno. */
+ssize_t file_read_full(int fd, void *data, size_t length);
+ssize_t file_pread_full(int fd, void *data, size_t length, off_t offset);
+/* All of it, or -errno. */
+int file_write_full(int fd, const void *data, size_t length);
+int file_pwrite_full(int fd, const void *data, size_t length, off_t offset);
+
+/* Appends the whole file at dirfd/path to `ret`, up to its cap. */
+int file_load(int dirfd, const char *path, struct buf *ret, struct err *err);
+/* Writes one string to an existing file at dirfd/path (cgroup and proc files): one write(2).
+ * -errno. */
+int file_write_string(int dirfd, const char *path, const char *string);
+/* Replaces dirfd/path atomically (temporary file, fsync, rename). */
+int file_replace(int dirfd, const char *path, const void *data, size_t length, mode_t mode,
+                 struct err *err);
+
+#endif

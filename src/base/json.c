@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/json.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+int json_parse(const char *text, size_t length, const char *source, json_t **ret, struct err *err)
+{
+    json_error_t error;
+    json_t *value = json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+
+    if (!value)
+        return err_set(err, -EINVAL, "%s:%d:%d: %s", source, error.line, error.column, error.text);
+    *ret = value;
+    return 0;
+}
+
+void json_at_root(json_t *value, struct json_at *ret)
+{
+    ret->value = value;
+    ret->path[0] = '\0';
+}
+
+static const char *path_of(const struct json_at *at)
+{
+    return at->path[0] ? at->path : "the document";
+}
+
+static const char *type_name(const json_t *value)
+{
+    switch (json_typeof(value)) {
+    case JSON_OBJECT:
+        return "an object";
+    case JSON_ARRAY:
+        return "an array";
+    case JSON_STRING:
+        return "a string";
+    case JSON_INTEGER:
+        return "an integer";
+    case JSON_REAL:
+        return "a real number";
+    case JSON_TRUE:
+    case JSON_FALSE:
+        return "a boolean";
+    case JSON_NULL:
+        return "null";
+    }
+    return "unknown";
+}
+
+int json_at_member(const struct json_at *at, const char *name, struct json_at *ret, struct err *err)
+{
+    struct json_at found;
+
+    if (!at->value || !json_is_object(at->value))
+        return err_set(err, -EINVAL, "%s: an object is needed", path_of(at));
+    if (at->path[0])
+        snprintf(found.path, sizeof(found.path), "%.*s.%s", JSON_PATH_MAX / 2, at->path, name);
+    else
+        snprintf(found.path, sizeof(found.path), "%s", name);
+    found.value = json_object_get(at->value, name);
+    if (found.value && json_is_null(found.value))
+        found.value = NULL;
+    *ret = found;
+    return 0;
+}
+
+int json_at_index(const struct json_at *at, size_t index, struct json_at *ret, struct err *err)
+{
+    struct json_at found;
+
+    if (!at->value || !json_is_array(at->value))
+        return err_set(err, -EINVAL, "%s: an array is needed", path_of(at));
+    snprintf(found.path, sizeof(found.path), "%.*s[%zu]", JSON_PATH_MAX / 2, at->path, index);
+    found.value = json_array_get(at->value, index);
+    if (!found.value)
+        return err_set(err, -EINVAL, "%s: absent", found.path);
+    *ret = found;
+    return 0;
+}
+
+int json_opt_string(const struct json_at *at, const char *name, const char **ret, struct err *err)
+{
+    struct json_at member;
+    int result = json_at_member(at, name, &member, err);
+
+    if (result < 0 || !member.value)
+        return result;
+    if (!json_is_string(member.value))
+        return err_set(err, -EINVAL, "%s: %s where a string is needed", member.path,
+                       type_name(member.value));
+    if (strlen(json_string_value(member.value)) != json_string_length(member.value))
+        return err_set(err, -EINVAL, "%s: the string has a NUL character in it", member.path);
+    *ret = json_string_value(member.value);
+    return 0;
+}
+
+int json_opt_int(const struct json_at *at, const char *name, int64_t *ret, struct err *err)
+{
+    struct json_at member;
+    int result = json_at_member(at, name, &member, err);
+
+    if (result < 0 || !member.value)
+        return result;
+    if (!json_is_integer(member.value))
+        return err_set(err, -EINVAL, "%s: %s where an integer is needed", member.path,
+                       type_name(member.value));
+    *ret = json_integer_value(member.value);
+    return 0;
+}
+
+int json_opt_uint(const struct json_at *at, const char *name, uint64_t *ret, struct err *err)
+{
+    int64_t value = -1;
+    struct json_at member;
+    int result = json_at_member(at, name, &member, err);
+
+    if (result < 0 || !member.value)
+        return result;
+    if ((result = json_opt_int(at, name, &value, err)) < 0)
+        return result;
+    if (value < 0)
+        return err_set(err, -EINVAL, "%s: %lld is negative", member.path, (long long)value);
+    *ret = (uint64_t)value;
+    return 0;
+}
+
+int json_opt_bool(const struct json_at *at, const char *name, bool *ret, struct err *err)
+{
+    struct json_at member;
+    int result = json_at_member(at, name, &member, err);
+
+    if (result < 0 || !member.value)
+        return result;
+    if (!json_is_boolean(member.value))
+        return err_set(err, -EINVAL, "%s: %s where true or false is needed", member.path,
+                       type_name(member.value));
+    *ret = json_boolean_value(member.value);
+    return 0;
+}
+
+static int require_member(const struct json_at *at, const char *name, struct err *err)
+{
+    struct json_at member;
+    int result = json_at_member(at, name, &member, err);
+
+    if (result < 0)
+        return result;
+    if (!member.value)
+        return err_set(err, -EINVAL, "%s: required, and absent", member.path);
+    return 0;
+}
+
+#define DEFINE_GET(kind, type)                                                                  \
+    int json_get_##kind(const struct json_at *at, const char *name, type *ret, struct err *err) \
+    {                                                                                           \
+        int result = require_member(at, name, err);                                             \
+                                                                                                \
+        return result < 0 ? result : json_opt_##kind(at, name, ret, err);                       \
+    }
+DEFINE_GET(string, const char *)
+DEFINE_GET(uint, uint64_t)
+DEFINE_GET(int, int64_t)
+DEFINE_GET(bool, bool)
+
+int json_reject_unknown(const struct json_at *at, const char *const *known, struct err *err)
+{
+    const char *key;
+    json_t *value;
+
+    if (!at->value || !json_is_object(at->value))
+        return err_set(err, -EINVAL, "%s: an object is needed", path_of(at));
+    json_object_foreach(at->value, key, value)
+    {
+        size_t i = 0;
+
+        while (known[i] && strcmp(known[i], key) != 0)
+            i++;
+        if (!known[i])
+            return err_set(err, -EINVAL, "%s%s%s: unknown member", at->path, at->path[0] ? "." : "",
+                           key);
+    }
+    return 0;
+}
