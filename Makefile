@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+# The front door. Meson does the work; programs land in build/bin/.
+BUILD  ?= build
+PYTHON ?= /usr/bin/python3
+export PYTHON
+
+.PHONY: all guest demo test unit system diff fuzz lint asan tsan bench install clean help
+
+all: $(BUILD)/build.ninja
+	@ninja -C $(BUILD)
+
+$(BUILD)/build.ninja:
+	@meson setup $(BUILD)
+
+# Kernels and images for the guests, from the distribution's packages. Quick when they are there already.
+guest: all
+	@tools/prepare_guest.sh $(BUILD)
+
+demo: guest
+	@tools/demo.sh $(BUILD)
+
+test: guest
+	@$(PYTHON) tools/run_tests.py --build $(BUILD)
+
+unit: all
+	@$(PYTHON) tools/run_tests.py --build $(BUILD) --only unit
+
+system: guest
+	@$(PYTHON) tools/run_tests.py --build $(BUILD) --only system
+
+diff: all
+	@$(PYTHON) tools/run_tests.py --build $(BUILD) --only diff
+
+fuzz:
+	@$(PYTHON) tools/run_tests.py --build $(BUILD) --only fuzz
+
+lint:
+	@tools/lint.sh $(BUILD)
+
+# All tests under AddressSanitizer and UndefinedBehaviorSanitizer, in a build of its own.
+asan: guest
+	@$(PYTHON) tools/run_tests.py --build $(BUILD) --only asan
+
+tsan:
+	@$(PYTHON) tools/run_tests.py --build $(BUILD) --only tsan
+
+bench: guest
+	@tools/bench.sh $(BUILD)
+
+install: all
+	@meson install -C $(BUILD)
+
+clean:
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz $(BUILD)-clang
+
+help:
+	@echo 'make            build everything into $(BUILD)/bin'
+	@echo 'make demo       the same image as a container and as a VM, side by side'
+	@echo 'make test       every test; also: unit, system, diff, fuzz, asan, tsan'
+	@echo 'make lint       format, static analysis, a second compiler, folder edges'
+	@echo 'make bench      the benchmarks'
+	@echo 'make install    into the prefix (meson configure $(BUILD) -Dprefix=...)'

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every system test shares: where the programs are, and what is skipped where something is missing."""
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "sanitized: short enough to run again on the sanitizer build")
+    config.addinivalue_line("markers", "slow: boots several kernels or moves much data")
+
+
+@pytest.fixture(scope="session")
+def build() -> Path:
+    return Path(os.environ.get("LODGE_BUILD", ROOT / "build")).resolve()
+
+
+@pytest.fixture(scope="session")
+def guest(build) -> Path:
+    """Kernels and images, made by `make guest`."""
+    return Path(os.environ.get("LODGE_GUEST", build / "guest"))
+
+
+@pytest.fixture(scope="session")
+def program(build):
+    """program("lodge-vmm") -> its path; skips when it is not built."""
+
+    def find(name: str) -> str:
+        path = build / "bin" / name
+        if not path.exists():
+            pytest.skip(f"{name} is not built")
+        return str(path)
+
+    return find
+
+
+def need_root():
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+
+
+def need_command(name: str) -> str:
+    path = shutil.which(name)
+    if not path:
+        pytest.skip(f"needs the command {name}")
+    return path

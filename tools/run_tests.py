@@ -1,0 +1,197 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the tests and closes with one line: `N passed, N failed, N skipped`.
+
+Stages: unit (the Check programs), diff (the CPU against the host CPU), system (pytest on the built programs), asan (unit, diff and
+short system tests in a build with AddressSanitizer and UndefinedBehaviorSanitizer), fuzz (each fuzzer for a few seconds on its corpus).
+Without --only: all of them. A failure's output is printed where it happens; the exit status is 1 when anything failed.
+"""
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CHECK_LINE = re.compile(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)", re.M)
+SKIP_LINE = re.compile(r"^SKIP (.*)$", re.M)
+
+
+class Tally:
+    """Counts, and the reasons of everything skipped."""
+
+    def __init__(self):
+        self.passed = self.failed = self.skipped = 0
+        self.reasons = []
+
+    def add(self, passed=0, failed=0, skipped=0):
+        self.passed += passed
+        self.failed += failed
+        self.skipped += skipped
+
+
+def say(text):
+    print(text, flush=True)
+
+
+def run(command, timeout, env=None):
+    """Exit status and joined output; a time-out is status 124."""
+    try:
+        done = subprocess.run(command, cwd=ROOT, timeout=timeout, env=env, text=True, errors="replace",
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return done.returncode, done.stdout
+    except subprocess.TimeoutExpired as expired:
+        output = expired.stdout or b""
+        return 124, (output.decode(errors="replace") if isinstance(output, bytes) else output) + "\n(time limit)"
+
+
+def report(tally, name, status, output, seconds):
+    """Tallies one test program's output."""
+    checks = CHECK_LINE.findall(output)
+    skips = SKIP_LINE.findall(output)
+    total = sum(int(c[0]) for c in checks)
+    bad = sum(int(c[1]) + int(c[2]) for c in checks)
+    if status != 0:
+        bad = max(bad, 1)
+        total = max(total, bad)
+        say(f"FAIL  {name} ({seconds:.1f} s, exit status {status})\n{output[-6000:]}")
+    else:
+        total = max(total, 1)
+        note = f", {len(skips)} skipped" if skips else ""
+        say(f"ok    {name} ({seconds:.1f} s, {total} checks{note})")
+    tally.reasons += [f"{name}: {reason}" for reason in skips]
+    tally.add(passed=max(total - bad - len(skips), 0), failed=bad, skipped=len(skips))
+
+
+def introspect_tests(build):
+    status, output = run(["meson", "introspect", "--tests", str(build)], 60)
+    if status != 0:
+        sys.exit(f"meson introspect failed:\n{output}")
+    return json.loads(output)
+
+
+def run_programs(build, tally, suites, label="", env=None, factor=1):
+    for test in introspect_tests(build):
+        # Meson prefixes suites with the project's name.
+        if not {s.split(":")[-1] for s in test["suite"]} & set(suites):
+            continue
+        started = time.monotonic()
+        merged = dict(os.environ, LODGE_BUILD=str(build), **test.get("env", {}), **(env or {}))
+        status, output = run(test["cmd"], test["timeout"] * factor, merged)
+        report(tally, label + test["name"], status, output, time.monotonic() - started)
+
+
+def run_system(build, tally, select=None, label="", env=None, timeout=1500):
+    with tempfile.TemporaryDirectory() as scratch:
+        result = Path(scratch) / "junit.xml"
+        command = [sys.executable, "-m", "pytest", "-q", "-ra", "--color=no", "-p", "no:cacheprovider",
+                   f"--junitxml={result}", "tests/system"]
+        if select:
+            command += ["-m", select]
+        merged = dict(os.environ, LODGE_BUILD=str(build), **(env or {}))
+        status, output = run(command, timeout, merged)
+        if not result.exists():
+            say(output)
+            if status == 5:
+                return
+            tally.add(failed=1)
+            return
+        failed = 0
+        for suite in ElementTree.parse(result).getroot().iter("testsuite"):
+            bad = int(suite.get("failures")) + int(suite.get("errors"))
+            skipped = int(suite.get("skipped"))
+            failed += bad
+            tally.add(int(suite.get("tests")) - bad - skipped, bad, skipped)
+        for case in ElementTree.parse(result).getroot().iter("testcase"):
+            for skip in case.iter("skipped"):
+                tally.reasons.append(f"{label}{case.get('name')}: {skip.get('message')}")
+        # Pytest's own closing line would read as ours.
+        lines = [line for line in output.splitlines() if not re.match(r"^\d+ (passed|failed|skipped)", line)]
+        say("\n".join(lines[-200:] if failed else lines[-12:]))
+        if status not in (0, 5) and not failed:
+            tally.add(failed=1)
+
+
+def configure(build, options, env=None):
+    """A build directory of its own beside the main one."""
+    merged = dict(os.environ, **(env or {}))
+    if not (build / "build.ninja").exists():
+        status, output = run(["meson", "setup", str(build)] + options, 300, merged)
+        if status != 0:
+            sys.exit(output)
+    status, output = run(["ninja", "-C", str(build)], 1500)
+    if status != 0:
+        sys.exit(output)
+
+
+def stage_asan(build, tally):
+    asan = Path(f"{build}-asan")
+    configure(asan, ["-Db_sanitize=address,undefined", "-Db_lundef=false"])
+    env = {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1:allocator_may_return_null=1",
+           "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1", "LODGE_SANITIZED": "1",
+           "LODGE_GUEST": str(build / "guest")}
+    run_programs(asan, tally, ["unit", "diff-short"], "asan: ", env, factor=6)
+    run_system(asan, tally, "sanitized", "asan: ", env)
+
+
+def stage_tsan(build, tally):
+    tsan = Path(f"{build}-tsan")
+    configure(tsan, ["-Db_sanitize=thread", "-Db_lundef=false"], {"CC": "clang"})
+    run_programs(tsan, tally, ["threads"], "tsan: ", {"TSAN_OPTIONS": "halt_on_error=1"}, factor=6)
+
+
+def stage_fuzz(build, tally, seconds):
+    fuzz = Path(f"{build}-fuzz")
+    configure(fuzz, ["-Dfuzz=true", "-Db_sanitize=address,undefined", "-Db_lundef=false"], {"CC": "clang"})
+    for program in sorted((fuzz / "tests" / "fuzz").glob("fuzz_*")):
+        if not program.is_file() or not os.access(program, os.X_OK):
+            continue
+        seeds = ROOT / "tests" / "fuzz" / "corpus" / program.name.removeprefix("fuzz_")
+        with tempfile.TemporaryDirectory() as corpus:
+            command = [str(program), f"-max_total_time={seconds}", "-rss_limit_mb=2048", "-timeout=20",
+                       f"-artifact_prefix={corpus}/", corpus]
+            if seeds.is_dir():
+                command.append(str(seeds))
+            started = time.monotonic()
+            status, output = run(command, seconds + 120)
+            report(tally, program.name, status, output, time.monotonic() - started)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", default="build", type=Path)
+    parser.add_argument("--only", choices=["unit", "diff", "system", "asan", "tsan", "fuzz"], action="append")
+    parser.add_argument("--fuzz-seconds", type=int, default=5)
+    arguments = parser.parse_args()
+    build = arguments.build.resolve()
+    tally = Tally()
+    stages = {
+        "unit": lambda: run_programs(build, tally, ["unit"]),
+        "diff": lambda: run_programs(build, tally, ["diff"]),
+        "fuzz": lambda: stage_fuzz(build, tally, arguments.fuzz_seconds),
+        "asan": lambda: stage_asan(build, tally),
+        "tsan": lambda: stage_tsan(build, tally),
+        "system": lambda: run_system(build, tally),
+    }
+    for name, stage in stages.items():
+        if arguments.only and name not in arguments.only:
+            continue
+        started = time.monotonic()
+        say(f"== {name}")
+        stage()
+        say(f"== {name}: {time.monotonic() - started:.0f} s")
+    if tally.reasons:
+        say("skipped:")
+        for reason in tally.reasons:
+            say(f"  {reason}")
+    say(f"{tally.passed} passed, {tally.failed} failed, {tally.skipped} skipped")
+    return 1 if tally.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
