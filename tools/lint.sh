@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck disable=SC2317 # the checks are called by name
 # Everything that can be said about the code without running it. Goes through all checks, then fails if any did.
 set -eu
 cd "$(dirname "$0")/.."
