@@ -1,0 +1,152 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Builds the two local images from distribution packages:
+#
+#   tools/make_images.sh [--store DIR] [--refresh] busybox debian
+#
+# busybox: one static program and its names. debian: a minimal Debian 12 (mmdebstrap or debootstrap).
+# Result: DIR/images/NAME/{config.json,rootfs/}, complete or absent: made beside its place and renamed
+# when whole. An image that is there already costs one look; --refresh builds again. The disk image
+# that a VM boots from is made by `lodge` once per digest.
+set -eu
+
+say() { printf 'make_images: %s\n' "$*"; }
+fail() { printf 'make_images: %s\n' "$*" >&2; exit 1; }
+
+top=$(cd "$(dirname "$0")/.." && pwd)
+store=${LODGE_HOME:-$top/build/guest}
+refresh=no
+names=
+while [ $# -gt 0 ]; do
+    case $1 in
+    --store) [ $# -ge 2 ] || fail "--store needs a directory"; store=$2; shift ;;
+    --store=*) store=${1#--store=} ;;
+    --refresh) refresh=yes ;;
+    busybox | debian) names="$names $1" ;;
+    -h | --help) sed -n '3,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) fail "unknown image or option '$1': the images are busybox and debian" ;;
+    esac
+    shift
+done
+[ -n "$names" ] || names=" busybox debian"
+
+mkdir -p "$store/images" || fail "cannot create '$store/images': choose another with --store"
+store=$(cd "$store" && pwd)
+work=
+trap '[ -z "$work" ] || rm -rf --one-file-system "$work"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+sweep() {
+    for old in "$store"/images/.new.*; do
+        [ -d "$old" ] || continue
+        kill -0 "${old##*.}" 2>/dev/null || rm -rf --one-file-system "$old"
+    done
+}
+
+skeleton() {
+    root=$1
+    mkdir -p "$root/bin" "$root/sbin" "$root/usr/bin" "$root/usr/sbin" "$root/etc" "$root/dev" "$root/proc" \
+        "$root/sys" "$root/run" "$root/root" "$root/var/log" "$root/home" "$root/mnt"
+    mkdir -p "$root/tmp" "$root/var/tmp"
+    chmod 1777 "$root/tmp" "$root/var/tmp"
+    chmod 700 "$root/root"
+    printf 'root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n' >"$root/etc/passwd"
+    printf 'root:x:0:\ndaemon:x:1:\ntty:x:5:\nnogroup:x:65534:\n' >"$root/etc/group"
+    printf '127.0.0.1\tlocalhost\n::1\tlocalhost\n' >"$root/etc/hosts"
+    printf 'hosts: files dns\n' >"$root/etc/nsswitch.conf"
+}
+
+build_busybox() {
+    root=$1
+    program=/bin/busybox
+    if ! dpkg-query -W -f='${Status}' busybox-static 2>/dev/null | grep -q 'ok installed'; then
+        say "busybox: downloading busybox-static"
+        mkdir "$work/package"
+        (cd "$work/package" && apt-get -qq -o APT::Sandbox::User=root download busybox-static) >"$work/log" 2>&1 ||
+            { apt-get -qq update && (cd "$work/package" && apt-get -qq -o APT::Sandbox::User=root download busybox-static) >"$work/log" 2>&1; } ||
+            { cat "$work/log" >&2; fail "downloading busybox-static failed"; }
+        dpkg-deb -x "$work"/package/busybox-static_*.deb "$work/package/root"
+        program=$work/package/root/bin/busybox
+    fi
+    skeleton "$root"
+    cp "$program" "$root/bin/busybox"
+    chmod 755 "$root/bin/busybox"
+    "$root/bin/busybox" --list-full | while read -r applet; do
+        [ "$applet" = bin/busybox ] || [ "$applet" = busybox ] || [ -e "$root/$applet" ] || {
+            mkdir -p "$root/$(dirname "$applet")"
+            ln -s /bin/busybox "$root/$applet"
+        }
+    done
+    rm -rf "$work/package" "$work/log"
+}
+
+# As root the files belong to their owners; otherwise mmdebstrap maps them through a user namespace.
+build_debian() {
+    root=$1
+    say "debian: installing a minimal Debian 12 (about a minute)"
+    if command -v mmdebstrap >/dev/null; then
+        mmdebstrap --quiet --variant=minbase --architectures=amd64 \
+            --aptopt='APT::Install-Recommends "false"' --dpkgopt='path-exclude=/usr/share/doc/*' \
+            --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+            bookworm "$root" "${LODGE_DEBIAN_MIRROR:-http://deb.debian.org/debian}" >"$work/log" 2>&1 ||
+            { tail -n 20 "$work/log" >&2; fail "mmdebstrap failed"; }
+    elif command -v debootstrap >/dev/null; then
+        [ "$(id -u)" = 0 ] || fail "debootstrap needs root; as another user install mmdebstrap"
+        debootstrap --variant=minbase --arch=amd64 bookworm "$root" \
+            "${LODGE_DEBIAN_MIRROR:-http://deb.debian.org/debian}" >"$work/log" 2>&1 ||
+            { tail -n 20 "$work/log" >&2; fail "debootstrap failed"; }
+    else
+        fail "the debian image needs mmdebstrap or debootstrap: apt-get install mmdebstrap"
+    fi
+    rm -rf "$root"/var/cache/apt/*.bin "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*_* \
+        "$root"/var/log/*.log "$root"/var/log/apt "$work/log"
+    rm -f "$root/etc/resolv.conf" "$root/etc/hostname" "$root/etc/machine-id"
+    : >"$root/etc/machine-id"
+    printf '127.0.0.1\tlocalhost\n::1\tlocalhost\n' >"$root/etc/hosts"
+}
+
+build() {
+    name=$1
+    final=$store/images/$name
+    if [ -e "$final/config.json" ] && [ "$refresh" = no ]; then
+        say "$name: is there"
+        return
+    fi
+    work=$store/images/.new.$$
+    rm -rf --one-file-system "$work"
+    mkdir "$work"
+    mkdir -m 755 "$work/rootfs"
+    case $name in
+    busybox) build_busybox "$work/rootfs"; cmd='["/bin/sh"]' ;;
+    debian) build_debian "$work/rootfs"; cmd='["/bin/bash"]' ;;
+    esac
+    say "$name: computing the digest"
+    digest=$(tar -C "$work/rootfs" --sort=name --numeric-owner --xattrs --format=pax \
+        --pax-option=delete=atime,delete=ctime -cf - . | sha256sum | cut -d' ' -f1)
+    cat >"$work/config.json" <<JSON
+{
+  "name": "$name",
+  "digest": "sha256:$digest",
+  "cmd": $cmd,
+  "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+  "workdir": "/",
+  "user": "",
+  "created": "$(date -u +%Y-%m-%dT%H:%M:%SZ)"
+}
+JSON
+    sync -f "$work/config.json"
+    if [ -e "$final" ]; then
+        rm -rf --one-file-system "$final.old"
+        mv "$final" "$final.old"
+    fi
+    mv -T "$work" "$final"
+    work=
+    rm -rf --one-file-system "$final.old"
+    say "$name: is ready in $final ($(du -sh "$final" | cut -f1))"
+}
+
+sweep
+for name in $names; do
+    build "$name"
+done
