@@ -28,6 +28,9 @@ struct cpuid_policy {
     struct cpuid_entry entries[CPUID_ENTRIES_MAX];
     unsigned nr_entries;
     unsigned physical_address_bits;
+    /* IA32_ARCH_CAPABILITIES; 0: the MSR does not exist (CPUID 7 EDX bit 29 clear). An engine that
+     * runs the guest on the host's own processor cuts it to what the host is immune to. */
+    uint64_t arch_capabilities;
 };
 
 struct cpuid_options {
