@@ -131,6 +131,9 @@ struct cpu_engine {
     void (*kick)(struct cpu *cpu);
     void (*counters)(struct cpu *cpu, struct cpu_counters *ret);
     int (*dirty_log_changed)(struct cpu_vm *vm, struct err *err);
+    /* What RDTSC would give on this vCPU now; called on its thread, from irqchip.msr_write, to turn
+     * a TSC deadline into time. NULL: the host's TSC. */
+    uint64_t (*guest_tsc)(struct cpu *cpu);
 
     /* Only where the interrupt controllers are the engine's own; else NULL. */
     int (*irq_line)(struct cpu_vm *vm, unsigned gsi, bool level);

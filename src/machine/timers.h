@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Deadlines for devices. One thread sleeps until the earliest and calls back; a test instead drives
- * the clock by hand. A callback may arm timers again. timer_disarm returns only when the callback
- * is not running (unless called from it).
+ * the clock by hand. A callback may arm timers again.
+ *
+ * timer_disarm returns only when the callback is not running (unless called from it): so never call
+ * it with a lock that the callback takes. Under such a lock arm the timer with TIMER_NEVER instead,
+ * and let the callback, once it has the lock, check that its time has really come.
  */
 #ifndef LODGE_MACHINE_TIMERS_H
 #define LODGE_MACHINE_TIMERS_H
@@ -13,6 +16,8 @@
 
 struct timers;
 struct timer;
+
+#define TIMER_NEVER UINT64_MAX /* as deadline_ns: not armed */
 
 typedef void timer_fn(void *context);
 
