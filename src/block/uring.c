@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The io_uring engine. The ring's own descriptor is readable while completions wait, so the loop
+ * watches it directly. Requests beyond URING_ENTRIES wait in a backlog.
+ */
+#include "block/uring.h"
+
+#include "block/block_driver.h"
+
+#include <errno.h>
+
+static void advance(struct block_request *request, uint64_t bytes)
+{
+    request->done_bytes_ += bytes;
+    while (request->nr_iov && bytes >= request->iov->iov_len) {
+        bytes -= request->iov->iov_len;
+        request->iov++;
+        request->nr_iov--;
+    }
+    if (request->nr_iov) {
+        request->iov->iov_base = (char *)request->iov->iov_base + bytes;
+        request->iov->iov_len -= bytes;
+    }
+}
+
+static void prepare(struct uring *uring, struct io_uring_sqe *sqe, struct block_request *request)
+{
+    uint64_t offset = request->sector << BLOCK_SECTOR_SHIFT;
+
+    switch (request->op) {
+    case BLOCK_READ:
+        io_uring_prep_readv(sqe, uring->fd, request->iov, request->nr_iov, offset);
+        break;
+    case BLOCK_WRITE:
+        io_uring_prep_writev(sqe, uring->fd, request->iov, request->nr_iov, offset);
+        break;
+    default:
+        io_uring_prep_fsync(sqe, uring->fd, IORING_FSYNC_DATASYNC);
+        break;
+    }
+    io_uring_sqe_set_data(sqe, request);
+    uring->nr_in_flight++;
+    uring->nr_prepared++;
+}
+
+static void ended(struct uring *uring, struct block_request *request, int result)
+{
+    uint64_t bytes = request->nr_sectors << BLOCK_SECTOR_SHIFT;
+
+    uring->nr_in_flight--;
+    if (result == -EAGAIN || result == -EINTR) {
+        uring->rest(uring->context, request);
+    } else if (result < 0 || request->op == BLOCK_FLUSH) {
+        block_complete(request, result < 0 ? result : 0);
+    } else if ((uint64_t)result == bytes) {
+        block_complete(request, 0);
+    } else {
+        advance(request, (uint64_t)result);
+        uring->rest(uring->context, request);
+    }
+}
+
+static void feed(struct uring *uring)
+{
+    while (uring->backlog && uring->nr_in_flight < URING_ENTRIES) {
+        struct block_request *request = uring->backlog;
+        struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
+
+        if (!sqe)
+            break;
+        uring->backlog = request->next_;
+        if (!uring->backlog)
+            uring->backlog_end = &uring->backlog;
+        prepare(uring, sqe, request);
+    }
+}
+
+static void reap(struct uring *uring)
+{
+    struct io_uring_cqe *cqe;
+
+    while (io_uring_peek_cqe(&uring->ring, &cqe) == 0) {
+        struct block_request *request = io_uring_cqe_get_data(cqe);
+        int result = cqe->res;
+
+        io_uring_cqe_seen(&uring->ring, cqe);
+        ended(uring, request, result);
+    }
+}
+
+static void on_ready(void *context, uint32_t events)
+{
+    (void)events;
+    reap(context);
+    uring_kick(context);
+}
+
+int uring_init(struct uring *uring, int fd, uring_rest_fn *rest, void *context, struct loop *loop,
+               struct err *err)
+{
+    int r = io_uring_queue_init(URING_ENTRIES, &uring->ring, 0);
+
+    if (r < 0)
+        return err_errno(err, r, "io_uring");
+    uring->fd = fd;
+    uring->rest = rest;
+    uring->context = context;
+    uring->backlog_end = &uring->backlog;
+    r = loop_fd_add(loop, uring->ring.ring_fd, EPOLLIN, on_ready, uring, &uring->watch, err);
+    if (r < 0)
+        io_uring_queue_exit(&uring->ring);
+    return r;
+}
+
+void uring_done(struct uring *uring)
+{
+    loop_fd_remove(uring->watch);
+    io_uring_queue_exit(&uring->ring);
+}
+
+void uring_submit(struct uring *uring, struct block_request *request)
+{
+    struct io_uring_sqe *sqe = NULL;
+
+    if (!uring->backlog && uring->nr_in_flight < URING_ENTRIES)
+        sqe = io_uring_get_sqe(&uring->ring);
+    if (sqe) {
+        prepare(uring, sqe, request);
+        return;
+    }
+    request->next_ = NULL;
+    *uring->backlog_end = request;
+    uring->backlog_end = &request->next_;
+}
+
+void uring_kick(struct uring *uring)
+{
+    feed(uring);
+    while (uring->nr_prepared) {
+        int r = io_uring_submit(&uring->ring);
+
+        if (r == -EINTR)
+            continue;
+        /* EAGAIN, EBUSY: the kernel has no room now. What is in flight completes and brings us back
+         * here; with nothing in flight there is nobody to wait for, so try again. */
+        if (r <= 0) {
+            if (uring->nr_in_flight > uring->nr_prepared)
+                return;
+            continue;
+        }
+        uring->nr_prepared -= (unsigned)r;
+    }
+}
+
+void uring_wait(struct uring *uring)
+{
+    struct io_uring_cqe *cqe;
+
+    uring_kick(uring);
+    io_uring_wait_cqe(&uring->ring, &cqe);
+    reap(uring);
+}
