@@ -134,6 +134,9 @@ struct cpu_engine {
     /* What RDTSC would give on this vCPU now; called on its thread, from irqchip.msr_write, to turn
      * a TSC deadline into time. NULL: the host's TSC. */
     uint64_t (*guest_tsc)(struct cpu *cpu);
+    /* Brings what the engine logged by itself into the slots' dirty logs; call before
+     * memory_dirty_fetch. NULL: the engine writes them directly. */
+    int (*dirty_log_sync)(struct cpu_vm *vm, struct err *err);
 
     /* Only where the interrupt controllers are the engine's own; else NULL. */
     int (*irq_line)(struct cpu_vm *vm, unsigned gsi, bool level);
