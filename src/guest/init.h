@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The parts of lodge-init, in the order in which main uses them. One process, one thread, PID 1 of
+ * a virtual machine. Errors name the step that failed; main prints them to the console and powers
+ * off, because nobody else could.
+ */
+#ifndef LODGE_GUEST_INIT_H
+#define LODGE_GUEST_INIT_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define INIT_PARAM_MAX 256
+
+/* What /proc/cmdline says to us. */
+struct init_params {
+    char agent[INIT_PARAM_MAX]; /* lodge.agent=SPEC (transport.h); "" : a command on the console */
+    char root[INIT_PARAM_MAX];  /* lodge.root=/dev/vda (the default) */
+    char rw[32];                /* lodge.rw=SIZE of the writable layer, as tmpfs takes it (50%) */
+};
+
+void init_params_parse(const char *cmdline, struct init_params *ret);
+
+/* /proc, /sys, /dev and what belongs below them. */
+int init_mount_early(struct err *err);
+/* Loads /modules/<name> for each line of /modules/list, in that order. */
+int init_load_modules(struct err *err);
+/* Mounts the image with its writable layer and makes it the root directory. */
+int init_switch_root(const struct init_params *params, struct err *err);
+int init_loopback_up(struct err *err);
+/* hostname "" keeps the kernel's; resolv_conf "" keeps the image's file. Best effort. */
+void init_identify(const char *hostname, const char *resolv_conf);
+
+/* Runs argv (or a shell when argc is 0) on the console as its session until it ends; returns its
+ * wait status or a negative errno. */
+int init_console_run(int argc, char *const *argv, struct err *err);
+
+/* Ends every other process, writes back, turns the machine off. Does not return. */
+_Noreturn void init_poweroff(void);
+
+#endif

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The kernel command line, as far as it speaks to lodge-init: words that start with "lodge.". */
+#include "guest/init.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void take(const char *word, size_t length, const char *name, char *to, size_t size)
+{
+    size_t name_length = strlen(name);
+
+    if (length > name_length && length - name_length < size && !strncmp(word, name, name_length))
+        snprintf(to, size, "%.*s", (int)(length - name_length), word + name_length);
+}
+
+void init_params_parse(const char *cmdline, struct init_params *ret)
+{
+    struct init_params params = {.root = "/dev/vda", .rw = "50%"};
+    const char *at = cmdline;
+
+    while (*at) {
+        size_t length;
+
+        at += strspn(at, " \t\n");
+        length = strcspn(at, " \t\n");
+        /* What follows is for the command, not for us. */
+        if (length == 2 && !strncmp(at, "--", 2))
+            break;
+        take(at, length, "lodge.agent=", params.agent, sizeof(params.agent));
+        take(at, length, "lodge.root=", params.root, sizeof(params.root));
+        take(at, length, "lodge.rw=", params.rw, sizeof(params.rw));
+        at += length;
+    }
+    *ret = params;
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How the agent reaches its host. SPEC is
+ *   vsock:PORT    the host (CID 2) over virtio-vsock; what `lodge run` uses
+ *   serial        virtio serial ports lodge.0 to lodge.3, one for each role: monitors without vsock
+ *   unix:PATH     a socket of the same kernel: the agent beside its client, for tests
+ */
+#ifndef LODGE_GUEST_TRANSPORT_H
+#define LODGE_GUEST_TRANSPORT_H
+
+#include "agent_protocol.h"
+
+/* A new non-blocking connection for this role. */
+int transport_connect(const char *spec, enum agent_role role, int *ret_fd, struct err *err);
+
+#endif
