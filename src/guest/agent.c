@@ -98,7 +98,7 @@ static int data_connect(struct agent *agent, enum agent_role role, int *ret, str
 static int pumps_start(struct agent *agent, struct spawned *spawned, bool tty, struct err *err)
 {
     for (int role = AGENT_ROLE_STDIN; role <= AGENT_ROLE_STDERR; role++) {
-        int conn, result;
+        int conn = -1, result;
 
         if (spawned->files[role] < 0)
             continue;
