@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the handlers of this folder share: the checks that come before any vector instruction, the
+ * operands, and the groups of handlers. Not for other folders.
+ */
+#ifndef LODGE_SOFT_FPU_INTERNAL_H
+#define LODGE_SOFT_FPU_INTERNAL_H
+
+#include "soft/fpu/thunk.h"
+#include "soft/mmu/mmu.h"
+#include "soft/soft_cpu.h"
+
+/* FSW, and the exception flags that FSW and MXCSR share (bits 5:0). */
+#define FPU_IE         (1u << 0)
+#define FPU_DE         (1u << 1)
+#define FPU_ZE         (1u << 2)
+#define FPU_OE         (1u << 3)
+#define FPU_UE         (1u << 4)
+#define FPU_PE         (1u << 5)
+#define FPU_EXCEPTIONS 0x3fu
+#define FPU_FSW_SF     (1u << 6)
+#define FPU_FSW_ES     (1u << 7)
+#define FPU_FSW_B      (1u << 15)
+#define FPU_FSW_TOP    (7u << 11)
+
+#define FPU_MXCSR_DAZ   (1u << 6)
+#define FPU_MXCSR_MASKS (FPU_EXCEPTIONS << 7)
+#define FPU_MXCSR_FTZ   (1u << 15)
+
+soft_handler_fn fpu_run_vector; /* by thunk */
+soft_handler_fn fpu_run_x87;    /* by thunk */
+
+/* moves.c */
+soft_handler_fn fpu_run_move, fpu_run_movd, fpu_run_movss, fpu_run_move_half, fpu_run_logic;
+soft_handler_fn fpu_run_vzero, fpu_run_emms, fpu_run_nop, fpu_run_mxcsr;
+
+/* masked.c */
+soft_handler_fn fpu_run_gather, fpu_run_maskmov_vex, fpu_run_maskmov_bytes;
+
+/* x87_control.c */
+soft_handler_fn fpu_run_fninit, fpu_run_fnclex, fpu_run_fnstcw, fpu_run_fldcw, fpu_run_fnstsw;
+soft_handler_fn fpu_run_fnstenv, fpu_run_fldenv, fpu_run_fnsave, fpu_run_frstor, fpu_run_fwait;
+
+/* xsave.c */
+soft_handler_fn fpu_run_fxsave, fpu_run_fxrstor, fpu_run_xsave, fpu_run_xrstor;
+
+/* SSE: CR0.EM, CR4.OSFXSR, CR0.TS. VEX: CR4.OSXSAVE, XCR0, CR0.TS. (SDM 3A 2.5, SDM 2A 2.4) */
+enum soft_result fpu_check_vector_slow(struct soft_cpu *cpu, const struct insn *insn);
+/* MMX registers: CR0.EM, CR0.TS, pending x87 exception. */
+enum soft_result fpu_check_mmx(struct soft_cpu *cpu, const struct insn *insn);
+/* x87: CR0.EM or TS, and for a waiting instruction the pending exception. */
+enum soft_result fpu_check_x87(struct soft_cpu *cpu, const struct insn *insn, bool waiting);
+
+static inline enum soft_result fpu_check_vector(struct soft_cpu *cpu, const struct insn *insn)
+{
+    if (LIKELY(!(insn->prefixes & INSN_PREFIX_VEX) && !(cpu->cr0 & (CPU_CR0_EM | CPU_CR0_TS)) &&
+               (cpu->cr4 & CPU_CR4_OSFXSR) && cpu->vm->features[insn->feature]))
+        return SOFT_OK;
+    return fpu_check_vector_slow(cpu, insn);
+}
+
+/* The offset that insn.mem names, in its address size. */
+static inline uint64_t fpu_address(const struct soft_cpu *cpu, const struct insn *insn)
+{
+    const struct insn_mem *mem = &insn->mem;
+    uint64_t address = (uint64_t)mem->displacement;
+
+    if (mem->base != INSN_NO_REG)
+        address += cpu->gpr[mem->base];
+    else if (mem->rip_relative)
+        address += cpu->next_rip;
+    if (mem->index != INSN_NO_REG)
+        address += cpu->gpr[mem->index] * mem->scale;
+    if (UNLIKELY(insn->address_size != 8))
+        address &= insn->address_size == 4 ? UINT32_MAX : UINT16_MAX;
+    return address;
+}
+
+/* offset + delta, wrapped as the address size says. */
+static inline uint64_t fpu_address_add(const struct insn *insn, uint64_t offset, uint64_t delta)
+{
+    uint64_t address = offset + delta;
+
+    return insn->address_size == 8   ? address
+           : insn->address_size == 4 ? (uint32_t)address
+                                     : (uint16_t)address;
+}
+
+/* #GP(0) when a legacy SSE operand that must be aligned is not. */
+enum soft_result fpu_raise_misaligned(struct soft_cpu *cpu, const struct insn *insn,
+                                      uint64_t offset, unsigned size, enum mmu_access access);
+
+static inline enum soft_result fpu_check_aligned(struct soft_cpu *cpu, const struct insn *insn,
+                                                 uint64_t offset, unsigned size,
+                                                 enum mmu_access access)
+{
+    if (!(insn->traits & INSN_TRAIT_ALIGNED) ||
+        LIKELY(!((offset + cpu->segment[insn->mem.segment].base) & (size - 1))))
+        return SOFT_OK;
+    return fpu_raise_misaligned(cpu, insn, offset, size, access);
+}
+
+/* More than mmu_load and mmu_store take at once; a store faults before it writes anything. */
+enum soft_result fpu_load(struct soft_cpu *cpu, const struct insn *insn, uint64_t offset,
+                          void *data, unsigned size);
+enum soft_result fpu_store(struct soft_cpu *cpu, const struct insn *insn, uint64_t offset,
+                           const void *data, unsigned size);
+enum soft_result fpu_probe_store(struct soft_cpu *cpu, const struct insn *insn, uint64_t offset,
+                                 unsigned size);
+
+/* A thunk cannot be made, or the host lacks what the policy exposes. */
+enum soft_result fpu_exit_unsupported(struct soft_cpu *cpu, const struct insn *insn,
+                                      const char *reason);
+
+/* TOP becomes 0 and all registers valid, as any MMX instruction but EMMS does (SDM 3A 12.2). */
+void fpu_mmx_enter(struct fpu_area *area);
+
+static inline unsigned fpu_top(const struct fpu_area *area)
+{
+    return area->fsw >> 11 & 7;
+}
+
+/* MMX register n, wherever TOP has it. */
+static inline struct fpu_st *fpu_mmx(struct fpu_area *area, unsigned n)
+{
+    return &area->st[(n - fpu_top(area)) & 7];
+}
+
+/* The register numbers that the encoding names. */
+static inline unsigned insn_reg_number(const struct insn *insn)
+{
+    return (insn->modrm >> 3 & 7) | (insn->rex & 4) << 1;
+}
+
+static inline unsigned insn_rm_number(const struct insn *insn)
+{
+    return (insn->modrm & 7) | (insn->rex & 1) << 3;
+}
+
+/* Writes a vector register whole: legacy forms keep the upper half, VEX forms clear it. */
+static inline void fpu_set_xmm(struct fpu_area *area, const struct insn *insn, unsigned n,
+                               const void *low)
+{
+    memcpy(area->xmm[n], low, 16);
+    if (insn->prefixes & INSN_PREFIX_VEX)
+        memset(area->ymm_high[n], 0, 16);
+}
+
+/* FSW.ES and FSW.B from the flags and masks. */
+static inline void fpu_update_es(struct fpu_area *area)
+{
+    area->fsw &= (uint16_t) ~(FPU_FSW_ES | FPU_FSW_B);
+    if (area->fsw & ~area->fcw & FPU_EXCEPTIONS)
+        area->fsw |= FPU_FSW_ES | FPU_FSW_B;
+}
+
+#endif
