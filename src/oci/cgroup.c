@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Finding the hierarchies, making, entering and removing a cgroup. What the limits are called in
+ * each version is in cgroup_limits.c. Hierarchies are found by the file system types below
+ * /sys/fs/cgroup, not by parsing /proc/self/mountinfo: that file grows with every container on the
+ * host.
+ *
+ * Entering v1 is done by the container's own first process, single-threaded, by writing 0 to
+ * `tasks`: writing a pid to cgroup.procs takes a host-wide lock that is slow when it was not taken
+ * recently.
+ */
+#include "oci/cgroup.h"
+
+#include "base/buf.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/util.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <time.h>
+
+#define CGROUP_ROOT       "/sys/fs/cgroup"
+#define PROCS_SIZE_MAX    (4 * MIB)
+#define KILL_ROUNDS_MAX   500
+#define REMOVE_ROUNDS_MAX 200
+
+DEFINE_CLEANUP(cgroup_freep, struct cgroup *, cgroup_free);
+
+static bool has_type(int dirfd, const char *name, long type)
+{
+    CLEANUP(fd_closep) int fd = openat(dirfd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct statfs fs;
+
+    return fd >= 0 && fstatfs(fd, &fs) == 0 && (long)fs.f_type == type;
+}
+
+static void add_hierarchy(struct cgroup *cgroup, const char *name, bool v2)
+{
+    struct cgroup_hierarchy *hierarchy;
+
+    if (cgroup->nr_hierarchies == CGROUP_HIERARCHIES_MAX || strlen(name) >= sizeof(hierarchy->name))
+        return;
+    hierarchy = &cgroup->hierarchies[cgroup->nr_hierarchies++];
+    snprintf(hierarchy->name, sizeof(hierarchy->name), "%s", name);
+    hierarchy->v2 = v2;
+    hierarchy->fd = -1;
+}
+
+/* Fills layout and hierarchies. Symlinks (cpu -> cpu,cpuacct) are skipped: each hierarchy once. */
+static void find_hierarchies(struct cgroup *cgroup)
+{
+    CLEANUP(dir_closep) DIR *dir = NULL;
+    CLEANUP(fd_closep) int fd = open(CGROUP_ROOT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool v1 = false, v2 = false;
+    struct dirent *entry;
+    struct statfs fs;
+
+    cgroup->layout = CGROUP_LAYOUT_NONE;
+    if (fd < 0 || fstatfs(fd, &fs) < 0)
+        return;
+    if (fs.f_type == CGROUP2_SUPER_MAGIC) {
+        cgroup->layout = CGROUP_LAYOUT_V2;
+        add_hierarchy(cgroup, "", true);
+        return;
+    }
+    if (!(dir = fdopendir(fd)))
+        return;
+    (void)TAKE_FD(fd);
+    while ((entry = readdir(dir))) {
+        if (entry->d_name[0] == '.' || entry->d_type == DT_LNK)
+            continue;
+        if (has_type(dirfd(dir), entry->d_name, CGROUP_SUPER_MAGIC)) {
+            add_hierarchy(cgroup, entry->d_name, false);
+            v1 = true;
+        } else if (has_type(dirfd(dir), entry->d_name, CGROUP2_SUPER_MAGIC)) {
+            add_hierarchy(cgroup, entry->d_name, true);
+            v2 = true;
+        }
+    }
+    if (v1)
+        cgroup->layout = v2 ? CGROUP_LAYOUT_HYBRID : CGROUP_LAYOUT_V1;
+    else if (v2)
+        cgroup->layout = CGROUP_LAYOUT_V2;
+}
+
+enum cgroup_layout cgroup_detect(void)
+{
+    struct cgroup probe = {0};
+
+    find_hierarchies(&probe);
+    return probe.layout;
+}
+
+const char *cgroup_layout_name(enum cgroup_layout layout)
+{
+    static const char *const names[] = {"none", "v1", "v2", "hybrid"};
+
+    return names[layout];
+}
+
+static int copy_parent_file(int parent, int child, const char *name)
+{
+    CLEANUP(buf_donep) struct buf text;
+
+    buf_init(&text, 4096);
+    if (file_load(parent, name, &text, NULL) < 0)
+        return 0; /* not the cpuset controller */
+    if (text.length <= 1 || !buf_string(&text))
+        return 0;
+    return file_write_string(child, name, text.data);
+}
+
+/* A v1 cpuset without CPUs and memory nodes takes no process: it starts with its parent's. */
+static void inherit_cpuset(int parent, int child)
+{
+    copy_parent_file(parent, child, "cpuset.cpus");
+    copy_parent_file(parent, child, "cpuset.mems");
+}
+
+/* What the parent must hand down before a v2 child has a controller's files. Best effort: a missing
+ * one shows when it is used. */
+static void enable_controllers(int parent)
+{
+    static const char *const controllers[] = {"+cpu", "+memory", "+pids",
+                                              "+io",  "+cpuset", "+hugetlb"};
+
+    for (size_t i = 0; i < ARRAY_LEN(controllers); i++)
+        file_write_string(parent, "cgroup.subtree_control", controllers[i]);
+}
+
+static int open_root(const struct cgroup_hierarchy *hierarchy)
+{
+    char path[128];
+
+    snprintf(path, sizeof(path), CGROUP_ROOT "/%s", hierarchy->name);
+    return open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+/* Walks (and with `create` makes) hierarchy-root/path; the last directory's O_PATH fd or -errno. */
+static int walk(const struct cgroup_hierarchy *hierarchy, const char *path, bool create)
+{
+    CLEANUP(fd_closep) int fd = open_root(hierarchy);
+    CLEANUP(freep) char *copy = strdup(path);
+    char *save = NULL;
+
+    if (fd < 0)
+        return -errno;
+    if (!copy)
+        return -ENOMEM;
+    for (char *name = strtok_r(copy, "/", &save); name; name = strtok_r(NULL, "/", &save)) {
+        int next;
+
+        if (create && hierarchy->v2)
+            enable_controllers(fd);
+        if (create && mkdirat(fd, name, 0755) < 0 && errno != EEXIST)
+            return -errno;
+        next = openat(fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (next < 0)
+            return -errno;
+        if (create && !hierarchy->v2)
+            inherit_cpuset(fd, next);
+        close(fd);
+        fd = next;
+    }
+    return TAKE_FD(fd);
+}
+
+static bool has_processes(int fd)
+{
+    CLEANUP(buf_donep) struct buf procs;
+
+    buf_init(&procs, PROCS_SIZE_MAX);
+    return file_load(fd, "cgroup.procs", &procs, NULL) == 0 && procs.length > 0;
+}
+
+static int cgroup_new(const char *path, struct cgroup **ret, struct err *err)
+{
+    struct cgroup *cgroup = calloc(1, sizeof(*cgroup));
+
+    if (!cgroup || !(cgroup->path = strdup(path))) {
+        free(cgroup);
+        return err_set(err, -ENOMEM, "cgroup '%s': out of memory", path);
+    }
+    find_hierarchies(cgroup);
+    *ret = cgroup;
+    return 0;
+}
+
+int cgroup_create(const char *path, struct cgroup **ret, struct err *err)
+{
+    CLEANUP(cgroup_freep) struct cgroup *cgroup = NULL;
+    int result = cgroup_new(path, &cgroup, err);
+
+    if (result < 0)
+        return result;
+    if (strstr(path, ".."))
+        return err_set(err, -EINVAL, "cgroup path '%s' leaves its root", path);
+    for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
+        struct cgroup_hierarchy *hierarchy = &cgroup->hierarchies[i];
+
+        hierarchy->fd = walk(hierarchy, path, true);
+        if (hierarchy->fd < 0) {
+            result = hierarchy->fd;
+            hierarchy->fd = -1;
+            if (cgroup->layout == CGROUP_LAYOUT_HYBRID && hierarchy->v2)
+                continue; /* holds no controllers there */
+            err_errno(err, result, "make cgroup '%s' in %s/%s", path, CGROUP_ROOT, hierarchy->name);
+            cgroup_remove(cgroup, NULL);
+            return result;
+        }
+        if (has_processes(hierarchy->fd))
+            return err_set(err, -EEXIST, "cgroup '%s' is in use: it holds processes (%s/%s)", path,
+                           CGROUP_ROOT, hierarchy->name);
+    }
+    *ret = TAKE_PTR(cgroup);
+    return 0;
+}
+
+int cgroup_open(const char *path, struct cgroup **ret, struct err *err)
+{
+    CLEANUP(cgroup_freep) struct cgroup *cgroup = NULL;
+    int result = cgroup_new(path, &cgroup, err);
+
+    if (result < 0)
+        return result;
+    for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
+        int fd = walk(&cgroup->hierarchies[i], path, false);
+
+        cgroup->hierarchies[i].fd = MAX(fd, -1);
+    }
+    *ret = TAKE_PTR(cgroup);
+    return 0;
+}
+
+void cgroup_free(struct cgroup *cgroup)
+{
+    if (!cgroup)
+        return;
+    for (unsigned i = 0; i < cgroup->nr_hierarchies; i++)
+        fd_closep(&cgroup->hierarchies[i].fd);
+    free(cgroup->path);
+    free(cgroup);
+}
+
+int cgroup_join_self(struct cgroup *cgroup, struct err *err)
+{
+    for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
+        struct cgroup_hierarchy *hierarchy = &cgroup->hierarchies[i];
+        int result;
+
+        if (hierarchy->fd < 0)
+            continue;
+        result = file_write_string(hierarchy->fd, hierarchy->v2 ? "cgroup.procs" : "tasks", "0");
+        if (result < 0 && !(cgroup->layout == CGROUP_LAYOUT_HYBRID && hierarchy->v2))
+            return err_errno(err, result, "enter cgroup '%s' (%s)", cgroup->path,
+                             hierarchy->name[0] ? hierarchy->name : "v2");
+    }
+    return 0;
+}
+
+int cgroup_v2_fd(struct cgroup *cgroup)
+{
+    if (cgroup->layout != CGROUP_LAYOUT_V2 || cgroup->hierarchies[0].fd < 0)
+        return -1;
+    return openat(cgroup->hierarchies[0].fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+static void pause_ms(long milliseconds)
+{
+    struct timespec t = {.tv_nsec = milliseconds * 1000000};
+
+    nanosleep(&t, NULL);
+}
+
+/* Kills what cgroup.procs of fd and of its children lists; returns how many there were. */
+static unsigned kill_tree(int fd)
+{
+    CLEANUP(buf_donep) struct buf procs;
+    CLEANUP(dir_closep) DIR *dir = NULL;
+    CLEANUP(fd_closep) int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct dirent *entry;
+    unsigned killed = 0;
+    char *text, *save = NULL;
+
+    buf_init(&procs, PROCS_SIZE_MAX);
+    if (file_load(fd, "cgroup.procs", &procs, NULL) == 0 && (text = buf_string(&procs)))
+        for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+            pid_t pid = (pid_t)strtol(line, NULL, 10);
+
+            if (pid > 1 && kill(pid, SIGKILL) == 0)
+                killed++;
+        }
+    if (copy < 0 || !(dir = fdopendir(copy)))
+        return killed;
+    (void)TAKE_FD(copy);
+    while ((entry = readdir(dir)))
+        if (entry->d_type == DT_DIR && entry->d_name[0] != '.') {
+            CLEANUP(fd_closep)
+            int child = openat(fd, entry->d_name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+            if (child >= 0)
+                killed += kill_tree(child);
+        }
+    return killed;
+}
+
+int cgroup_kill_all(struct cgroup *cgroup, struct err *err)
+{
+    for (unsigned round = 0; round < KILL_ROUNDS_MAX; round++) {
+        unsigned killed = 0;
+
+        for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
+            struct cgroup_hierarchy *hierarchy = &cgroup->hierarchies[i];
+
+            if (hierarchy->fd < 0)
+                continue;
+            /* A frozen process dies only when it thaws. */
+            if (!hierarchy->v2)
+                file_write_string(hierarchy->fd, "freezer.state", "THAWED");
+            else if (file_write_string(hierarchy->fd, "cgroup.kill", "1") == 0 &&
+                     !has_processes(hierarchy->fd))
+                continue;
+            killed += kill_tree(hierarchy->fd);
+        }
+        if (!killed)
+            return 0;
+        pause_ms(2);
+    }
+    return err_set(err, -EBUSY, "cgroup '%s': processes do not die", cgroup->path);
+}
+
+/* Children first. A directory whose last process is just going away answers EBUSY for a moment. */
+static int remove_tree(int parent, const char *name)
+{
+    CLEANUP(dir_closep) DIR *dir = NULL;
+    CLEANUP(fd_closep)
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct dirent *entry;
+
+    if (fd < 0)
+        return errno == ENOENT ? 0 : -errno;
+    if (!(dir = fdopendir(fd)))
+        return -errno;
+    (void)TAKE_FD(fd);
+    while ((entry = readdir(dir)))
+        if (entry->d_type == DT_DIR && entry->d_name[0] != '.')
+            remove_tree(dirfd(dir), entry->d_name);
+    for (unsigned round = 0;; round++) {
+        if (unlinkat(parent, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
+            return 0;
+        if (errno != EBUSY || round == REMOVE_ROUNDS_MAX)
+            return -errno;
+        pause_ms(2);
+    }
+}
+
+int cgroup_remove(struct cgroup *cgroup, struct err *err)
+{
+    const char *slash = strrchr(cgroup->path, '/');
+    CLEANUP(freep)
+    char *parent_path = strndup(cgroup->path, slash ? (size_t)(slash - cgroup->path) : 0);
+    const char *name = slash ? slash + 1 : cgroup->path;
+    int first = 0;
+
+    if (!parent_path)
+        return err_set(err, -ENOMEM, "remove cgroup '%s': out of memory", cgroup->path);
+    for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
+        struct cgroup_hierarchy *hierarchy = &cgroup->hierarchies[i];
+        CLEANUP(fd_closep) int parent = walk(hierarchy, parent_path, false);
+        int result;
+
+        fd_closep(&hierarchy->fd);
+        hierarchy->fd = -1;
+        if (parent < 0 || !name[0])
+            continue;
+        result = remove_tree(parent, name);
+        if (result < 0 && first == 0)
+            first = err_errno(err, result, "remove cgroup '%s' from %s/%s", cgroup->path,
+                              CGROUP_ROOT, hierarchy->name);
+    }
+    return first;
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The cgroup of one container, in whatever arrangement the host has: version 1 (one hierarchy a
+ * controller), version 2 (one hierarchy), or hybrid (version 1 controllers beside a version 2
+ * hierarchy that has none).
+ *
+ * A cgroup is the same path in every hierarchy. Invariants: 1. only a directory that cgroup_create
+ * made is removed;
+ * 2. a path never leaves the mount point (no "..").
+ */
+#ifndef LODGE_OCI_CGROUP_H
+#define LODGE_OCI_CGROUP_H
+
+#include "base/err.h"
+#include "oci/spec.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#define CGROUP_HIERARCHIES_MAX 24
+
+enum cgroup_layout {
+    CGROUP_LAYOUT_NONE,
+    CGROUP_LAYOUT_V1,
+    CGROUP_LAYOUT_V2,
+    CGROUP_LAYOUT_HYBRID,
+};
+
+struct cgroup_hierarchy {
+    char name[64]; /* directory below /sys/fs/cgroup: "memory", "cpu,cpuacct", "systemd", "unified";
+                      "" for v2 */
+    bool v2;
+    int fd; /* O_PATH of the container's directory; -1 while there is none */
+};
+
+struct cgroup {
+    enum cgroup_layout layout;
+    char *path; /* "/lodge/ID" */
+    struct cgroup_hierarchy hierarchies[CGROUP_HIERARCHIES_MAX];
+    unsigned nr_hierarchies;
+};
+
+/* What this host has mounted at /sys/fs/cgroup. */
+enum cgroup_layout cgroup_detect(void);
+const char *cgroup_layout_name(enum cgroup_layout layout);
+
+/* Makes the directories (parents too). -EEXIST when the path exists and holds processes. */
+int cgroup_create(const char *path, struct cgroup **ret, struct err *err);
+/* Opens an existing one; hierarchies where it is missing are left out. */
+int cgroup_open(const char *path, struct cgroup **ret, struct err *err);
+void cgroup_free(struct cgroup *cgroup);
+
+/* Writes limits and device rules. Before anything joins. A limit without its controller is an error
+ * that names it. */
+int cgroup_apply(struct cgroup *cgroup, const struct oci_resources *resources, struct err *err);
+/* The calling (single-threaded) process enters. */
+int cgroup_join_self(struct cgroup *cgroup, struct err *err);
+/* For clone3(CLONE_INTO_CGROUP): the v2 directory on a pure v2 host, opened for it; -1 elsewhere.
+ * Close it. */
+int cgroup_v2_fd(struct cgroup *cgroup);
+
+/* SIGKILL to every process in it, until none is left (bounded). */
+int cgroup_kill_all(struct cgroup *cgroup, struct err *err);
+/* Removes it everywhere, child cgroups too; processes must be gone. Missing directories are fine.
+ */
+int cgroup_remove(struct cgroup *cgroup, struct err *err);
+/* Bytes of memory used by its processes and their page cache; -ENOENT without a memory controller.
+ */
+int cgroup_memory_bytes(struct cgroup *cgroup, uint64_t *ret_current, uint64_t *ret_peak);
+
+#endif

@@ -1,0 +1,511 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The runtime's side of making a container. Order (invariant 2 of container.h):
+ *   state directory -> state.json naming the cgroup -> cgroup -> limits -> clone3 -> pid into
+ * state.json and backwards when a step fails.
+ */
+#include "oci/container.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/util.h"
+#include "oci/cgroup.h"
+#include "oci/console.h"
+#include "oci/foreground.h"
+#include "oci/init.h"
+#include "oci/spec.h"
+#include "oci/state.h"
+#include "oci/sync.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+DEFINE_CLEANUP(spec_freep, struct oci_spec *, oci_spec_free);
+DEFINE_CLEANUP(cgroup_freep, struct cgroup *, cgroup_free);
+DEFINE_CLEANUP(state_freep, struct container_state *, state_free);
+
+/* One container while a verb makes it. */
+struct making {
+    const struct container_options *options;
+    struct oci_spec *spec;
+    char *bundle; /* absolute */
+    char *rootfs; /* absolute */
+    struct cgroup *cgroup;
+    struct container_state *state;
+    int bundle_fd, state_fd, socket, pid_fd, master;
+    pid_t pid;
+    bool state_made;
+};
+
+static void making_done(struct making *m)
+{
+    oci_spec_free(m->spec);
+    cgroup_free(m->cgroup);
+    state_free(m->state);
+    free(m->bundle);
+    free(m->rootfs);
+    fd_closep(&m->bundle_fd);
+    fd_closep(&m->state_fd);
+    fd_closep(&m->socket);
+    fd_closep(&m->pid_fd);
+    fd_closep(&m->master);
+}
+
+/* Takes back whatever stands. Errors on the way are not reported: the one that led here is. */
+static void undo(struct making *m)
+{
+    if (m->pid > 0) {
+        kill(m->pid, SIGKILL);
+        waitpid(m->pid, NULL, 0);
+        m->pid = 0;
+    }
+    if (m->cgroup) {
+        cgroup_kill_all(m->cgroup, NULL);
+        cgroup_remove(m->cgroup, NULL);
+    }
+    if (m->state_made)
+        state_remove(m->options->root, m->options->id, NULL);
+}
+
+static int load_bundle(struct making *m, struct err *err)
+{
+    struct stat st;
+    int result;
+
+    if (!(m->bundle = realpath(m->options->bundle, NULL)))
+        return err_errno(err, -errno, "bundle '%s'", m->options->bundle);
+    m->bundle_fd = open(m->bundle, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (m->bundle_fd < 0)
+        return err_errno(err, -errno, "bundle '%s'", m->bundle);
+    if ((result = oci_spec_load(m->bundle, &m->spec, err)) < 0)
+        return result;
+    if (asprintf(&m->rootfs, "%s%s%s", m->spec->root_path[0] == '/' ? "" : m->bundle,
+                 m->spec->root_path[0] == '/' ? "" : "/", m->spec->root_path) < 0)
+        return err_set(err, -ENOMEM, "root: out of memory");
+    if (stat(m->rootfs, &st) < 0)
+        return err_errno(err, -errno, "root.path '%s'", m->rootfs);
+    if (!S_ISDIR(st.st_mode))
+        return err_set(err, -ENOTDIR, "root.path '%s' is not a directory", m->rootfs);
+    if (m->options->console_socket && !m->spec->process.terminal)
+        return err_set(err, -EINVAL, "a console socket is given, but process.terminal is false");
+    return 0;
+}
+
+static int make_state(struct making *m, struct err *err)
+{
+    struct container_state *state;
+
+    m->state_fd = state_create(m->options->root, m->options->id, err);
+    if (m->state_fd < 0)
+        return m->state_fd;
+    m->state_made = true;
+    if (!(m->state = state = calloc(1, sizeof(*state))) || !(state->id = strdup(m->options->id)) ||
+        !(state->bundle = strdup(m->bundle)) || !(state->version = strdup(m->spec->version)))
+        return err_set(err, -ENOMEM, "state: out of memory");
+    if (cgroup_detect() != CGROUP_LAYOUT_NONE &&
+        (m->spec->cgroups_path
+             ? asprintf(&state->cgroup_path, "%s%s", m->spec->cgroups_path[0] == '/' ? "" : "/",
+                        m->spec->cgroups_path)
+             : asprintf(&state->cgroup_path, "/%s", m->options->id)) < 0) {
+        state->cgroup_path = NULL;
+        return err_set(err, -ENOMEM, "state: out of memory");
+    }
+    state->created_ns = clock_realtime_ns();
+    state->owner = geteuid();
+    state->annotations = json_incref(m->spec->annotations);
+    return state_save(m->state_fd, state, err);
+}
+
+static int make_cgroup(struct making *m, struct err *err)
+{
+    int result;
+
+    if (!m->state->cgroup_path)
+        return 0;
+    if ((result = cgroup_create(m->state->cgroup_path, &m->cgroup, err)) < 0)
+        return result;
+    return cgroup_apply(m->cgroup, &m->spec->resources, err);
+}
+
+/* Opens the namespaces to join. A pid namespace is joined by us, for our children; the rest by the
+ * first process. */
+static int open_namespaces(struct making *m, struct init_arguments *a, uint64_t *ret_flags,
+                           struct err *err)
+{
+    size_t n = 0;
+
+    *ret_flags = 0;
+    for (size_t i = 0; i < m->spec->nr_namespaces; i++) {
+        const struct oci_namespace *ns = &m->spec->namespaces[i];
+        int fd;
+
+        if (!ns->path) {
+            /* The cgroup namespace is made when the process is in its cgroup. */
+            if (ns->flag != CLONE_NEWCGROUP)
+                *ret_flags |= (uint64_t)(unsigned)ns->flag;
+            continue;
+        }
+        fd = open(ns->path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+            return err_errno(err, -errno, "namespace '%s'", ns->path);
+        if (ns->flag == CLONE_NEWPID) {
+            int result = setns(fd, CLONE_NEWPID) < 0 ? -errno : 0;
+
+            close(fd);
+            if (result < 0)
+                return err_errno(err, result, "join pid namespace '%s'", ns->path);
+            continue;
+        }
+        a->namespace_fds[n] = fd;
+        a->namespace_flags[n++] = ns->flag;
+    }
+    return 0;
+}
+
+static int write_map(pid_t pid, const char *file, const struct oci_id_map *maps, size_t length,
+                     struct err *err)
+{
+    CLEANUP(buf_donep) struct buf text;
+    char path[64];
+    int result = 0;
+
+    buf_init(&text, 65536);
+    for (size_t i = 0; result == 0 && i < length; i++)
+        result = buf_printf(&text, "%u %u %u\n", maps[i].container_id, maps[i].host_id,
+                            maps[i].size);
+    snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
+    if (result == 0 && !buf_string(&text))
+        result = -ENOMEM;
+    if (result == 0 && length)
+        result = file_write_string(AT_FDCWD, path, text.data);
+    return result < 0 ? err_errno(err, result, "write %s", path) : 0;
+}
+
+static int map_ids(struct making *m, struct err *err)
+{
+    const struct oci_namespace *ns = oci_spec_namespace(m->spec, CLONE_NEWUSER);
+    int result;
+
+    if (!ns || ns->path)
+        return 0;
+    if ((result = write_map(m->pid, "uid_map", m->spec->uid_maps, m->spec->nr_uid_maps, err)) < 0 ||
+        (result = write_map(m->pid, "gid_map", m->spec->gid_maps, m->spec->nr_gid_maps, err)) < 0)
+        return result;
+    if ((result = sync_send(m->socket, SYNC_MAPPED, NULL, -1)) < 0)
+        return err_errno(err, result, "talk to the container's first process");
+    return 0;
+}
+
+static int start_init(struct making *m, struct init_arguments *a, struct err *err)
+{
+    CLEANUP(fd_closep) int cgroup_fd = m->cgroup ? cgroup_v2_fd(m->cgroup) : -1;
+    struct clone_args args = {.exit_signal = SIGCHLD};
+    int pair[2];
+    uint64_t flags = 0;
+    long pid;
+    int result = open_namespaces(m, a, &flags, err);
+
+    if (result < 0)
+        return result;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return err_errno(err, -errno, "make a socket pair");
+    m->socket = pair[0];
+    a->socket = pair[1];
+    args.flags = flags | CLONE_PIDFD;
+    args.pidfd = (uint64_t)(uintptr_t)&m->pid_fd;
+    if (cgroup_fd >= 0) {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = (uint64_t)(unsigned)cgroup_fd;
+        a->in_cgroup = true;
+    }
+    pid = syscall(SYS_clone3, &args, sizeof(args));
+    if (pid == 0) {
+        /* Our copy of the other end must not keep the runtime's end of file from coming. */
+        close(pair[0]);
+        init_main(a);
+    }
+    result = -errno;
+    close(pair[1]);
+    if (pid < 0)
+        return err_errno(err, result, "make the container's first process (namespaces %#llx)",
+                         (unsigned long long)flags);
+    m->pid = (pid_t)pid;
+    return map_ids(m, err);
+}
+
+static int record_pid(struct making *m, struct err *err)
+{
+    CLEANUP(freep) char *text = NULL;
+    int result;
+
+    m->state->pid = m->pid;
+    if (state_pid_start_time(m->pid, &m->state->pid_start_time) < 0)
+        return err_set(err, -ESRCH, "the container's first process died while it was set up");
+    if ((result = state_save(m->state_fd, m->state, err)) < 0 || !m->options->pid_file)
+        return result;
+    if (asprintf(&text, "%d", (int)m->pid) < 0) {
+        text = NULL;
+        return err_set(err, -ENOMEM, "pid file: out of memory");
+    }
+    return file_replace(AT_FDCWD, m->options->pid_file, text, strlen(text), 0644, err);
+}
+
+/* From nothing to a first process that waits for its start. */
+static int make(struct making *m, bool foreground, bool fifo, struct err *err)
+{
+    struct init_arguments a = {.wait_on_fifo = fifo, .die_with_parent = foreground};
+    int result;
+
+    memset(a.namespace_fds, 0xff, sizeof(a.namespace_fds));
+    if ((result = load_bundle(m, err)) < 0 || (result = make_state(m, err)) < 0 ||
+        (result = make_cgroup(m, err)) < 0)
+        return result;
+    if (fifo && mkfifoat(m->state_fd, STATE_EXEC_FIFO, 0622) < 0)
+        return err_errno(err, -errno, "make the exec FIFO");
+    if (fifo && fchmodat(m->state_fd, STATE_EXEC_FIFO, 0622, 0) < 0)
+        return err_errno(err, -errno, "exec FIFO");
+    a.spec = m->spec;
+    a.rootfs = m->rootfs;
+    a.bundle_fd = m->bundle_fd;
+    a.state_fd = m->state_fd;
+    a.cgroup = m->cgroup;
+    a.preserve_fds = m->options->preserve_fds;
+    result = start_init(m, &a, err);
+    for (size_t i = 0; i < ARRAY_LEN(a.namespace_fds); i++)
+        fd_closep(&a.namespace_fds[i]);
+    if (result < 0)
+        return result;
+    result = sync_wait(m->socket, SYNC_READY, &m->master, err);
+    if (result > 0)
+        return err_set(err, -ECHILD, "the container's first process died while it was set up");
+    if (result < 0 || (result = record_pid(m, err)) < 0)
+        return result;
+    if (m->master >= 0 && m->options->console_socket)
+        return console_send(m->options->console_socket, m->master, err);
+    return 0;
+}
+
+static void making_init(struct making *m, const struct container_options *options)
+{
+    *m = (struct making){.options = options,
+                         .bundle_fd = -1,
+                         .state_fd = -1,
+                         .socket = -1,
+                         .pid_fd = -1,
+                         .master = -1};
+}
+
+int container_create(const struct container_options *options, struct err *err)
+{
+    CLEANUP(making_done) struct making m;
+    int result;
+
+    making_init(&m, options);
+    if ((result = make(&m, false, true, err)) < 0)
+        undo(&m);
+    return result;
+}
+
+/* Lets the program be executed, and waits until that has happened or failed. */
+static int release(struct making *m, struct err *err)
+{
+    int result = sync_send(m->socket, SYNC_START, NULL, -1);
+
+    if (result < 0)
+        return err_errno(err, result, "start the container");
+    result = sync_wait(m->socket, SYNC_FAILED, NULL, err);
+    return result > 0 ? 0 : result;
+}
+
+int container_run(const struct container_options *options, int *ret_status, struct err *err)
+{
+    CLEANUP(making_done) struct making m;
+    int result, status = 0;
+
+    making_init(&m, options);
+    *ret_status = 1;
+    if ((result = make(&m, !options->detach, false, err)) < 0 || (result = release(&m, err)) < 0) {
+        /* The exit status of the first process tells a program that cannot be executed from a
+         * failed set-up. */
+        if (m.pid > 0 && waitpid(m.pid, &status, 0) == m.pid) {
+            m.pid = 0;
+            if (WIFEXITED(status) && WEXITSTATUS(status) >= 126)
+                *ret_status = WEXITSTATUS(status);
+        }
+        undo(&m);
+        return result;
+    }
+    if (options->detach) {
+        *ret_status = 0;
+        return 0;
+    }
+    result = foreground_wait(m.pid, m.pid_fd, options->console_socket ? -1 : m.master, ret_status,
+                             err);
+    m.pid = 0;
+    if (!options->keep)
+        undo(&m);
+    return result;
+}
+
+/* Opens a container's directory and state. */
+static int open_container(const char *root, const char *id, int *ret_fd,
+                          struct container_state **ret, struct err *err)
+{
+    CLEANUP(fd_closep) int fd = state_open(root, id, err);
+    int result;
+
+    if (fd < 0)
+        return fd;
+    if ((result = state_load(fd, ret, err)) < 0)
+        return err_wrap(err, "container '%s'", id);
+    *ret_fd = TAKE_FD(fd);
+    return 0;
+}
+
+int container_start(const char *root, const char *id, struct err *err)
+{
+    CLEANUP(state_freep) struct container_state *state = NULL;
+    CLEANUP(fd_closep) int dir_fd = -1;
+    CLEANUP(fd_closep) int fifo = -1;
+    enum container_status status;
+    struct pollfd poll_fifo;
+    char byte;
+    int result = open_container(root, id, &dir_fd, &state, err);
+
+    if (result < 0)
+        return result;
+    if ((status = state_status(dir_fd, state)) != CONTAINER_CREATED)
+        return err_set(err, -EINVAL, "container '%s' is %s; only a created one can be started", id,
+                       state_status_name(status));
+    fifo = openat(dir_fd, STATE_EXEC_FIFO, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (fifo < 0)
+        return err_errno(err, -errno, "container '%s': exec FIFO", id);
+    /* The first process may die instead of writing: look for that, too. */
+    for (poll_fifo = (struct pollfd){.fd = fifo, .events = POLLIN};;) {
+        if (poll(&poll_fifo, 1, 100) > 0 && read(fifo, &byte, 1) == 1)
+            break;
+        if (state_status(dir_fd, state) == CONTAINER_STOPPED)
+            return err_set(err, -ESRCH, "container '%s': its first process died", id);
+    }
+    if (unlinkat(dir_fd, STATE_EXEC_FIFO, 0) < 0)
+        return err_errno(err, -errno, "container '%s': exec FIFO", id);
+    return 0;
+}
+
+/* A pidfd that surely is the container's first process, or -ESRCH. */
+static int open_process(const struct container_state *state)
+{
+    CLEANUP(fd_closep) int fd = (int)syscall(SYS_pidfd_open, state->pid, 0);
+    uint64_t start_time;
+
+    if (fd < 0 || state_pid_start_time(state->pid, &start_time) < 0 ||
+        start_time != state->pid_start_time)
+        return -ESRCH;
+    return TAKE_FD(fd);
+}
+
+int container_kill(const char *root, const char *id, int signal_number, bool all, struct err *err)
+{
+    CLEANUP(state_freep) struct container_state *state = NULL;
+    CLEANUP(cgroup_freep) struct cgroup *cgroup = NULL;
+    CLEANUP(fd_closep) int dir_fd = -1;
+    CLEANUP(fd_closep) int process = -1;
+    int result = open_container(root, id, &dir_fd, &state, err);
+
+    if (result < 0)
+        return result;
+    if (all && signal_number == SIGKILL && state->cgroup_path) {
+        if ((result = cgroup_open(state->cgroup_path, &cgroup, err)) < 0)
+            return result;
+        return cgroup_kill_all(cgroup, err);
+    }
+    if ((process = open_process(state)) < 0)
+        return err_set(err, -ESRCH, "container '%s' is not running", id);
+    if (syscall(SYS_pidfd_send_signal, process, signal_number, NULL, 0) < 0)
+        return err_errno(err, -errno, "signal %d to container '%s'", signal_number, id);
+    return 0;
+}
+
+static void wait_for_exit(int process)
+{
+    struct pollfd pollfd = {.fd = process, .events = POLLIN};
+
+    while (poll(&pollfd, 1, 10000) < 0 && errno == EINTR)
+        ;
+}
+
+int container_delete(const char *root, const char *id, bool force, struct err *err)
+{
+    CLEANUP(state_freep) struct container_state *state = NULL;
+    CLEANUP(cgroup_freep) struct cgroup *cgroup = NULL;
+    CLEANUP(fd_closep) int dir_fd = state_open(root, id, err);
+    CLEANUP(fd_closep) int process = -1;
+    enum container_status status;
+    int result;
+
+    if (dir_fd < 0)
+        return force && dir_fd == -ENOENT ? 0 : dir_fd;
+    if ((result = state_load(dir_fd, &state, err)) < 0) {
+        /* Killed before its first save: there is a directory and nothing else. */
+        return force ? state_remove(root, id, err) : err_wrap(err, "container '%s'", id);
+    }
+    status = state_status(dir_fd, state);
+    if (status != CONTAINER_STOPPED && !force && status != CONTAINER_CREATED)
+        return err_set(err, -EBUSY, "container '%s' is %s; stop it first, or use --force", id,
+                       state_status_name(status));
+    if (state->pid && (process = open_process(state)) >= 0) {
+        syscall(SYS_pidfd_send_signal, process, SIGKILL, NULL, 0);
+        wait_for_exit(process);
+    }
+    if (state->cgroup_path) {
+        if ((result = cgroup_open(state->cgroup_path, &cgroup, err)) < 0 ||
+            (result = cgroup_kill_all(cgroup, err)) < 0 ||
+            (result = cgroup_remove(cgroup, err)) < 0)
+            return result;
+    }
+    return state_remove(root, id, err);
+}
+
+int container_state(const char *root, const char *id, json_t **ret, struct err *err)
+{
+    CLEANUP(state_freep) struct container_state *state = NULL;
+    CLEANUP(fd_closep) int dir_fd = -1;
+    int result = open_container(root, id, &dir_fd, &state, err);
+
+    if (result < 0)
+        return result;
+    if (!(*ret = state_to_json(state, state_status(dir_fd, state))))
+        return err_set(err, -ENOMEM, "state of container '%s': out of memory", id);
+    return 0;
+}
+
+int container_list(const char *root, json_t **ret, struct err *err)
+{
+    CLEANUP(dir_closep) DIR *dir = opendir(root);
+    CLEANUP(json_decrefp) json_t *list = json_array();
+    struct dirent *entry;
+
+    if (!list)
+        return err_set(err, -ENOMEM, "list: out of memory");
+    while (dir && (entry = readdir(dir))) {
+        json_t *state = NULL;
+
+        /* One that goes away, or is just being made, meanwhile is no error. */
+        if (entry->d_name[0] != '.' && container_state(root, entry->d_name, &state, NULL) == 0)
+            json_array_append_new(list, state);
+    }
+    *ret = TAKE_PTR(list);
+    return 0;
+}

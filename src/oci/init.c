@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Order matters here, and each step says why it comes where it does. Privileges only shrink: user,
+ * then capabilities; no-new-privileges last, because before it a capability set could still be
+ * raised.
+ */
+#include "oci/init.h"
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/util.h"
+#include "oci/capability.h"
+#include "oci/console.h"
+#include "oci/device.h"
+#include "oci/inroot.h"
+#include "oci/mount.h"
+#include "oci/reaper.h"
+#include "oci/state.h"
+#include "oci/sync.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/close_range.h>
+#include <linux/magic.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+
+static int join_namespaces(const struct init_arguments *a, struct err *err)
+{
+    for (size_t i = 0; i < ARRAY_LEN(a->namespace_fds) && a->namespace_fds[i] >= 0; i++)
+        if (setns(a->namespace_fds[i], a->namespace_flags[i]) < 0)
+            return err_errno(err, -errno, "join a namespace (flag %#x)",
+                             (unsigned)a->namespace_flags[i]);
+    return 0;
+}
+
+static int enter_cgroup(const struct init_arguments *a, struct err *err)
+{
+    const struct oci_namespace *ns = oci_spec_namespace(a->spec, CLONE_NEWCGROUP);
+    int result = 0;
+
+    if (a->cgroup && !a->in_cgroup)
+        result = cgroup_join_self(a->cgroup, err);
+    /* Only now: the namespace's root is where its creator is. */
+    if (result == 0 && ns && !ns->path && unshare(CLONE_NEWCGROUP) < 0)
+        result = err_errno(err, -errno, "make a cgroup namespace");
+    return result;
+}
+
+static int enter_user_namespace(const struct init_arguments *a, struct err *err)
+{
+    const struct oci_namespace *ns = oci_spec_namespace(a->spec, CLONE_NEWUSER);
+    int result;
+
+    if (!ns || ns->path)
+        return 0;
+    result = sync_wait(a->socket, SYNC_MAPPED, NULL, err);
+    if (result != 0)
+        return result < 0 ? result : err_set(err, -EPIPE, "the runtime went away");
+    if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
+        return err_errno(err, -errno, "become root of the user namespace");
+    return 0;
+}
+
+static int set_names(const struct oci_spec *spec, struct err *err)
+{
+    if (spec->hostname && sethostname(spec->hostname, strlen(spec->hostname)) < 0)
+        return err_errno(err, -errno, "hostname '%s'", spec->hostname);
+    if (spec->domainname && setdomainname(spec->domainname, strlen(spec->domainname)) < 0)
+        return err_errno(err, -errno, "domainname '%s'", spec->domainname);
+    return 0;
+}
+
+/* "net.ipv4.ip_forward" below the container's /proc/sys, which must be a real procfs. */
+static int set_sysctls(const struct oci_spec *spec, int root_fd, struct err *err)
+{
+    for (size_t i = 0; i < spec->nr_sysctls; i++) {
+        const struct oci_sysctl *sysctl = &spec->sysctls[i];
+        CLEANUP(freep) char *path = NULL;
+        CLEANUP(fd_closep) int fd = -1;
+        struct statfs fs;
+
+        if (asprintf(&path, "/proc/sys/%s", sysctl->name) < 0)
+            return err_set(err, -ENOMEM, "sysctl: out of memory");
+        for (char *c = path + strlen("/proc/sys/"); *c; c++)
+            if (*c == '.')
+                *c = '/';
+        if ((fd = inroot_open(root_fd, path, O_WRONLY | O_NOFOLLOW)) < 0)
+            return err_errno(err, fd, "sysctl %s", sysctl->name);
+        if (fstatfs(fd, &fs) < 0 || fs.f_type != PROC_SUPER_MAGIC)
+            return err_set(err, -EPERM, "sysctl %s: /proc/sys is not procfs", sysctl->name);
+        if (write(fd, sysctl->value, strlen(sysctl->value)) < 0)
+            return err_errno(err, -errno, "sysctl %s = '%s'", sysctl->name, sysctl->value);
+    }
+    return 0;
+}
+
+static int cover_paths(const struct oci_spec *spec, int root_fd, struct err *err)
+{
+    int result = 0;
+
+    for (size_t i = 0; result == 0 && i < spec->read_only_paths.length; i++)
+        result = mount_read_only(root_fd, spec->read_only_paths.items[i], err);
+    for (size_t i = 0; result == 0 && i < spec->masked_paths.length; i++)
+        result = mount_mask(root_fd, spec->masked_paths.items[i], err);
+    return result;
+}
+
+/* Ends inside the container's root, with its terminal's master in *ret_master (-1: none). */
+static int build_root(const struct init_arguments *a, int *ret_master, struct err *err)
+{
+    const struct oci_spec *spec = a->spec;
+    CLEANUP(fd_closep) int root_fd = -1;
+    CLEANUP(fd_closep) int master = -1;
+    CLEANUP(fd_closep) int slave = -1;
+    int result;
+
+    if ((result = mount_root(spec, a->rootfs, &root_fd, err)) < 0 ||
+        (result = mount_all(spec, a->cgroup ? a->cgroup->path : NULL, a->bundle_fd, root_fd, err)) <
+            0 ||
+        (result = device_make_all(spec, root_fd, err)) < 0)
+        return result;
+    if (spec->process.terminal) {
+        result = console_make(root_fd, spec->process.console_width, spec->process.console_height,
+                              &master, &slave, err);
+        if (result < 0 || (result = mount_bind_fd(slave, root_fd, "/dev/console", err)) < 0 ||
+            (result = console_take(slave, err)) < 0)
+            return result;
+        /* The program's user must be able to reopen its terminal. */
+        if (fchown(slave, spec->process.uid, (gid_t)-1) < 0 && errno != EINVAL && errno != EPERM)
+            return err_errno(err, -errno, "terminal: owner");
+    }
+    if ((result = set_sysctls(spec, root_fd, err)) < 0 ||
+        (result = cover_paths(spec, root_fd, err)) < 0 ||
+        (result = mount_pivot(root_fd, spec->root_read_only, err)) < 0)
+        return result;
+    *ret_master = TAKE_FD(master);
+    return 0;
+}
+
+static int limit_process(const struct oci_process *process, struct err *err)
+{
+    char text[16];
+
+    for (size_t i = 0; i < process->nr_rlimits; i++)
+        if (setrlimit((__rlimit_resource_t)process->rlimits[i].resource,
+                      &process->rlimits[i].limit) < 0)
+            return err_errno(err, -errno, "resource limit %d: soft %llu, hard %llu",
+                             process->rlimits[i].resource,
+                             (unsigned long long)process->rlimits[i].limit.rlim_cur,
+                             (unsigned long long)process->rlimits[i].limit.rlim_max);
+    if (process->has_oom_score_adj) {
+        int result;
+
+        snprintf(text, sizeof(text), "%d", process->oom_score_adj);
+        if ((result = file_write_string(AT_FDCWD, "/proc/self/oom_score_adj", text)) < 0)
+            return err_errno(err, result, "oom score adjustment %s", text);
+    }
+    return 0;
+}
+
+static int become_user(const struct oci_process *process, struct err *err)
+{
+    const struct oci_capabilities *capabilities = &process->capabilities;
+    int result;
+
+    if (capabilities->present &&
+        (result = capability_limit_bounding(capabilities->bounding, err)) < 0)
+        return result;
+    if (capabilities->present && prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
+        return err_errno(err, -errno, "keep capabilities");
+    if (setgroups(process->nr_additional_gids, process->additional_gids) < 0)
+        return err_errno(err, -errno, "set %zu additional groups", process->nr_additional_gids);
+    if (setresgid(process->gid, process->gid, process->gid) < 0)
+        return err_errno(err, -errno, "become group %u", process->gid);
+    if (setresuid(process->uid, process->uid, process->uid) < 0)
+        return err_errno(err, -errno, "become user %u", process->uid);
+    if (capabilities->present && (result = capability_apply(capabilities, err)) < 0)
+        return result;
+    if (process->no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return err_errno(err, -errno, "no new privileges");
+    return 0;
+}
+
+/* The working directory is made when it is missing, as users of the other runtimes expect, and must
+ * be inside the root. */
+static int enter_directory(const char *cwd, struct err *err)
+{
+    char where[4096];
+
+    if (chdir(cwd) < 0) {
+        CLEANUP(fd_closep) int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        CLEANUP(fd_closep)
+        int fd = errno == ENOENT && root >= 0 ? inroot_make_directory(root, cwd) : -errno;
+
+        if (fd < 0 || fchdir(fd) < 0)
+            return err_errno(err, fd < 0 ? fd : -errno, "working directory '%s'", cwd);
+    }
+    /* getcwd says "(unreachable)" for a directory outside the root: a leaked descriptor was
+     * followed. */
+    if (!getcwd(where, sizeof(where)) || where[0] != '/')
+        return err_set(err, -EACCES, "working directory '%s' is outside the container's root", cwd);
+    return 0;
+}
+
+static int wait_for_start(const struct init_arguments *a, struct err *err)
+{
+    int result;
+
+    if (a->wait_on_fifo) {
+        /* Blocks until `start` opens the other end. The directory's fd reaches the host's file
+         * although its mount is gone from here. */
+        CLEANUP(fd_closep) int writer = openat(a->state_fd, STATE_EXEC_FIFO, O_WRONLY | O_CLOEXEC);
+
+        if (writer < 0 || write(writer, "0", 1) < 0)
+            return err_errno(err, -errno, "wait for the start");
+        return 0;
+    }
+    result = sync_wait(a->socket, SYNC_START, NULL, err);
+    return result > 0 ? err_set(err, -EPIPE, "the runtime went away") : result;
+}
+
+static void restore_signals(void)
+{
+    sigset_t none;
+
+    for (int number = 1; number < NSIG; number++)
+        signal(number, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* execvp with the container's own PATH. */
+static int execute(const struct oci_process *process, struct err *err)
+{
+    static const char *empty[] = {NULL};
+    const char *const *env = process->env.items ? process->env.items : empty;
+    const char *program = process->args.items[0];
+    const char *path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    char *const *argv = (char *const *)(uintptr_t)process->args.items;
+    char *const *envp = (char *const *)(uintptr_t)env;
+    int first = -ENOENT;
+
+    for (size_t i = 0; env[i]; i++)
+        if (strncmp(env[i], "PATH=", 5) == 0)
+            path = env[i] + 5;
+    if (strchr(program, '/')) {
+        execve(program, argv, envp);
+        return err_errno(err, -errno, "execute '%s'", program);
+    }
+    while (*path) {
+        size_t length = strcspn(path, ":");
+        char candidate[4096];
+        int n = snprintf(candidate, sizeof(candidate), "%.*s/%s", (int)length, length ? path : ".",
+                         program);
+
+        path += length + (path[length] == ':');
+        if (n < 0 || (size_t)n >= sizeof(candidate))
+            continue;
+        execve(candidate, argv, envp);
+        if (errno != ENOENT && errno != ENOTDIR && first == -ENOENT)
+            first = -errno;
+    }
+    return first == -ENOENT
+               ? err_set(err, first, "execute '%s': not found in the container's PATH", program)
+               : err_errno(err, first, "execute '%s'", program);
+}
+
+static int set_up(const struct init_arguments *a, struct err *err)
+{
+    const struct oci_process *process = &a->spec->process;
+    CLEANUP(fd_closep) int master = -1;
+    int result;
+
+    /* A session of our own, so that a terminal can become ours and signals of the caller's do not
+     * reach us. */
+    if (setsid() < 0)
+        return err_errno(err, -errno, "make a session");
+    if ((result = enter_cgroup(a, err)) < 0 || (result = join_namespaces(a, err)) < 0 ||
+        (result = enter_user_namespace(a, err)) < 0 || (result = set_names(a->spec, err)) < 0)
+        return result;
+    /* While the host's /proc is still there. */
+    if ((result = limit_process(process, err)) < 0)
+        return result;
+    umask(0);
+    if ((result = build_root(a, &master, err)) < 0)
+        return result;
+    umask(process->umask);
+    if ((result = sync_send(a->socket, SYNC_READY, NULL, master)) < 0)
+        return err_errno(err, result, "report to the runtime");
+    return 0;
+}
+
+static int finish(const struct init_arguments *a, struct err *err)
+{
+    const struct oci_process *process = &a->spec->process;
+    unsigned first_closed = 3 + (unsigned)a->preserve_fds;
+    int result;
+
+    if ((result = wait_for_start(a, err)) < 0 || (result = become_user(process, err)) < 0 ||
+        (result = enter_directory(process->cwd, err)) < 0)
+        return result;
+    /* After the change of user, which clears it. */
+    if (a->die_with_parent && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+        return err_errno(err, -errno, "parent death signal");
+    restore_signals();
+    if (close_range(first_closed, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
+        return err_errno(err, -errno, "close descriptors on exec");
+    if (reaper_is_wanted(a->spec)) {
+        result = reaper_fork(a->spec->process.terminal, a->socket, err);
+        if (result < 0)
+            return result;
+    }
+    return execute(process, err);
+}
+
+void init_main(const struct init_arguments *arguments)
+{
+    struct err err = ERR_INIT;
+    int result = set_up(arguments, &err);
+    int status = 1;
+
+    if (result == 0) {
+        result = finish(arguments, &err);
+        if (strncmp(err.message, "execute '", 9) == 0)
+            status = result == -ENOENT ? 127 : 126;
+    }
+    sync_send(arguments->socket, SYNC_FAILED, &err, -1);
+    _exit(status);
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The container's first process, between its birth by clone3 and its program: it enters the cgroup,
+ * builds the root, takes the terminal, waits for the start, gives up privileges and executes. Runs
+ * in the child only; single-threaded.
+ */
+#ifndef LODGE_OCI_INIT_H
+#define LODGE_OCI_INIT_H
+
+#include "oci/cgroup.h"
+#include "oci/spec.h"
+
+#include <stdbool.h>
+
+struct init_arguments {
+    const struct oci_spec *spec;
+    const char *rootfs; /* absolute path of root.path */
+    int bundle_fd;
+    int socket;            /* sync.h */
+    int state_fd;          /* directory with the exec FIFO */
+    struct cgroup *cgroup; /* NULL: none */
+    bool in_cgroup;        /* clone3 has put us there */
+    bool wait_on_fifo;     /* create: the start comes through the FIFO */
+    bool die_with_parent;  /* run in the foreground */
+    int namespace_fds[8];  /* to join, -1 ends the list */
+    int namespace_flags[8];
+    int preserve_fds;
+    pid_t parent; /* for die_with_parent: 0 in a new pid namespace */
+};
+
+/* Does not return. The exit status when the program could not be executed: 127 not found, 126
+ * otherwise, 1 for a failed set-up. */
+__attribute__((noreturn)) void init_main(const struct init_arguments *arguments);
+
+#endif

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Paths inside a container's root, by file descriptor. The root's contents are hostile: a path is
+ * resolved by the kernel with openat2(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS), so neither "..",
+ * nor an absolute symlink, nor a race leads out of it, and what was resolved is used as a
+ * descriptor, never again by name.
+ */
+#ifndef LODGE_OCI_INROOT_H
+#define LODGE_OCI_INROOT_H
+
+#include "base/err.h"
+
+#include <sys/types.h>
+
+/* openat2 below root_fd with `flags` (O_CLOEXEC is added); fd or -errno. */
+int inroot_open(int root_fd, const char *path, int flags);
+
+/* The directory at path, made (0755) where it is missing, as an O_PATH fd. -errno; -ENOTDIR for
+ * what is no directory. */
+int inroot_make_directory(int root_fd, const char *path);
+/* The file at path as an O_PATH fd; an empty regular one is made where nothing is. Parents are made
+ * too. */
+int inroot_make_file(int root_fd, const char *path);
+/* The directory that path's last component is in (made where missing), and that component (points
+ * into path). */
+int inroot_make_parent(int root_fd, const char *path, const char **ret_name);
+
+#endif

@@ -1,0 +1,479 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The mount API by descriptor (fsopen, fsmount, open_tree, mount_setattr, move_mount): a mount is
+ * made detached, gets its attributes, and is then attached to a directory that was resolved inside
+ * the root (inroot.h). No path is looked up twice.
+ */
+#include "oci/mount.h"
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/util.h"
+#include "oci/cgroup.h"
+#include "oci/inroot.h"
+#include "oci/mount_options.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+
+DEFINE_CLEANUP(strp_free, char *, free);
+
+static int attach(int mount_fd, int target_fd)
+{
+    return move_mount(mount_fd, "", target_fd, "",
+                      MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0
+               ? -errno
+               : 0;
+}
+
+/* "key=value" or "flag" to an fsopen context. */
+static int configure_option(int context, const char *option)
+{
+    CLEANUP(strp_free) char *copy = NULL;
+    char *equals;
+
+    if (!(copy = strdup(option)))
+        return -ENOMEM;
+    if (!(equals = strchr(copy, '=')))
+        return fsconfig(context, FSCONFIG_SET_FLAG, copy, NULL, 0) < 0 ? -errno : 0;
+    *equals = '\0';
+    return fsconfig(context, FSCONFIG_SET_STRING, copy, equals + 1, 0) < 0 ? -errno : 0;
+}
+
+/* What the file system itself says about a refused option or creation, when it says something. */
+static void append_context_log(int context, struct err *err)
+{
+    char line[256];
+    ssize_t n = read(context, line, sizeof(line) - 1);
+    size_t used;
+
+    if (n <= 2 || !err)
+        return;
+    line[n] = '\0';
+    used = strlen(err->message);
+    snprintf(err->message + used, sizeof(err->message) - used, " (%s)", line + 2);
+}
+
+/* A new superblock of `type`, detached. Returns the mount's fd or -errno with err set. */
+static int make_filesystem(const char *type, const char *source, const struct oci_strings *data,
+                           bool read_only, uint64_t attributes, struct err *err)
+{
+    CLEANUP(fd_closep) int context = fsopen(type, FSOPEN_CLOEXEC);
+    int fd;
+
+    if (context < 0)
+        return err_errno(err, -errno, "file system type '%s'", type);
+    if (source && fsconfig(context, FSCONFIG_SET_STRING, "source", source, 0) < 0)
+        return err_errno(err, -errno, "%s: source '%s'", type, source);
+    for (size_t i = 0; data && i < data->length; i++) {
+        int result = configure_option(context, data->items[i]);
+
+        if (result < 0) {
+            err_errno(err, result, "%s: option '%s'", type, data->items[i]);
+            append_context_log(context, err);
+            return result;
+        }
+    }
+    if (read_only)
+        fsconfig(context, FSCONFIG_SET_FLAG, "ro", NULL, 0);
+    if (fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0) {
+        int code = -errno;
+
+        err_errno(err, code, "make a %s file system", type);
+        append_context_log(context, err);
+        return code;
+    }
+    fd = fsmount(context, FSMOUNT_CLOEXEC, (unsigned)attributes);
+    return fd < 0 ? err_errno(err, -errno, "mount a %s file system", type) : fd;
+}
+
+static int set_attributes(int fd, uint64_t set, uint64_t clear, bool recursive)
+{
+    struct mount_attr attributes = {.attr_set = set, .attr_clr = clear};
+
+    if (!set && !clear)
+        return 0;
+    return mount_setattr(fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attributes,
+                         sizeof(attributes)) < 0
+               ? -errno
+               : 0;
+}
+
+static int set_propagation(int fd, unsigned long propagation)
+{
+    struct mount_attr attributes = {.propagation = propagation & ~(unsigned long)MS_REC};
+
+    if (!propagation)
+        return 0;
+    return mount_setattr(fd, "", AT_EMPTY_PATH | (propagation & MS_REC ? AT_RECURSIVE : 0),
+                         &attributes, sizeof(attributes)) < 0
+               ? -errno
+               : 0;
+}
+
+int mount_bind_fd(int source_fd, int root_fd, const char *path, struct err *err)
+{
+    CLEANUP(fd_closep) int target = inroot_make_file(root_fd, path);
+    CLEANUP(fd_closep) int tree = -1;
+    int result;
+
+    if (target < 0)
+        return err_errno(err, target, "mount point '%s'", path);
+    tree = open_tree(source_fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    if (tree < 0)
+        return err_errno(err, -errno, "bind onto '%s'", path);
+    if ((result = attach(tree, target)) < 0)
+        return err_errno(err, result, "bind onto '%s'", path);
+    return 0;
+}
+
+static int mount_bind(const struct oci_mount *mount, const struct mount_options *options,
+                      int bundle_fd, int root_fd, struct err *err)
+{
+    CLEANUP(fd_closep) int source = -1;
+    CLEANUP(fd_closep) int target = -1;
+    CLEANUP(fd_closep) int tree = -1;
+    struct stat st;
+    int result;
+
+    if (!mount->source)
+        return err_set(err, -EINVAL, "mount '%s': a bind needs a source", mount->destination);
+    source = openat(bundle_fd, mount->source, O_PATH | O_CLOEXEC);
+    if (source < 0 || fstat(source, &st) < 0)
+        return err_errno(err, -errno, "mount '%s': source '%s'", mount->destination, mount->source);
+    target = S_ISDIR(st.st_mode) ? inroot_make_directory(root_fd, mount->destination)
+                                 : inroot_make_file(root_fd, mount->destination);
+    if (target < 0)
+        return err_errno(err, target, "mount '%s': mount point", mount->destination);
+    tree = open_tree(source, "",
+                     OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH |
+                         (options->recursive ? AT_RECURSIVE : 0u));
+    if (tree < 0)
+        return err_errno(err, -errno, "mount '%s': bind '%s'", mount->destination, mount->source);
+    if ((result = set_attributes(tree, options->attributes_set, options->attributes_clear, false)) <
+            0 ||
+        (result = set_attributes(tree, options->recursive_set, options->recursive_clear, true)) < 0)
+        return err_errno(err, result, "mount '%s': attributes", mount->destination);
+    if ((result = attach(tree, target)) < 0)
+        return err_errno(err, result, "mount '%s'", mount->destination);
+    return 0;
+}
+
+/* The container's directory of one version 1 hierarchy, bound below the tmpfs that is attached at
+ * `tmpfs`. */
+static int bind_hierarchy(int tmpfs, const char *name, const char *cgroup_path, uint64_t attributes)
+{
+    CLEANUP(fd_closep) int tree = -1;
+    CLEANUP(fd_closep) int place = -1;
+    char source[PATH_MAX];
+    int result;
+
+    if ((size_t)snprintf(source, sizeof(source), "/sys/fs/cgroup/%s/%s", name, cgroup_path) >=
+        sizeof(source))
+        return -ENAMETOOLONG;
+    tree = open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    if (tree < 0)
+        return errno == ENOENT ? 0 : -errno;
+    if (mkdirat(tmpfs, name, 0755) < 0)
+        return -errno;
+    if ((place = openat(tmpfs, name, O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
+        return -errno;
+    if ((result = set_attributes(tree, attributes, 0, false)) < 0)
+        return result;
+    return attach(tree, place);
+}
+
+/* Version 1: a tmpfs with one directory a hierarchy, each showing the container's own cgroup as its
+ * top. */
+static int mount_cgroup_v1(const struct oci_mount *mount, const struct mount_options *options,
+                           const char *cgroup_path, int target, struct err *err)
+{
+    static const char *const tmpfs_data[] = {"mode=755", "size=64k"};
+    struct oci_strings data = {(const char **)tmpfs_data, ARRAY_LEN(tmpfs_data)};
+    CLEANUP(fd_closep) int tmpfs = make_filesystem("tmpfs", "cgroup", &data, false, 0, err);
+    CLEANUP(dir_closep) DIR *dir = opendir("/sys/fs/cgroup");
+    struct dirent *entry;
+    int result;
+
+    if (tmpfs < 0)
+        return err_wrap(err, "mount '%s'", mount->destination);
+    if ((result = attach(tmpfs, target)) < 0)
+        return err_errno(err, result, "mount '%s'", mount->destination);
+    while (cgroup_path && dir && (entry = readdir(dir))) {
+        if (entry->d_name[0] == '.')
+            continue;
+        if (entry->d_type == DT_LNK) {
+            char link[NAME_MAX + 1] = "";
+
+            if (readlinkat(dirfd(dir), entry->d_name, link, sizeof(link) - 1) > 0)
+                symlinkat(link, tmpfs, entry->d_name);
+            continue;
+        }
+        result = bind_hierarchy(tmpfs, entry->d_name, cgroup_path, options->attributes_set);
+        if (result < 0)
+            return err_errno(err, result, "mount '%s': hierarchy %s", mount->destination,
+                             entry->d_name);
+    }
+    if ((result = set_attributes(tmpfs, options->attributes_set, options->attributes_clear,
+                                 false)) < 0)
+        return err_errno(err, result, "mount '%s'", mount->destination);
+    return 0;
+}
+
+static int mount_new(const struct oci_mount *mount, const struct mount_options *options,
+                     const char *cgroup_path, int root_fd, struct err *err)
+{
+    bool cgroup = strcmp(mount->type, "cgroup") == 0;
+    bool read_only = options->superblock_read_only && strcmp(mount->type, "tmpfs") != 0 &&
+                     strcmp(mount->type, "sysfs") != 0 && !cgroup;
+    CLEANUP(fd_closep) int target = inroot_make_directory(root_fd, mount->destination);
+    CLEANUP(fd_closep) int fd = -1;
+    int result;
+
+    if (target < 0)
+        return err_errno(err, target, "mount '%s': mount point", mount->destination);
+    if (options->copy_up)
+        return err_set(err, -ENOTSUP, "mount '%s': option tmpcopyup is not supported",
+                       mount->destination);
+    if (cgroup && cgroup_detect() != CGROUP_LAYOUT_V2)
+        return mount_cgroup_v1(mount, options, cgroup_path, target, err);
+    fd = make_filesystem(cgroup ? "cgroup2" : mount->type,
+                         mount->source ? mount->source : mount->type, &options->data, read_only,
+                         options->attributes_set, err);
+    if (fd < 0)
+        return err_wrap(err, "mount '%s'", mount->destination);
+    if ((result = attach(fd, target)) < 0)
+        return err_errno(err, result, "mount '%s'", mount->destination);
+    return 0;
+}
+
+static int mount_one(const struct oci_mount *mount, const char *cgroup_path, int bundle_fd,
+                     int root_fd, struct err *err)
+{
+    CLEANUP(mount_options_done) struct mount_options options = {0};
+    CLEANUP(fd_closep) int placed = -1;
+    int result = mount_options_parse(mount, &options, err);
+
+    if (result < 0)
+        return result;
+    if (mount->destination[0] != '/')
+        return err_set(err, -EINVAL, "mount '%s': the destination is not an absolute path",
+                       mount->destination);
+    if (options.bind || !mount->type)
+        result = mount_bind(mount, &options, bundle_fd, root_fd, err);
+    else
+        result = mount_new(mount, &options, cgroup_path, root_fd, err);
+    if (result < 0 || !options.propagation)
+        return result;
+    placed = inroot_open(root_fd, mount->destination, O_PATH);
+    if (placed < 0 || (result = set_propagation(placed, options.propagation)) < 0)
+        return err_errno(err, MIN(placed, result), "mount '%s': propagation", mount->destination);
+    return 0;
+}
+
+int mount_all(const struct oci_spec *spec, const char *cgroup_path, int bundle_fd, int root_fd,
+              struct err *err)
+{
+    for (size_t i = 0; i < spec->nr_mounts; i++) {
+        int result = mount_one(&spec->mounts[i], cgroup_path, bundle_fd, root_fd, err);
+
+        if (result < 0)
+            return result;
+    }
+    return 0;
+}
+
+/* tmpfs for the upper layer on `rootfs`, with upper, work and root below it; returns the tmpfs's
+ * fd. */
+static int make_upper_tmpfs(const struct oci_spec *spec, const char *rootfs, struct err *err)
+{
+    const char *size = oci_spec_annotation(spec, "io.lodge.overlay.size");
+    CLEANUP(fd_closep) int tmpfs = -1;
+    CLEANUP(fd_closep) int target = open(rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    const char *items[2] = {"mode=755", NULL};
+    struct oci_strings data = {items, 1};
+    char text[64];
+    int result;
+
+    if (target < 0)
+        return err_errno(err, -errno, "root '%s'", rootfs);
+    if (size) {
+        snprintf(text, sizeof(text), "size=%s", size);
+        items[data.length++] = text;
+    }
+    if ((tmpfs = make_filesystem("tmpfs", "lodge", &data, false, 0, err)) < 0)
+        return err_wrap(err, "overlay's upper layer");
+    if ((result = attach(tmpfs, target)) < 0)
+        return err_errno(err, result, "overlay's upper layer on '%s'", rootfs);
+    if (mkdirat(tmpfs, "upper", 0755) < 0 || mkdirat(tmpfs, "work", 0755) < 0 ||
+        mkdirat(tmpfs, "root", 0755) < 0)
+        return err_errno(err, -errno, "overlay's upper layer");
+    return TAKE_FD(tmpfs);
+}
+
+/* The kernel's legacy option parser splits at ',' and ':': such a path cannot be a layer. */
+static bool layer_path_is_usable(const char *path)
+{
+    return path[0] == '/' && !strpbrk(path, ",\\");
+}
+
+static int mount_overlay(const struct oci_spec *spec, const char *lower, const char *rootfs,
+                         int *ret_root_fd, struct err *err)
+{
+    const char *upper = oci_spec_annotation(spec, "io.lodge.overlay.upper");
+    const char *work = oci_spec_annotation(spec, "io.lodge.overlay.work");
+    CLEANUP(strp_free) char *lower_option = NULL;
+    CLEANUP(strp_free) char *upper_option = NULL;
+    CLEANUP(strp_free) char *work_option = NULL;
+    CLEANUP(fd_closep) int upper_fd = -1;
+    CLEANUP(fd_closep) int target = -1;
+    CLEANUP(fd_closep) int fd = -1;
+    const char *items[3];
+    struct oci_strings data = {items, ARRAY_LEN(items)};
+    int result, n;
+
+    if (!layer_path_is_usable(lower) || (upper && !layer_path_is_usable(upper)) ||
+        (work && !layer_path_is_usable(work)))
+        return err_set(
+            err, -EINVAL,
+            "overlay: layers must be absolute paths without ',' and '\\' (lower is '%s')", lower);
+    if (upper && !work)
+        return err_set(err, -EINVAL,
+                       "annotation io.lodge.overlay.work: needed beside an upper layer");
+    if (!upper && (upper_fd = make_upper_tmpfs(spec, rootfs, err)) < 0)
+        return upper_fd;
+    n = asprintf(&lower_option, "lowerdir=%s", lower);
+    if (n >= 0 && upper)
+        n = asprintf(&upper_option, "upperdir=%s", upper);
+    else if (n >= 0)
+        n = asprintf(&upper_option, "upperdir=%s/upper", rootfs);
+    if (n >= 0)
+        n = upper ? asprintf(&work_option, "workdir=%s", work)
+                  : asprintf(&work_option, "workdir=%s/work", rootfs);
+    if (n < 0)
+        return err_set(err, -ENOMEM, "overlay: out of memory");
+    items[0] = lower_option;
+    items[1] = upper_option;
+    items[2] = work_option;
+    if ((fd = make_filesystem("overlay", "lodge", &data, false, 0, err)) < 0)
+        return err_wrap(err, "root over '%s'", lower);
+    target = upper ? open(rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC)
+                   : openat(upper_fd, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (target < 0 || (result = attach(fd, target)) < 0)
+        return err_errno(err, target < 0 ? -errno : result, "root over '%s'", lower);
+    *ret_root_fd = TAKE_FD(fd);
+    return 0;
+}
+
+int mount_root(const struct oci_spec *spec, const char *rootfs, int *ret_root_fd, struct err *err)
+{
+    const char *lower = oci_spec_annotation(spec, "io.lodge.overlay.lower");
+    unsigned long propagation = spec->rootfs_propagation ? spec->rootfs_propagation
+                                                         : (unsigned long)(MS_SLAVE | MS_REC);
+    CLEANUP(fd_closep) int tree = -1;
+    CLEANUP(fd_closep) int target = -1;
+    int result;
+
+    /* Even a shared root propagation concerns the container's mounts, not the host's: those are
+     * slaves first. */
+    if (mount(NULL, "/", NULL, MS_REC | (propagation & MS_PRIVATE ? MS_PRIVATE : MS_SLAVE), NULL) <
+        0)
+        return err_errno(err, -errno, "make mounts private");
+    if (lower)
+        return mount_overlay(spec, lower, rootfs, ret_root_fd, err);
+    tree = open_tree(AT_FDCWD, rootfs, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+    if (tree < 0)
+        return err_errno(err, -errno, "root '%s'", rootfs);
+    if ((result = set_propagation(tree, MS_PRIVATE | MS_REC)) < 0)
+        return err_errno(err, result, "root '%s': propagation", rootfs);
+    if ((target = open(rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
+        return err_errno(err, -errno, "root '%s'", rootfs);
+    if ((result = attach(tree, target)) < 0)
+        return err_errno(err, result, "mount root '%s'", rootfs);
+    *ret_root_fd = TAKE_FD(tree);
+    return 0;
+}
+
+int mount_read_only(int root_fd, const char *path, struct err *err)
+{
+    CLEANUP(fd_closep) int target = inroot_open(root_fd, path, O_PATH);
+    CLEANUP(fd_closep) int tree = -1;
+    int result;
+
+    if (target == -ENOENT || target == -ENOTDIR)
+        return 0;
+    if (target < 0)
+        return err_errno(err, target, "read-only path '%s'", path);
+    tree = open_tree(target, "",
+                     OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE);
+    if (tree < 0)
+        return err_errno(err, -errno, "read-only path '%s'", path);
+    if ((result = set_attributes(tree, MOUNT_ATTR_RDONLY, 0, true)) < 0 ||
+        (result = attach(tree, target)) < 0)
+        return err_errno(err, result, "read-only path '%s'", path);
+    return 0;
+}
+
+int mount_mask(int root_fd, const char *path, struct err *err)
+{
+    CLEANUP(fd_closep) int target = inroot_open(root_fd, path, O_PATH);
+    CLEANUP(fd_closep) int cover = -1;
+    struct stat st;
+    int result;
+
+    if (target == -ENOENT || target == -ENOTDIR)
+        return 0;
+    if (target < 0 || fstat(target, &st) < 0)
+        return err_errno(err, target < 0 ? target : -errno, "masked path '%s'", path);
+    if (S_ISDIR(st.st_mode)) {
+        static const char *const data_items[] = {"size=0k", "mode=755"};
+        struct oci_strings data = {(const char **)data_items, ARRAY_LEN(data_items)};
+
+        cover = make_filesystem("tmpfs", "tmpfs", &data, false, MOUNT_ATTR_RDONLY, err);
+        if (cover < 0)
+            return err_wrap(err, "masked path '%s'", path);
+    } else {
+        /* The host's own null device, checked: a file of that name in the image proves nothing. */
+        CLEANUP(fd_closep) int null = open("/dev/null", O_PATH | O_CLOEXEC);
+
+        if (null < 0 || fstat(null, &st) < 0)
+            return err_errno(err, -errno, "masked path '%s': /dev/null", path);
+        if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))
+            return err_set(err, -ENODEV,
+                           "masked path '%s': the host's /dev/null is not the null device", path);
+        cover = open_tree(null, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+        if (cover < 0)
+            return err_errno(err, -errno, "masked path '%s'", path);
+    }
+    if ((result = attach(cover, target)) < 0)
+        return err_errno(err, result, "masked path '%s'", path);
+    return 0;
+}
+
+int mount_pivot(int root_fd, bool read_only, struct err *err)
+{
+    int result;
+
+    if (fchdir(root_fd) < 0)
+        return err_errno(err, -errno, "enter the root");
+    /* Both names the same: the old root ends up stacked on the new one, and is what umount2 then
+     * takes off. */
+    if (syscall(SYS_pivot_root, ".", ".") < 0)
+        return err_errno(err, -errno, "pivot_root");
+    if (umount2(".", MNT_DETACH) < 0)
+        return err_errno(err, -errno, "detach the host's root");
+    if (chdir("/") < 0)
+        return err_errno(err, -errno, "enter the root");
+    if (read_only && (result = set_attributes(root_fd, MOUNT_ATTR_RDONLY, 0, false)) < 0)
+        return err_errno(err, result, "make the root read-only");
+    return 0;
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "oci/reaper.h"
+
+#include <errno.h>
+#include <linux/close_range.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+bool reaper_is_wanted(const struct oci_spec *spec)
+{
+    const char *value = oci_spec_annotation(spec, "io.lodge.init");
+
+    return value && strcmp(value, "true") == 0;
+}
+
+/* Reaps all that has died; exits when the program is among them. */
+static void reap(pid_t program)
+{
+    for (;;) {
+        int status;
+        pid_t pid = waitpid(-1, &status, WNOHANG);
+
+        if (pid <= 0)
+            return;
+        if (pid != program)
+            continue;
+        _exit(WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
+    }
+}
+
+__attribute__((noreturn)) static void watch(pid_t program, const sigset_t *all)
+{
+    /* Nothing of the host's is open or readable through us: /proc/1 belongs to the container. */
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    for (;;) {
+        siginfo_t info;
+        int number = sigwaitinfo(all, &info);
+
+        if (number == SIGCHLD)
+            reap(program);
+        else if (number > 0)
+            kill(program, number);
+    }
+}
+
+int reaper_fork(bool terminal, int socket, struct err *err)
+{
+    sigset_t all, none;
+    pid_t program;
+
+    sigfillset(&all);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &all, NULL);
+    program = fork();
+    if (program < 0)
+        return err_errno(err, -errno, "start the program's process");
+    if (program == 0) {
+        setpgid(0, 0);
+        /* SIGTTOU is blocked here, so taking the foreground from behind works. */
+        if (terminal)
+            tcsetpgrp(STDIN_FILENO, getpid());
+        sigprocmask(SIG_SETMASK, &none, NULL);
+        return 0;
+    }
+    setpgid(program, program);
+    close(socket);
+    close_range(3, ~0u, 0);
+    watch(program, &all);
+}

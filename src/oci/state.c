@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "oci/state.h"
+
+#include "base/buf.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/util.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#define STATE_FILE     "state.json"
+#define STATE_SIZE_MAX (1 * MIB)
+
+DEFINE_CLEANUP(state_freep, struct container_state *, state_free);
+
+char *state_default_root(void)
+{
+    const char *runtime = getenv("XDG_RUNTIME_DIR");
+    char *root = NULL;
+
+    if (geteuid() != 0 && runtime && runtime[0] == '/') {
+        if (asprintf(&root, "%s/lodge-oci", runtime) < 0)
+            return NULL;
+        return root;
+    }
+    return strdup("/run/lodge-oci");
+}
+
+int state_check_id(const char *id, struct err *err)
+{
+    size_t length = strlen(id);
+
+    if (length == 0 || length > 255)
+        return err_set(err, -EINVAL, "container id: 1 to 255 characters are needed, not %zu",
+                       length);
+    for (size_t i = 0; i < length; i++)
+        if (!isalnum((unsigned char)id[i]) && !strchr("_+-.", id[i]))
+            return err_set(err, -EINVAL,
+                           "container id '%s': only letters, digits and _ + - . are allowed", id);
+    if (strcmp(id, ".") == 0 || strcmp(id, "..") == 0)
+        return err_set(err, -EINVAL, "container id '%s' is a directory name", id);
+    return 0;
+}
+
+/* ROOT and its parents, 0700 at the end. */
+static int make_root(const char *root, struct err *err)
+{
+    CLEANUP(freep) char *copy = strdup(root);
+
+    if (!copy)
+        return err_set(err, -ENOMEM, "state root '%s': out of memory", root);
+    for (char *slash = strchr(copy + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        if (mkdir(copy, 0755) < 0 && errno != EEXIST)
+            return err_errno(err, -errno, "make state root '%s'", root);
+        *slash = '/';
+    }
+    if (mkdir(copy, 0700) < 0 && errno != EEXIST)
+        return err_errno(err, -errno, "make state root '%s'", root);
+    return 0;
+}
+
+static int open_root(const char *root, struct err *err)
+{
+    int fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    return fd < 0 ? err_errno(err, -errno, "state root '%s'", root) : fd;
+}
+
+int state_create(const char *root, const char *id, struct err *err)
+{
+    CLEANUP(fd_closep) int root_fd = -1;
+    int fd, result;
+
+    if ((result = state_check_id(id, err)) < 0 || (result = make_root(root, err)) < 0)
+        return result;
+    if ((root_fd = open_root(root, err)) < 0)
+        return root_fd;
+    if (mkdirat(root_fd, id, 0711) < 0)
+        return errno == EEXIST
+                   ? err_set(err, -EEXIST, "container '%s' exists already (state in %s)", id, root)
+                   : err_errno(err, -errno, "make the state of container '%s' in %s", id, root);
+    fd = openat(root_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? err_errno(err, -errno, "state of container '%s'", id) : fd;
+}
+
+int state_open(const char *root, const char *id, struct err *err)
+{
+    CLEANUP(fd_closep) int root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = -1, result = state_check_id(id, err);
+
+    if (result < 0)
+        return result;
+    if (root_fd >= 0)
+        fd = openat(root_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? err_set(err, -ENOENT, "container '%s' does not exist", id)
+                               : err_errno(err, -errno, "state of container '%s' in %s", id, root);
+    return fd;
+}
+
+int state_save(int dir_fd, const struct container_state *state, struct err *err)
+{
+    CLEANUP(json_decrefp)
+    json_t *json = json_pack("{s:s, s:s, s:s, s:s*, s:i, s:I, s:I, s:i, s:O*}", "id", state->id,
+                             "bundle", state->bundle, "ociVersion", state->version, "cgroupPath",
+                             state->cgroup_path, "pid", (int)state->pid, "pidStartTime",
+                             (json_int_t)state->pid_start_time, "createdNs",
+                             (json_int_t)state->created_ns, "owner", (int)state->owner,
+                             "annotations", state->annotations);
+    CLEANUP(freep) char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    int result;
+
+    if (!text)
+        return err_set(err, -ENOMEM, "state of container '%s': out of memory", state->id);
+    if ((result = file_replace(dir_fd, STATE_FILE, text, strlen(text), 0600, err)) < 0)
+        return err_wrap(err, "state of container '%s'", state->id);
+    return 0;
+}
+
+int state_load(int dir_fd, struct container_state **ret, struct err *err)
+{
+    CLEANUP(state_freep) struct container_state *state = calloc(1, sizeof(*state));
+    const char *id = NULL, *bundle = NULL, *cgroup_path = NULL, *version = NULL;
+    uint64_t pid = 0, owner = 0;
+    CLEANUP(json_decrefp) json_t *json = NULL;
+    CLEANUP(buf_donep) struct buf text;
+    struct json_at root;
+    int result;
+
+    buf_init(&text, STATE_SIZE_MAX);
+    if (!state)
+        return err_set(err, -ENOMEM, "state: out of memory");
+    if ((result = file_load(dir_fd, STATE_FILE, &text, err)) < 0 ||
+        (result = json_parse(text.data, text.length, STATE_FILE, &json, err)) < 0)
+        return result;
+    json_at_root(json, &root);
+    if ((result = json_get_string(&root, "id", &id, err)) < 0 ||
+        (result = json_get_string(&root, "bundle", &bundle, err)) < 0 ||
+        (result = json_get_string(&root, "ociVersion", &version, err)) < 0 ||
+        (result = json_opt_string(&root, "cgroupPath", &cgroup_path, err)) < 0 ||
+        (result = json_get_uint(&root, "pid", &pid, err)) < 0 ||
+        (result = json_get_uint(&root, "pidStartTime", &state->pid_start_time, err)) < 0 ||
+        (result = json_get_uint(&root, "createdNs", &state->created_ns, err)) < 0 ||
+        (result = json_opt_uint(&root, "owner", &owner, err)) < 0)
+        return result;
+    state->pid = (pid_t)pid;
+    state->owner = (uid_t)owner;
+    state->annotations = json_incref(json_object_get(json, "annotations"));
+    if (!(state->id = strdup(id)) || !(state->bundle = strdup(bundle)) ||
+        !(state->version = strdup(version)) ||
+        (cgroup_path && !(state->cgroup_path = strdup(cgroup_path))))
+        return err_set(err, -ENOMEM, "state: out of memory");
+    *ret = TAKE_PTR(state);
+    return 0;
+}
+
+int state_remove(const char *root, const char *id, struct err *err)
+{
+    static const char *const files[] = {STATE_FILE, STATE_EXEC_FIFO};
+    CLEANUP(fd_closep) int root_fd = open_root(root, err);
+    CLEANUP(dir_closep) DIR *dir = NULL;
+    struct dirent *entry;
+    int fd;
+
+    if (root_fd < 0)
+        return root_fd;
+    fd = openat(root_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : err_errno(err, -errno, "state of container '%s'", id);
+    for (size_t i = 0; i < ARRAY_LEN(files); i++)
+        unlinkat(fd, files[i], 0);
+    if (!(dir = fdopendir(fd))) {
+        close(fd);
+        return err_errno(err, -ENOMEM, "state of container '%s'", id);
+    }
+    /* Temporary files of a save that was killed. */
+    while ((entry = readdir(dir)))
+        if (entry->d_name[0] != '.')
+            unlinkat(dirfd(dir), entry->d_name, 0);
+    if (unlinkat(root_fd, id, AT_REMOVEDIR) < 0 && errno != ENOENT)
+        return err_errno(err, -errno, "remove the state of container '%s'", id);
+    return 0;
+}
+
+void state_free(struct container_state *state)
+{
+    if (!state)
+        return;
+    free(state->id);
+    free(state->bundle);
+    free(state->cgroup_path);
+    free(state->version);
+    json_decref(state->annotations);
+    free(state);
+}
+
+int state_pid_start_time(pid_t pid, uint64_t *ret)
+{
+    CLEANUP(buf_donep) struct buf text;
+    char path[64], *field;
+
+    buf_init(&text, 4096);
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    if (file_load(AT_FDCWD, path, &text, NULL) < 0 || !buf_string(&text))
+        return -ESRCH;
+    /* Field 2, the name, may hold anything up to the last ')'. */
+    if (!(field = strrchr(text.data, ')')) || field[1] != ' ')
+        return -ESRCH;
+    field += 2;
+    if (*field == 'Z' || *field == 'X')
+        return -ESRCH;
+    for (int number = 3; number < 22; number++) {
+        if (!(field = strchr(field, ' ')))
+            return -ESRCH;
+        field++;
+    }
+    *ret = strtoull(field, NULL, 10);
+    return 0;
+}
+
+enum container_status state_status(int dir_fd, const struct container_state *state)
+{
+    uint64_t start_time;
+
+    if (state->pid == 0)
+        return CONTAINER_CREATING;
+    if (state_pid_start_time(state->pid, &start_time) < 0 || start_time != state->pid_start_time)
+        return CONTAINER_STOPPED;
+    return faccessat(dir_fd, STATE_EXEC_FIFO, F_OK, 0) == 0 ? CONTAINER_CREATED : CONTAINER_RUNNING;
+}
+
+const char *state_status_name(enum container_status status)
+{
+    static const char *const names[] = {"creating", "created", "running", "paused", "stopped"};
+
+    return names[status];
+}
+
+json_t *state_to_json(const struct container_state *state, enum container_status status)
+{
+    time_t seconds = (time_t)(state->created_ns / 1000000000);
+    char created[64], stamp[40];
+    struct tm tm;
+
+    gmtime_r(&seconds, &tm);
+    strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(created, sizeof(created), "%s.%09lluZ", stamp,
+             (unsigned long long)(state->created_ns % 1000000000));
+    return json_pack("{s:s, s:s, s:i, s:s, s:s, s:s, s:O*}", "ociVersion", state->version, "id",
+                     state->id, "pid", status == CONTAINER_STOPPED ? 0 : (int)state->pid, "status",
+                     state_status_name(status), "bundle", state->bundle, "created", created,
+                     "annotations", state->annotations);
+}

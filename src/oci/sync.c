@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "oci/sync.h"
+
+#include "base/cleanup.h"
+#include "base/fdpass.h"
+
+#include <errno.h>
+
+struct sync_message {
+    int kind;
+    struct err failure;
+};
+
+int sync_send(int socket, enum sync_kind kind, const struct err *failure, int fd)
+{
+    struct sync_message message = {.kind = (int)kind};
+
+    if (failure)
+        message.failure = *failure;
+    return fdpass_send(socket, &message, sizeof(message), fd);
+}
+
+int sync_wait(int socket, enum sync_kind kind, int *ret_fd, struct err *err)
+{
+    struct sync_message message;
+    CLEANUP(fd_closep) int fd = -1;
+    ssize_t n = fdpass_receive(socket, &message, sizeof(message), &fd);
+
+    if (ret_fd)
+        *ret_fd = -1;
+    if (n < 0 && n != -ECONNRESET)
+        return err_errno(err, (int)n, "talk to the container's first process");
+    if (n <= 0)
+        return 1;
+    if (n == (ssize_t)sizeof(message) && message.kind == SYNC_FAILED) {
+        message.failure.message[ERR_MESSAGE_MAX - 1] = '\0';
+        return err_set(err, message.failure.code < 0 ? message.failure.code : -EIO, "%s",
+                       message.failure.message);
+    }
+    if (n != (ssize_t)sizeof(message) || message.kind != (int)kind)
+        return err_set(err, -EPROTO, "the container's first process spoke out of turn");
+    if (ret_fd)
+        *ret_fd = TAKE_FD(fd);
+    return 0;
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the runtime and the container's first process say to one another while the container is
+ * made, over a socket pair that closes by itself when the process executes its program.
+ *
+ *   runtime                           first process
+ *      | -------- SYNC_MAPPED --------> |   user namespace mapped (sent only when there is one)
+ *      |                                |   cgroup, mounts, devices, pivot_root, terminal
+ *      | <------- SYNC_READY ---------- |   (terminal: its master comes along as a descriptor)
+ *      | -------- SYNC_START ---------> |   state is written; run: at once; create: replaced by the
+ * exec FIFO | <------- end of file --------- |   the program was executed | <------- SYNC_FAILED
+ * --------- |   instead of any of its messages: a struct err
+ */
+#ifndef LODGE_OCI_SYNC_H
+#define LODGE_OCI_SYNC_H
+
+#include "base/err.h"
+
+enum sync_kind {
+    SYNC_MAPPED = 1,
+    SYNC_READY,
+    SYNC_START,
+    SYNC_FAILED,
+};
+
+/* fd: a descriptor to pass along, or -1. -errno. */
+int sync_send(int socket, enum sync_kind kind, const struct err *failure, int fd);
+/*
+ * Waits for `kind`. 0; 1 at end of file; negative with err set when the peer reported a failure or
+ * spoke out of turn. ret_fd (may be NULL) gets a descriptor that came along, or -1.
+ */
+int sync_wait(int socket, enum sync_kind kind, int *ret_fd, struct err *err);
+
+#endif
