@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "image/disk.h"
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <fts.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+
+#define BLOCK_SIZE 4096u
+#define ATTEMPTS   3
+
+static uint64_t hash_bytes(uint64_t hash, const void *data, size_t length)
+{
+    const uint8_t *bytes = data;
+
+    for (size_t i = 0; i < length; i++)
+        hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
+/* Entries are summed, so that the order in which a directory gives them does not matter. */
+static void summarise_entry(struct tree_summary *sum, const char *path, const struct stat *st)
+{
+    uint64_t fields[] = {st->st_mode,
+                         st->st_uid,
+                         st->st_gid,
+                         S_ISDIR(st->st_mode) ? 0 : (uint64_t)st->st_size,
+                         (uint64_t)st->st_mtim.tv_sec,
+                         (uint64_t)st->st_mtim.tv_nsec,
+                         (uint64_t)st->st_ctim.tv_sec,
+                         (uint64_t)st->st_ctim.tv_nsec,
+                         st->st_ino,
+                         st->st_rdev};
+
+    for (uint64_t seed = 0; seed < 2; seed++) {
+        uint64_t hash = hash_bytes(UINT64_C(0xcbf29ce484222325) + seed, path, strlen(path));
+
+        sum->key[seed] += hash_bytes(hash, fields, sizeof(fields));
+    }
+    sum->nr_files++;
+    if (S_ISREG(st->st_mode))
+        sum->bytes += align_up((uint64_t)st->st_size, BLOCK_SIZE);
+    else
+        sum->bytes += BLOCK_SIZE;
+}
+
+int tree_summarise(const char *dir, struct tree_summary *ret, struct err *err)
+{
+    char *roots[] = {(char *)(uintptr_t)dir, NULL};
+    FTS *walk = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
+    struct tree_summary sum = {0};
+    size_t prefix = strlen(dir);
+    FTSENT *entry;
+    int result = 0;
+
+    if (!walk)
+        return err_errno(err, -errno, "read '%s'", dir);
+    while (result == 0 && (entry = fts_read(walk))) {
+        if (entry->fts_info == FTS_DNR || entry->fts_info == FTS_ERR || entry->fts_info == FTS_NS)
+            result = err_errno(err, -entry->fts_errno, "read '%s'", entry->fts_path);
+        else if (entry->fts_info != FTS_DP)
+            summarise_entry(&sum, entry->fts_path + MIN(prefix, strlen(entry->fts_path)),
+                            entry->fts_statp);
+    }
+    fts_close(walk);
+    if (result == 0)
+        *ret = sum;
+    return result;
+}
+
+static _Noreturn void mke2fs_child(int output, const char *rootfs, const char *path,
+                                   const char *blocks, const char *inodes)
+{
+    static char *const env[] = {(char *)(uintptr_t) "PATH=/usr/sbin:/sbin:/usr/bin:/bin",
+                                (char *)(uintptr_t) "MKE2FS_CONFIG=/dev/null",
+                                (char *)(uintptr_t) "LC_ALL=C", NULL};
+    const char *argv[] = {"mke2fs",
+                          "-q",
+                          "-F",
+                          "-b",
+                          "4096",
+                          "-I",
+                          "256",
+                          "-m",
+                          "0",
+                          "-N",
+                          inodes,
+                          "-O",
+                          "none,extents,filetype,dir_index,sparse_super,large_file,huge_file,"
+                          "extra_isize,ext_attr,dir_nlink",
+                          "-E",
+                          "root_owner,lazy_itable_init=1,nodiscard",
+                          "-d",
+                          rootfs,
+                          path,
+                          blocks,
+                          NULL};
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    dup2(output, STDOUT_FILENO);
+    dup2(output, STDERR_FILENO);
+    environ = (char **)(uintptr_t)env;
+    execvpe("mke2fs", (char **)(uintptr_t)argv, (char **)(uintptr_t)env);
+    dprintf(STDERR_FILENO, "mke2fs cannot be run (%s): install e2fsprogs", strerror(errno));
+    _exit(127);
+}
+
+/* Runs mke2fs; its own words are the error's text. */
+static int mke2fs(const char *rootfs, const char *path, uint64_t nr_blocks, uint64_t nr_inodes,
+                  struct err *err)
+{
+    char blocks[24], inodes[24], words[400] = "";
+    int pipe_fds[2], status;
+    ssize_t n;
+    pid_t pid;
+
+    snprintf(blocks, sizeof(blocks), "%llu", (unsigned long long)nr_blocks);
+    snprintf(inodes, sizeof(inodes), "%llu", (unsigned long long)nr_inodes);
+    if (pipe2(pipe_fds, O_CLOEXEC) < 0)
+        return err_errno(err, -errno, "pipe");
+    if ((pid = fork()) == 0)
+        mke2fs_child(pipe_fds[1], rootfs, path, blocks, inodes);
+    close(pipe_fds[1]);
+    if (pid < 0) {
+        close(pipe_fds[0]);
+        return err_errno(err, -errno, "start mke2fs");
+    }
+    n = file_read_full(pipe_fds[0], words, sizeof(words) - 1);
+    close(pipe_fds[0]);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        continue;
+    words[n > 0 ? n : 0] = '\0';
+    for (char *c = words; *c; c++)
+        if (*c == '\n')
+            *c = c[1] ? ' ' : '\0';
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        return 0;
+    return err_set(err, strstr(words, "allocate") ? -ENOSPC : -EIO, "make a disk image of '%s': %s",
+                   rootfs, *words ? words : "mke2fs failed");
+}
+
+/* Is there room for that much beside `path`? mke2fs would only say it after minutes of writing. */
+static int check_room(const char *dir, uint64_t bytes, struct err *err)
+{
+    struct statvfs fs;
+
+    if (statvfs(dir, &fs) < 0)
+        return err_errno(err, -errno, "look at '%s'", dir);
+    if ((uint64_t)fs.f_bavail * fs.f_frsize < bytes)
+        return err_set(err, -ENOSPC, "no room for a disk image of %llu MiB in '%s' (%llu MiB free)",
+                       (unsigned long long)(bytes / MIB), dir,
+                       (unsigned long long)((uint64_t)fs.f_bavail * fs.f_frsize / MIB));
+    return 0;
+}
+
+static int build(const char *rootfs, const struct tree_summary *sum, const char *dir,
+                 const char *path, struct err *err)
+{
+    char temporary[PATH_MAX + 32];
+    uint64_t inodes = sum->nr_files + sum->nr_files / 16 + 64;
+    uint64_t bytes = sum->bytes + sum->bytes / 20 + inodes * 256 + 4 * MIB;
+    int result;
+
+    snprintf(temporary, sizeof(temporary), "%s.%d.tmp", path, (int)getpid());
+    for (int attempt = 0; attempt < ATTEMPTS; attempt++, bytes += bytes / 2) {
+        if ((result = check_room(dir, sum->bytes + 4 * MIB, err)) < 0)
+            return result;
+        unlink(temporary);
+        result = mke2fs(rootfs, temporary, bytes / BLOCK_SIZE, inodes, err);
+        if (result != -ENOSPC)
+            break;
+    }
+    if (result == 0 && rename(temporary, path) < 0)
+        result = err_errno(err, -errno, "make '%s'", path);
+    if (result < 0)
+        unlink(temporary);
+    return result;
+}
+
+/* Temporary files of processes that are no more. */
+static void sweep(const char *dir_path)
+{
+    CLEANUP(dir_closep) DIR *dir = opendir(dir_path);
+    struct dirent *entry;
+
+    while (dir && (entry = readdir(dir))) {
+        size_t length = strlen(entry->d_name);
+        const char *dot;
+        int pid;
+
+        if (length < 6 || strcmp(entry->d_name + length - 4, ".tmp") != 0)
+            continue;
+        if (!(dot = memrchr(entry->d_name, '.', length - 4)) || (pid = atoi(dot + 1)) <= 0)
+            continue;
+        if (kill(pid, 0) < 0 && errno == ESRCH)
+            unlinkat(dirfd(dir), entry->d_name, 0);
+    }
+}
+
+int disk_prepare(const struct store *store, const struct image *image, const char *fallback_dir,
+                 char ret_path[PATH_MAX], bool *ret_built, struct err *err)
+{
+    struct tree_summary sum = {0};
+    char dir[PATH_MAX], key[128];
+    const char *name;
+    bool summed = false;
+    int result;
+
+    *ret_built = false;
+    if (*image->digest) {
+        snprintf(key, sizeof(key), "%s", image->digest);
+    } else {
+        if ((result = tree_summarise(image->rootfs, &sum, err)) < 0)
+            return result;
+        summed = true;
+        snprintf(key, sizeof(key), "dir-%016llx%016llx", (unsigned long long)sum.key[0],
+                 (unsigned long long)sum.key[1]);
+    }
+    for (char *c = key; *c; c++)
+        if (*c == ':' || *c == '/')
+            *c = '-';
+    name = key;
+    for (size_t i = 0; i < store->nr_dirs; i++)
+        if (snprintf(ret_path, PATH_MAX, "%s/disks/%s.ext4", store->dirs[i], name) < PATH_MAX &&
+            access(ret_path, R_OK) == 0)
+            return 0;
+    if (store_writable_dir(store, "disks", dir) < 0)
+        snprintf(dir, sizeof(dir), "%s", fallback_dir);
+    if (snprintf(ret_path, PATH_MAX, "%s/%s.ext4", dir, name) >= PATH_MAX)
+        return err_set(err, -ENAMETOOLONG, "the path of the disk image is too long");
+    if (!summed && (result = tree_summarise(image->rootfs, &sum, err)) < 0)
+        return result;
+    sweep(dir);
+    if ((result = build(image->rootfs, &sum, dir, ret_path, err)) < 0)
+        return result;
+    *ret_built = true;
+    return 0;
+}

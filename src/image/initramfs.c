@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "image/initramfs.h"
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/util.h"
+#include "image/modules.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+
+#define ARCHIVE_MAX (256u << 20)
+
+/* What lodge-init needs of the kernel, in this order. ext4 is the image's file system. */
+static const char *const wanted_modules[] = {
+    "virtio_mmio", "virtio_blk", "vmw_vsock_virtio_transport", "ext4", "overlay",
+    "?virtio_rng", NULL};
+
+static int pad(struct buf *archive)
+{
+    static const char zeros[4];
+
+    return buf_append(archive, zeros, (4 - archive->length % 4) % 4);
+}
+
+int cpio_append(struct buf *archive, const char *name, unsigned mode, unsigned rdev,
+                const void *data, size_t length)
+{
+    size_t before = archive->length;
+    int result;
+
+    if (length > UINT32_MAX)
+        return -EFBIG;
+    /* magic, inode, mode, owner, group, links, time, size, device, rdevice, name size, check */
+    result = buf_printf(archive, "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x", 0u,
+                        mode, 0u, 0u, 1u, 0u, (unsigned)length, 0u, 0u, major(rdev), minor(rdev),
+                        (unsigned)strlen(name) + 1, 0u);
+    if (result >= 0)
+        result = buf_append(archive, name, strlen(name) + 1);
+    if (result >= 0)
+        result = pad(archive);
+    if (result >= 0)
+        result = buf_append(archive, data, length);
+    if (result >= 0)
+        result = pad(archive);
+    if (result < 0)
+        archive->length = before;
+    return result < 0 ? result : 0;
+}
+
+int cpio_finish(struct buf *archive)
+{
+    return cpio_append(archive, "TRAILER!!!", 0, 0, NULL, 0);
+}
+
+static int append_file(struct buf *archive, const char *name, unsigned mode, const char *path,
+                       struct err *err)
+{
+    CLEANUP(buf_donep) struct buf content;
+    int result;
+
+    buf_init(&content, ARCHIVE_MAX);
+    if ((result = file_load(AT_FDCWD, path, &content, err)) < 0)
+        return result;
+    if ((result = cpio_append(archive, name, S_IFREG | mode, 0, content.data, content.length)) < 0)
+        return err_errno(err, result, "put '%s' into the initramfs", path);
+    return 0;
+}
+
+static int append_modules(struct buf *archive, const struct kernel *kernel,
+                          const char *const *extra, struct err *err)
+{
+    const char *wanted[ARRAY_LEN(wanted_modules) + 16];
+    struct module_list list;
+    CLEANUP(buf_donep) struct buf names;
+    size_t nr = 0;
+    int result;
+
+    for (size_t i = 0; wanted_modules[i]; i++)
+        wanted[nr++] = wanted_modules[i];
+    for (; extra && *extra; extra++) {
+        if (nr + 1 >= ARRAY_LEN(wanted))
+            return err_set(err, -E2BIG, "too many extra modules");
+        wanted[nr++] = *extra;
+    }
+    wanted[nr] = NULL;
+    if ((result = modules_resolve(kernel->dir, kernel->release, wanted, &list, err)) < 0)
+        return result;
+    buf_init(&names, 1u << 20);
+    for (size_t i = 0; i < list.nr && result >= 0; i++) {
+        const char *base = strrchr(list.paths[i], '/') + 1;
+        char name[300];
+
+        snprintf(name, sizeof(name), "modules/%.255s", base);
+        if ((result = append_file(archive, name, 0644, list.paths[i], err)) < 0)
+            break;
+        if (buf_printf(&names, "%s\n", base) < 0)
+            result = err_set(err, -ENOMEM, "list the kernel's modules");
+    }
+    if (result >= 0 && (result = cpio_append(archive, "modules/list", S_IFREG | 0644, 0, names.data,
+                                             names.length)) < 0)
+        err_set(err, result, "list the kernel's modules");
+    module_list_done(&list);
+    return result < 0 ? result : 0;
+}
+
+static int build(struct buf *archive, const struct kernel *kernel, const char *init_path,
+                 const char *const *extra, struct err *err)
+{
+    static const char *const dirs[] = {"dev", "proc", "sys", "modules"};
+    int result = 0;
+
+    for (size_t i = 0; i < ARRAY_LEN(dirs) && result == 0; i++)
+        result = cpio_append(archive, dirs[i], S_IFDIR | 0755, 0, NULL, 0);
+    if (result == 0)
+        result = cpio_append(archive, "dev/console", S_IFCHR | 0600, makedev(5, 1), NULL, 0);
+    if (result < 0)
+        return err_errno(err, result, "make the initramfs");
+    if ((result = append_file(archive, "init", 0755, init_path, err)) < 0)
+        return result;
+    if (*kernel->dir && *kernel->release &&
+        (result = append_modules(archive, kernel, extra, err)) < 0)
+        return err_wrap(err, "kernel '%s'", kernel->name);
+    if ((result = cpio_finish(archive)) < 0)
+        return err_errno(err, result, "make the initramfs");
+    return 0;
+}
+
+/* FNV-1a over what the archive is made from: another lodge-init is another archive. */
+static uint64_t archive_key(const struct stat *init, const char *const *extra)
+{
+    uint64_t numbers[] = {(uint64_t)init->st_size, (uint64_t)init->st_mtim.tv_sec,
+                          (uint64_t)init->st_mtim.tv_nsec, init->st_ino, init->st_dev};
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    const uint8_t *bytes = (const uint8_t *)numbers;
+
+    for (size_t i = 0; i < sizeof(numbers); i++)
+        hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
+    for (; extra && *extra; extra++) {
+        size_t length = strlen(*extra) + 1;
+
+        for (size_t i = 0; i < length; i++)
+            hash = (hash ^ (uint8_t)(*extra)[i]) * UINT64_C(0x100000001b3);
+    }
+    return hash;
+}
+
+/* Archives of earlier builds of lodge-init, more than a day old. */
+static void sweep(const char *dir_path, const char *keep)
+{
+    CLEANUP(dir_closep) DIR *dir = opendir(dir_path);
+    struct dirent *entry;
+
+    while (dir && (entry = readdir(dir))) {
+        struct stat st;
+
+        if (!strncmp(entry->d_name, "initramfs-", 10) && strcmp(entry->d_name, keep) != 0 &&
+            fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+            time(NULL) - st.st_mtime > 86400)
+            unlinkat(dirfd(dir), entry->d_name, 0);
+    }
+}
+
+int initramfs_prepare(const struct kernel *kernel, const char *init_path, const char *const *extra,
+                      const char *fallback_dir, char ret_path[PATH_MAX], struct err *err)
+{
+    CLEANUP(buf_donep) struct buf archive;
+    const char *dir = *kernel->dir && access(kernel->dir, W_OK) == 0 ? kernel->dir : fallback_dir;
+    char name[64];
+    struct stat st;
+    int result;
+
+    buf_init(&archive, ARCHIVE_MAX);
+    if (stat(init_path, &st) < 0)
+        return err_errno(err, -errno, "'%s' (the first process of a VM)", init_path);
+    snprintf(name, sizeof(name), "initramfs-%016llx.cpio",
+             (unsigned long long)archive_key(&st, extra));
+    if (snprintf(ret_path, PATH_MAX, "%s/%s", dir, name) >= PATH_MAX)
+        return err_set(err, -ENAMETOOLONG, "the kernel's directory has too long a path");
+    if (access(ret_path, R_OK) == 0)
+        return 0;
+    if ((result = build(&archive, kernel, init_path, extra, err)) < 0)
+        return result;
+    sweep(dir, name);
+    return file_replace(AT_FDCWD, ret_path, archive.data, archive.length, 0644, err);
+}
