@@ -39,6 +39,8 @@ enum soft_result {
     SOFT_EXIT = 2,   /* cpu->exit is filled: leave cpu_run (rip as the exit kind documents) */
     SOFT_REPEAT = 3, /* a REP string instruction gave way between iterations: state is consistent,
                         run it again */
+    SOFT_INTERRUPT = 4, /* INT n, INT3, INTO: interp.event_* is to be delivered; rip is at the
+                           instruction, next_rip behind it */
 };
 
 enum soft_mode {
@@ -66,6 +68,10 @@ struct soft_vm {
     uint64_t physical_address_mask;
     /* Serialises LOCKed accesses that cannot be done as one host atomic (page-crossing, MMIO). */
     int bus_lock;
+    /* Decoded code (interp/cache.h): one bit per 64 bytes of guest memory that some vCPU may hold
+     * decoded, one word a page, per slot. */
+    pthread_mutex_t code_lock;
+    uint64_t *code_granules[MEMORY_SLOTS_MAX];
 };
 
 struct soft_cpu {
@@ -75,6 +81,10 @@ struct soft_cpu {
     uint64_t gpr[CPU_NR_GPRS];
     uint64_t rip, next_rip;
     uint64_t rflags;
+    uint64_t zero; /* always 0: what an absent base or index register reads as (interp/op.h) */
+    /* Inside a block of the interpreter the status flags live here, not in rflags, as LAHF and SETO
+     * leave them in AX. Handlers of the groups below never see that state. */
+    uint64_t host_flags;
     struct cpu_segment segment[CPU_NR_SEGMENTS];
     struct cpu_segment tr, ldtr;
     struct cpu_table_register gdtr, idtr;
