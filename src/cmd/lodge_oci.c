@@ -36,7 +36,8 @@ static const char usage[] =
     "Usage: lodge-oci [--root DIR] [--log FILE] [--log-format text|json] VERB [options] [ID]\n"
     "\n"
     "  run     make, start and wait for a container     [-b BUNDLE] [-d] [--pid-file F] "
-    "[--console-socket S] [--keep] ID\n"
+    "[--console-socket S] [--keep]\n"
+    "                                                   [--exit-with-parent] ID\n"
     "  create  make a container, do not start it yet    [-b BUNDLE] [--pid-file F] "
     "[--console-socket S] ID\n"
     "  start   start a created container                ID\n"
@@ -125,6 +126,7 @@ enum {
     OPTION_PRESERVE_FDS,
     OPTION_KEEP,
     OPTION_FORMAT,
+    OPTION_EXIT_WITH_PARENT,
     OPTION_IGNORED
 };
 
@@ -135,6 +137,7 @@ static const struct option verb_options[] = {
     {"console-socket", required_argument, NULL, OPTION_CONSOLE_SOCKET},
     {"preserve-fds", required_argument, NULL, OPTION_PRESERVE_FDS},
     {"keep", no_argument, NULL, OPTION_KEEP},
+    {"exit-with-parent", no_argument, NULL, OPTION_EXIT_WITH_PARENT},
     {"no-pivot", no_argument, NULL, OPTION_IGNORED},
     {"no-new-keyring", no_argument, NULL, OPTION_IGNORED},
     {"force", no_argument, NULL, 'f'},
@@ -181,6 +184,9 @@ static int parse_verb(const struct global *global, int argc, char **argv,
             break;
         case OPTION_KEEP:
             ret->container.keep = true;
+            break;
+        case OPTION_EXIT_WITH_PARENT:
+            ret->container.exit_with_parent = true;
             break;
         case OPTION_IGNORED:
             break;

@@ -336,6 +336,8 @@ int container_run(const struct container_options *options, int *ret_status, stru
 
     making_init(&m, options);
     *ret_status = 1;
+    if (options->exit_with_parent && (result = foreground_exit_with_parent(getppid())) < 0)
+        return err_errno(err, result, "follow the caller's death");
     if ((result = make(&m, !options->detach, false, err)) < 0 || (result = release(&m, err)) < 0) {
         /* The exit status of the first process tells a program that cannot be executed from a
          * failed set-up. */

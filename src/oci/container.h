@@ -23,8 +23,9 @@ struct container_options {
     const char *console_socket; /* NULL: none */
     const char *pid_file;       /* NULL: none */
     int preserve_fds;
-    bool detach; /* run: return when the program runs */
-    bool keep;   /* run: leave the state after the exit */
+    bool detach;           /* run: return when the program runs */
+    bool keep;             /* run: leave the state after the exit */
+    bool exit_with_parent; /* run: the caller's death ends the container */
 };
 
 /* Up to "created": everything but the program. */

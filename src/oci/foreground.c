@@ -32,7 +32,9 @@ static void forward_signal(struct foreground *f)
 
     if (read(f->signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
         return;
-    if (info.ssi_signo == SIGWINCH && f->master >= 0)
+    if ((int)info.ssi_signo == FOREGROUND_PARENT_DIED)
+        syscall(SYS_pidfd_send_signal, f->pid_fd, SIGKILL, NULL, 0);
+    else if (info.ssi_signo == SIGWINCH && f->master >= 0)
         console_copy_size(f->master);
     else if (info.ssi_signo != SIGCHLD && info.ssi_signo != SIGPIPE)
         syscall(SYS_pidfd_send_signal, f->pid_fd, (int)info.ssi_signo, NULL, 0);
@@ -95,6 +97,20 @@ static bool serve(struct foreground *f)
             f->master = -1;
     }
     return fds[0].revents != 0;
+}
+
+int foreground_exit_with_parent(pid_t parent)
+{
+    sigset_t signals;
+
+    /* Blocked until foreground_wait reads it: before that it must not end us with the container
+     * half made. */
+    sigemptyset(&signals);
+    sigaddset(&signals, FOREGROUND_PARENT_DIED);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
+    if (prctl(PR_SET_PDEATHSIG, FOREGROUND_PARENT_DIED, 0, 0, 0) < 0)
+        return -errno;
+    return getppid() == parent ? 0 : -ESRCH;
 }
 
 int foreground_wait(pid_t pid, int pid_fd, int master, int *ret_status, struct err *err)

@@ -5,7 +5,16 @@
 
 #include "base/err.h"
 
+#include <signal.h>
 #include <sys/types.h>
+
+/* Sent to us by the kernel when our parent died, if it asked for that
+ * (foreground_exit_with_parent): the container is killed. */
+#define FOREGROUND_PARENT_DIED SIGRTMAX
+
+/* From now on the death of `parent`, which must be our parent, ends the container. -errno; -ESRCH:
+ * it is dead already. */
+int foreground_exit_with_parent(pid_t parent);
 
 /*
  * Passes the signals that arrive here on to the container, copies between our standard streams and

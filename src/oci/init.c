@@ -14,6 +14,7 @@
 #include "oci/device.h"
 #include "oci/inroot.h"
 #include "oci/mount.h"
+#include "oci/passwd.h"
 #include "oci/reaper.h"
 #include "oci/state.h"
 #include "oci/sync.h"
@@ -237,20 +238,50 @@ static void restore_signals(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* execvp with the container's own PATH. */
+static const char *environment_value(const struct oci_strings *env, const char *name)
+{
+    size_t length = strlen(name);
+
+    for (size_t i = 0; i < env->length; i++)
+        if (strncmp(env->items[i], name, length) == 0 && env->items[i][length] == '=')
+            return env->items[i] + length + 1;
+    return NULL;
+}
+
+/* The program's environment: the configuration's, and a HOME where it has none, as programs rely
+ * on. */
+static const char **make_environment(const struct oci_process *process)
+{
+    const struct oci_strings *env = &process->env;
+    const char **items = calloc(env->length + 2, sizeof(*items));
+    CLEANUP(freep) char *home = NULL;
+    char *variable;
+
+    if (!items)
+        return NULL;
+    for (size_t i = 0; i < env->length; i++)
+        items[i] = env->items[i];
+    if (environment_value(env, "HOME"))
+        return items;
+    if (!(home = passwd_home(process->uid)) || asprintf(&variable, "HOME=%s", home) < 0)
+        return NULL;
+    items[env->length] = variable;
+    return items;
+}
+
+/* execvp with the container's own PATH. What it allocates lives until the process is replaced. */
 static int execute(const struct oci_process *process, struct err *err)
 {
-    static const char *empty[] = {NULL};
-    const char *const *env = process->env.items ? process->env.items : empty;
     const char *program = process->args.items[0];
-    const char *path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    const char *path = environment_value(&process->env, "PATH");
     char *const *argv = (char *const *)(uintptr_t)process->args.items;
-    char *const *envp = (char *const *)(uintptr_t)env;
+    char *const *envp = (char *const *)(uintptr_t)make_environment(process);
     int first = -ENOENT;
 
-    for (size_t i = 0; env[i]; i++)
-        if (strncmp(env[i], "PATH=", 5) == 0)
-            path = env[i] + 5;
+    if (!envp)
+        return err_set(err, -ENOMEM, "environment: out of memory");
+    if (!path)
+        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     if (strchr(program, '/')) {
         execve(program, argv, envp);
         return err_errno(err, -errno, "execute '%s'", program);

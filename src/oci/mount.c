@@ -52,13 +52,13 @@ static int configure_option(int context, const char *option)
 /* What the file system itself says about a refused option or creation, when it says something. */
 static void append_context_log(int context, struct err *err)
 {
-    char line[256];
+    char line[256] = "";
     ssize_t n = read(context, line, sizeof(line) - 1);
     size_t used;
 
     if (n <= 2 || !err)
         return;
-    line[n] = '\0';
+    line[strcspn(line, "\n")] = '\0';
     used = strlen(err->message);
     snprintf(err->message + used, sizeof(err->message) - used, " (%s)", line + 2);
 }
