@@ -12,8 +12,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* A local that is only there to be cleaned up counts as used. */
-#define CLEANUP(function) __attribute__((cleanup(function), unused))
+#define CLEANUP(function) __attribute__((cleanup(function)))
 
 /* The value of p, and NULL left in its place. */
 #define TAKE_PTR(p)               take_ptr_(&(p), p)

@@ -72,6 +72,10 @@ struct soft_vm {
      * decoded, one word a page, per slot. */
     pthread_mutex_t code_lock;
     uint64_t *code_granules[MEMORY_SLOTS_MAX];
+    /* The TSC offset that vCPUs share (interp/clock.c), under tsc_lock. */
+    int tsc_lock;
+    bool tsc_offset_valid;
+    uint64_t tsc_offset;
 };
 
 struct soft_cpu {
@@ -100,6 +104,7 @@ struct soft_cpu {
     uint64_t tsc_adjust, tsc_aux;
     uint64_t misc_enable;
     uint64_t spec_ctrl;
+    uint64_t debugctl;
     struct cpu_mtrr mtrr;
     uint64_t kvm_wall_clock_msr, kvm_system_time_msr;
 
@@ -159,7 +164,9 @@ enum soft_event {
 
 /*
  * Delivers an event through IVT, IDT or task gate, in any mode (SDM 3A 6.12, 6.14, 20.1). cpu->rip
- * is what is pushed (already past the instruction for traps). On SOFT_OK rip, CS, stack and flags
+ * is what is pushed (already past the instruction for traps); for SOFT_EVENT_SOFTWARE_INTERRUPT it
+ * is next_rip, and rip is at the instruction for the faults that delivery may meet. CR2 of a #PF
+ * comes from cpu->fault. On SOFT_OK rip, CS, stack and flags
  * are the handler's. Double and triple faults are resolved inside: a triple fault gives SOFT_EXIT
  * with CPU_EXIT_SHUTDOWN.
  */
@@ -168,6 +175,10 @@ enum soft_result interrupt_deliver(struct soft_cpu *cpu, uint8_t vector, enum so
 
 /* Rule 4. (soft/interp/mode.c) */
 void soft_cpu_update_mode(struct soft_cpu *cpu);
+
+/* cpu_engine.get_state and set_state. (soft/interp/state.c) */
+int soft_get_state(struct cpu *cpu, struct cpu_state *ret, struct err *err);
+int soft_set_state(struct cpu *cpu, const struct cpu_state *state, struct err *err);
 
 static inline uint64_t soft_tsc(const struct soft_cpu *cpu)
 {
