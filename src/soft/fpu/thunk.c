@@ -11,12 +11,14 @@
 
 #include "base/cleanup.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-#define THUNK_PROBES 8u
+#define THUNK_PROBES        8u
+#define SIGNATURE_HYGON_EBX 0x6f677948u /* "Hygo" */
 
 DEFINE_CLEANUP(thunks_freep, struct fpu_thunks *, thunks_free);
 
@@ -29,6 +31,16 @@ static bool host_saves_pointers(void)
     memset(&area, 0, sizeof(area));
     __asm__ volatile("fninit; fldl %1; fxsave64 %0; fninit" : "+m"(area) : "m"(one));
     return area.fip != 0;
+}
+
+/* AMD and Hygon do not ask SHA operands to be aligned; Intel does. The guest's vendor is the
+ * host's.
+ */
+static bool host_sha_unaligned(void)
+{
+    unsigned a, b, c, d;
+
+    return __get_cpuid(0, &a, &b, &c, &d) && (b == signature_AMD_ebx || b == SIGNATURE_HYGON_EBX);
 }
 
 static int map_code(struct fpu_thunks *thunks, struct err *err)
@@ -66,6 +78,7 @@ int thunks_new(struct fpu_thunks **ret, struct err *err)
         return r;
     thunks->io.fcw = FPU_FCW_DEFAULT;
     thunks->host_saves_pointers = host_saves_pointers();
+    thunks->host_sha_unaligned = host_sha_unaligned();
     *ret = TAKE_PTR(thunks);
     return 0;
 }

@@ -7,6 +7,8 @@
  * instruction runs on a copy of its destination; the flags it raised are held against the guest's
  * masks, and the copy is kept only when none is unmasked. Two things differ from a masked run:
  * underflow is reported for a tiny result even when it is exact, and flush-to-zero does not apply.
+ * Known to be inexact: with OE or UE unmasked and raised, PE says whether the masked result was
+ * rounded, not the unbounded one; DPPS and DPPD report all their steps at once.
  */
 #include "soft/fpu/fpu_internal.h"
 
@@ -206,6 +208,8 @@ static enum soft_result run_unmasked(struct soft_cpu *cpu, const struct insn *in
         raised |= FPU_UE;
     if (raised & unmasked) {
         area->mxcsr |= raised;
+        if (thunk->flags & THUNK_USES_MMX) /* the transition has already happened */
+            fpu_mmx_enter(area);
         return fault_raise(cpu, cpu->cr4 & CPU_CR4_OSXMMEXCPT ? CPU_VECTOR_XM : CPU_VECTOR_UD);
     }
     shadow->mxcsr = area->mxcsr;
@@ -214,18 +218,12 @@ static enum soft_result run_unmasked(struct soft_cpu *cpu, const struct insn *in
     return SOFT_OK;
 }
 
-/* Some conversions between XMM and MMX use the x87 side even with a memory operand. */
-static bool touches_mmx(const struct insn *insn, const struct thunk *thunk)
-{
-    return (thunk->flags & THUNK_USES_MMX) || insn->id == INSN_CVTPI2PS;
-}
-
 static enum soft_result check(struct soft_cpu *cpu, const struct insn *insn,
                               const struct thunk *thunk)
 {
     if (thunk->flags & THUNK_USES_XMM && fpu_check_vector(cpu, insn) != SOFT_OK)
         return SOFT_FAULT;
-    if (UNLIKELY(touches_mmx(insn, thunk)))
+    if (UNLIKELY(thunk->flags & THUNK_USES_MMX))
         return fpu_check_mmx(cpu, insn);
     return SOFT_OK;
 }
@@ -255,8 +253,12 @@ enum soft_result fpu_run_vector(struct soft_cpu *cpu, const struct insn *insn)
         enum mmu_access access = thunk->flags & THUNK_STORES ? MMU_WRITE : MMU_READ;
 
         offset = fpu_address(cpu, insn);
-        if (fpu_check_aligned(cpu, insn, offset, thunk->mem_size, access) != SOFT_OK)
+        if (!(insn->feature == INSN_FEATURE_SHA && thunks->host_sha_unaligned) &&
+            fpu_check_aligned(cpu, insn, offset, thunk->mem_size, access) != SOFT_OK)
             return SOFT_FAULT;
+        if (access == MMU_WRITE && UNLIKELY(thunk->flags & THUNK_FP) &&
+            mmu_probe_store(cpu, insn->mem.segment, offset, thunk->mem_size) != SOFT_OK)
+            return SOFT_FAULT; /* #PF comes before #XM */
         if (access == MMU_READ &&
             mmu_load(cpu, insn->mem.segment, offset, thunks->mem, thunk->mem_size) != SOFT_OK)
             return SOFT_FAULT;
@@ -273,7 +275,7 @@ enum soft_result fpu_run_vector(struct soft_cpu *cpu, const struct insn *insn)
         return SOFT_FAULT;
     area->mxcsr |= raised;
     io_commit(cpu, insn, thunk);
-    if (UNLIKELY(touches_mmx(insn, thunk)))
+    if (UNLIKELY(thunk->flags & THUNK_USES_MMX))
         finish_mmx(cpu, insn, thunk);
     return SOFT_OK;
 }

@@ -28,10 +28,14 @@ static unsigned set_aside_pending(struct fpu_area *image)
     return pending;
 }
 
-/* A store is suppressed by an unmasked exception other than precision (SDM 1 8.5). */
-static bool store_suppressed(const struct fpu_area *image)
+/* A store is suppressed by an unmasked exception other than precision (SDM 1 8.5); its address is
+ * checked all the same. */
+static enum soft_result store(struct soft_cpu *cpu, const struct insn *insn,
+                              const struct fpu_area *image, uint64_t offset, unsigned size)
 {
-    return image->fsw & FPU_FSW_ES && image->fsw & ~image->fcw & (FPU_EXCEPTIONS & ~FPU_PE);
+    if ((image->fsw & FPU_FSW_ES) && (image->fsw & ~image->fcw & (FPU_EXCEPTIONS & ~FPU_PE)))
+        return mmu_probe_store(cpu, insn->mem.segment, offset, size);
+    return mmu_store(cpu, insn->mem.segment, offset, cpu->fpu.thunks->mem, size);
 }
 
 static void commit(struct soft_cpu *cpu, const struct insn *insn, const struct fpu_area *image,
@@ -55,6 +59,12 @@ static void commit(struct soft_cpu *cpu, const struct insn *insn, const struct f
                       (cpu->fpu.thunks->io.flags & CPU_FLAGS_STATUS);
 }
 
+/* FNENI, FNDISI, FNSETPM: do nothing, not even to the pointers. */
+static bool is_obsolete_nop(const struct insn *insn)
+{
+    return insn->id == INSN_FNOP && insn->opcode == 0xdb;
+}
+
 enum soft_result fpu_run_x87(struct soft_cpu *cpu, const struct insn *insn)
 {
     struct fpu_thunks *thunks = cpu->fpu.thunks;
@@ -66,6 +76,8 @@ enum soft_result fpu_run_x87(struct soft_cpu *cpu, const struct insn *insn)
 
     if (UNLIKELY(!thunk))
         return fpu_exit_unsupported(cpu, insn, "no form of this x87 instruction is known");
+    if (UNLIKELY(is_obsolete_nop(insn)))
+        return fpu_check_x87(cpu, insn, false);
     if (fpu_check_x87(cpu, insn, true) != SOFT_OK)
         return SOFT_FAULT;
     if ((insn->modrm >> 6) != 3) {
@@ -83,8 +95,8 @@ enum soft_result fpu_run_x87(struct soft_cpu *cpu, const struct insn *insn)
     pending = set_aside_pending(image);
     thunks->io.flags = cpu->rflags & CPU_FLAGS_STATUS;
     thunk->run(image, thunks->mem, NULL, NULL, &thunks->io);
-    if (operand && (operand->access & INSN_WRITE) && !store_suppressed(image) &&
-        mmu_store(cpu, insn->mem.segment, offset, thunks->mem, operand->size) != SOFT_OK)
+    if (operand && (operand->access & INSN_WRITE) &&
+        store(cpu, insn, image, offset, operand->size) != SOFT_OK)
         return SOFT_FAULT;
     if (pending) {
         image->fsw |= (uint16_t)pending;

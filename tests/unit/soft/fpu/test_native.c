@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every vector and x87 form of the decoder, with random operands, against the host CPU. The forms
+ * that depend on the XSAVE bookkeeping of the processor are in test_xsave.c.
+ */
+#define TESTING_TIMEOUT 280
+#include "forms.h"
+
+#include "testing.h"
+
+#include <string.h>
+
+static struct forms forms;
+
+static bool is_elsewhere(enum insn_id id)
+{
+    return id >= INSN_FXSAVE && id <= INSN_XRSTORS;
+}
+
+static void describe(const uint8_t *bytes, const struct insn *insn, const struct form *form,
+                     const struct native_state *state, const char *what, int vector)
+{
+    printf("%s (%s%s): %s; host exception %d, ours %u; bytes", insn_name((enum insn_id)insn->id),
+           form->vex ? "VEX " : "", form->memory ? "memory" : "register", what, vector,
+           harness.cpu.fault.vector);
+    for (unsigned i = 0; i < insn->length; i++)
+        printf(" %02x", bytes[i]);
+    printf("; MXCSR %04x (host %04x, ours %04x) FCW %04x FSW %04x FTW %02x\n", state->area.mxcsr,
+           harness.host.area.mxcsr, harness.cpu.fpu.area.mxcsr, state->area.fcw, state->area.fsw,
+           state->area.ftw);
+}
+
+static bool run_instance(const struct form *form)
+{
+    struct native_state state;
+    uint8_t bytes[32];
+    struct insn insn;
+    const char *differs;
+    int vector;
+
+    harness_randomise(&state, true);
+    if (!form_instance(form, &state, bytes, &insn)) {
+        printf("%s: an instance does not decode: map %u opcode %02x\n", insn_name(form->id),
+               form->map, form->opcode);
+        return false;
+    }
+    harness.cpu.fault.vector = 0;
+    differs = harness_compare(bytes, &insn, &state, &vector);
+    if (!differs)
+        return true;
+    describe(bytes, &insn, form, &state, differs, vector);
+    memcpy(harness.copy, harness.arena, HARNESS_READABLE);
+    return false;
+}
+
+START_TEST(agrees_with_the_host)
+{
+    const char *rounds_text = getenv("LODGE_VECTOR_ROUNDS");
+    unsigned rounds = rounds_text ? (unsigned)atoi(rounds_text) : 700;
+    unsigned failed_forms = 0, run = 0;
+
+    TEST_NEEDS(harness_init(), "the host cannot be the oracle");
+    forms_sweep(&forms);
+    ck_assert_uint_gt(forms.count, 1500);
+    for (unsigned i = 0; i < forms.count; i++) {
+        unsigned failures = 0;
+
+        if (is_elsewhere(forms.form[i].id) || !harness_handler(forms.form[i].id))
+            continue;
+        for (unsigned n = 0; n < rounds && failures < 2; n++) {
+            if (run % 64 == 0)
+                harness_randomise_arena();
+            failures += !run_instance(&forms.form[i]);
+            run++;
+        }
+        failed_forms += failures != 0;
+    }
+    printf("%u forms, %u instructions, %u forms differ\n", forms.count, run, failed_forms);
+    fflush(stdout);
+    ck_assert_uint_eq(failed_forms, 0);
+}
+END_TEST
+
+TEST_MAIN("fpu_native", tcase_add_test(tcase, agrees_with_the_host);)
