@@ -7,6 +7,7 @@
  *
  * Source: SDM 3A 2.5, 4.10.4, 9.8.5; 2 MOV CR, LMSW, INVPCID, XSETBV.
  */
+#include "soft/fpu/fpu.h"
 #include "soft/interp/sys.h"
 
 #define CR0_DEFINED                                                                             \
@@ -330,9 +331,8 @@ enum soft_result op_xgetbv(struct soft_cpu *cpu, const struct insn *insn)
         return fault_raise(cpu, CPU_VECTOR_UD);
     if (index > 1)
         return gp0(cpu);
-    /* Index 1 is XCR0 & XINUSE; a processor may report any enabled component as in use. */
-    cpu->gpr[CPU_RAX] = (uint32_t)cpu->xcr0;
-    cpu->gpr[CPU_RDX] = (uint32_t)(cpu->xcr0 >> 32);
+    cpu->gpr[CPU_RAX] = (uint32_t)(index ? cpu->xcr0 & fpu_in_use(cpu) : cpu->xcr0);
+    cpu->gpr[CPU_RDX] = 0; /* no component above bit 31 exists */
     return SOFT_OK;
 }
 

@@ -6,13 +6,13 @@
  *
  * Threads: the vCPU's own, while it does not run.
  */
+#include "soft/fpu/fpu.h"
 #include "soft/interp/sys.h"
 
 #include <errno.h>
 
 #define MSR_APIC_BASE          0x1bu
 #define XSAVE_MXCSR            24
-#define XSAVE_HEADER           512
 #define MXCSR_DEFINED          0xffffu
 #define SEGMENT_ATTRIBUTE_MASK (0xf0ffu | CPU_SEGMENT_UNUSABLE)
 
@@ -26,7 +26,7 @@ int soft_get_state(struct cpu *base, struct cpu_state *ret, struct err *err)
     memcpy(ret->gpr, cpu->gpr, sizeof(ret->gpr));
     memcpy(ret->segment, cpu->segment, sizeof(ret->segment));
     memcpy(ret->dr, cpu->dr, sizeof(ret->dr));
-    memcpy(ret->xsave, cpu->fpu.xsave, sizeof(ret->xsave));
+    fpu_export(cpu, ret->xsave);
 #define COPY(field) ret->field = cpu->field
     COPY(rip), COPY(rflags), COPY(tr), COPY(ldtr), COPY(gdtr), COPY(idtr);
     COPY(cr0), COPY(cr2), COPY(cr3), COPY(cr4), COPY(xcr0);
@@ -90,15 +90,6 @@ static void irqchip_set(struct soft_cpu *cpu, const struct cpu_state *state)
         irqchip->cr8_write(irqchip->context, index, state->cr8);
 }
 
-static void fpu_set(struct soft_cpu *cpu, const struct cpu_state *state)
-{
-    uint8_t *header = cpu->fpu.xsave + XSAVE_HEADER;
-
-    memcpy(cpu->fpu.xsave, state->xsave, sizeof(state->xsave));
-    store_le64(header, load_le64(header) & CPU_XCR0_SUPPORTED);
-    memset(header + 8, 0, 56); /* standard format, reserved bytes */
-}
-
 int soft_set_state(struct cpu *base, const struct cpu_state *state, struct err *err)
 {
     struct soft_cpu *cpu = CONTAINER_OF(base, struct soft_cpu, cpu);
@@ -125,7 +116,7 @@ int soft_set_state(struct cpu *base, const struct cpu_state *state, struct err *
     cpu->activity = (uint8_t)state->activity;
     cpu->interrupt_possible = true;
     cpu->debug_hits = 0;
-    fpu_set(cpu, state);
+    fpu_import(cpu, state->xsave);
     irqchip_set(cpu, state);
     tsc_write(cpu, state->tsc);
     mmu_flush_all(cpu);

@@ -157,6 +157,11 @@ int native_run(const uint8_t *bytes, unsigned length, struct native_state *state
     run();
     running = 0;
     *state = slots->out;
+    if (!(state->area.xstate_bv & CPU_XCR0_X87)) {
+        memset(&state->area, 0, offsetof(struct fpu_area, mxcsr));
+        memset(state->area.st, 0, sizeof(state->area.st));
+        state->area.fcw = FPU_FCW_DEFAULT;
+    }
     if (!(state->area.xstate_bv & CPU_XCR0_SSE))
         memset(state->area.xmm, 0, sizeof(state->area.xmm));
     if (!(state->area.xstate_bv & CPU_XCR0_AVX))
