@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The control socket of a VM: a unix stream socket at the path given by --control, one JSON object
+ * a line in both directions, UTF-8, at most VMM_CONTROL_LINE_MAX bytes with the newline.
+ *
+ *   request:  {"id": 7, "command": "state", "cpu": 0}
+ *   reply:    {"id": 7, "ok": true, "result": {...}}
+ *             {"id": 7, "ok": false, "error": "vCPU 9 does not exist"}
+ *
+ * `id` is any JSON value, returned unchanged; absent gives null. Replies come in the order of the
+ * requests of a connection. Several connections may be open at once.
+ *
+ *   status        {"state", "engine", "pid", "cpus", "memory_bytes", "uptime_ms", "reboots"}
+ *                 state: "starting", "running", "paused", "stopping"
+ *   pause         stops every vCPU between two instructions; {} once all of them stand
+ *   resume        {}
+ *   stop          ends the VM as a power cut would; the process exits with status 0
+ *   power-button  the guest's ACPI power button; {} (what the guest does is its own affair)
+ *   counters      {"cpus": [{"instructions", "blocks_decoded", "blocks_invalidated", "tlb_misses",
+ *                 "tlb_flushes", "exceptions", "interrupts", "io_accesses", "mmio_accesses",
+ *                 "halts"}, ...]}
+ *   state         member "cpu" (default 0): {"cpu", "registers": {name: "0x..."}, "activity"};
+ *                 the VM stands for the moment of the reading
+ */
+#ifndef LODGE_VMM_CONTROL_H
+#define LODGE_VMM_CONTROL_H
+
+#define VMM_CONTROL_LINE_MAX        65536
+#define VMM_CONTROL_CONNECTIONS_MAX 16
+
+#define VMM_CONTROL_STATUS       "status"
+#define VMM_CONTROL_PAUSE        "pause"
+#define VMM_CONTROL_RESUME       "resume"
+#define VMM_CONTROL_STOP         "stop"
+#define VMM_CONTROL_POWER_BUTTON "power-button"
+#define VMM_CONTROL_COUNTERS     "counters"
+#define VMM_CONTROL_STATE        "state"
+
+#endif

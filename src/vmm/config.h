@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a VM is made of, from a JSON document (docs/lodge-vmm.md) or a command line. Pure parsing:
+ * no file is opened here but the document itself. Strings are owned by the configuration.
+ */
+#ifndef LODGE_VMM_CONFIG_H
+#define LODGE_VMM_CONFIG_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define VMM_DISKS_MAX       8
+#define VMM_MODULES_MAX     16
+#define VMM_MEMORY_DEFAULT  (UINT64_C(512) << 20)
+#define VMM_CMDLINE_DEFAULT "console=ttyS0"
+
+enum vmm_engine {
+    VMM_ENGINE_AUTO,
+    VMM_ENGINE_KVM,
+    VMM_ENGINE_SOFT,
+};
+
+enum vmm_console {
+    VMM_CONSOLE_STDIO,  /* COM1 on standard input and output */
+    VMM_CONSOLE_VIRTIO, /* hvc0 on standard input and output, COM1 on standard output */
+    VMM_CONSOLE_NONE,
+};
+
+enum vmm_on_reset {
+    VMM_ON_RESET_REBOOT,
+    VMM_ON_RESET_EXIT,
+};
+
+struct vmm_disk {
+    char *path;
+    char *serial; /* NULL: "lodge-disk-N" */
+    bool read_only;
+};
+
+struct vmm_module {
+    char *path;
+    char *cmdline; /* NULL: none */
+};
+
+struct vmm_config {
+    char *kernel;
+    char *cmdline; /* NULL: VMM_CMDLINE_DEFAULT */
+    struct vmm_module modules[VMM_MODULES_MAX]; /* Linux: at most one, the initrd */
+    unsigned nr_modules;
+    uint64_t memory_bytes;
+    uint64_t nr_cpus;
+    enum vmm_engine engine;
+    char *engine_options; /* NULL: none */
+    struct vmm_disk disks[VMM_DISKS_MAX];
+    unsigned nr_disks;
+    bool exit_port;
+    bool debug_console;
+    bool rng;
+    enum vmm_console console;
+    uint64_t vsock_cid; /* 0: no vsock device */
+    char *vsock_path;
+    char *control; /* NULL: no control socket */
+    enum vmm_on_reset on_reset;
+    bool jail;
+    bool quiet;
+};
+
+void vmm_config_init(struct vmm_config *config);
+void vmm_config_done(struct vmm_config *config);
+
+/* Fills config (initialised before) from a document; `source` names it in errors. */
+int vmm_config_from_json(struct vmm_config *config, const char *text, size_t length,
+                         const char *source, struct err *err);
+int vmm_config_from_file(struct vmm_config *config, const char *path, struct err *err);
+
+enum vmm_options_result {
+    VMM_OPTIONS_RUN = 0,
+    VMM_OPTIONS_HELP = 1,
+    VMM_OPTIONS_VERSION = 2,
+};
+
+/* A command line. Options after --config change what the document says. enum vmm_options_result or
+ * a negative errno. */
+int vmm_config_from_options(struct vmm_config *config, int argc, char **argv, struct err *err);
+extern const char vmm_options_help[];
+
+/* What no single member can say: a kernel is needed, counts and sizes in range. */
+int vmm_config_check(const struct vmm_config *config, struct err *err);
+
+#endif

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What config.c and options.c share: one setter for each kind of member. `what` names it in errors.
+ */
+#ifndef LODGE_VMM_CONFIG_INTERNAL_H
+#define LODGE_VMM_CONFIG_INTERNAL_H
+
+#include "vmm/config.h"
+
+int config_string_set(char **place, const char *value, struct err *err); /* NULL changes nothing */
+int config_engine_set(struct vmm_config *config, const char *text, const char *what,
+                      struct err *err);
+int config_console_set(struct vmm_config *config, const char *text, const char *what,
+                       struct err *err);
+int config_on_reset_set(struct vmm_config *config, const char *text, const char *what,
+                        struct err *err);
+int config_disk_add(struct vmm_config *config, const char *path, bool read_only,
+                    const char *serial, struct err *err);
+int config_module_add(struct vmm_config *config, const char *path, const char *cmdline,
+                      struct err *err);
+
+#endif

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Narrowing the process before guest code runs. Private to vmm/.
+ *
+ *   jail_prepare   at the start: stray descriptors closed, no core dumps, no new privileges
+ *   jail_enter     when everything is open: no capabilities in this thread and those that it makes,
+ *                  a limit on descriptors, and a system call filter on all threads
+ *
+ * The filter is an allow-list. Opening files by name fails with EACCES; anything else outside the
+ * list ends the process with one line that names the system call.
+ */
+#ifndef LODGE_VMM_JAIL_H
+#define LODGE_VMM_JAIL_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+
+int jail_prepare(struct err *err);
+int jail_enter(bool kvm, struct err *err);
+
+#define JAIL_EXIT_STATUS 159 /* 128 + SIGSYS */
+
+#endif
