@@ -11,10 +11,12 @@
 #include "kvm/kvm_internal.h"
 
 #include "base/cleanup.h"
+#include "base/size.h"
 #include "base/util.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -62,11 +64,23 @@ static int kick_install(struct err *err)
     return 0;
 }
 
-static int device_open(int *ret_fd, struct err *err)
+/* options: NULL, or "fd=N" with /dev/kvm open already (it stays the caller's). */
+static int device_open(const char *options, int *ret_fd, struct err *err)
 {
-    CLEANUP(fd_closep) int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-    int version;
+    CLEANUP(fd_closep) int fd = -1;
+    uint64_t given;
+    int version, r;
 
+    if (!options) {
+        fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    } else if (!strncmp(options, "fd=", 3)) {
+        r = number_parse(options + 3, "option fd", 0, INT_MAX, &given, err);
+        if (r < 0)
+            return r;
+        fd = fcntl((int)given, F_DUPFD_CLOEXEC, 0);
+    } else {
+        return err_set(err, -EINVAL, "the kvm engine has no option '%s'", options);
+    }
     if (fd < 0)
         return err_errno(err, -errno, "open /dev/kvm");
     version = ioctl(fd, KVM_GET_API_VERSION, 0);
@@ -155,7 +169,7 @@ static int vm_create(struct cpu_vm *vm, struct err *err)
 {
     int r, size;
 
-    r = device_open(&vm->kvm_fd, err);
+    r = device_open(vm->config.options, &vm->kvm_fd, err);
     if (r < 0)
         return r;
     do
@@ -178,8 +192,6 @@ int kvm_vm_new(const struct cpu_vm_config *config, struct cpu_vm **ret, struct e
     struct cpu_vm *vm;
     int r;
 
-    if (config->options)
-        return err_set(err, -EINVAL, "the kvm engine has no option '%s'", config->options);
     r = kick_install(err);
     if (r < 0)
         return r;

@@ -120,8 +120,8 @@ int config_on_reset_set(struct vmm_config *config, const char *text, const char 
     return r;
 }
 
-int config_disk_add(struct vmm_config *config, const char *path, bool read_only,
-                    const char *serial, struct err *err)
+int config_disk_add(struct vmm_config *config, const char *path, bool read_only, const char *serial,
+                    struct err *err)
 {
     struct vmm_disk *disk = &config->disks[config->nr_disks];
     int r;
@@ -247,9 +247,9 @@ static int parse_word(struct vmm_config *config, const struct json_at *root, con
 static int parse_root(struct vmm_config *config, const struct json_at *root, struct err *err)
 {
     static const char *const known[] = {
-        "kernel",  "initrd",   "cmdline",  "modules", "memory", "cpus",  "engine",        "disks",
-        "console", "on_reset", "exit_port", "vsock",  "rng",    "control", "debug_console", "jail",
-        "quiet",   NULL};
+        "kernel", "initrd",  "cmdline",       "modules",  "memory",    "cpus",
+        "engine", "disks",   "console",       "on_reset", "exit_port", "vsock",
+        "rng",    "control", "debug_console", "jail",     "quiet",     NULL};
     const char *kernel = NULL, *initrd = NULL, *cmdline = NULL, *control = NULL;
     int r;
 

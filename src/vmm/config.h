@@ -47,7 +47,7 @@ struct vmm_module {
 
 struct vmm_config {
     char *kernel;
-    char *cmdline; /* NULL: VMM_CMDLINE_DEFAULT */
+    char *cmdline;                              /* NULL: VMM_CMDLINE_DEFAULT */
     struct vmm_module modules[VMM_MODULES_MAX]; /* Linux: at most one, the initrd */
     unsigned nr_modules;
     uint64_t memory_bytes;

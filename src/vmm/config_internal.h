@@ -13,8 +13,8 @@ int config_console_set(struct vmm_config *config, const char *text, const char *
                        struct err *err);
 int config_on_reset_set(struct vmm_config *config, const char *text, const char *what,
                         struct err *err);
-int config_disk_add(struct vmm_config *config, const char *path, bool read_only,
-                    const char *serial, struct err *err);
+int config_disk_add(struct vmm_config *config, const char *path, bool read_only, const char *serial,
+                    struct err *err);
 int config_module_add(struct vmm_config *config, const char *path, const char *cmdline,
                       struct err *err);
 

@@ -193,7 +193,8 @@ static void input_event(void *context, uint32_t events)
     struct console *c = context;
 
     (void)events;
-    /* With input held back only a hang-up comes here, again and again: read it when there is room. */
+    /* With input held back only a hang-up comes here, again and again: read it when there is room.
+     */
     if (c->input_start < c->input_end) {
         loop_fd_remove(c->watch);
         c->watch = NULL;
@@ -268,14 +269,20 @@ int console_start(struct console *c, struct err *err)
     return r;
 }
 
+void console_input_stop(struct console *c)
+{
+    input_stop(c);
+    loop_cancel(c->loop, &c->pump);
+    if (c->raw)
+        tcsetattr(STDIN_FILENO, TCSANOW, &c->saved);
+    c->raw = false;
+}
+
 void console_free(struct console *c)
 {
     if (!c)
         return;
-    loop_fd_remove(c->watch);
-    loop_cancel(c->loop, &c->pump);
-    if (c->raw)
-        tcsetattr(STDIN_FILENO, TCSANOW, &c->saved);
+    console_input_stop(c);
     if (c->writer_runs) {
         pthread_mutex_lock(&c->lock);
         c->ending = c->abandoned = true;

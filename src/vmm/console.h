@@ -6,8 +6,8 @@
  * slow reader delays the guest but never the monitor. Nothing is lost: a full buffer makes the
  * writer wait, until console_abandon says that the VM ends.
  *
- * A terminal on standard input is put in raw mode and restored by console_free. There Ctrl-A is the
- * escape: Ctrl-A x asks to quit, Ctrl-A Ctrl-A sends one Ctrl-A.
+ * A terminal on standard input is put in raw mode and restored by console_input_stop. There Ctrl-A
+ * is the escape: Ctrl-A x asks to quit, Ctrl-A Ctrl-A sends one Ctrl-A.
  *
  * Threads: console_output and console_input_ready from any thread, the others on the loop's.
  */
@@ -39,6 +39,8 @@ void console_input_ready(struct console *console);
 void console_abandon(struct console *console);
 /* Waits until the output is written, at most timeout_ms (-1: without end). */
 void console_flush(struct console *console, int timeout_ms);
+/* Stops reading and gives the terminal back. */
+void console_input_stop(struct console *console);
 /* What has not been written by now is lost. NULL is fine. */
 void console_free(struct console *console);
 

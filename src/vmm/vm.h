@@ -73,10 +73,10 @@ struct vm {
     struct loop_call ended; /* posted by vm_end */
 
     pthread_mutex_t lock;
-    pthread_cond_t changed; /* want, ready, parked */
-    enum vm_want want;      /* written under lock, read atomically */
-    enum vm_end_kind end;   /* under lock until vm_join */
-    int end_value;          /* exit-port status or signal */
+    pthread_cond_t changed;     /* want, ready, parked */
+    enum vm_want want;          /* written under lock, read atomically */
+    enum vm_end_kind end;       /* under lock until vm_join */
+    int end_value;              /* exit-port status or signal */
     char report[VM_REPORT_MAX]; /* of triple faults, unsupported instructions, engine failures */
 };
 

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The commands of the control socket, over a running VM. Private to vmm/. */
+#ifndef LODGE_VMM_COMMANDS_H
+#define LODGE_VMM_COMMANDS_H
+
+#include "vmm/vm.h"
+
+#include <jansson.h>
+
+struct commands {
+    struct vm *vm;
+    uint64_t started_ns; /* CLOCK_MONOTONIC */
+    unsigned reboots;
+};
+
+/* A control_fn; context is a struct commands. */
+int commands_run(void *context, const char *command, const json_t *request, json_t **ret,
+                 struct err *err);
+
+#endif

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The virtio devices of one VM: see devices.h. */
+#include "vmm/devices.h"
+
+#include "base/util.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define VIRTIO_MMIO_STATUS 0x70 /* virtio 1.2 4.2.2: writing 0 resets the device */
+
+int devices_open(struct devices *d, const struct vmm_config *config, struct err *err)
+{
+    int r = loop_new(&d->loop, err);
+
+    for (unsigned i = 0; r == 0 && i < config->nr_disks; i++) {
+        struct block_options options = {.read_only = config->disks[i].read_only};
+
+        r = block_open_raw(config->disks[i].path, &options, d->loop, &d->blocks[i], err);
+        if (r == 0)
+            d->nr_blocks++;
+    }
+    return r;
+}
+
+unsigned devices_count(const struct vmm_config *config)
+{
+    return config->nr_disks + config->rng + !!config->vsock_path +
+           (config->console == VMM_CONSOLE_VIRTIO);
+}
+
+/* Puts the device just made at d->all[d->nr] on the bus. */
+static int attach(struct devices *d, struct machine *machine, struct err *err)
+{
+    unsigned i = d->nr++;
+    struct irq_line line = {machine_irq_sink(machine), 0};
+
+    d->windows[i] = machine_virtio_window(i);
+    line.gsi = d->windows[i].gsi;
+    return virtio_mmio_attach(d->all[i], machine_bus(machine), d->windows[i].gpa, &line, err);
+}
+
+static size_t console_take(void *context, const void *data, size_t length)
+{
+    struct devices *d = context;
+    char copy[4096]; /* data is guest memory: it may change under the reader */
+
+    for (size_t done = 0; done < length;) {
+        size_t part = MIN(length - done, sizeof(copy));
+
+        memcpy(copy, (const char *)data + done, part);
+        console_output(d->terminal, copy, part);
+        done += part;
+    }
+    return length;
+}
+
+static void console_room(void *context)
+{
+    struct devices *d = context;
+
+    console_input_ready(d->terminal);
+}
+
+static int attach_disks(struct devices *d, const struct vmm_config *config, struct machine *machine,
+                        struct err *err)
+{
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < config->nr_disks; i++) {
+        char serial[VIRTIO_BLK_ID_BYTES + 1];
+        struct virtio_blk_config blk = {.block = d->blocks[i], .serial = config->disks[i].serial};
+
+        snprintf(serial, sizeof(serial), "lodge-disk-%u", i);
+        if (!blk.serial)
+            blk.serial = serial;
+        r = virtio_blk_new(&d->host, &blk, &d->all[d->nr], err);
+        if (r < 0)
+            return r;
+        d->blocks[i] = NULL;
+        r = attach(d, machine, err);
+    }
+    return r;
+}
+
+int devices_attach(struct devices *d, const struct vmm_config *config, struct machine *machine,
+                   struct console *terminal, struct err *err)
+{
+    int r;
+
+    d->host = (struct virtio_host){.memory = machine_memory(machine), .loop = d->loop};
+    d->terminal = terminal;
+    r = attach_disks(d, config, machine, err);
+    if (r == 0 && config->rng) {
+        struct virtio_rng_config rng = {0};
+
+        r = virtio_rng_new(&d->host, &rng, &d->all[d->nr], err);
+        if (r == 0)
+            r = attach(d, machine, err);
+    }
+    if (r == 0 && config->vsock_path) {
+        struct virtio_vsock_config vsock = {.guest_cid = config->vsock_cid,
+                                            .path = config->vsock_path};
+
+        r = virtio_vsock_new(&d->host, &vsock, &d->all[d->nr], err);
+        if (r == 0)
+            r = attach(d, machine, err);
+    }
+    if (r == 0 && config->console == VMM_CONSOLE_VIRTIO) {
+        struct virtio_console_config console = {
+            .context = d, .output = console_take, .input_ready = console_room};
+
+        r = virtio_console_new(&d->host, &console, &d->console, err);
+        if (r == 0) {
+            d->all[d->nr] = d->console;
+            r = attach(d, machine, err);
+        }
+    }
+    return r;
+}
+
+int devices_start(struct devices *d, struct err *err)
+{
+    int r = loop_thread_start(d->loop, "devices", err);
+
+    d->runs = r == 0;
+    return r;
+}
+
+void devices_reset(struct devices *d, struct machine *machine)
+{
+    const struct cpu_bus *bus = machine_cpu_bus(machine);
+    uint32_t reset = 0;
+
+    for (unsigned i = 0; i < d->nr; i++)
+        bus->mmio_write(bus->context, 0, d->windows[i].gpa + VIRTIO_MMIO_STATUS, &reset,
+                        sizeof(reset));
+}
+
+void devices_free(struct devices *d)
+{
+    if (d->runs)
+        loop_thread_stop(d->loop);
+    for (unsigned i = 0; i < d->nr; i++)
+        virtio_device_free(d->all[i]);
+    for (unsigned i = 0; i < d->nr_blocks; i++)
+        block_close(d->blocks[i]);
+    if (d->loop)
+        loop_free(d->loop);
+    *d = (struct devices){0};
+}
+
+struct input {
+    struct devices *devices;
+    const void *data;
+    size_t length, taken;
+    uint16_t columns, rows;
+};
+
+static void input_call(void *context)
+{
+    struct input *input = context;
+
+    input->taken = virtio_console_input(input->devices->console, input->data, input->length);
+}
+
+size_t devices_console_input(struct devices *d, const void *data, size_t length)
+{
+    struct input input = {.devices = d, .data = data, .length = length};
+
+    loop_sync(d->loop, input_call, &input);
+    return input.taken;
+}
+
+static void resize_call(void *context)
+{
+    struct input *input = context;
+
+    virtio_console_resize(input->devices->console, input->columns, input->rows);
+}
+
+void devices_console_resize(struct devices *d, uint16_t columns, uint16_t rows)
+{
+    struct input input = {.devices = d, .columns = columns, .rows = rows};
+
+    if (d->console)
+        loop_sync(d->loop, resize_call, &input);
+}
