@@ -82,7 +82,7 @@ int config_engine_set(struct vmm_config *config, const char *text, const char *w
     static const char *const words[] = {"auto", "kvm", "soft"};
     const char *comma = strchr(text, ',');
     CLEANUP(freep) char *name = comma ? strndup(text, (size_t)(comma - text)) : strdup(text);
-    unsigned engine;
+    unsigned engine = 0;
     int r;
 
     if (!name)
@@ -100,7 +100,7 @@ int config_console_set(struct vmm_config *config, const char *text, const char *
                        struct err *err)
 {
     static const char *const words[] = {"stdio", "virtio", "none"};
-    unsigned console;
+    unsigned console = 0;
     int r = word_find(text, words, ARRAY_LEN(words), what, &console, err);
 
     if (r == 0)
@@ -112,7 +112,7 @@ int config_on_reset_set(struct vmm_config *config, const char *text, const char 
                         struct err *err)
 {
     static const char *const words[] = {"reboot", "exit"};
-    unsigned on_reset;
+    unsigned on_reset = 0;
     int r = word_find(text, words, ARRAY_LEN(words), what, &on_reset, err);
 
     if (r == 0)
