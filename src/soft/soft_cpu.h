@@ -59,6 +59,11 @@ struct soft_fault {
     uint64_t cr2; /* for #PF: written to CR2 at delivery */
 };
 
+struct soft_cpu;
+
+/* A handler outside the hot set of the interpreter. */
+typedef enum soft_result soft_handler_fn(struct soft_cpu *cpu, const struct insn *insn);
+
 struct soft_vm {
     const struct cpu_vm_config *config; /* own copy */
     struct cpu_vm_config config_copy;
@@ -72,6 +77,7 @@ struct soft_vm {
      * decoded, one word a page, per slot. */
     pthread_mutex_t code_lock;
     uint64_t *code_granules[MEMORY_SLOTS_MAX];
+    soft_handler_fn *handlers[INSN_NR_IDS]; /* interp/dispatch.c */
     /* The TSC offset that vCPUs share (interp/clock.c), under tsc_lock. */
     int tsc_lock;
     bool tsc_offset_valid;
@@ -135,9 +141,6 @@ struct soft_cpu {
     struct soft_fpu fpu;
     struct soft_interp interp;
 };
-
-/* A handler outside the hot set of the interpreter. */
-typedef enum soft_result soft_handler_fn(struct soft_cpu *cpu, const struct insn *insn);
 
 /* A group of handlers: terminated by {INSN_NONE, NULL}. Registered by interp/dispatch.c; one id has
  * one handler. */

@@ -17,13 +17,13 @@ struct builder {
     gpa_t gpa; /* of the first byte */
     uint32_t key;
     enum insn_mode mode;
-    unsigned nr_ops;          /* instructions so far */
-    unsigned offset;          /* bytes so far */
-    unsigned most;            /* instructions */
-    bool no_memory;           /* the arena is full */
-    bool ended;               /* the last operation ends the block by itself */
-    gpa_t second_gpa;         /* where an instruction that crosses goes on */
-    unsigned second_length;   /* bytes there; 0: does not cross */
+    unsigned nr_ops;        /* instructions so far */
+    unsigned offset;        /* bytes so far */
+    unsigned most;          /* instructions */
+    bool no_memory;         /* the arena is full */
+    bool ended;             /* the last operation ends the block by itself */
+    gpa_t second_gpa;       /* where an instruction that crosses goes on */
+    unsigned second_length; /* bytes there; 0: does not cross */
     struct interp_op ops[BLOCK_OPS_MAX + 1];
 };
 
@@ -118,7 +118,7 @@ static bool ends_block(const struct insn *insn)
 
 static interp_fn *lower_generic(struct builder *b, const struct insn *insn, struct interp_op *op)
 {
-    soft_handler_fn *handler = interp_handler(insn->id);
+    soft_handler_fn *handler = b->cpu->vm->handlers[insn->id];
     struct interp_generic *generic;
 
     if (!handler)

@@ -361,8 +361,8 @@ int cache_find(struct soft_cpu *cpu, bool single, struct interp_block **ret)
     }
     if (!single) {
         jump = cache_jump(cpu, linear);
-        *jump = (struct interp_jump){
-            .linear = linear, .context = cache_context(cpu), .block = block};
+        *jump =
+            (struct interp_jump){.linear = linear, .context = cache_context(cpu), .block = block};
     }
     *ret = block;
     return SOFT_OK;

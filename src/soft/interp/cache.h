@@ -66,9 +66,9 @@ struct interp_code_page {
 };
 
 /* Bits of a block's key. */
-#define CACHE_KEY_MODE   3u         /* enum insn_mode */
-#define CACHE_KEY_USER   (1u << 2)  /* CPL 3: who may fetch differs */
-#define CACHE_KEY_SINGLE (1u << 3)  /* one instruction */
+#define CACHE_KEY_MODE   3u        /* enum insn_mode */
+#define CACHE_KEY_USER   (1u << 2) /* CPL 3: who may fetch differs */
+#define CACHE_KEY_SINGLE (1u << 3) /* one instruction */
 
 int cache_init(struct soft_cpu *cpu); /* 0 or -ENOMEM */
 void cache_done(struct soft_cpu *cpu);

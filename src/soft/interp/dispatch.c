@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From instruction to handler: one table by id, put together from the groups once per process. The
- * groups are constant, so every thread that builds it writes the same values.
+ * From instruction to handler: one table by id per VM, put together from the groups.
  */
 #include "soft/interp/integer.h"
 
@@ -12,20 +11,10 @@ static const struct soft_handler *const groups[] = {
     soft_handlers_vector,
 };
 
-/* The first group that has the id wins: a duplicate in a later one is never reached. */
-soft_handler_fn *interp_handler_search(enum insn_id id)
-{
-    for (unsigned i = 0; i < ARRAY_LEN(groups); i++)
-        for (const struct soft_handler *handler = groups[i]; handler->run; handler++)
-            if (handler->id == id)
-                return handler->run;
-    return NULL;
-}
-
 void interp_handlers_fill(soft_handler_fn *table[INSN_NR_IDS])
 {
     memset(table, 0, INSN_NR_IDS * sizeof(table[0]));
-    for (unsigned i = ARRAY_LEN(groups); i-- > 0;)
+    for (unsigned i = 0; i < ARRAY_LEN(groups); i++)
         for (const struct soft_handler *handler = groups[i]; handler->run; handler++)
             table[handler->id] = handler->run;
 }

@@ -19,18 +19,17 @@
 #define HOST_MODIFIER_64 "q"
 
 /* value = a OP b, all flags written whatever they were. */
-#define HOST_DEFINE_BINARY(name, insn, bits)                                             \
-    static inline uint##bits##_t host_##name##bits(uint##bits##_t a, uint##bits##_t b,   \
-                                                   uint64_t *flags)                      \
-    {                                                                                    \
-        uint64_t f = 0;                                                                  \
-        __asm__(insn " %" HOST_MODIFIER_##bits "2, %" HOST_MODIFIER_##bits               \
-                     "0" HOST_FLAGS_OUT                                                  \
-                : "+&r"(a), "+&a"(f)                                                     \
-                : "r"(b)                                                                 \
-                : "cc");                                                                 \
-        *flags = f;                                                                      \
-        return a;                                                                        \
+#define HOST_DEFINE_BINARY(name, insn, bits)                                                  \
+    static inline uint##bits##_t host_##name##bits(uint##bits##_t a, uint##bits##_t b,        \
+                                                   uint64_t *flags)                           \
+    {                                                                                         \
+        uint64_t f = 0;                                                                       \
+        __asm__(insn " %" HOST_MODIFIER_##bits "2, %" HOST_MODIFIER_##bits "0" HOST_FLAGS_OUT \
+                : "+&r"(a), "+&a"(f)                                                          \
+                : "r"(b)                                                                      \
+                : "cc");                                                                      \
+        *flags = f;                                                                           \
+        return a;                                                                             \
     }
 
 /* The same with flags as input (carry, or flags that the instruction leaves alone). */
@@ -40,7 +39,7 @@
     {                                                                                    \
         uint64_t f = *flags;                                                             \
         __asm__(HOST_FLAGS_IN insn " %" HOST_MODIFIER_##bits "2, %" HOST_MODIFIER_##bits \
-                                   "0" HOST_FLAGS_OUT                                    \
+                "0" HOST_FLAGS_OUT                                                       \
                 : "+&r"(a), "+&a"(f)                                                     \
                 : "r"(b)                                                                 \
                 : "cc");                                                                 \
@@ -48,45 +47,45 @@
         return a;                                                                        \
     }
 
-#define HOST_DEFINE_UNARY_FLAGS(name, insn, bits)                                          \
-    static inline uint##bits##_t host_##name##bits(uint##bits##_t a, uint64_t *flags)      \
-    {                                                                                      \
-        uint64_t f = *flags;                                                               \
-        __asm__(HOST_FLAGS_IN insn " %" HOST_MODIFIER_##bits "0" HOST_FLAGS_OUT            \
-                : "+&r"(a), "+&a"(f)                                                       \
-                :                                                                          \
-                : "cc");                                                                   \
-        *flags = f;                                                                        \
-        return a;                                                                          \
+#define HOST_DEFINE_UNARY_FLAGS(name, insn, bits)                                     \
+    static inline uint##bits##_t host_##name##bits(uint##bits##_t a, uint64_t *flags) \
+    {                                                                                 \
+        uint64_t f = *flags;                                                          \
+        __asm__(HOST_FLAGS_IN insn " %" HOST_MODIFIER_##bits "0" HOST_FLAGS_OUT       \
+                : "+&r"(a), "+&a"(f)                                                  \
+                :                                                                     \
+                : "cc");                                                              \
+        *flags = f;                                                                   \
+        return a;                                                                     \
     }
 
 /* Shifts: count in CL (masked by the host as by the guest). */
-#define HOST_DEFINE_SHIFT(name, insn, bits)                                                 \
-    static inline uint##bits##_t host_##name##bits(uint##bits##_t a, uint8_t count,         \
-                                                   uint64_t *flags)                         \
-    {                                                                                       \
-        uint64_t f = *flags;                                                                \
-        __asm__(HOST_FLAGS_IN insn " %%cl, %" HOST_MODIFIER_##bits "0" HOST_FLAGS_OUT       \
-                : "+&r"(a), "+&a"(f)                                                        \
-                : "c"(count)                                                                \
-                : "cc");                                                                    \
-        *flags = f;                                                                         \
-        return a;                                                                           \
+#define HOST_DEFINE_SHIFT(name, insn, bits)                                           \
+    static inline uint##bits##_t host_##name##bits(uint##bits##_t a, uint8_t count,   \
+                                                   uint64_t *flags)                   \
+    {                                                                                 \
+        uint64_t f = *flags;                                                          \
+        __asm__(HOST_FLAGS_IN insn " %%cl, %" HOST_MODIFIER_##bits "0" HOST_FLAGS_OUT \
+                : "+&r"(a), "+&a"(f)                                                  \
+                : "c"(count)                                                          \
+                : "cc");                                                              \
+        *flags = f;                                                                   \
+        return a;                                                                     \
     }
 
 /* a OP (b, CL) */
-#define HOST_DEFINE_DOUBLE_SHIFT(name, insn, bits)                                          \
-    static inline uint##bits##_t host_##name##bits(uint##bits##_t a, uint##bits##_t b,      \
-                                                   uint8_t count, uint64_t *flags)          \
-    {                                                                                       \
-        uint64_t f = *flags;                                                                \
-        __asm__(HOST_FLAGS_IN insn " %%cl, %" HOST_MODIFIER_##bits                          \
-                                   "2, %" HOST_MODIFIER_##bits "0" HOST_FLAGS_OUT           \
-                : "+&r"(a), "+&a"(f)                                                        \
-                : "r"(b), "c"(count)                                                        \
-                : "cc");                                                                    \
-        *flags = f;                                                                         \
-        return a;                                                                           \
+#define HOST_DEFINE_DOUBLE_SHIFT(name, insn, bits)                                             \
+    static inline uint##bits##_t host_##name##bits(uint##bits##_t a, uint##bits##_t b,         \
+                                                   uint8_t count, uint64_t *flags)             \
+    {                                                                                          \
+        uint64_t f = *flags;                                                                   \
+        __asm__(HOST_FLAGS_IN insn " %%cl, %" HOST_MODIFIER_##bits "2, %" HOST_MODIFIER_##bits \
+                "0" HOST_FLAGS_OUT                                                             \
+                : "+&r"(a), "+&a"(f)                                                           \
+                : "r"(b), "c"(count)                                                           \
+                : "cc");                                                                       \
+        *flags = f;                                                                            \
+        return a;                                                                              \
     }
 
 #define HOST_EACH_SIZE(define, name, insn) \
@@ -134,32 +133,32 @@ HOST_DEFINE_BINARY_FLAGS(adox, "adox", 64)
 
 /* Three-operand VEX forms: a = OP(b, c) with b the register (vvvv) and c the r/m operand; operands
  * of the assembler's order are passed in. */
-#define HOST_DEFINE_VEX3(name, insn, bits)                                                  \
-    static inline uint##bits##_t host_##name##bits(uint##bits##_t first,                    \
-                                                   uint##bits##_t second, uint64_t *flags)  \
-    {                                                                                       \
-        uint64_t f = *flags;                                                                \
-        uint##bits##_t a;                                                                   \
-        __asm__(HOST_FLAGS_IN insn " %" HOST_MODIFIER_##bits "3, %" HOST_MODIFIER_##bits    \
-                                   "2, %" HOST_MODIFIER_##bits "0" HOST_FLAGS_OUT           \
-                : "=&r"(a), "+&a"(f)                                                        \
-                : "r"(first), "r"(second)                                                   \
-                : "cc");                                                                    \
-        *flags = f;                                                                         \
-        return a;                                                                           \
+#define HOST_DEFINE_VEX3(name, insn, bits)                                                      \
+    static inline uint##bits##_t host_##name##bits(uint##bits##_t first, uint##bits##_t second, \
+                                                   uint64_t *flags)                             \
+    {                                                                                           \
+        uint64_t f = *flags;                                                                    \
+        uint##bits##_t a;                                                                       \
+        __asm__(HOST_FLAGS_IN insn " %" HOST_MODIFIER_##bits "3, %" HOST_MODIFIER_##bits        \
+                "2, %" HOST_MODIFIER_##bits "0" HOST_FLAGS_OUT                                  \
+                : "=&r"(a), "+&a"(f)                                                            \
+                : "r"(first), "r"(second)                                                       \
+                : "cc");                                                                        \
+        *flags = f;                                                                             \
+        return a;                                                                               \
     }
-#define HOST_DEFINE_VEX2(name, insn, bits)                                                  \
-    static inline uint##bits##_t host_##name##bits(uint##bits##_t b, uint64_t *flags)       \
-    {                                                                                       \
-        uint64_t f = *flags;                                                                \
-        uint##bits##_t a;                                                                   \
-        __asm__(HOST_FLAGS_IN insn " %" HOST_MODIFIER_##bits "2, %" HOST_MODIFIER_##bits    \
-                                   "0" HOST_FLAGS_OUT                                       \
-                : "=&r"(a), "+&a"(f)                                                        \
-                : "r"(b)                                                                    \
-                : "cc");                                                                    \
-        *flags = f;                                                                         \
-        return a;                                                                           \
+#define HOST_DEFINE_VEX2(name, insn, bits)                                               \
+    static inline uint##bits##_t host_##name##bits(uint##bits##_t b, uint64_t *flags)    \
+    {                                                                                    \
+        uint64_t f = *flags;                                                             \
+        uint##bits##_t a;                                                                \
+        __asm__(HOST_FLAGS_IN insn " %" HOST_MODIFIER_##bits "2, %" HOST_MODIFIER_##bits \
+                "0" HOST_FLAGS_OUT                                                       \
+                : "=&r"(a), "+&a"(f)                                                     \
+                : "r"(b)                                                                 \
+                : "cc");                                                                 \
+        *flags = f;                                                                      \
+        return a;                                                                        \
     }
 #define HOST_EACH_VEX(define, name, insn) define(name, insn, 32) define(name, insn, 64)
 HOST_EACH_VEX(HOST_DEFINE_VEX3, andn, "andn")

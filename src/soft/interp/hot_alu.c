@@ -11,66 +11,65 @@
 #include "soft/interp/access.h"
 #include "soft/interp/host_alu.h"
 
-#define ALU_RR(name, bits)                                                          \
-    static int name##bits##_rr(struct soft_cpu *cpu, const struct interp_op *op)    \
-    {                                                                               \
-        uint64_t flags = cpu->host_flags;                                           \
-        uint##bits##_t value = host_##name##bits(INTERP_REG##bits(op->dst),         \
+#define ALU_RR(name, bits)                                                           \
+    static int name##bits##_rr(struct soft_cpu *cpu, const struct interp_op *op)     \
+    {                                                                                \
+        uint64_t flags = cpu->host_flags;                                            \
+        uint##bits##_t value = host_##name##bits(INTERP_REG##bits(op->dst),          \
                                                  INTERP_REG##bits(op->src), &flags); \
-                                                                                    \
-        cpu->host_flags = flags;                                                    \
-        ALU_WRITE_##name(bits, op->dst, value);                                     \
-        INTERP_NEXT();                                                              \
+                                                                                     \
+        cpu->host_flags = flags;                                                     \
+        ALU_WRITE_##name(bits, op->dst, value);                                      \
+        INTERP_NEXT();                                                               \
     }
-#define ALU_RI(name, bits)                                                                    \
-    static int name##bits##_ri(struct soft_cpu *cpu, const struct interp_op *op)              \
-    {                                                                                         \
-        uint64_t flags = cpu->host_flags;                                                     \
-        uint##bits##_t value =                                                                \
-            host_##name##bits(INTERP_REG##bits(op->dst), (uint##bits##_t)op->imm, &flags);    \
-                                                                                              \
-        cpu->host_flags = flags;                                                              \
-        ALU_WRITE_##name(bits, op->dst, value);                                               \
-        INTERP_NEXT();                                                                        \
+#define ALU_RI(name, bits)                                                         \
+    static int name##bits##_ri(struct soft_cpu *cpu, const struct interp_op *op)   \
+    {                                                                              \
+        uint64_t flags = cpu->host_flags;                                          \
+        uint##bits##_t value = host_##name##bits(INTERP_REG##bits(op->dst),        \
+                                                 (uint##bits##_t)op->imm, &flags); \
+                                                                                   \
+        cpu->host_flags = flags;                                                   \
+        ALU_WRITE_##name(bits, op->dst, value);                                    \
+        INTERP_NEXT();                                                             \
     }
-#define ALU_RM(name, bits, form)                                                              \
-    static int name##bits##_rm_##form(struct soft_cpu *cpu, const struct interp_op *op)       \
-    {                                                                                         \
-        uint64_t flags = cpu->host_flags;                                                     \
-        struct interp_loaded loaded = interp_load##bits##_##form(cpu, op);                    \
-        uint##bits##_t value;                                                                 \
-                                                                                              \
-        if (UNLIKELY(loaded.result))                                                          \
-            return interp_leave_fault(cpu, op, (int)loaded.result);                           \
-        value = host_##name##bits(INTERP_REG##bits(op->dst), (uint##bits##_t)loaded.value,    \
-                                  &flags);                                                    \
-        cpu->host_flags = flags;                                                              \
-        ALU_WRITE_##name(bits, op->dst, value);                                               \
-        INTERP_NEXT();                                                                        \
+#define ALU_RM(name, bits, form)                                                           \
+    static int name##bits##_rm_##form(struct soft_cpu *cpu, const struct interp_op *op)    \
+    {                                                                                      \
+        uint64_t flags = cpu->host_flags;                                                  \
+        struct interp_loaded loaded = interp_load##bits##_##form(cpu, op);                 \
+        uint##bits##_t value;                                                              \
+                                                                                           \
+        if (UNLIKELY(loaded.result))                                                       \
+            return interp_leave_fault(cpu, op, (int)loaded.result);                        \
+        value = host_##name##bits(INTERP_REG##bits(op->dst), (uint##bits##_t)loaded.value, \
+                                  &flags);                                                 \
+        cpu->host_flags = flags;                                                           \
+        ALU_WRITE_##name(bits, op->dst, value);                                            \
+        INTERP_NEXT();                                                                     \
     }
 /* Memory destination, written back. */
-#define ALU_MX(name, bits, form, suffix, source)                                              \
-    static int name##bits##_##suffix##_##form(struct soft_cpu *cpu, const struct interp_op *op) \
-    {                                                                                         \
-        uint64_t flags = cpu->host_flags;                                                     \
-                                                                                              \
-        INTERP_RMW(bits, form,                                                                \
-                   value = host_##name##bits(old, (uint##bits##_t)(source), &flags),          \
-                   cpu->host_flags = flags);                                                  \
-        INTERP_NEXT();                                                                        \
+#define ALU_MX(name, bits, form, suffix, source)                                                 \
+    static int name##bits##_##suffix##_##form(struct soft_cpu *cpu, const struct interp_op *op)  \
+    {                                                                                            \
+        uint64_t flags = cpu->host_flags;                                                        \
+                                                                                                 \
+        INTERP_RMW(bits, form, value = host_##name##bits(old, (uint##bits##_t)(source), &flags), \
+                   cpu->host_flags = flags);                                                     \
+        INTERP_NEXT();                                                                           \
     }
 /* Memory first operand, only compared. */
-#define ALU_MX_READ(name, bits, form, suffix, source)                                         \
+#define ALU_MX_READ(name, bits, form, suffix, source)                                           \
     static int name##bits##_##suffix##_##form(struct soft_cpu *cpu, const struct interp_op *op) \
-    {                                                                                         \
-        uint64_t flags = cpu->host_flags;                                                     \
-        struct interp_loaded loaded = interp_load##bits##_##form(cpu, op);                    \
-                                                                                              \
-        if (UNLIKELY(loaded.result))                                                          \
-            return interp_leave_fault(cpu, op, (int)loaded.result);                           \
-        host_##name##bits((uint##bits##_t)loaded.value, (uint##bits##_t)(source), &flags);    \
-        cpu->host_flags = flags;                                                              \
-        INTERP_NEXT();                                                                        \
+    {                                                                                           \
+        uint64_t flags = cpu->host_flags;                                                       \
+        struct interp_loaded loaded = interp_load##bits##_##form(cpu, op);                      \
+                                                                                                \
+        if (UNLIKELY(loaded.result))                                                            \
+            return interp_leave_fault(cpu, op, (int)loaded.result);                             \
+        host_##name##bits((uint##bits##_t)loaded.value, (uint##bits##_t)(source), &flags);      \
+        cpu->host_flags = flags;                                                                \
+        INTERP_NEXT();                                                                          \
     }
 
 #define ALU_WRITE_YES(bits, place, value) INTERP_WRITE##bits(place, value)
@@ -85,15 +84,14 @@
 #define ALU_WRITE_cmp                     ALU_WRITE_NO
 #define ALU_WRITE_test                    ALU_WRITE_NO
 
-#define ALU_SIZE(name, bits, memory)                        \
-    ALU_RR(name, bits)                                      \
-    ALU_RI(name, bits)                                      \
-    ALU_RM(name, bits, F)                                   \
-    ALU_RM(name, bits, G)                                   \
-    memory(name, bits, F, mr, INTERP_REG##bits(op->src))    \
-    memory(name, bits, G, mr, INTERP_REG##bits(op->src))    \
-    memory(name, bits, F, mi, op->imm)                      \
-    memory(name, bits, G, mi, op->imm)
+#define ALU_SIZE(name, bits, memory)                                                            \
+    ALU_RR(name, bits)                                                                          \
+    ALU_RI(name, bits)                                                                          \
+    ALU_RM(name, bits, F)                                                                       \
+    ALU_RM(name, bits, G)                                                                       \
+    memory(name, bits, F, mr, INTERP_REG##bits(op->src))                                        \
+        memory(name, bits, G, mr, INTERP_REG##bits(op->src)) memory(name, bits, F, mi, op->imm) \
+            memory(name, bits, G, mi, op->imm)
 
 #define ALU(name, memory)      \
     ALU_SIZE(name, 8, memory)  \
@@ -116,7 +114,10 @@ ALU(test, ALU_MX_READ)
         name##bits##_rr, name##bits##_ri, name##bits##_rm_F, name##bits##_rm_G, name##bits##_mr_F, \
             name##bits##_mr_G, name##bits##_mi_F, name##bits##_mi_G                                \
     }
-#define ROW(name) {ROW_SIZE(name, 8), ROW_SIZE(name, 16), ROW_SIZE(name, 32), ROW_SIZE(name, 64)}
+#define ROW(name)                                                                     \
+    {                                                                                 \
+        ROW_SIZE(name, 8), ROW_SIZE(name, 16), ROW_SIZE(name, 32), ROW_SIZE(name, 64) \
+    }
 
 static interp_fn *const alu_functions[9][4][HOT_NR_FORMS] = {
     ROW(add), ROW(or), ROW(adc), ROW(sbb), ROW(and), ROW(sub), ROW(xor), ROW(cmp), ROW(test),

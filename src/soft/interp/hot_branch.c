@@ -22,13 +22,12 @@ static int jmp_rel(struct soft_cpu *cpu, const struct interp_op *op)
     return 0;
 }
 
-#define JCC(number)                                                                    \
-    static int jcc_##number(struct soft_cpu *cpu, const struct interp_op *op)          \
-    {                                                                                  \
-        cpu->rip += interp_condition(cpu->host_flags, number)                          \
-                        ? op->imm                                                      \
-                        : (uint64_t)op->offset + op->length;                           \
-        return 0;                                                                      \
+#define JCC(number)                                                                                \
+    static int jcc_##number(struct soft_cpu *cpu, const struct interp_op *op)                      \
+    {                                                                                              \
+        cpu->rip += interp_condition(cpu->host_flags, number) ? op->imm                            \
+                                                              : (uint64_t)op->offset + op->length; \
+        return 0;                                                                                  \
     }
 JCC(0)
 JCC(1)

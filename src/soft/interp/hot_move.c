@@ -7,52 +7,52 @@
  */
 #include "soft/interp/access.h"
 
-#define MOV_SIZE(bits)                                                              \
-    static int mov##bits##_rr(struct soft_cpu *cpu, const struct interp_op *op)     \
-    {                                                                               \
-        INTERP_WRITE##bits(op->dst, INTERP_REG##bits(op->src));                     \
-        INTERP_NEXT();                                                              \
-    }                                                                               \
-    static int mov##bits##_ri(struct soft_cpu *cpu, const struct interp_op *op)     \
-    {                                                                               \
-        INTERP_WRITE##bits(op->dst, op->imm);                                       \
-        INTERP_NEXT();                                                              \
-    }                                                                               \
-    static int xchg##bits##_rr(struct soft_cpu *cpu, const struct interp_op *op)    \
-    {                                                                               \
-        uint##bits##_t old = INTERP_REG##bits(op->dst);                             \
-                                                                                    \
-        INTERP_WRITE##bits(op->dst, INTERP_REG##bits(op->src));                     \
-        INTERP_WRITE##bits(op->src, old);                                           \
-        INTERP_NEXT();                                                              \
-    }                                                                               \
-    MOV_MEMORY(bits, F)                                                             \
+#define MOV_SIZE(bits)                                                           \
+    static int mov##bits##_rr(struct soft_cpu *cpu, const struct interp_op *op)  \
+    {                                                                            \
+        INTERP_WRITE##bits(op->dst, INTERP_REG##bits(op->src));                  \
+        INTERP_NEXT();                                                           \
+    }                                                                            \
+    static int mov##bits##_ri(struct soft_cpu *cpu, const struct interp_op *op)  \
+    {                                                                            \
+        INTERP_WRITE##bits(op->dst, op->imm);                                    \
+        INTERP_NEXT();                                                           \
+    }                                                                            \
+    static int xchg##bits##_rr(struct soft_cpu *cpu, const struct interp_op *op) \
+    {                                                                            \
+        uint##bits##_t old = INTERP_REG##bits(op->dst);                          \
+                                                                                 \
+        INTERP_WRITE##bits(op->dst, INTERP_REG##bits(op->src));                  \
+        INTERP_WRITE##bits(op->src, old);                                        \
+        INTERP_NEXT();                                                           \
+    }                                                                            \
+    MOV_MEMORY(bits, F)                                                          \
     MOV_MEMORY(bits, G)
-#define MOV_MEMORY(bits, form)                                                               \
-    static int mov##bits##_rm_##form(struct soft_cpu *cpu, const struct interp_op *op)       \
-    {                                                                                        \
-        struct interp_loaded loaded = interp_load##bits##_##form(cpu, op);                   \
-                                                                                             \
-        if (UNLIKELY(loaded.result))                                                         \
-            return interp_leave_fault(cpu, op, (int)loaded.result);                          \
-        INTERP_WRITE##bits(op->dst, loaded.value);                                           \
-        INTERP_NEXT();                                                                       \
-    }                                                                                        \
-    static int mov##bits##_mr_##form(struct soft_cpu *cpu, const struct interp_op *op)       \
-    {                                                                                        \
-        int result = interp_store##bits##_##form(cpu, op, INTERP_REG##bits(op->src));        \
-                                                                                             \
-        if (UNLIKELY(result))                                                                \
-            return interp_leave_fault(cpu, op, result);                                      \
-        INTERP_NEXT();                                                                       \
-    }                                                                                        \
-    static int mov##bits##_mi_##form(struct soft_cpu *cpu, const struct interp_op *op)       \
-    {                                                                                        \
-        int result = interp_store##bits##_##form(cpu, op, op->imm);                          \
-                                                                                             \
-        if (UNLIKELY(result))                                                                \
-            return interp_leave_fault(cpu, op, result);                                      \
-        INTERP_NEXT();                                                                       \
+#define MOV_MEMORY(bits, form)                                                         \
+    static int mov##bits##_rm_##form(struct soft_cpu *cpu, const struct interp_op *op) \
+    {                                                                                  \
+        struct interp_loaded loaded = interp_load##bits##_##form(cpu, op);             \
+                                                                                       \
+        if (UNLIKELY(loaded.result))                                                   \
+            return interp_leave_fault(cpu, op, (int)loaded.result);                    \
+        INTERP_WRITE##bits(op->dst, loaded.value);                                     \
+        INTERP_NEXT();                                                                 \
+    }                                                                                  \
+    static int mov##bits##_mr_##form(struct soft_cpu *cpu, const struct interp_op *op) \
+    {                                                                                  \
+        int result = interp_store##bits##_##form(cpu, op, INTERP_REG##bits(op->src));  \
+                                                                                       \
+        if (UNLIKELY(result))                                                          \
+            return interp_leave_fault(cpu, op, result);                                \
+        INTERP_NEXT();                                                                 \
+    }                                                                                  \
+    static int mov##bits##_mi_##form(struct soft_cpu *cpu, const struct interp_op *op) \
+    {                                                                                  \
+        int result = interp_store##bits##_##form(cpu, op, op->imm);                    \
+                                                                                       \
+        if (UNLIKELY(result))                                                          \
+            return interp_leave_fault(cpu, op, result);                                \
+        INTERP_NEXT();                                                                 \
     }
 
 MOV_SIZE(8)
@@ -61,23 +61,23 @@ MOV_SIZE(32)
 MOV_SIZE(64)
 
 /* name: MOVZX or MOVSX; to and from: sizes; type: what the source is read as. */
-#define EXTEND(name, to, from, type)                                                              \
-    static int name##to##_##from##_rr(struct soft_cpu *cpu, const struct interp_op *op)           \
-    {                                                                                             \
-        INTERP_WRITE##to(op->dst, (type)INTERP_REG##from(op->src));                               \
-        INTERP_NEXT();                                                                            \
-    }                                                                                             \
-    EXTEND_MEMORY(name, to, from, type, F)                                                        \
+#define EXTEND(name, to, from, type)                                                    \
+    static int name##to##_##from##_rr(struct soft_cpu *cpu, const struct interp_op *op) \
+    {                                                                                   \
+        INTERP_WRITE##to(op->dst, (type)INTERP_REG##from(op->src));                     \
+        INTERP_NEXT();                                                                  \
+    }                                                                                   \
+    EXTEND_MEMORY(name, to, from, type, F)                                              \
     EXTEND_MEMORY(name, to, from, type, G)
-#define EXTEND_MEMORY(name, to, from, type, form)                                                 \
-    static int name##to##_##from##_rm_##form(struct soft_cpu *cpu, const struct interp_op *op)    \
-    {                                                                                             \
-        struct interp_loaded loaded = interp_load##from##_##form(cpu, op);                        \
-                                                                                                  \
-        if (UNLIKELY(loaded.result))                                                              \
-            return interp_leave_fault(cpu, op, (int)loaded.result);                               \
-        INTERP_WRITE##to(op->dst, (type)loaded.value);                                            \
-        INTERP_NEXT();                                                                            \
+#define EXTEND_MEMORY(name, to, from, type, form)                                              \
+    static int name##to##_##from##_rm_##form(struct soft_cpu *cpu, const struct interp_op *op) \
+    {                                                                                          \
+        struct interp_loaded loaded = interp_load##from##_##form(cpu, op);                     \
+                                                                                               \
+        if (UNLIKELY(loaded.result))                                                           \
+            return interp_leave_fault(cpu, op, (int)loaded.result);                            \
+        INTERP_WRITE##to(op->dst, (type)loaded.value);                                         \
+        INTERP_NEXT();                                                                         \
     }
 EXTEND(movzx, 16, 8, uint8_t)
 EXTEND(movzx, 32, 8, uint8_t)
@@ -91,11 +91,11 @@ EXTEND(movsx, 32, 16, int16_t)
 EXTEND(movsx, 64, 16, int16_t)
 EXTEND(movsx, 64, 32, int32_t)
 
-#define LEA(bits, form)                                                                       \
-    static int lea##bits##_##form(struct soft_cpu *cpu, const struct interp_op *op)           \
-    {                                                                                         \
-        INTERP_WRITE##bits(op->dst, interp_address_##form(cpu, op));                          \
-        INTERP_NEXT();                                                                        \
+#define LEA(bits, form)                                                             \
+    static int lea##bits##_##form(struct soft_cpu *cpu, const struct interp_op *op) \
+    {                                                                               \
+        INTERP_WRITE##bits(op->dst, interp_address_##form(cpu, op));                \
+        INTERP_NEXT();                                                              \
     }
 LEA(16, G)
 LEA(32, F)
@@ -103,27 +103,27 @@ LEA(32, G)
 LEA(64, F)
 LEA(64, G)
 
-#define CONDITIONAL(bits)                                                                      \
-    static int cmov##bits##_rr(struct soft_cpu *cpu, const struct interp_op *op)               \
-    {                                                                                          \
-        uint##bits##_t value = interp_condition(cpu->host_flags, op->condition)                \
-                                   ? INTERP_REG##bits(op->src)                                 \
-                                   : INTERP_REG##bits(op->dst);                                \
-                                                                                               \
-        INTERP_WRITE##bits(op->dst, value);                                                    \
-        INTERP_NEXT();                                                                         \
-    }                                                                                          \
-    static int cmov##bits##_rm_G(struct soft_cpu *cpu, const struct interp_op *op)             \
-    {                                                                                          \
-        struct interp_loaded loaded = interp_load##bits##_G(cpu, op);                          \
-        uint##bits##_t value;                                                                  \
-                                                                                               \
-        if (UNLIKELY(loaded.result))                                                           \
-            return interp_leave_fault(cpu, op, (int)loaded.result);                            \
+#define CONDITIONAL(bits)                                                                       \
+    static int cmov##bits##_rr(struct soft_cpu *cpu, const struct interp_op *op)                \
+    {                                                                                           \
+        uint##bits##_t value = interp_condition(cpu->host_flags, op->condition)                 \
+                                   ? INTERP_REG##bits(op->src)                                  \
+                                   : INTERP_REG##bits(op->dst);                                 \
+                                                                                                \
+        INTERP_WRITE##bits(op->dst, value);                                                     \
+        INTERP_NEXT();                                                                          \
+    }                                                                                           \
+    static int cmov##bits##_rm_G(struct soft_cpu *cpu, const struct interp_op *op)              \
+    {                                                                                           \
+        struct interp_loaded loaded = interp_load##bits##_G(cpu, op);                           \
+        uint##bits##_t value;                                                                   \
+                                                                                                \
+        if (UNLIKELY(loaded.result))                                                            \
+            return interp_leave_fault(cpu, op, (int)loaded.result);                             \
         value = interp_condition(cpu->host_flags, op->condition) ? (uint##bits##_t)loaded.value \
-                                                                 : INTERP_REG##bits(op->dst);  \
-        INTERP_WRITE##bits(op->dst, value);                                                    \
-        INTERP_NEXT();                                                                         \
+                                                                 : INTERP_REG##bits(op->dst);   \
+        INTERP_WRITE##bits(op->dst, value);                                                     \
+        INTERP_NEXT();                                                                          \
     }
 CONDITIONAL(16)
 CONDITIONAL(32)
@@ -144,11 +144,11 @@ static int setcc_m(struct soft_cpu *cpu, const struct interp_op *op)
     INTERP_NEXT();
 }
 
-#define ACCUMULATOR(name, write)  \
-    static int name(struct soft_cpu *cpu, const struct interp_op *op)         \
-    {                                                                         \
-        write;                                                                \
-        INTERP_NEXT();                                                        \
+#define ACCUMULATOR(name, write)                                      \
+    static int name(struct soft_cpu *cpu, const struct interp_op *op) \
+    {                                                                 \
+        write;                                                        \
+        INTERP_NEXT();                                                \
     }
 #define RAX INTERP_GPR(CPU_RAX)
 #define RDX INTERP_GPR(CPU_RDX)
@@ -178,18 +178,18 @@ static int nop(struct soft_cpu *cpu, const struct interp_op *op)
     INTERP_NEXT();
 }
 
-#define MOV_ROW(bits)                                                                            \
-    {                                                                                            \
-        mov##bits##_rr, mov##bits##_ri, mov##bits##_rm_F, mov##bits##_rm_G, mov##bits##_mr_F,    \
-            mov##bits##_mr_G, mov##bits##_mi_F, mov##bits##_mi_G                                 \
+#define MOV_ROW(bits)                                                                         \
+    {                                                                                         \
+        mov##bits##_rr, mov##bits##_ri, mov##bits##_rm_F, mov##bits##_rm_G, mov##bits##_mr_F, \
+            mov##bits##_mr_G, mov##bits##_mi_F, mov##bits##_mi_G                              \
     }
 static interp_fn *const mov_functions[4][HOT_NR_FORMS] = {MOV_ROW(8), MOV_ROW(16), MOV_ROW(32),
                                                           MOV_ROW(64)};
 static interp_fn *const xchg_functions[4] = {xchg8_rr, xchg16_rr, xchg32_rr, xchg64_rr};
 
-#define EXTEND_ROW(name, to, from)                                                              \
-    {                                                                                           \
-        name##to##_##from##_rr, name##to##_##from##_rm_F, name##to##_##from##_rm_G              \
+#define EXTEND_ROW(name, to, from)                                                 \
+    {                                                                              \
+        name##to##_##from##_rr, name##to##_##from##_rm_F, name##to##_##from##_rm_G \
     }
 /* [from][to][form] */
 static interp_fn *const movzx_functions[3][4][3] = {
@@ -249,8 +249,7 @@ interp_fn *hot_move_select(const struct insn *insn, struct interp_op *op)
     switch (insn->id) {
     case INSN_MOV:
         form = hot_form_of(insn);
-        return form == HOT_NONE ? NULL
-                                : mov_functions[hot_size_index(insn->operand[0].size)][form];
+        return form == HOT_NONE ? NULL : mov_functions[hot_size_index(insn->operand[0].size)][form];
     case INSN_XCHG:
         if (hot_form_of(insn) != HOT_RR)
             return NULL;

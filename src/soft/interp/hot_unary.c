@@ -9,26 +9,25 @@
 #include "soft/interp/access.h"
 #include "soft/interp/host_alu.h"
 
-#define UNARY_SIZE(name, bits)                                                              \
-    static int name##bits##_r(struct soft_cpu *cpu, const struct interp_op *op)             \
-    {                                                                                       \
-        uint64_t flags = cpu->host_flags;                                                   \
-        uint##bits##_t value = host_##name##bits(INTERP_REG##bits(op->dst), &flags);        \
-                                                                                            \
-        cpu->host_flags = flags;                                                            \
-        INTERP_WRITE##bits(op->dst, value);                                                 \
-        INTERP_NEXT();                                                                      \
-    }                                                                                       \
-    UNARY_MEMORY(name, bits, F)                                                             \
+#define UNARY_SIZE(name, bits)                                                       \
+    static int name##bits##_r(struct soft_cpu *cpu, const struct interp_op *op)      \
+    {                                                                                \
+        uint64_t flags = cpu->host_flags;                                            \
+        uint##bits##_t value = host_##name##bits(INTERP_REG##bits(op->dst), &flags); \
+                                                                                     \
+        cpu->host_flags = flags;                                                     \
+        INTERP_WRITE##bits(op->dst, value);                                          \
+        INTERP_NEXT();                                                               \
+    }                                                                                \
+    UNARY_MEMORY(name, bits, F)                                                      \
     UNARY_MEMORY(name, bits, G)
-#define UNARY_MEMORY(name, bits, form)                                                      \
-    static int name##bits##_m_##form(struct soft_cpu *cpu, const struct interp_op *op)      \
-    {                                                                                       \
-        uint64_t flags = cpu->host_flags;                                                   \
-                                                                                            \
-        INTERP_RMW(bits, form, value = host_##name##bits(old, &flags),                      \
-                   cpu->host_flags = flags);                                                \
-        INTERP_NEXT();                                                                      \
+#define UNARY_MEMORY(name, bits, form)                                                           \
+    static int name##bits##_m_##form(struct soft_cpu *cpu, const struct interp_op *op)           \
+    {                                                                                            \
+        uint64_t flags = cpu->host_flags;                                                        \
+                                                                                                 \
+        INTERP_RMW(bits, form, value = host_##name##bits(old, &flags), cpu->host_flags = flags); \
+        INTERP_NEXT();                                                                           \
     }
 #define UNARY(name)      \
     UNARY_SIZE(name, 8)  \
@@ -38,28 +37,28 @@
 UNARY(inc)
 UNARY(dec)
 UNARY(neg)
-UNARY(not)
+UNARY(not )
 
-#define SHIFT_SIZE(name, bits)                                                                   \
-    static int name##bits##_i(struct soft_cpu *cpu, const struct interp_op *op)                  \
-    {                                                                                            \
-        uint64_t flags = cpu->host_flags;                                                        \
-        uint##bits##_t value =                                                                   \
-            host_##name##bits(INTERP_REG##bits(op->dst), (uint8_t)op->imm, &flags);              \
-                                                                                                 \
-        cpu->host_flags = flags;                                                                 \
-        INTERP_WRITE##bits(op->dst, value);                                                      \
-        INTERP_NEXT();                                                                           \
-    }                                                                                            \
-    static int name##bits##_cl(struct soft_cpu *cpu, const struct interp_op *op)                 \
-    {                                                                                            \
-        uint64_t flags = cpu->host_flags;                                                        \
-        uint##bits##_t value =                                                                   \
-            host_##name##bits(INTERP_REG##bits(op->dst), (uint8_t)cpu->gpr[CPU_RCX], &flags);    \
-                                                                                                 \
-        cpu->host_flags = flags;                                                                 \
-        INTERP_WRITE##bits(op->dst, value);                                                      \
-        INTERP_NEXT();                                                                           \
+#define SHIFT_SIZE(name, bits)                                                                \
+    static int name##bits##_i(struct soft_cpu *cpu, const struct interp_op *op)               \
+    {                                                                                         \
+        uint64_t flags = cpu->host_flags;                                                     \
+        uint##bits##_t value = host_##name##bits(INTERP_REG##bits(op->dst), (uint8_t)op->imm, \
+                                                 &flags);                                     \
+                                                                                              \
+        cpu->host_flags = flags;                                                              \
+        INTERP_WRITE##bits(op->dst, value);                                                   \
+        INTERP_NEXT();                                                                        \
+    }                                                                                         \
+    static int name##bits##_cl(struct soft_cpu *cpu, const struct interp_op *op)              \
+    {                                                                                         \
+        uint64_t flags = cpu->host_flags;                                                     \
+        uint##bits##_t value = host_##name##bits(INTERP_REG##bits(op->dst),                   \
+                                                 (uint8_t)cpu->gpr[CPU_RCX], &flags);         \
+                                                                                              \
+        cpu->host_flags = flags;                                                              \
+        INTERP_WRITE##bits(op->dst, value);                                                   \
+        INTERP_NEXT();                                                                        \
     }
 #define SHIFT(name)      \
     SHIFT_SIZE(name, 8)  \
@@ -73,44 +72,44 @@ SHIFT(shr)
 SHIFT(sar)
 
 /* dst = dst OP src */
-#define BINARY_RR(name, bits)                                                               \
-    static int name##bits##_rr(struct soft_cpu *cpu, const struct interp_op *op)            \
-    {                                                                                       \
-        uint64_t flags = cpu->host_flags;                                                   \
-        uint##bits##_t value = host_##name##bits(INTERP_REG##bits(op->dst),                 \
-                                                 INTERP_REG##bits(op->src), &flags);        \
-                                                                                            \
-        cpu->host_flags = flags;                                                            \
-        INTERP_WRITE##bits(op->dst, value);                                                 \
-        INTERP_NEXT();                                                                      \
+#define BINARY_RR(name, bits)                                                        \
+    static int name##bits##_rr(struct soft_cpu *cpu, const struct interp_op *op)     \
+    {                                                                                \
+        uint64_t flags = cpu->host_flags;                                            \
+        uint##bits##_t value = host_##name##bits(INTERP_REG##bits(op->dst),          \
+                                                 INTERP_REG##bits(op->src), &flags); \
+                                                                                     \
+        cpu->host_flags = flags;                                                     \
+        INTERP_WRITE##bits(op->dst, value);                                          \
+        INTERP_NEXT();                                                               \
     }
-#define BINARY_RI(name, bits)                                                               \
-    static int name##bits##_ri(struct soft_cpu *cpu, const struct interp_op *op)            \
-    {                                                                                       \
-        uint64_t flags = cpu->host_flags;                                                   \
-        uint##bits##_t value = host_##name##bits(INTERP_REG##bits(op->dst),                 \
-                                                 (uint##bits##_t)op->imm, &flags);          \
-                                                                                            \
-        cpu->host_flags = flags;                                                            \
-        INTERP_WRITE##bits(op->dst, value);                                                 \
-        INTERP_NEXT();                                                                      \
+#define BINARY_RI(name, bits)                                                      \
+    static int name##bits##_ri(struct soft_cpu *cpu, const struct interp_op *op)   \
+    {                                                                              \
+        uint64_t flags = cpu->host_flags;                                          \
+        uint##bits##_t value = host_##name##bits(INTERP_REG##bits(op->dst),        \
+                                                 (uint##bits##_t)op->imm, &flags); \
+                                                                                   \
+        cpu->host_flags = flags;                                                   \
+        INTERP_WRITE##bits(op->dst, value);                                        \
+        INTERP_NEXT();                                                             \
     }
-#define BIT_TEST(bits)                                                                      \
-    static int bt##bits##_rr(struct soft_cpu *cpu, const struct interp_op *op)              \
-    {                                                                                       \
-        uint64_t flags = cpu->host_flags;                                                   \
-                                                                                            \
-        host_bt##bits(INTERP_REG##bits(op->dst), INTERP_REG##bits(op->src), &flags);        \
-        cpu->host_flags = flags;                                                            \
-        INTERP_NEXT();                                                                      \
-    }                                                                                       \
-    static int bt##bits##_ri(struct soft_cpu *cpu, const struct interp_op *op)              \
-    {                                                                                       \
-        uint64_t flags = cpu->host_flags;                                                   \
-                                                                                            \
-        host_bt##bits(INTERP_REG##bits(op->dst), (uint##bits##_t)op->imm, &flags);          \
-        cpu->host_flags = flags;                                                            \
-        INTERP_NEXT();                                                                      \
+#define BIT_TEST(bits)                                                               \
+    static int bt##bits##_rr(struct soft_cpu *cpu, const struct interp_op *op)       \
+    {                                                                                \
+        uint64_t flags = cpu->host_flags;                                            \
+                                                                                     \
+        host_bt##bits(INTERP_REG##bits(op->dst), INTERP_REG##bits(op->src), &flags); \
+        cpu->host_flags = flags;                                                     \
+        INTERP_NEXT();                                                               \
+    }                                                                                \
+    static int bt##bits##_ri(struct soft_cpu *cpu, const struct interp_op *op)       \
+    {                                                                                \
+        uint64_t flags = cpu->host_flags;                                            \
+                                                                                     \
+        host_bt##bits(INTERP_REG##bits(op->dst), (uint##bits##_t)op->imm, &flags);   \
+        cpu->host_flags = flags;                                                     \
+        INTERP_NEXT();                                                               \
     }
 #define WIDE(define, name) define(name, 16) define(name, 32) define(name, 64)
 WIDE(BINARY_RR, imul)
@@ -127,53 +126,58 @@ BIT_TEST(16)
 BIT_TEST(32)
 BIT_TEST(64)
 
-#define IMUL(bits)                                                                               \
-    static int imul##bits##_rri(struct soft_cpu *cpu, const struct interp_op *op)                \
-    {                                                                                            \
-        uint64_t flags = cpu->host_flags;                                                        \
-        uint##bits##_t value =                                                                   \
-            host_imul##bits(INTERP_REG##bits(op->src), (uint##bits##_t)op->imm, &flags);         \
-                                                                                                 \
-        cpu->host_flags = flags;                                                                 \
-        INTERP_WRITE##bits(op->dst, value);                                                      \
-        INTERP_NEXT();                                                                           \
-    }                                                                                            \
-    static int imul##bits##_rm_G(struct soft_cpu *cpu, const struct interp_op *op)               \
-    {                                                                                            \
-        uint64_t flags = cpu->host_flags;                                                        \
-        struct interp_loaded loaded = interp_load##bits##_G(cpu, op);                            \
-        uint##bits##_t value;                                                                    \
-                                                                                                 \
-        if (UNLIKELY(loaded.result))                                                             \
-            return interp_leave_fault(cpu, op, (int)loaded.result);                              \
-        value =                                                                                  \
-            host_imul##bits(INTERP_REG##bits(op->dst), (uint##bits##_t)loaded.value, &flags);    \
-        cpu->host_flags = flags;                                                                 \
-        INTERP_WRITE##bits(op->dst, value);                                                      \
-        INTERP_NEXT();                                                                           \
+#define IMUL(bits)                                                                                 \
+    static int imul##bits##_rri(struct soft_cpu *cpu, const struct interp_op *op)                  \
+    {                                                                                              \
+        uint64_t flags = cpu->host_flags;                                                          \
+        uint##bits##_t value = host_imul##bits(INTERP_REG##bits(op->src), (uint##bits##_t)op->imm, \
+                                               &flags);                                            \
+                                                                                                   \
+        cpu->host_flags = flags;                                                                   \
+        INTERP_WRITE##bits(op->dst, value);                                                        \
+        INTERP_NEXT();                                                                             \
+    }                                                                                              \
+    static int imul##bits##_rm_G(struct soft_cpu *cpu, const struct interp_op *op)                 \
+    {                                                                                              \
+        uint64_t flags = cpu->host_flags;                                                          \
+        struct interp_loaded loaded = interp_load##bits##_G(cpu, op);                              \
+        uint##bits##_t value;                                                                      \
+                                                                                                   \
+        if (UNLIKELY(loaded.result))                                                               \
+            return interp_leave_fault(cpu, op, (int)loaded.result);                                \
+        value = host_imul##bits(INTERP_REG##bits(op->dst), (uint##bits##_t)loaded.value, &flags);  \
+        cpu->host_flags = flags;                                                                   \
+        INTERP_WRITE##bits(op->dst, value);                                                        \
+        INTERP_NEXT();                                                                             \
     }
 IMUL(16)
 IMUL(32)
 IMUL(64)
 
 /* The destination keeps its value (and upper half) when the source is zero, as on this host. */
-#define SCAN(name, bits)                                                                    \
-    static int name##bits##_rr(struct soft_cpu *cpu, const struct interp_op *op)            \
-    {                                                                                       \
-        uint64_t flags = cpu->host_flags;                                                   \
-        uint##bits##_t source = INTERP_REG##bits(op->src);                                  \
+#define SCAN(name, bits)                                                                     \
+    static int name##bits##_rr(struct soft_cpu *cpu, const struct interp_op *op)             \
+    {                                                                                        \
+        uint64_t flags = cpu->host_flags;                                                    \
+        uint##bits##_t source = INTERP_REG##bits(op->src);                                   \
         uint##bits##_t value = host_##name##bits(INTERP_REG##bits(op->dst), source, &flags); \
-                                                                                            \
-        cpu->host_flags = flags;                                                            \
-        if (source)                                                                         \
-            INTERP_WRITE##bits(op->dst, value);                                             \
-        INTERP_NEXT();                                                                      \
+                                                                                             \
+        cpu->host_flags = flags;                                                             \
+        if (source)                                                                          \
+            INTERP_WRITE##bits(op->dst, value);                                              \
+        INTERP_NEXT();                                                                       \
     }
 WIDE(SCAN, bsf)
 WIDE(SCAN, bsr)
 
-#define SIZES(name, suffix) {name##8##suffix, name##16##suffix, name##32##suffix, name##64##suffix}
-#define WIDES(name, suffix) {NULL, name##16##suffix, name##32##suffix, name##64##suffix}
+#define SIZES(name, suffix)                                                   \
+    {                                                                         \
+        name##8##suffix, name##16##suffix, name##32##suffix, name##64##suffix \
+    }
+#define WIDES(name, suffix)                                        \
+    {                                                              \
+        NULL, name##16##suffix, name##32##suffix, name##64##suffix \
+    }
 
 struct unary_row {
     uint16_t id;
@@ -201,14 +205,10 @@ struct pair_row {
     interp_fn *rr[4], *ri[4];
 };
 static const struct pair_row pair_rows[] = {
-    {INSN_BT, WIDES(bt, _rr), WIDES(bt, _ri)},
-    {INSN_BTS, WIDES(bts, _rr), WIDES(bts, _ri)},
-    {INSN_BTR, WIDES(btr, _rr), WIDES(btr, _ri)},
-    {INSN_BTC, WIDES(btc, _rr), WIDES(btc, _ri)},
-    {INSN_BSF, WIDES(bsf, _rr), {NULL}},
-    {INSN_BSR, WIDES(bsr, _rr), {NULL}},
-    {INSN_POPCNT, WIDES(popcnt, _rr), {NULL}},
-    {INSN_LZCNT, WIDES(lzcnt, _rr), {NULL}},
+    {INSN_BT, WIDES(bt, _rr), WIDES(bt, _ri)},    {INSN_BTS, WIDES(bts, _rr), WIDES(bts, _ri)},
+    {INSN_BTR, WIDES(btr, _rr), WIDES(btr, _ri)}, {INSN_BTC, WIDES(btc, _rr), WIDES(btc, _ri)},
+    {INSN_BSF, WIDES(bsf, _rr), {NULL}},          {INSN_BSR, WIDES(bsr, _rr), {NULL}},
+    {INSN_POPCNT, WIDES(popcnt, _rr), {NULL}},    {INSN_LZCNT, WIDES(lzcnt, _rr), {NULL}},
     {INSN_TZCNT, WIDES(tzcnt, _rr), {NULL}},
 };
 

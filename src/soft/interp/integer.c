@@ -20,8 +20,7 @@ void integer_register_write(struct soft_cpu *cpu, const struct insn_operand *ope
                             uint64_t value)
 {
     if (operand->reg_class == INSN_REG_GPR8_HIGH)
-        cpu->gpr[operand->reg] =
-            (cpu->gpr[operand->reg] & ~UINT64_C(0xff00)) | (value & 0xff) << 8;
+        cpu->gpr[operand->reg] = (cpu->gpr[operand->reg] & ~UINT64_C(0xff00)) | (value & 0xff) << 8;
     else
         integer_gpr_write(cpu, operand->reg, operand->size, value);
 }
@@ -50,8 +49,7 @@ enum soft_result integer_write(struct soft_cpu *cpu, const struct insn *insn, un
     const struct insn_operand *operand = &insn->operand[i];
 
     if (operand->kind == INSN_OPERAND_MEM)
-        return mmu_store(cpu, insn->mem.segment, integer_address(cpu, insn), &value,
-                         operand->size);
+        return mmu_store(cpu, insn->mem.segment, integer_address(cpu, insn), &value, operand->size);
     integer_register_write(cpu, operand, value);
     return SOFT_OK;
 }
@@ -194,8 +192,8 @@ enum soft_result integer_modify(struct soft_cpu *cpu, const struct insn *insn,
 
     if (operand->kind == INSN_OPERAND_MEM) {
         result = integer_modify_memory(cpu, insn->mem.segment, integer_address(cpu, insn),
-                                       operand->size, insn->prefixes & INSN_PREFIX_LOCK, compute,
-                                       b, &flags, &old);
+                                       operand->size, insn->prefixes & INSN_PREFIX_LOCK, compute, b,
+                                       &flags, &old);
         if (result)
             return result;
     } else {

@@ -8,62 +8,62 @@
 #include "soft/interp/host_alu.h"
 #include "soft/interp/integer.h"
 
-#define COMPUTE_BINARY(name)                                                                  \
-    static uint64_t compute_##name(unsigned size, uint64_t a, uint64_t b, uint64_t *flags)    \
-    {                                                                                         \
-        switch (size) {                                                                       \
-        case 1:                                                                               \
-            return host_##name##8((uint8_t)a, (uint8_t)b, flags);                             \
-        case 2:                                                                               \
-            return host_##name##16((uint16_t)a, (uint16_t)b, flags);                          \
-        case 4:                                                                               \
-            return host_##name##32((uint32_t)a, (uint32_t)b, flags);                          \
-        default:                                                                              \
-            return host_##name##64(a, b, flags);                                              \
-        }                                                                                     \
+#define COMPUTE_BINARY(name)                                                               \
+    static uint64_t compute_##name(unsigned size, uint64_t a, uint64_t b, uint64_t *flags) \
+    {                                                                                      \
+        switch (size) {                                                                    \
+        case 1:                                                                            \
+            return host_##name##8((uint8_t)a, (uint8_t)b, flags);                          \
+        case 2:                                                                            \
+            return host_##name##16((uint16_t)a, (uint16_t)b, flags);                       \
+        case 4:                                                                            \
+            return host_##name##32((uint32_t)a, (uint32_t)b, flags);                       \
+        default:                                                                           \
+            return host_##name##64(a, b, flags);                                           \
+        }                                                                                  \
     }
-#define COMPUTE_UNARY(name)                                                                   \
-    static uint64_t compute_##name(unsigned size, uint64_t a, uint64_t b, uint64_t *flags)    \
-    {                                                                                         \
-        (void)b;                                                                              \
-        switch (size) {                                                                       \
-        case 1:                                                                               \
-            return host_##name##8((uint8_t)a, flags);                                         \
-        case 2:                                                                               \
-            return host_##name##16((uint16_t)a, flags);                                       \
-        case 4:                                                                               \
-            return host_##name##32((uint32_t)a, flags);                                       \
-        default:                                                                              \
-            return host_##name##64(a, flags);                                                 \
-        }                                                                                     \
+#define COMPUTE_UNARY(name)                                                                \
+    static uint64_t compute_##name(unsigned size, uint64_t a, uint64_t b, uint64_t *flags) \
+    {                                                                                      \
+        (void)b;                                                                           \
+        switch (size) {                                                                    \
+        case 1:                                                                            \
+            return host_##name##8((uint8_t)a, flags);                                      \
+        case 2:                                                                            \
+            return host_##name##16((uint16_t)a, flags);                                    \
+        case 4:                                                                            \
+            return host_##name##32((uint32_t)a, flags);                                    \
+        default:                                                                           \
+            return host_##name##64(a, flags);                                              \
+        }                                                                                  \
     }
-#define COMPUTE_SHIFT(name)                                                                   \
-    static uint64_t compute_##name(unsigned size, uint64_t a, uint64_t b, uint64_t *flags)    \
-    {                                                                                         \
-        switch (size) {                                                                       \
-        case 1:                                                                               \
-            return host_##name##8((uint8_t)a, (uint8_t)b, flags);                             \
-        case 2:                                                                               \
-            return host_##name##16((uint16_t)a, (uint8_t)b, flags);                           \
-        case 4:                                                                               \
-            return host_##name##32((uint32_t)a, (uint8_t)b, flags);                           \
-        default:                                                                              \
-            return host_##name##64(a, (uint8_t)b, flags);                                     \
-        }                                                                                     \
+#define COMPUTE_SHIFT(name)                                                                \
+    static uint64_t compute_##name(unsigned size, uint64_t a, uint64_t b, uint64_t *flags) \
+    {                                                                                      \
+        switch (size) {                                                                    \
+        case 1:                                                                            \
+            return host_##name##8((uint8_t)a, (uint8_t)b, flags);                          \
+        case 2:                                                                            \
+            return host_##name##16((uint16_t)a, (uint8_t)b, flags);                        \
+        case 4:                                                                            \
+            return host_##name##32((uint32_t)a, (uint8_t)b, flags);                        \
+        default:                                                                           \
+            return host_##name##64(a, (uint8_t)b, flags);                                  \
+        }                                                                                  \
     }
 
 /* A handler: operand[0] = compute(operand[0], operand[1]). */
-#define MODIFY(name)                                                                          \
-    static enum soft_result run_##name(struct soft_cpu *cpu, const struct insn *insn)         \
-    {                                                                                         \
-        uint64_t b = 0;                                                                       \
-        enum soft_result result =                                                             \
-            insn->nr_operands > 1 ? integer_read(cpu, insn, 1, &b) : SOFT_OK;                 \
-                                                                                              \
-        return result ? result : integer_modify(cpu, insn, compute_##name, b, NULL);          \
+#define MODIFY(name)                                                                     \
+    static enum soft_result run_##name(struct soft_cpu *cpu, const struct insn *insn)    \
+    {                                                                                    \
+        uint64_t b = 0;                                                                  \
+        enum soft_result result = insn->nr_operands > 1 ? integer_read(cpu, insn, 1, &b) \
+                                                        : SOFT_OK;                       \
+                                                                                         \
+        return result ? result : integer_modify(cpu, insn, compute_##name, b, NULL);     \
     }
 #define EACH_BINARY(X) X(add) X(or) X(adc) X(sbb) X(and) X(sub) X(xor)
-#define EACH_UNARY(X)  X(inc) X(dec) X(neg) X(not)
+#define EACH_UNARY(X)  X(inc) X(dec) X(neg) X(not )
 #define EACH_SHIFT(X)  X(rol) X(ror) X(rcl) X(rcr) X(shl) X(shr) X(sar)
 EACH_BINARY(COMPUTE_BINARY)
 EACH_UNARY(COMPUTE_UNARY)

@@ -7,17 +7,17 @@
 #include "soft/interp/host_alu.h"
 #include "soft/interp/integer.h"
 
-#define COMPUTE_WIDE(name)                                                                    \
-    static uint64_t compute_##name(unsigned size, uint64_t a, uint64_t b, uint64_t *flags)    \
-    {                                                                                         \
-        switch (size) {                                                                       \
-        case 2:                                                                               \
-            return host_##name##16((uint16_t)a, (uint16_t)b, flags);                          \
-        case 4:                                                                               \
-            return host_##name##32((uint32_t)a, (uint32_t)b, flags);                          \
-        default:                                                                              \
-            return host_##name##64(a, b, flags);                                              \
-        }                                                                                     \
+#define COMPUTE_WIDE(name)                                                                 \
+    static uint64_t compute_##name(unsigned size, uint64_t a, uint64_t b, uint64_t *flags) \
+    {                                                                                      \
+        switch (size) {                                                                    \
+        case 2:                                                                            \
+            return host_##name##16((uint16_t)a, (uint16_t)b, flags);                       \
+        case 4:                                                                            \
+            return host_##name##32((uint32_t)a, (uint32_t)b, flags);                       \
+        default:                                                                           \
+            return host_##name##64(a, b, flags);                                           \
+        }                                                                                  \
     }
 COMPUTE_WIDE(bt)
 COMPUTE_WIDE(bts)
@@ -133,23 +133,23 @@ static enum soft_result run_bswap(struct soft_cpu *cpu, const struct insn *insn)
 }
 
 /* destination = name(operand[1], operand[2]) */
-#define THREE_OPERANDS(name, first, second)                                                       \
-    static enum soft_result run_##name(struct soft_cpu *cpu, const struct insn *insn)             \
-    {                                                                                             \
-        uint64_t flags = interp_flags_to_host(cpu->rflags);                                       \
-        uint64_t b, c, value;                                                                     \
-        enum soft_result result = integer_read(cpu, insn, 1, &b);                                 \
-                                                                                                  \
-        if (!result)                                                                              \
-            result = integer_read(cpu, insn, 2, &c);                                              \
-        if (result)                                                                               \
-            return result;                                                                        \
-        value = insn->operand[0].size == 8                                                        \
-                    ? host_##name##64(first, second, &flags)                                      \
-                    : host_##name##32((uint32_t)(first), (uint32_t)(second), &flags);             \
-        integer_register_write(cpu, &insn->operand[0], value);                                    \
-        integer_set_flags(cpu, flags);                                                            \
-        return SOFT_OK;                                                                           \
+#define THREE_OPERANDS(name, first, second)                                           \
+    static enum soft_result run_##name(struct soft_cpu *cpu, const struct insn *insn) \
+    {                                                                                 \
+        uint64_t flags = interp_flags_to_host(cpu->rflags);                           \
+        uint64_t b, c, value;                                                         \
+        enum soft_result result = integer_read(cpu, insn, 1, &b);                     \
+                                                                                      \
+        if (!result)                                                                  \
+            result = integer_read(cpu, insn, 2, &c);                                  \
+        if (result)                                                                   \
+            return result;                                                            \
+        value = insn->operand[0].size == 8                                            \
+                    ? host_##name##64(first, second, &flags)                          \
+                    : host_##name##32((uint32_t)(first), (uint32_t)(second), &flags); \
+        integer_register_write(cpu, &insn->operand[0], value);                        \
+        integer_set_flags(cpu, flags);                                                \
+        return SOFT_OK;                                                               \
     }
 THREE_OPERANDS(andn, b, c)
 THREE_OPERANDS(pdep, b, c)
@@ -161,21 +161,20 @@ THREE_OPERANDS(sarx, b, c)
 THREE_OPERANDS(shlx, b, c)
 THREE_OPERANDS(shrx, b, c)
 
-#define TWO_OPERANDS(name)                                                                        \
-    static enum soft_result run_##name(struct soft_cpu *cpu, const struct insn *insn)             \
-    {                                                                                             \
-        uint64_t flags = interp_flags_to_host(cpu->rflags);                                       \
-        uint64_t b;                                                                               \
-        enum soft_result result = integer_read(cpu, insn, 1, &b);                                 \
-                                                                                                  \
-        if (result)                                                                               \
-            return result;                                                                        \
-        integer_register_write(cpu, &insn->operand[0],                                            \
-                               insn->operand[0].size == 8                                         \
-                                   ? host_##name##64(b, &flags)                                   \
-                                   : host_##name##32((uint32_t)b, &flags));                       \
-        integer_set_flags(cpu, flags);                                                            \
-        return SOFT_OK;                                                                           \
+#define TWO_OPERANDS(name)                                                                         \
+    static enum soft_result run_##name(struct soft_cpu *cpu, const struct insn *insn)              \
+    {                                                                                              \
+        uint64_t flags = interp_flags_to_host(cpu->rflags);                                        \
+        uint64_t b;                                                                                \
+        enum soft_result result = integer_read(cpu, insn, 1, &b);                                  \
+                                                                                                   \
+        if (result)                                                                                \
+            return result;                                                                         \
+        integer_register_write(cpu, &insn->operand[0],                                             \
+                               insn->operand[0].size == 8 ? host_##name##64(b, &flags)             \
+                                                          : host_##name##32((uint32_t)b, &flags)); \
+        integer_set_flags(cpu, flags);                                                             \
+        return SOFT_OK;                                                                            \
     }
 TWO_OPERANDS(blsi)
 TWO_OPERANDS(blsmsk)

@@ -147,9 +147,9 @@ static enum soft_result run_bound(struct soft_cpu *cpu, const struct insn *insn)
 }
 
 const struct soft_handler integer_handlers_branch[] = {
-    {INSN_JMP, run_jmp},       {INSN_JCC, run_jcc},     {INSN_CALL, run_call},
-    {INSN_RET, run_ret},       {INSN_LOOP, run_loop},   {INSN_LOOPE, run_loop},
-    {INSN_LOOPNE, run_loop},   {INSN_JRCXZ, run_jrcxz}, {INSN_INT, run_int},
-    {INSN_INT3, run_int3},     {INSN_INT1, run_int1},   {INSN_INTO, run_into},
-    {INSN_BOUND, run_bound},   {INSN_NONE, NULL},
+    {INSN_JMP, run_jmp},     {INSN_JCC, run_jcc},     {INSN_CALL, run_call},
+    {INSN_RET, run_ret},     {INSN_LOOP, run_loop},   {INSN_LOOPE, run_loop},
+    {INSN_LOOPNE, run_loop}, {INSN_JRCXZ, run_jrcxz}, {INSN_INT, run_int},
+    {INSN_INT3, run_int3},   {INSN_INT1, run_int1},   {INSN_INTO, run_into},
+    {INSN_BOUND, run_bound}, {INSN_NONE, NULL},
 };

@@ -9,19 +9,20 @@
 #include "soft/interp/integer.h"
 
 /* high:low = low * b (one operand MUL, IMUL, DIV, IDIV): the host's instruction on rAX and rDX. */
-#define DEFINE_ONE_OPERAND(name, insn, bits)                                                   \
-    static void name##bits(uint64_t *low, uint64_t *high, uint64_t b, uint64_t *flags)         \
-    {                                                                                          \
-        uint64_t f = *flags, a = *low, d = *high;                                              \
-        __asm__("mov %[f], %%rax\n\t" HOST_FLAGS_IN "mov %[a], %%rax\n\t" insn                 \
-                " %" HOST_MODIFIER_##bits "[b]\n\t"                                            \
-                "mov %%rax, %[a]\n\tlahf\n\tseto %%al\n\tmov %%rax, %[f]"                      \
-                : [f] "+&r"(f), [a] "+&r"(a), "+&d"(d)                                         \
-                : [b] "r"(b)                                                                   \
-                : "rax", "cc");                                                                \
-        *low = a;                                                                              \
-        *high = d;                                                                             \
-        *flags = f & 0xffff;                                                                   \
+#define DEFINE_ONE_OPERAND(name, insn, bits)                                           \
+    static void name##bits(uint64_t *low, uint64_t *high, uint64_t b, uint64_t *flags) \
+    {                                                                                  \
+        uint64_t f = *flags, a = *low, d = *high;                                      \
+        __asm__("mov %[f], %%rax\n\t" HOST_FLAGS_IN "mov %[a], %%rax\n\t" insn         \
+                " %" HOST_MODIFIER_##bits                                              \
+                "[b]\n\t"                                                              \
+                "mov %%rax, %[a]\n\tlahf\n\tseto %%al\n\tmov %%rax, %[f]"              \
+                : [f] "+&r"(f), [a] "+&r"(a), "+&d"(d)                                 \
+                : [b] "r"(b)                                                           \
+                : "rax", "cc");                                                        \
+        *low = a;                                                                      \
+        *high = d;                                                                     \
+        *flags = f & 0xffff;                                                           \
     }
 #define EACH_ONE_OPERAND(name, insn)   \
     DEFINE_ONE_OPERAND(name, insn, 8)  \
@@ -122,9 +123,8 @@ static enum soft_result run_div(struct soft_cpu *cpu, const struct insn *insn)
 static bool quotient_fits(uint64_t low, uint64_t high, int64_t b, unsigned size)
 {
     unsigned bits = 8 * size;
-    __int128 value = (__int128)(((unsigned __int128)(uint64_t)integer_sign_extend(high, size)
-                                 << bits) |
-                                low);
+    __int128 value =
+        (__int128)(((unsigned __int128)(uint64_t)integer_sign_extend(high, size) << bits) | low);
     unsigned __int128 magnitude = value < 0 ? -(unsigned __int128)value : (unsigned __int128)value;
     uint64_t divisor = b < 0 ? -(uint64_t)b : (uint64_t)b;
     unsigned __int128 most = (unsigned __int128)1 << (bits - 1);
@@ -240,8 +240,7 @@ static enum soft_result run_aad(struct soft_cpu *cpu, const struct insn *insn)
 }
 
 const struct soft_handler integer_handlers_multiply[] = {
-    {INSN_MUL, run_mul},     {INSN_IMUL, run_imul}, {INSN_DIV, run_div},
-    {INSN_IDIV, run_idiv},   {INSN_MULX, run_mulx}, {INSN_DAA, run_decimal},
-    {INSN_DAS, run_decimal}, {INSN_AAA, run_ascii}, {INSN_AAS, run_ascii},
-    {INSN_AAM, run_aam},     {INSN_AAD, run_aad},   {INSN_NONE, NULL},
+    {INSN_MUL, run_mul},   {INSN_IMUL, run_imul},   {INSN_DIV, run_div},     {INSN_IDIV, run_idiv},
+    {INSN_MULX, run_mulx}, {INSN_DAA, run_decimal}, {INSN_DAS, run_decimal}, {INSN_AAA, run_ascii},
+    {INSN_AAS, run_ascii}, {INSN_AAM, run_aam},     {INSN_AAD, run_aad},     {INSN_NONE, NULL},
 };

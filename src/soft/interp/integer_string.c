@@ -75,8 +75,8 @@ static enum soft_result step_movs(struct string *s)
 
 static enum soft_result step_stos(struct string *s)
 {
-    enum soft_result result =
-        mmu_store(s->cpu, CPU_ES, destination(s), &s->cpu->gpr[CPU_RAX], s->size);
+    enum soft_result result = mmu_store(s->cpu, CPU_ES, destination(s), &s->cpu->gpr[CPU_RAX],
+                                        s->size);
 
     if (!result)
         advance(s, CPU_RDI, 1);

@@ -31,10 +31,10 @@ struct interp_mail {
 };
 
 struct soft_interp {
-    uint32_t executed; /* instructions completed in a block that was left early */
+    uint32_t executed;    /* instructions completed in a block that was left early */
     uint8_t event_vector; /* with SOFT_INTERRUPT */
     uint8_t event_kind;   /* enum soft_event */
-    bool in_run;       /* cpu_run is on `thread` */
+    bool in_run;          /* cpu_run is on `thread` */
     pthread_t thread;
 
     struct interp_jump *jumps;

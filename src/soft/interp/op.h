@@ -147,8 +147,8 @@ interp_fn op_undefined, op_too_long, op_unsupported;
 enum soft_result interp_guarded(struct soft_cpu *cpu, const struct insn *insn);
 /* Fills cpu->exit; rip is at the instruction. */
 void interp_unsupported(struct soft_cpu *cpu, const char *reason);
-/* The handler of an id, or NULL. (dispatch.c) */
-soft_handler_fn *interp_handler(enum insn_id id);
+/* Fills a table of handlers by id from all groups. (dispatch.c) */
+void interp_handlers_fill(soft_handler_fn *table[INSN_NR_IDS]);
 
 /*
  * Hot operations: each file offers a function that fills op->run for an instruction it has a

@@ -16,8 +16,7 @@ static inline void integer_stack_pointer_write(struct soft_cpu *cpu, uint64_t va
 }
 
 /* Below *sp, above *sp; *sp moves when it worked, rSP does not. */
-enum soft_result integer_push_at(struct soft_cpu *cpu, uint64_t *sp, unsigned size,
-                                 uint64_t value);
+enum soft_result integer_push_at(struct soft_cpu *cpu, uint64_t *sp, unsigned size, uint64_t value);
 enum soft_result integer_pop_at(struct soft_cpu *cpu, uint64_t *sp, unsigned size, uint64_t *ret);
 
 #endif
