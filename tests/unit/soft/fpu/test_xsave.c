@@ -142,6 +142,7 @@ START_TEST(images_agree_with_the_host)
             of_this += !run_one(&operations[i]);
         failures += of_this;
     }
+    fflush(stdout);
     ck_assert_uint_eq(failures, 0);
 }
 END_TEST
