@@ -4,7 +4,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/util.h"
-#include "guest/users.h"
+#include "base/users.h"
 
 #include <errno.h>
 #include <fcntl.h>

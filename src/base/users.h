@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who a command runs as, out of the image's own /etc/passwd and /etc/group. The C library's
- * look-ups are of no use here: the program is static, and the image may be anything.
+ * Who a command runs as, out of an image's own /etc/passwd and /etc/group, never the host's. Also
+ * in the first process of a VM, which is static: the C library's look-ups are of no use there. The
+ * image may be hostile: its symbolic links are resolved inside it, and sizes are capped.
  */
-#ifndef LODGE_GUEST_USERS_H
-#define LODGE_GUEST_USERS_H
+#ifndef LODGE_BASE_USERS_H
+#define LODGE_BASE_USERS_H
 
 #include "base/err.h"
 
@@ -22,7 +23,7 @@ struct user {
 };
 
 /* spec: "" (root), "name", "uid", either with ":group" or ":gid". A number needs no entry. Reads
- * root_fd/etc/passwd and group. */
+ * etc/passwd and etc/group below root_fd (AT_FDCWD: the current directory). */
 int user_find(int root_fd, const char *spec, struct user *ret, struct err *err);
 
 #endif

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The OCI configuration that `lodge run` gives to lodge-oci (OCI runtime specification 1.2,
+ * config.md and config-linux.md): private namespaces, the usual mounts, the capabilities that
+ * container engines leave to a root user, /proc and /sys masked.
+ */
+#include "cmd/run.h"
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/users.h"
+#include "base/util.h"
+#include "cmd/terminal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#define CPU_PERIOD_US 100000
+
+static json_t *string_list(const char *const *list, size_t nr)
+{
+    json_t *array = json_array();
+
+    for (size_t i = 0; i < nr; i++)
+        json_array_append_new(array, json_string(list[i]));
+    return array;
+}
+
+static json_t *capabilities(void)
+{
+    static const char *const names[] = {
+        "CAP_CHOWN",  "CAP_DAC_OVERRIDE", "CAP_FSETID",           "CAP_FOWNER",     "CAP_MKNOD",
+        "CAP_SETGID", "CAP_SETUID",       "CAP_SETFCAP",          "CAP_SETPCAP",    "CAP_NET_RAW",
+        "CAP_KILL",   "CAP_SYS_CHROOT",   "CAP_NET_BIND_SERVICE", "CAP_AUDIT_WRITE"};
+
+    return json_pack("{s:o, s:o, s:o}", "bounding", string_list(names, ARRAY_LEN(names)),
+                     "effective", string_list(names, ARRAY_LEN(names)), "permitted",
+                     string_list(names, ARRAY_LEN(names)));
+}
+
+static json_t *process_user(const struct user *user)
+{
+    json_t *groups = json_array();
+
+    for (size_t i = 0; i < user->nr_groups; i++)
+        json_array_append_new(groups, json_integer(user->groups[i]));
+    return json_pack("{s:I, s:I, s:o}", "uid", (json_int_t)user->uid, "gid", (json_int_t)user->gid,
+                     "additionalGids", groups);
+}
+
+static json_t *process(const struct run_context *context, const struct user *user)
+{
+    const struct run_command *command = context->command;
+    json_t *object, *args = json_array(), *env = json_array();
+    uint16_t rows, cols;
+    bool home = false;
+
+    for (char **arg = command->argv; *arg; arg++)
+        json_array_append_new(args, json_string(*arg));
+    for (char **entry = command->env; *entry; entry++) {
+        json_array_append_new(env, json_string(*entry));
+        home = home || !strncmp(*entry, "HOME=", 5);
+    }
+    if (!home)
+        json_array_append_new(env, json_sprintf("HOME=%s", user->home));
+    object = json_pack("{s:b, s:o, s:o, s:o, s:s, s:o, s:b}", "terminal", context->options->tty,
+                       "user", process_user(user), "args", args, "env", env, "cwd", command->cwd,
+                       "capabilities", capabilities(), "noNewPrivileges", 1);
+    if (context->options->tty && terminal_size(&rows, &cols))
+        json_object_set_new(object, "consoleSize",
+                            json_pack("{s:i, s:i}", "height", rows, "width", cols));
+    return object;
+}
+
+static json_t *mount_entry(const char *target, const char *type, const char *source,
+                           const char *options)
+{
+    json_t *list = json_array();
+    CLEANUP(freep) char *copy = strdup(options);
+    char *word, *rest;
+
+    for (word = copy ? strtok_r(copy, ",", &rest) : NULL; word; word = strtok_r(NULL, ",", &rest))
+        json_array_append_new(list, json_string(word));
+    return json_pack("{s:s, s:s, s:s, s:o}", "destination", target, "type", type, "source", source,
+                     "options", list);
+}
+
+static int mounts(const struct run_options *options, json_t **ret, struct err *err)
+{
+    static const char *const standard[][4] = {
+        {"/proc", "proc", "proc", "nosuid,noexec,nodev"},
+        {"/dev", "tmpfs", "tmpfs", "nosuid,strictatime,mode=755,size=65536k"},
+        {"/dev/pts", "devpts", "devpts", "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5"},
+        {"/dev/shm", "tmpfs", "shm", "nosuid,noexec,nodev,mode=1777,size=65536k"},
+        {"/dev/mqueue", "mqueue", "mqueue", "nosuid,noexec,nodev"},
+        {"/sys", "sysfs", "sysfs", "nosuid,noexec,nodev,ro"},
+        {"/sys/fs/cgroup", "cgroup", "cgroup", "nosuid,noexec,nodev,relatime,ro"},
+    };
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < ARRAY_LEN(standard); i++)
+        json_array_append_new(
+            list, mount_entry(standard[i][0], standard[i][1], standard[i][2], standard[i][3]));
+    for (size_t i = 0; i < options->nr_volumes; i++) {
+        const struct run_volume *volume = &options->volumes[i];
+        char source[PATH_MAX];
+
+        if (!realpath(volume->source, source)) {
+            json_decref(list);
+            return err_errno(err, -errno, "-v %s:%s: '%s' on the host", volume->source,
+                             volume->target, volume->source);
+        }
+        json_array_append_new(list, mount_entry(volume->target, "bind", source,
+                                                volume->read_only ? "rbind,ro" : "rbind,rw"));
+    }
+    *ret = list;
+    return 0;
+}
+
+static json_t *resources(const struct run_options *options)
+{
+    json_t *object = json_object();
+
+    if (options->memory_bytes)
+        json_object_set_new(object, "memory",
+                            json_pack("{s:I}", "limit", (json_int_t)options->memory_bytes));
+    if (options->nr_cpus)
+        json_object_set_new(object, "cpu",
+                            json_pack("{s:I, s:I}", "quota",
+                                      (json_int_t)(options->nr_cpus * CPU_PERIOD_US), "period",
+                                      (json_int_t)CPU_PERIOD_US));
+    json_object_set_new(
+        object, "devices",
+        json_pack(
+            "[{s:b, s:s}, {s:b, s:s, s:i, s:i, s:s}, {s:b, s:s, s:i, s:i, s:s}, "
+            "{s:b, s:s, s:i, s:i, s:s}, {s:b, s:s, s:i, s:i, s:s}, {s:b, s:s, s:i, s:i, s:s}, "
+            "{s:b, s:s, s:i, s:i, s:s}, {s:b, s:s, s:i, s:s}]",
+            "allow", 0, "access", "rwm", "allow", 1, "type", "c", "major", 1, "minor", 3, "access",
+            "rwm", "allow", 1, "type", "c", "major", 1, "minor", 5, "access", "rwm", "allow", 1,
+            "type", "c", "major", 1, "minor", 7, "access", "rwm", "allow", 1, "type", "c", "major",
+            1, "minor", 8, "access", "rwm", "allow", 1, "type", "c", "major", 1, "minor", 9,
+            "access", "rwm", "allow", 1, "type", "c", "major", 5, "minor", 0, "access", "rwm",
+            "allow", 1, "type", "c", "major", 136, "access", "rwm"));
+    return object;
+}
+
+static json_t *linux_part(const struct run_context *context)
+{
+    static const char *const masked[] = {
+        "/proc/acpi",          "/proc/asound",     "/proc/kcore",       "/proc/keys",
+        "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
+        "/proc/scsi",          "/sys/firmware"};
+    static const char *const read_only[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
+                                            "/proc/sysrq-trigger"};
+    static const char *const namespaces[] = {"pid", "ipc", "uts", "mount", "network", "cgroup"};
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < ARRAY_LEN(namespaces); i++)
+        json_array_append_new(list, json_pack("{s:s}", "type", namespaces[i]));
+    return json_pack("{s:o, s:s+, s:o, s:o, s:o}", "namespaces", list, "cgroupsPath", "/lodge/",
+                     context->dir->id, "resources", resources(context->options), "maskedPaths",
+                     string_list(masked, ARRAY_LEN(masked)), "readonlyPaths",
+                     string_list(read_only, ARRAY_LEN(read_only)));
+}
+
+static int find_user(const struct run_context *context, struct user *ret, struct err *err)
+{
+    CLEANUP(fd_closep) int root = open(context->image->rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+    if (root < 0)
+        return err_errno(err, -errno, "open '%s'", context->image->rootfs);
+    return user_find(root, context->command->user, ret, err);
+}
+
+int bundle_write(const struct run_context *context, const char *path, struct err *err)
+{
+    CLEANUP(freep) char *text = NULL;
+    struct user user;
+    json_t *config, *mount_list = NULL;
+    int result;
+
+    if ((result = find_user(context, &user, err)) < 0 ||
+        (result = mounts(context->options, &mount_list, err)) < 0)
+        return result;
+    config = json_pack("{s:s, s:o, s:{s:s, s:b}, s:s, s:o, s:o}", "ociVersion", "1.2.0", "process",
+                       process(context, &user), "root", "path", "rootfs", "readonly", 0, "hostname",
+                       context->hostname, "mounts", mount_list, "linux", linux_part(context));
+    text = config ? json_dumps(config, JSON_INDENT(2)) : NULL;
+    json_decref(config);
+    if (!text)
+        return err_set(err, -EINVAL, "the command, its environment or a path is not UTF-8");
+    return file_replace(AT_FDCWD, path, text, strlen(text), 0600, err);
+}

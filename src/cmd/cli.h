@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The lodge command: what its verbs share. One verb a file (verb_NAME.c), each with its help; main
+ * finds the verb and exits with what it returns.
+ *
+ * Exit statuses of our own: 125 lodge could not do it, 2 wrong usage; otherwise the command's.
+ */
+#ifndef LODGE_CMD_CLI_H
+#define LODGE_CMD_CLI_H
+
+#include <stddef.h>
+
+#define CLI_EXIT_USAGE   2
+#define CLI_EXIT_FAILURE 125
+
+#define LODGE_VERSION "0.1.0"
+
+struct cli_verb {
+    const char *name;
+    const char *summary;               /* one line */
+    const char *usage;                 /* after "usage: lodge " */
+    const char *help;                  /* the rest, lines */
+    int (*run)(int argc, char **argv); /* argv[0] is the verb */
+};
+
+extern const struct cli_verb verb_run, verb_images, verb_kernels, verb_doctor, verb_version,
+    verb_help;
+extern const struct cli_verb *const cli_verbs[];
+extern const size_t cli_nr_verbs;
+
+/* Prints the verb's help. */
+void cli_print_help(const struct cli_verb *verb);
+/* "lodge: VERB: MESSAGE" and where help is, to standard error; returns CLI_EXIT_USAGE. */
+int cli_usage_error(const struct cli_verb *verb, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* The known word that `word` was most likely meant to be, or NULL. known is NULL-terminated. */
+const char *cli_nearest(const char *word, const char *const *known);
+
+#endif

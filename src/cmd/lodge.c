@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lodge: finds the verb and runs it. */
+#include "base/log.h"
+#include "base/util.h"
+#include "cmd/cli.h"
+
+#include <stdio.h>
+#include <string.h>
+
+const struct cli_verb *const cli_verbs[] = {&verb_run,    &verb_images,  &verb_kernels,
+                                            &verb_doctor, &verb_version, &verb_help};
+const size_t cli_nr_verbs = ARRAY_LEN(cli_verbs);
+
+static const struct cli_verb *find_verb(const char *name)
+{
+    if (!strcmp(name, "--help") || !strcmp(name, "-h"))
+        return &verb_help;
+    if (!strcmp(name, "--version"))
+        return &verb_version;
+    for (size_t i = 0; i < cli_nr_verbs; i++)
+        if (!strcmp(name, cli_verbs[i]->name))
+            return cli_verbs[i];
+    return NULL;
+}
+
+static int unknown_verb(const char *name)
+{
+    const char *names[ARRAY_LEN(cli_verbs) + 1], *nearest;
+    size_t i;
+
+    for (i = 0; i < cli_nr_verbs; i++)
+        names[i] = cli_verbs[i]->name;
+    names[i] = NULL;
+    nearest = cli_nearest(name, names);
+    fprintf(stderr, "lodge: there is no verb '%s'", name);
+    if (nearest)
+        fprintf(stderr, "; did you mean '%s'?", nearest);
+    fprintf(stderr, "\nSee: lodge help\n");
+    return CLI_EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    const struct cli_verb *verb;
+
+    log_init("lodge", LOG_LEVEL_INFO);
+    if (argc < 2) {
+        verb_help.run(1, argv);
+        return CLI_EXIT_USAGE;
+    }
+    if (!(verb = find_verb(argv[1])))
+        return unknown_verb(argv[1]);
+    for (int i = 2; i < argc; i++) {
+        /* Help anywhere before the image's name, which only `run` has. */
+        if (!strcmp(argv[i], "--help") || (!strcmp(argv[i], "-h") && verb != &verb_run)) {
+            cli_print_help(verb);
+            return 0;
+        }
+        if (argv[i][0] != '-')
+            break;
+    }
+    return verb->run(argc - 1, argv + 1);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The parts of `lodge run`: what both isolations need, and the two of them. */
+#ifndef LODGE_CMD_RUN_H
+#define LODGE_CMD_RUN_H
+
+#include "base/buf.h"
+#include "cmd/run_dir.h"
+#include "cmd/run_options.h"
+#include "image/store.h"
+
+/* What is to be run: the options with the image's own settings beneath. Owns its lists. */
+struct run_command {
+    char **argv, **env; /* NULL-terminated */
+    const char *cwd, *user;
+    size_t nr_env;
+};
+
+int run_command_build(const struct run_options *options, const struct image *image,
+                      struct run_command *ret, struct err *err);
+void run_command_done(struct run_command *command);
+
+struct run_context {
+    const struct run_options *options;
+    const struct store *store;
+    const struct image *image;
+    const struct run_command *command;
+    struct run_dir *dir;
+    const char *hostname;
+    int signal_fd; /* the signals to pass on; all of them blocked */
+};
+
+/* *ret_status: the exit status. Negative: an error of our own (*ret_status is then what to exit
+ * with, 125 unless the cause is the command). */
+int run_vm(const struct run_context *context, int *ret_status, struct err *err);
+int run_container(const struct run_context *context, const char *oci_program, int *ret_status,
+                  struct err *err);
+
+/* The OCI configuration (config.json) of a container; the root is `rootfs` beside it. */
+int bundle_write(const struct run_context *context, const char *path, struct err *err);
+
+#endif

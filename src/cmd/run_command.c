@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cmd/run.h"
+
+#include "base/cleanup.h"
+#include "base/json.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+
+#define STRINGS_MAX 4096
+
+static bool same_name(const char *a, const char *b)
+{
+    size_t length = strcspn(a, "=");
+
+    return length == strcspn(b, "=") && !strncmp(a, b, length);
+}
+
+/* Adds NAME=VALUE, in the place of an earlier NAME. */
+static int env_set(struct run_command *command, const char *entry)
+{
+    char *copy = strdup(entry), **grown;
+
+    if (!copy)
+        return -ENOMEM;
+    for (size_t i = 0; i < command->nr_env; i++)
+        if (same_name(command->env[i], entry)) {
+            free(command->env[i]);
+            command->env[i] = copy;
+            return 0;
+        }
+    if (!(grown = realloc(command->env, (command->nr_env + 2) * sizeof(*grown)))) {
+        free(copy);
+        return -ENOMEM;
+    }
+    grown[command->nr_env++] = copy;
+    grown[command->nr_env] = NULL;
+    command->env = grown;
+    return 0;
+}
+
+/* -e NAME passes ours on, when we have it. */
+static int env_set_option(struct run_command *command, const char *option)
+{
+    CLEANUP(freep) char *entry = NULL;
+    const char *value;
+
+    if (strchr(option, '='))
+        return env_set(command, option);
+    if (!(value = getenv(option)))
+        return 0;
+    if (asprintf(&entry, "%s=%s", option, value) < 0) {
+        entry = NULL;
+        return -ENOMEM;
+    }
+    return env_set(command, entry);
+}
+
+static int image_strings(const struct image *image, const char *name, struct json_at *ret,
+                         size_t *ret_nr, struct err *err)
+{
+    struct json_at root;
+    int result;
+
+    json_at_root(image->config, &root);
+    if ((result = json_at_member(&root, name, ret, err)) < 0)
+        return result;
+    if (ret->value && !json_is_array(ret->value))
+        return err_set(err, -EINVAL, "image '%s': %s is not a list", image->name, name);
+    *ret_nr = json_array_size(ret->value);
+    for (size_t i = 0; i < *ret_nr; i++)
+        if (!json_is_string(json_array_get(ret->value, i)))
+            return err_set(err, -EINVAL, "image '%s': %s[%zu] is not a string", image->name, name,
+                           i);
+    if (*ret_nr > STRINGS_MAX)
+        return err_set(err, -E2BIG, "image '%s': %s is too long", image->name, name);
+    return 0;
+}
+
+static int build_argv(const struct run_options *options, const struct image *image,
+                      struct run_command *command, struct err *err)
+{
+    struct json_at list;
+    size_t nr = 0;
+    int result;
+
+    if (*options->command) {
+        while (options->command[nr])
+            nr++;
+        if (!(command->argv = calloc(nr + 1, sizeof(char *))))
+            return err_set(err, -ENOMEM, "out of memory");
+        memcpy(command->argv, options->command, nr * sizeof(char *));
+        return 0;
+    }
+    if ((result = image_strings(image, "cmd", &list, &nr, err)) < 0)
+        return result;
+    if (!(command->argv = calloc(nr + 2, sizeof(char *))))
+        return err_set(err, -ENOMEM, "out of memory");
+    for (size_t i = 0; i < nr; i++)
+        command->argv[i] = (char *)(uintptr_t)json_string_value(json_array_get(list.value, i));
+    if (nr == 0)
+        command->argv[0] = (char *)(uintptr_t) "/bin/sh";
+    return 0;
+}
+
+static int build_env(const struct run_options *options, const struct image *image,
+                     struct run_command *command, struct err *err)
+{
+    static const char path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    struct json_at list;
+    size_t nr;
+    int result = env_set(command, path);
+
+    if (result == 0 && options->tty)
+        result = env_set(command, "TERM=xterm");
+    if (result == 0 && options->tty && getenv("TERM"))
+        result = env_set_option(command, "TERM");
+    if (result < 0)
+        return err_set(err, result, "out of memory");
+    if ((result = image_strings(image, "env", &list, &nr, err)) < 0)
+        return result;
+    for (size_t i = 0; i < nr && result == 0; i++)
+        result = env_set(command, json_string_value(json_array_get(list.value, i)));
+    for (size_t i = 0; i < options->nr_env && result == 0; i++)
+        result = env_set_option(command, options->env[i]);
+    return result < 0 ? err_set(err, result, "out of memory") : 0;
+}
+
+int run_command_build(const struct run_options *options, const struct image *image,
+                      struct run_command *ret, struct err *err)
+{
+    struct run_command command = {.cwd = "/", .user = ""};
+    struct json_at root;
+    int result;
+
+    json_at_root(image->config, &root);
+    if ((result = json_opt_string(&root, "workdir", &command.cwd, err)) < 0 ||
+        (result = json_opt_string(&root, "user", &command.user, err)) < 0)
+        return err_wrap(err, "image '%s'", image->name);
+    if (options->cwd)
+        command.cwd = options->cwd;
+    if (options->user)
+        command.user = options->user;
+    if (!*command.cwd)
+        command.cwd = "/";
+    if ((result = build_argv(options, image, &command, err)) < 0 ||
+        (result = build_env(options, image, &command, err)) < 0) {
+        run_command_done(&command);
+        return result;
+    }
+    *ret = command;
+    return 0;
+}
+
+void run_command_done(struct run_command *command)
+{
+    for (size_t i = 0; i < command->nr_env; i++)
+        free(command->env[i]);
+    free(command->env);
+    free(command->argv);
+    *command = (struct run_command){0};
+}

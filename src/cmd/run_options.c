@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cmd/run_options.h"
+
+#include "base/cleanup.h"
+#include "base/size.h"
+#include "base/util.h"
+#include "cmd/cli.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <string.h>
+
+enum option_id {
+    OPTION_VM,
+    OPTION_CONTAINER,
+    OPTION_ENGINE,
+    OPTION_CPUS,
+    OPTION_MEMORY,
+    OPTION_ENV,
+    OPTION_VOLUME,
+    OPTION_WORKDIR,
+    OPTION_USER,
+    OPTION_STDIN,
+    OPTION_TTY,
+    OPTION_NAME,
+    OPTION_HOSTNAME,
+    OPTION_KERNEL,
+    OPTION_QUIET,
+};
+
+static const struct option_spec {
+    const char *name;
+    char letter; /* 0: none */
+    bool value;
+    enum option_id id;
+} specs[] = {
+    {"--vm", 0, false, OPTION_VM},
+    {"--container", 0, false, OPTION_CONTAINER},
+    {"--engine", 0, true, OPTION_ENGINE},
+    {"--cpus", 0, true, OPTION_CPUS},
+    {"--memory", 'm', true, OPTION_MEMORY},
+    {"--env", 'e', true, OPTION_ENV},
+    {"--volume", 'v', true, OPTION_VOLUME},
+    {"--workdir", 'w', true, OPTION_WORKDIR},
+    {"--user", 'u', true, OPTION_USER},
+    {"--interactive", 'i', false, OPTION_STDIN},
+    {"--tty", 't', false, OPTION_TTY},
+    {"--name", 0, true, OPTION_NAME},
+    {"--hostname", 'h', true, OPTION_HOSTNAME},
+    {"--kernel", 0, true, OPTION_KERNEL},
+    {"--quiet", 'q', false, OPTION_QUIET},
+};
+
+static const struct option_spec *find_letter(char letter)
+{
+    for (size_t i = 0; i < ARRAY_LEN(specs); i++)
+        if (specs[i].letter == letter)
+            return &specs[i];
+    return NULL;
+}
+
+static const struct option_spec *find_name(const char *name, size_t length)
+{
+    for (size_t i = 0; i < ARRAY_LEN(specs); i++)
+        if (strlen(specs[i].name) == length && !strncmp(specs[i].name, name, length))
+            return &specs[i];
+    return NULL;
+}
+
+static int unknown_option(const char *word, struct err *err)
+{
+    const char *names[ARRAY_LEN(specs) + 1], *nearest;
+    size_t i;
+
+    for (i = 0; i < ARRAY_LEN(specs); i++)
+        names[i] = specs[i].name;
+    names[i] = NULL;
+    nearest = cli_nearest(word, names);
+    return err_set(err, -EINVAL, "unknown option '%s'%s%s%s", word,
+                   nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+}
+
+/* SRC:DST[:ro|rw]; the parts go into storage. */
+static int add_volume(struct run_options *options, char *text, const char *given, struct err *err)
+{
+    struct run_volume *volume = &options->volumes[options->nr_volumes];
+    char *target = strchr(text, ':'), *mode;
+
+    if (options->nr_volumes >= RUN_VOLUMES_MAX)
+        return err_set(err, -E2BIG, "more than %d volumes", RUN_VOLUMES_MAX);
+    if (!target || target == text)
+        return err_set(err, -EINVAL, "-v %s: SRC:DST or SRC:DST:ro is needed", given);
+    *target++ = '\0';
+    if ((mode = strchr(target, ':'))) {
+        *mode++ = '\0';
+        if (strcmp(mode, "ro") != 0 && strcmp(mode, "rw") != 0)
+            return err_set(err, -EINVAL, "-v %s: '%s' is neither ro nor rw", given, mode);
+    }
+    if (*target != '/')
+        return err_set(err, -EINVAL, "-v %s: the place in the guest, '%s', is no absolute path",
+                       given, target);
+    *volume = (struct run_volume){text, target, mode && !strcmp(mode, "ro")};
+    options->nr_volumes++;
+    return 0;
+}
+
+static int check_name(const char *option, const char *name, struct err *err)
+{
+    size_t length = strlen(name);
+
+    if (length == 0 || length > 63 || !isalnum((unsigned char)name[0]))
+        return err_set(
+            err, -EINVAL,
+            "%s '%.70s': 1 to 63 letters, digits, '-', '_' and '.' are needed, the first a "
+            "letter or digit",
+            option, name);
+    for (const char *c = name; *c; c++)
+        if (!isalnum((unsigned char)*c) && !strchr("-_.", *c))
+            return err_set(err, -EINVAL, "%s '%s': '%c' cannot be in it", option, name, *c);
+    return 0;
+}
+
+static int check_engine(const char *engine, struct err *err)
+{
+    size_t length = strcspn(engine, ",");
+
+    if ((length == 4 && !strncmp(engine, "auto", 4)) ||
+        (length == 3 && !strncmp(engine, "kvm", 3)) || (length == 4 && !strncmp(engine, "soft", 4)))
+        return 0;
+    return err_set(err, -EINVAL, "--engine '%s': auto, kvm or soft is needed", engine);
+}
+
+static int add_env(struct run_options *options, const char *value, struct err *err)
+{
+    if (options->nr_env >= RUN_ENV_MAX)
+        return err_set(err, -E2BIG, "more than %d environment variables", RUN_ENV_MAX);
+    if (!*value || *value == '=')
+        return err_set(err, -EINVAL, "-e '%s': NAME=VALUE (or NAME, to pass ours on) is needed",
+                       value);
+    options->env[options->nr_env++] = value;
+    return 0;
+}
+
+static int apply(struct run_options *options, enum option_id id, const char *value, char **storage,
+                 struct err *err)
+{
+    char *copy;
+    int result;
+
+    switch (id) {
+    case OPTION_VM:
+    case OPTION_CONTAINER:
+        options->vm = id == OPTION_VM;
+        return 0;
+    case OPTION_ENGINE:
+        options->engine = value;
+        return check_engine(value, err);
+    case OPTION_CPUS:
+        return number_parse(value, "--cpus", 1, RUN_CPUS_MAX, &options->nr_cpus, err);
+    case OPTION_MEMORY:
+        if ((result = size_parse(value, &options->memory_bytes, err)) < 0)
+            err_wrap(err, "--memory");
+        else if (options->memory_bytes == 0)
+            return err_set(err, -EINVAL, "--memory 0: a size such as 256M is needed");
+        return result;
+    case OPTION_ENV:
+        return add_env(options, value, err);
+    case OPTION_VOLUME:
+        copy = *storage;
+        strcpy(copy, value);
+        *storage += strlen(value) + 1;
+        return add_volume(options, copy, value, err);
+    case OPTION_WORKDIR:
+        options->cwd = value;
+        if (*value != '/')
+            return err_set(err, -EINVAL, "-w '%s': an absolute path is needed", value);
+        return 0;
+    case OPTION_USER:
+        options->user = value;
+        return 0;
+    case OPTION_STDIN:
+        options->stdin_open = true;
+        return 0;
+    case OPTION_TTY:
+        options->tty = true;
+        return 0;
+    case OPTION_NAME:
+        options->name = value;
+        return check_name("--name", value, err);
+    case OPTION_HOSTNAME:
+        options->hostname = value;
+        return check_name("--hostname", value, err);
+    case OPTION_KERNEL:
+        options->kernel = value;
+        return 0;
+    case OPTION_QUIET:
+        options->quiet = true;
+        return 0;
+    }
+    return err_set(err, -EINVAL, "option not handled");
+}
+
+/* A cluster of letters, as in -it or -eA=1. */
+static int parse_letters(struct run_options *options, char **argv, int argc, int *i, char **storage,
+                         struct err *err)
+{
+    for (const char *c = argv[*i] + 1; *c; c++) {
+        const struct option_spec *spec = find_letter(*c);
+        const char *value = NULL;
+        int result;
+
+        if (!spec)
+            return err_set(err, -EINVAL, "unknown option '-%c' in '%s'", *c, argv[*i]);
+        if (spec->value) {
+            value = c[1] ? c + 1 : (*i + 1 < argc ? argv[++*i] : NULL);
+            if (!value)
+                return err_set(err, -EINVAL, "option '-%c' needs a value", *c);
+        }
+        if ((result = apply(options, spec->id, value, storage, err)) < 0 || spec->value)
+            return result;
+    }
+    return 0;
+}
+
+static int parse_long(struct run_options *options, char **argv, int argc, int *i, char **storage,
+                      struct err *err)
+{
+    const char *word = argv[*i], *equals = strchr(word, '='), *value = NULL;
+    const struct option_spec *spec = find_name(word,
+                                               equals ? (size_t)(equals - word) : strlen(word));
+
+    if (!spec)
+        return unknown_option(word, err);
+    if (equals && !spec->value)
+        return err_set(err, -EINVAL, "option '%s' takes no value", spec->name);
+    if (spec->value) {
+        value = equals ? equals + 1 : (*i + 1 < argc ? argv[++*i] : NULL);
+        if (!value)
+            return err_set(err, -EINVAL, "option '%s' needs a value", spec->name);
+    }
+    return apply(options, spec->id, value, storage, err);
+}
+
+static int check_together(const struct run_options *options, struct err *err)
+{
+    if (!options->vm && options->engine)
+        return err_set(err, -EINVAL, "--engine is for virtual machines: add --vm");
+    if (!options->vm && options->kernel)
+        return err_set(err, -EINVAL, "--kernel is for virtual machines: add --vm");
+    if (options->vm && options->nr_volumes)
+        return err_set(
+            err, -EOPNOTSUPP,
+            "-v works for containers only so far: a VM cannot see the host's directories "
+            "yet. Put the files into a ROOTFS-DIR, or pipe them in with -i");
+    if (!options->image)
+        return err_set(err, -EINVAL, "an IMAGE or ROOTFS-DIR is needed");
+    return 0;
+}
+
+int run_options_parse(struct run_options *ret, int argc, char **argv, struct err *err)
+{
+    struct run_options options = {0};
+    size_t size = 1;
+    char *storage;
+    int i, result = 0;
+
+    for (i = 0; i < argc; i++)
+        size += strlen(argv[i]) + 1;
+    if (!(storage = options.storage = malloc(size)))
+        return err_set(err, -ENOMEM, "out of memory");
+    for (i = 1; i < argc && result == 0; i++) {
+        if (!strcmp(argv[i], "--")) {
+            i++;
+            break;
+        }
+        if (argv[i][0] != '-' || !argv[i][1])
+            break;
+        result = argv[i][1] == '-' ? parse_long(&options, argv, argc, &i, &storage, err)
+                                   : parse_letters(&options, argv, argc, &i, &storage, err);
+    }
+    if (result == 0 && i < argc)
+        options.image = argv[i++];
+    options.command = argv + MIN(i, argc);
+    if (result == 0)
+        result = check_together(&options, err);
+    if (result < 0) {
+        run_options_done(&options);
+        return result;
+    }
+    if (!options.engine)
+        options.engine = "auto";
+    if (!options.kernel)
+        options.kernel = "cloud";
+    *ret = options;
+    return 0;
+}
+
+void run_options_done(struct run_options *options)
+{
+    free(options->storage);
+    options->storage = NULL;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What `lodge run` was asked for. Pure parsing; strings are borrowed from argv. */
+#ifndef LODGE_CMD_RUN_OPTIONS_H
+#define LODGE_CMD_RUN_OPTIONS_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define RUN_ENV_MAX     256
+#define RUN_VOLUMES_MAX 64
+#define RUN_CPUS_MAX    64
+
+struct run_volume {
+    const char *source, *target; /* target is absolute; source as given */
+    bool read_only;
+};
+
+struct run_options {
+    bool vm;
+    const char *engine;    /* auto, kvm, soft (with options behind a comma) */
+    uint64_t nr_cpus;      /* 0: not given */
+    uint64_t memory_bytes; /* 0: not given */
+    const char *env[RUN_ENV_MAX];
+    size_t nr_env;
+    struct run_volume volumes[RUN_VOLUMES_MAX];
+    size_t nr_volumes;
+    const char *cwd, *user, *name, *hostname; /* NULL: not given */
+    const char *kernel;                       /* "cloud" unless given */
+    bool stdin_open, tty, quiet;
+    const char *image;
+    char **command; /* NULL-terminated; may be empty */
+    char *storage;  /* owned: split volumes */
+};
+
+/* argv[0] is the verb. The message in err says what is right; nothing is printed. */
+int run_options_parse(struct run_options *ret, int argc, char **argv, struct err *err);
+void run_options_done(struct run_options *options);
+
+#endif

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `lodge run --vm`: kernel, initramfs and disk image together, lodge-vmm started, the session
+ * served.
+ */
+#include "cmd/run.h"
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/util.h"
+#include "cmd/programs.h"
+#include "cmd/terminal.h"
+#include "cmd/vm_session.h"
+#include "image/disk.h"
+#include "image/initramfs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysinfo.h>
+#include <sys/un.h>
+
+#define VM_MEMORY_DEFAULT (512 * MIB)
+#define VM_MEMORY_LEAST   (64 * MIB)
+#define VM_CID            3
+/* Generous: the slowest engine on a busy host. */
+#define VM_BOOT_LIMIT_S 600
+
+/* Without a console nothing is printed while all goes well; a panic still is, and ends the VM. */
+#define VM_CMDLINE "console=ttyS0 quiet panic=-1 reboot=t lodge.agent=vsock:1024"
+
+struct vm_parts {
+    char vmm[PATH_MAX], init[PATH_MAX];
+    struct kernel kernel;
+    char initramfs[PATH_MAX], disk[PATH_MAX], vsock[PATH_MAX], config[PATH_MAX];
+    uint64_t memory_bytes;
+};
+
+static int check_memory(const struct run_options *options, uint64_t *ret, struct err *err)
+{
+    uint64_t bytes = options->memory_bytes ? options->memory_bytes : VM_MEMORY_DEFAULT;
+    struct sysinfo host;
+    uint64_t total;
+
+    if (sysinfo(&host) < 0)
+        return err_errno(err, -errno, "look at the host's memory");
+    total = (uint64_t)host.totalram * host.mem_unit;
+    if (bytes < VM_MEMORY_LEAST)
+        return err_set(err, -EINVAL,
+                       "--memory of %llu KiB is too small for a virtual machine: at least "
+                       "%llu MiB (default %llu MiB)",
+                       (unsigned long long)(bytes / KIB),
+                       (unsigned long long)(VM_MEMORY_LEAST / MIB),
+                       (unsigned long long)(VM_MEMORY_DEFAULT / MIB));
+    if (bytes > total)
+        return err_set(err, -EINVAL, "--memory of %llu MiB is more than this host has (%llu MiB)",
+                       (unsigned long long)(bytes / MIB), (unsigned long long)(total / MIB));
+    *ret = align_up(bytes, 2 * MIB);
+    return 0;
+}
+
+static int write_config(const struct run_context *context, const struct vm_parts *parts,
+                        struct err *err)
+{
+    const struct run_options *options = context->options;
+    json_t *config =
+        json_pack("{s:s, s:s, s:s, s:I, s:I, s:s, s:[{s:s, s:b}], s:s, s:s, s:{s:I, s:s}}",
+                  "kernel", parts->kernel.vmlinuz, "initrd", parts->initramfs, "cmdline",
+                  VM_CMDLINE, "memory", (json_int_t)parts->memory_bytes, "cpus",
+                  (json_int_t)(options->nr_cpus ? options->nr_cpus : 1), "engine", options->engine,
+                  "disks", "path", parts->disk, "read_only", 1, "console", "stdio", "on_reset",
+                  "exit", "vsock", "cid", (json_int_t)VM_CID, "path", parts->vsock);
+    CLEANUP(freep) char *text = config ? json_dumps(config, JSON_INDENT(2)) : NULL;
+
+    json_decref(config);
+    if (!text)
+        return err_set(err, -ENOMEM, "write the VM's configuration (is a path not UTF-8?)");
+    return file_replace(AT_FDCWD, parts->config, text, strlen(text), 0600, err);
+}
+
+static int prepare(const struct run_context *context, struct vm_parts *parts, struct err *err)
+{
+    bool built;
+    int result;
+
+    if ((result = check_memory(context->options, &parts->memory_bytes, err)) < 0 ||
+        (result = program_find(context->store, "lodge-vmm", "LODGE_VMM", parts->vmm, err)) < 0 ||
+        (result = program_find(context->store, "lodge-init", "LODGE_INIT", parts->init, err)) < 0 ||
+        (result = kernel_open(context->store, context->options->kernel, &parts->kernel, err)) < 0 ||
+        (result = initramfs_prepare(&parts->kernel, parts->init, NULL, context->dir->path,
+                                    parts->initramfs, err)) < 0 ||
+        (result = disk_prepare(context->store, context->image, context->dir->path, parts->disk,
+                               &built, err)) < 0 ||
+        (result = run_dir_path(context->dir, "vsock", parts->vsock, err)) < 0 ||
+        (result = run_dir_path(context->dir, "vm.json", parts->config, err)) < 0)
+        return result;
+    return write_config(context, parts, err);
+}
+
+/* Where the guest's connections to AGENT_PORT arrive: the vsock path, underscore, the port. */
+static int listen_for_agent(const char *vsock_path, int *ret_fd, struct err *err)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    CLEANUP(fd_closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (fd < 0)
+        return err_errno(err, -errno, "socket");
+    if (snprintf(address.sun_path, sizeof(address.sun_path), "%s_%u", vsock_path, AGENT_PORT) >=
+        (int)sizeof(address.sun_path))
+        return err_set(err, -ENAMETOOLONG, "the socket path '%s' is too long", vsock_path);
+    if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 16) < 0)
+        return err_errno(err, -errno, "listen at '%s'", address.sun_path);
+    *ret_fd = TAKE_FD(fd);
+    return 0;
+}
+
+struct ready {
+    const struct run_options *options;
+    struct vmm_process *vmm;
+};
+
+/* With --engine auto the choice is the monitor's; what it said about it is passed on. */
+static void announce(const struct agent_info *info, void *context)
+{
+    struct ready *ready = context;
+    char lines[1024], *line, *rest;
+
+    (void)info;
+    vmm_process_drain(ready->vmm);
+    if (ready->options->quiet || strcmp(ready->options->engine, "auto") != 0)
+        return;
+    tail_last_lines(&ready->vmm->log, 8, "", lines, sizeof(lines));
+    for (line = strtok_r(lines, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        const char *text = strstr(line, "info: ");
+
+        if (text && strstr(text, "engine"))
+            log_info("%s", text + strlen("info: "));
+    }
+}
+
+static int serve(const struct run_context *context, const struct vm_parts *parts, int listen_fd,
+                 int *ret_status, struct err *err)
+{
+    const struct run_options *options = context->options;
+    CLEANUP(freep) struct vmm_process *vmm = calloc(1, sizeof(*vmm));
+    struct agent_run run = {.flags = (options->tty ? AGENT_RUN_TTY : 0) |
+                                     (options->stdin_open ? AGENT_RUN_STDIN : 0),
+                            .cwd = context->command->cwd,
+                            .user = context->command->user,
+                            .hostname = context->hostname,
+                            .resolv_conf = "",
+                            .argv = context->command->argv,
+                            .env = context->command->env};
+    struct ready ready = {.options = options, .vmm = vmm};
+    struct vm_session_options session = {.listen_fd = listen_fd,
+                                         .signal_fd = context->signal_fd,
+                                         .run = &run,
+                                         .raw_terminal = options->tty && options->stdin_open,
+                                         .boot_limit_s = VM_BOOT_LIMIT_S,
+                                         .on_ready = announce,
+                                         .context = &ready};
+    int result;
+
+    if (!vmm)
+        return err_set(err, -ENOMEM, "out of memory");
+    if (options->tty)
+        terminal_size(&run.rows, &run.cols);
+    if ((result = vmm_process_start(parts->vmm, parts->config, vmm, err)) < 0)
+        return result;
+    result = vm_session_serve(&session, vmm, ret_status, err);
+    /* Its disk is read-only and its writable layer was memory: nothing has to be written back. */
+    vmm_process_stop(vmm);
+    return result;
+}
+
+int run_vm(const struct run_context *context, int *ret_status, struct err *err)
+{
+    CLEANUP(freep) struct vm_parts *parts = calloc(1, sizeof(*parts));
+    CLEANUP(fd_closep) int listen_fd = -1;
+    int result;
+
+    if (!parts)
+        return err_set(err, -ENOMEM, "out of memory");
+    if ((result = prepare(context, parts, err)) < 0 ||
+        (result = listen_for_agent(parts->vsock, &listen_fd, err)) < 0)
+        return result;
+    return serve(context, parts, listen_fd, ret_status, err);
+}
