@@ -30,6 +30,7 @@ struct decoder {
     unsigned vector_l; /* VEX.L */
     uint8_t repeat;    /* F2 or F3, the last one */
     uint8_t segment;   /* override, or INSN_NO_REG */
+    bool vvvv_present; /* VEX.vvvv names a register (is not 1111b) */
     bool vvvv_used;
     bool rip_relative;
 };
@@ -224,6 +225,7 @@ static enum insn_result read_vex(struct decoder *d, struct insn *insn, uint8_t f
     insn->vex_l = d->vector_l;
     insn->vex_w = first == 0xc4 && p1 >> 7;
     insn->vex_vvvv = (~p1 >> 3) & 15;
+    d->vvvv_present = insn->vex_vvvv != 0;
     d->pp = p1 & 3;
     if (insn->mode != INSN_MODE_64) {
         insn->rex = 0;
@@ -715,7 +717,7 @@ static inline enum insn_result decode_operands(struct decoder *d, struct insn *i
             return result;
     }
     insn->nr_operands = i;
-    if ((insn->prefixes & INSN_PREFIX_VEX) && !d->vvvv_used && insn->vex_vvvv)
+    if (d->vvvv_present && !d->vvvv_used)
         return INSN_UNDEFINED;
     return INSN_OK;
 }

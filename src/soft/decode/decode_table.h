@@ -188,7 +188,8 @@ enum decode_special {
     X(GET_OF, FLAG_OF, 0, 0) \
     X(GET_CF_ZF, FLAG_CF | FLAG_ZF, 0, 0) \
     X(SET_ZF, 0, FLAG_ZF, 0) \
-    X(GET_ALL, FLAGS_ALL, 0, 0)
+    X(GET_ALL, FLAGS_ALL, 0, 0) \
+    X(MASK_ALL, FLAGS_ALL, FLAGS_ALL, 0)
 
 enum decode_flags_class {
 #define FLAGS_ENUM(name, read, written, undefined) FLAGS_##name,

@@ -9,6 +9,9 @@
  * (AVX-512, TSX, CET, ...) are INSN_UNDEFINED, or the NOP they are on a processor without the
  * extension (ENDBR64, the 0F 1E/0F 0D/0F 18 hint spaces).
  *
+ * Where Intel and AMD differ in encoding, Intel's way: 66 before a near branch in 64-bit mode is
+ * ignored, REX.W gives far pointers in memory a 64-bit offset.
+ *
  * Source: SDM 2, chapters 2 to 6 and appendix A; AMD APM 3.
  */
 #ifndef LODGE_SOFT_DECODE_INSN_H
@@ -69,10 +72,18 @@ enum insn_reg_class {
 #define INSN_READ  1u
 #define INSN_WRITE 2u
 
+/*
+ * Operands stand in the SDM's order, those that it writes down first. A destination of which a part
+ * or, by a condition, all may stay as it was (CMOVcc, BSF, MOVSS between registers) counts as read
+ * too, except for the upper part of a register when a smaller one is written. The x87 registers
+ * that the SDM does not write down, rSP of stack instructions, and rSI, rDI, rCX as such of string
+ * instructions are not listed.
+ */
 struct insn_operand {
     uint8_t kind;      /* enum insn_operand_kind */
-    uint8_t reg_class; /* enum insn_reg_class */
-    uint8_t reg;       /* number, extended by REX/VEX */
+    uint8_t reg_class; /* enum insn_reg_class; VSIB memory: XMM or YMM of the index */
+    uint8_t reg;       /* number, extended by REX/VEX; string memory: the rSI or rDI it is based on;
+                          VSIB memory: the index */
     uint8_t access;    /* INSN_READ | INSN_WRITE */
     uint16_t size; /* bytes that the instruction accesses; 0 where it depends on state (XSAVE area,
                       FXSAVE: 512) */
@@ -195,8 +206,9 @@ struct insn {
     uint8_t nr_operands; /* explicit first, then implicit ones */
     /* Where parts stand in the bytes, for rewriting: 0 when absent. */
     uint8_t opcode_offset, modrm_offset, displacement_offset, imm_offset;
-    uint8_t displacement_size, imm_size;
-    uint16_t traits;    /* enum insn_trait */
+    uint8_t displacement_size, imm_size; /* imm_size: of all immediates together (ENTER: 3) */
+    uint16_t traits;                     /* enum insn_trait */
+    /* A flag that may stay as it was (shift by CL, REP CMPS) counts as read and written. */
     uint8_t flags_read; /* status flags in the layout of LAHF's byte; bit 3: OF (bits 7,6,4,2,0: SF
                            ZF AF PF CF); */
     uint8_t flags_written;   /* written or made undefined */

@@ -45,6 +45,7 @@
     F(NOT,  SLASH(2), LOCKABLE, RW(ev)), \
     F(NEG,  SLASH(3), FL(ARITH) | LOCKABLE, RW(ev))
 
+#define X87_OPCODE(n) {.forms = decode_x87_forms[n], .has_modrm = true}
 #define INC(r)  [0x40 + (r)] = OP(F(INC, NO64, FL(INCDEC), RW(Zv)))
 #define DEC(r)  [0x48 + (r)] = OP(F(DEC, NO64, FL(INCDEC), RW(Zv)))
 #define PUSH(r) [0x50 + (r)] = OP(F(PUSH, ANY, D64, R(Zv)))
@@ -170,10 +171,10 @@ const struct decode_entry decode_map_one_byte[256] = {
     [0xd5] = OP(F(AAD, NO64, FL(ADJUST_AAM), R(Ib), RW(AX))),
     [0xd6] = OP(F(SALC, NO64, FL(GET_CF), W(AL))),
     [0xd7] = OP(F(XLAT, ANY, 0, R(XLATb), RW(AL))),
-    [0xd8] = {decode_x87_forms[0], true}, [0xd9] = {decode_x87_forms[1], true},
-    [0xda] = {decode_x87_forms[2], true}, [0xdb] = {decode_x87_forms[3], true},
-    [0xdc] = {decode_x87_forms[4], true}, [0xdd] = {decode_x87_forms[5], true},
-    [0xde] = {decode_x87_forms[6], true}, [0xdf] = {decode_x87_forms[7], true},
+    [0xd8] = X87_OPCODE(0), [0xd9] = X87_OPCODE(1),
+    [0xda] = X87_OPCODE(2), [0xdb] = X87_OPCODE(3),
+    [0xdc] = X87_OPCODE(4), [0xdd] = X87_OPCODE(5),
+    [0xde] = X87_OPCODE(6), [0xdf] = X87_OPCODE(7),
     [0xe0] = OP(F(LOOPNE, ANY, FL(GET_ZF) | BRANCH | F64, R(Jb))),
     [0xe1] = OP(F(LOOPE, ANY, FL(GET_ZF) | BRANCH | F64, R(Jb))),
     [0xe2] = OP(F(LOOP, ANY, BRANCH | F64, R(Jb))),
