@@ -224,6 +224,11 @@ static int soft_dirty_log_changed(struct cpu_vm *base, struct err *err)
     return 0;
 }
 
+static uint64_t soft_guest_tsc(struct cpu *base)
+{
+    return soft_tsc(cpu_of(base));
+}
+
 const struct cpu_engine soft_engine = {
     .name = "soft",
     .probe = soft_probe,
@@ -236,4 +241,5 @@ const struct cpu_engine soft_engine = {
     .set_state = soft_set_state,
     .counters = soft_counters,
     .dirty_log_changed = soft_dirty_log_changed,
+    .guest_tsc = soft_guest_tsc,
 };
