@@ -258,6 +258,7 @@ static void dispatch(struct vsock_conn *conn, const struct vsock_header *header)
         return;
     case VSOCK_OP_RW:
         vsock_conn_guest_data(conn, header->length);
+        vsock_conn_wake(conn); /* its header may have brought credit */
         return;
     case VSOCK_OP_CREDIT_REQUEST:
         conn->owes |= VSOCK_OWES_CREDIT_UPDATE;
