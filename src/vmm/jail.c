@@ -9,8 +9,10 @@
 #include "vmm/jail.h"
 
 #include "base/util.h"
+#include "kvm/kvm.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -120,7 +122,7 @@ static const int allowed[] = {
 /* Asked for by the C library on the way; the answer is that there is nothing. */
 static const int refused[] = {
     SCMP_SYS(open),       SCMP_SYS(openat),     SCMP_SYS(stat),      SCMP_SYS(lstat),
-    SCMP_SYS(newfstatat), SCMP_SYS(access),     SCMP_SYS(faccessat), SCMP_SYS(faccessat2),
+    SCMP_SYS(access),     SCMP_SYS(faccessat), SCMP_SYS(faccessat2),
     SCMP_SYS(readlink),   SCMP_SYS(readlinkat),
 };
 
@@ -203,6 +205,9 @@ static int filter_fill(scmp_filter_ctx filter, bool kvm)
                              SCMP_A1(SCMP_CMP_EQ, terminal[i]));
     if (r == 0 && kvm)
         r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 0);
+    if (r == 0 && kvm) /* the engine's kick */
+        r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(rt_sigaction), 1,
+                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)KVM_KICK_SIGNAL));
     /* Threads of our own only: clone3's flags are out of a filter's sight, and the C library falls
      * back to clone. */
     if (r == 0)
@@ -213,6 +218,13 @@ static int filter_fill(scmp_filter_ctx filter, bool kvm)
     if (r == 0)
         r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
                              SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+    /* fstat, as the C library does it; by name it is refused like the others. */
+    if (r == 0)
+        r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(newfstatat), 1,
+                             SCMP_A3(SCMP_CMP_EQ, AT_EMPTY_PATH));
+    if (r == 0)
+        r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(newfstatat), 1,
+                             SCMP_A3(SCMP_CMP_NE, AT_EMPTY_PATH));
     if (r == 0) /* thread names */
         r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1,
                              SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));

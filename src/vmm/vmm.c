@@ -106,12 +106,12 @@ static int engine_pick(struct vmm *v, struct err *err)
 
     if (v->config->engine != VMM_ENGINE_SOFT) {
         r = kvm_engine.probe(&why);
-        if (r == 0) {
+        if (r == 0 || v->config->engine == VMM_ENGINE_KVM)
             v->engine = &kvm_engine;
+        if (r == 0)
             log_info("engine kvm");
-        } else if (v->config->engine == VMM_ENGINE_KVM) {
-            return err_set(err, r, "engine kvm: %s", why.message);
-        }
+        else if (v->engine) /* asked for by name: small guests may do */
+            log_warning("engine kvm, although %s", why.message);
     }
     if (!v->engine) {
         r = soft_engine.probe(err);
