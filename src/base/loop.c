@@ -340,6 +340,7 @@ int loop_thread_start(struct loop *loop, const char *name, struct err *err)
         return err_set(err, -EALREADY, "event loop '%s': it runs already", name);
     snprintf(loop->thread_name, sizeof(loop->thread_name), "%s", name);
     sigfillset(&all);
+    sigdelset(&all, SIGSYS); /* a system call filter reports through it */
     pthread_sigmask(SIG_SETMASK, &all, &old);
     r = pthread_create(&loop->thread, NULL, loop_thread, loop);
     pthread_sigmask(SIG_SETMASK, &old, NULL);

@@ -79,6 +79,7 @@ int pool_init(struct pool *pool, unsigned nr_threads, pool_execute_fn *execute, 
     pthread_cond_init(&pool->finished, NULL);
     /* Signals are for other threads; SIGXFSZ above all must not end the process: EFBIG says it. */
     sigfillset(&all);
+    sigdelset(&all, SIGSYS); /* a system call filter reports through it */
     pthread_sigmask(SIG_SETMASK, &all, &old);
     while (r == 0 && pool->nr_threads < nr_threads) {
         r = pthread_create(&pool->threads[pool->nr_threads], NULL, worker, pool);

@@ -148,6 +148,7 @@ int timers_new(struct timers **ret, struct err *err)
         return err_set(err, -ENOMEM, "out of memory for timers");
     /* Signals are for the threads that expect them. */
     sigfillset(&all);
+    sigdelset(&all, SIGSYS); /* a system call filter reports through it */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     result = pthread_create(&timers->thread, NULL, timers_thread, timers);
     pthread_sigmask(SIG_SETMASK, &before, NULL);

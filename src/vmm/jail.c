@@ -121,9 +121,9 @@ static const int allowed[] = {
 
 /* Asked for by the C library on the way; the answer is that there is nothing. */
 static const int refused[] = {
-    SCMP_SYS(open),       SCMP_SYS(openat),     SCMP_SYS(stat),      SCMP_SYS(lstat),
-    SCMP_SYS(access),     SCMP_SYS(faccessat), SCMP_SYS(faccessat2),
-    SCMP_SYS(readlink),   SCMP_SYS(readlinkat),
+    SCMP_SYS(open),       SCMP_SYS(openat),   SCMP_SYS(stat),
+    SCMP_SYS(lstat),      SCMP_SYS(access),   SCMP_SYS(faccessat),
+    SCMP_SYS(faccessat2), SCMP_SYS(readlink), SCMP_SYS(readlinkat),
 };
 
 /* Async-signal-safe, without the C library's formatting. */
@@ -228,7 +228,10 @@ static int filter_fill(scmp_filter_ctx filter, bool kvm)
     if (r == 0) /* thread names */
         r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1,
                              SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
-    if (r == 0)
+    if (r == 0) /* the timers' thread */
+        r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1,
+                             SCMP_A0(SCMP_CMP_EQ, PR_SET_TIMERSLACK));
+    if (r == 0) /* names of allocations */
         r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1,
                              SCMP_A0(SCMP_CMP_EQ, PR_SET_VMA));
     if (r == 0) /* vsock: connections to the host's unix sockets */
