@@ -79,6 +79,16 @@ static int mount_root(const struct run_context *context, struct err *err)
     return 0;
 }
 
+static void unmount_root(const struct run_context *context)
+{
+    char path[PATH_MAX];
+
+    if (run_dir_path(context->dir, "rootfs", path, NULL) == 0)
+        umount2(path, MNT_DETACH);
+    if (run_dir_path(context->dir, "layer", path, NULL) == 0)
+        umount2(path, MNT_DETACH);
+}
+
 static _Noreturn void child_main(const struct container *c, pid_t parent)
 {
     const struct run_context *context = c->context;
@@ -251,29 +261,40 @@ static int finish(struct container *c, int status, int *ret_status, struct err *
     return 0;
 }
 
+static int run_mounted(struct container *c, int *ret_status, struct err *err)
+{
+    struct terminal terminal;
+    pid_t parent = getpid();
+    int result, status;
+
+    if ((result = bundle_write(c->context, c->config, err)) < 0)
+        return result;
+    /* Orphans of a killed runtime come to us, and end with it. */
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    terminal_save(&terminal);
+    if ((c->runtime = fork()) == 0)
+        child_main(c, parent);
+    if (c->runtime < 0 || (c->runtime_fd = (int)syscall(SYS_pidfd_open, c->runtime, 0)) < 0)
+        return err_errno(err, -errno, "start '%s'", c->program);
+    status = wait_end(c);
+    terminal_restore(&terminal);
+    return finish(c, status, ret_status, err);
+}
+
 int run_container(const struct run_context *context, const char *oci_program, int *ret_status,
                   struct err *err)
 {
     struct container c = {.context = context, .program = oci_program};
-    struct terminal terminal;
-    pid_t parent = getpid();
-    int result, status;
+    int result;
 
     if ((result = run_dir_path(context->dir, "oci", c.root, err)) < 0 ||
         (result = run_dir_path(context->dir, "config.json", c.config, err)) < 0 ||
         (result = run_dir_path(context->dir, "pid", c.pid_file, err)) < 0 ||
         (result = run_dir_path(context->dir, "log", c.log, err)) < 0 ||
-        (result = private_mounts(err)) < 0 || (result = mount_root(context, err)) < 0 ||
-        (result = bundle_write(context, c.config, err)) < 0)
+        (result = private_mounts(err)) < 0)
         return result;
-    /* Orphans of a killed runtime come to us, and end with it. */
-    prctl(PR_SET_CHILD_SUBREAPER, 1);
-    terminal_save(&terminal);
-    if ((c.runtime = fork()) == 0)
-        child_main(&c, parent);
-    if (c.runtime < 0 || (c.runtime_fd = (int)syscall(SYS_pidfd_open, c.runtime, 0)) < 0)
-        return err_errno(err, -errno, "start '%s'", oci_program);
-    status = wait_end(&c);
-    terminal_restore(&terminal);
-    return finish(&c, status, ret_status, err);
+    if ((result = mount_root(context, err)) == 0)
+        result = run_mounted(&c, ret_status, err);
+    unmount_root(context);
+    return result;
 }

@@ -25,6 +25,16 @@ static int conn_write(int conn, const uint8_t *data, size_t length)
     return 0;
 }
 
+/* A monitor may drop what it has not passed on yet when it sees us hang up: the guest's end closes
+ * first. */
+static void await_close(int conn)
+{
+    struct pollfd fd = {.fd = conn, .events = POLLIN};
+
+    while (poll(&fd, 1, -1) < 0 && errno == EINTR)
+        continue;
+}
+
 /* Our standard input into DATA frames; ends at its end, or when the command takes no more. */
 static void copy_input(struct vm_stream *stream, uint8_t *buffer)
 {
@@ -45,7 +55,8 @@ static void copy_input(struct vm_stream *stream, uint8_t *buffer)
             continue;
         if (n <= 0) {
             agent_header_encode(buffer, AGENT_END, 0);
-            (void)!conn_write(stream->conn, buffer, AGENT_HEADER_SIZE);
+            if (conn_write(stream->conn, buffer, AGENT_HEADER_SIZE) == 0)
+                await_close(stream->conn);
             return;
         }
         agent_header_encode(buffer, AGENT_DATA, (uint32_t)n);
