@@ -22,6 +22,8 @@
 #define FPU_FSW_ES     (1u << 7)
 #define FPU_FSW_B      (1u << 15)
 #define FPU_FSW_TOP    (7u << 11)
+#define FPU_FSW_C1     (1u << 9)
+#define FPU_FSW_C023   (1u << 8 | 1u << 10 | 1u << 14)
 
 #define FPU_MXCSR_DAZ   (1u << 6)
 #define FPU_MXCSR_MASKS (FPU_EXCEPTIONS << 7)
@@ -36,6 +38,10 @@ soft_handler_fn fpu_run_vzero, fpu_run_emms, fpu_run_nop, fpu_run_mxcsr;
 
 /* masked.c */
 soft_handler_fn fpu_run_gather, fpu_run_maskmov_vex, fpu_run_maskmov_bytes;
+
+/* x87_lean.c: runs an instruction the short way if the state allows; false: nothing was done. */
+bool lean_run(struct soft_cpu *cpu, const struct insn *insn, const struct thunk *thunk,
+              const struct insn_operand *operand, uint64_t offset, enum soft_result *ret);
 
 /* x87_control.c */
 soft_handler_fn fpu_run_fninit, fpu_run_fnclex, fpu_run_fnstcw, fpu_run_fldcw, fpu_run_fnstsw;

@@ -144,13 +144,18 @@ struct thunk *thunk_make(struct fpu_thunks *thunks, const struct insn *insn, uin
     struct thunk_code code = {.length = 0};
     struct thunk plan = {.key = key};
     struct thunk *slot;
+    unsigned lean_at = 0;
 
-    if (insn->traits & INSN_TRAIT_X87)
+    if (insn->traits & INSN_TRAIT_X87) {
         thunk_emit_x87(insn, &plan, &code);
-    else if (thunk_plan_vector(insn, &plan))
+        lean_at = code.length;
+        lean_plan(insn, &plan);
+        lean_emit(insn, &plan, &code);
+    } else if (thunk_plan_vector(insn, &plan)) {
         thunk_emit_vector(insn, &plan, &code);
-    else
+    } else {
         return NULL;
+    }
     if (code.overflow)
         return NULL;
     slot = free_slot(thunks, key);
@@ -162,6 +167,7 @@ struct thunk *thunk_make(struct fpu_thunks *thunks, const struct insn *insn, uin
     }
     memcpy(thunks->code_write + thunks->code_used, code.bytes, code.length);
     plan.run = (thunk_fn *)(uintptr_t)(thunks->code_run + thunks->code_used);
+    plan.run_lean = (thunk_fn *)(uintptr_t)(thunks->code_run + thunks->code_used + lean_at);
     thunks->code_used = (size_t)align_up(thunks->code_used + code.length, 16);
     thunks->nr_thunks++;
     thunks->nr_made++;

@@ -44,6 +44,10 @@ struct thunk_io {
     uint64_t flags; /* status flags */
     uint64_t rax, rdx, rcx;
     uint16_t fcw; /* FPU_FCW_DEFAULT, for the host's return to its own settings */
+    /* Of the short way of x87 (x87_lean.c). */
+    uint16_t guest_fcw;
+    uint16_t fsw;   /* out: what the instruction left */
+    uint16_t clear; /* in: exception flags that the host must not have set beforehand */
 };
 
 typedef void thunk_fn(void *a, void *c, void *b, void *d, struct thunk_io *io);
@@ -85,11 +89,41 @@ enum thunk_flag {
 struct thunk {
     uint64_t key; /* 0: free */
     thunk_fn *run;
+    thunk_fn *run_lean;           /* x87: the short way */
     uint16_t flags;               /* enum thunk_flag */
     uint8_t kind[THUNK_NR_ROLES]; /* enum thunk_kind */
     uint8_t destination;          /* enum thunk_role of the vector or MMX register written */
     uint8_t mem_size;             /* bytes */
     bool vex;
+    uint8_t lean;       /* enum lean_shape */
+    uint8_t lean_needs; /* enum lean_flag */
+};
+
+/* The short way of x87: what an instruction takes and leaves, see x87_lean.c. */
+enum lean_shape {
+    LEAN_NONE,
+    LEAN_UNARY,  /* ST(0) */
+    LEAN_MEMORY, /* ST(0) and memory */
+    LEAN_PAIR,   /* ST(0) and ST(i) */
+    LEAN_LOAD,   /* memory or a constant to a new ST(0) */
+    LEAN_STORE,  /* ST(0) to memory */
+    /* Those that only move: no code. */
+    LEAN_LOAD80,
+    LEAN_STORE80,
+    LEAN_LOAD_ST,
+    LEAN_STORE_ST,
+    LEAN_EXCHANGE,
+};
+
+enum lean_flag {
+    LEAN_ST0 = 1 << 0,
+    LEAN_STI = 1 << 1,
+    LEAN_PUSH = 1 << 2,
+    LEAN_POP = 1 << 3,
+    LEAN_POP2 = 1 << 4,
+    LEAN_CONDITION = 1 << 5, /* C0, C2 and C3 are results */
+    LEAN_TO_STI = 1 << 6,    /* the result goes to ST(i) */
+    LEAN_NO_RESULT = 1 << 7, /* only flags */
 };
 
 /* Code as it is being put together. */
@@ -125,6 +159,13 @@ struct thunk *thunk_make(struct fpu_thunks *thunks, const struct insn *insn, uin
 bool thunk_plan_vector(const struct insn *insn, struct thunk *thunk);
 void thunk_emit_vector(const struct insn *insn, const struct thunk *thunk, struct thunk_code *code);
 void thunk_emit_x87(const struct insn *insn, const struct thunk *thunk, struct thunk_code *code);
+
+/* Appends bytes. */
+void thunk_put(struct thunk_code *code, const char *bytes, unsigned length);
+
+/* x87_lean.c: the shape of an instruction, and its code if it has any. */
+void lean_plan(const struct insn *insn, struct thunk *thunk);
+void lean_emit(const struct insn *insn, const struct thunk *thunk, struct thunk_code *code);
 
 /* Everything that distinguishes the code of two normalised instructions; never 0. */
 static inline uint64_t thunk_key(const struct insn *insn)

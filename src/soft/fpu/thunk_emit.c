@@ -31,13 +31,13 @@ static void emit(struct thunk_code *code, unsigned byte)
         code->overflow = true;
 }
 
-static void emit_bytes(struct thunk_code *code, const char *bytes, unsigned length)
+void thunk_put(struct thunk_code *code, const char *bytes, unsigned length)
 {
     for (unsigned i = 0; i < length; i++)
         emit(code, (uint8_t)bytes[i]);
 }
 
-#define EMIT(code, literal) emit_bytes(code, literal, sizeof(literal) - 1)
+#define EMIT(code, literal) thunk_put(code, literal, sizeof(literal) - 1)
 
 static void emit32(struct thunk_code *code, uint32_t value)
 {

@@ -38,15 +38,10 @@ static enum soft_result store(struct soft_cpu *cpu, const struct insn *insn,
     return mmu_store(cpu, insn->mem.segment, offset, cpu->fpu.thunks->mem, size);
 }
 
-static void commit(struct soft_cpu *cpu, const struct insn *insn, const struct fpu_area *image,
-                   uint64_t offset)
+static void set_pointers(struct soft_cpu *cpu, const struct insn *insn, uint64_t offset)
 {
     struct fpu_area *area = &cpu->fpu.area;
 
-    area->fcw = image->fcw;
-    area->fsw = image->fsw;
-    area->ftw = image->ftw;
-    memcpy(area->st, image->st, X87_STACK_SIZE);
     area->fip = cpu->rip;
     area->fop = (uint16_t)((insn->opcode & 7) << 8 | insn->modrm);
     cpu->fpu.fcs = cpu->segment[CPU_CS].selector;
@@ -54,6 +49,16 @@ static void commit(struct soft_cpu *cpu, const struct insn *insn, const struct f
         area->fdp = offset;
         cpu->fpu.fds = cpu->segment[insn->mem.segment].selector;
     }
+}
+
+static void commit(struct soft_cpu *cpu, const struct insn *insn, const struct fpu_area *image)
+{
+    struct fpu_area *area = &cpu->fpu.area;
+
+    area->fcw = image->fcw;
+    area->fsw = image->fsw;
+    area->ftw = image->ftw;
+    memcpy(area->st, image->st, X87_STACK_SIZE);
     if (insn->flags_written)
         cpu->rflags = (cpu->rflags & ~CPU_FLAGS_STATUS) |
                       (cpu->fpu.thunks->io.flags & CPU_FLAGS_STATUS);
@@ -65,13 +70,38 @@ static bool is_obsolete_nop(const struct insn *insn)
     return insn->id == INSN_FNOP && insn->opcode == 0xdb;
 }
 
-enum soft_result fpu_run_x87(struct soft_cpu *cpu, const struct insn *insn)
+/* The whole state through the host. */
+static enum soft_result run_whole(struct soft_cpu *cpu, const struct insn *insn,
+                                  const struct thunk *thunk, const struct insn_operand *operand,
+                                  uint64_t offset)
 {
     struct fpu_thunks *thunks = cpu->fpu.thunks;
     struct fpu_area *image = &thunks->shadow;
+    unsigned pending;
+
+    memcpy(image, &cpu->fpu.area, X87_CONTROL_SIZE);
+    memcpy(image->st, cpu->fpu.area.st, X87_STACK_SIZE);
+    image->mxcsr = FPU_MXCSR_DEFAULT;
+    pending = set_aside_pending(image);
+    thunks->io.flags = cpu->rflags & CPU_FLAGS_STATUS;
+    thunk->run(image, thunks->mem, NULL, NULL, &thunks->io);
+    if (operand && (operand->access & INSN_WRITE) &&
+        store(cpu, insn, image, offset, operand->size) != SOFT_OK)
+        return SOFT_FAULT;
+    if (pending) {
+        image->fsw |= (uint16_t)pending;
+        fpu_update_es(image);
+    }
+    commit(cpu, insn, image);
+    return SOFT_OK;
+}
+
+enum soft_result fpu_run_x87(struct soft_cpu *cpu, const struct insn *insn)
+{
+    struct fpu_thunks *thunks = cpu->fpu.thunks;
     struct thunk *thunk = thunk_get(thunks, insn);
     const struct insn_operand *operand = NULL;
-    unsigned pending;
+    enum soft_result result;
     uint64_t offset = 0;
 
     if (UNLIKELY(!thunk))
@@ -89,19 +119,9 @@ enum soft_result fpu_run_x87(struct soft_cpu *cpu, const struct insn *insn)
             mmu_load(cpu, insn->mem.segment, offset, thunks->mem, operand->size) != SOFT_OK)
             return SOFT_FAULT;
     }
-    memcpy(image, &cpu->fpu.area, X87_CONTROL_SIZE);
-    memcpy(image->st, cpu->fpu.area.st, X87_STACK_SIZE);
-    image->mxcsr = FPU_MXCSR_DEFAULT;
-    pending = set_aside_pending(image);
-    thunks->io.flags = cpu->rflags & CPU_FLAGS_STATUS;
-    thunk->run(image, thunks->mem, NULL, NULL, &thunks->io);
-    if (operand && (operand->access & INSN_WRITE) &&
-        store(cpu, insn, image, offset, operand->size) != SOFT_OK)
-        return SOFT_FAULT;
-    if (pending) {
-        image->fsw |= (uint16_t)pending;
-        fpu_update_es(image);
-    }
-    commit(cpu, insn, image, offset);
-    return SOFT_OK;
+    if (!lean_run(cpu, insn, thunk, operand, offset, &result))
+        result = run_whole(cpu, insn, thunk, operand, offset);
+    if (result == SOFT_OK)
+        set_pointers(cpu, insn, offset);
+    return result;
 }

@@ -20,14 +20,16 @@ static bool is_elsewhere(enum insn_id id)
 static void describe(const uint8_t *bytes, const struct insn *insn, const struct form *form,
                      const struct native_state *state, const char *what, int vector)
 {
+    const struct fpu_area *host = &harness.host.area, *ours = &harness.cpu.fpu.area;
+
     printf("%s (%s%s): %s; host exception %d, ours %u; bytes", insn_name((enum insn_id)insn->id),
            form->vex ? "VEX " : "", form->memory ? "memory" : "register", what, vector,
            harness.cpu.fault.vector);
     for (unsigned i = 0; i < insn->length; i++)
         printf(" %02x", bytes[i]);
-    printf("; MXCSR %04x (host %04x, ours %04x) FCW %04x FSW %04x FTW %02x\n", state->area.mxcsr,
-           harness.host.area.mxcsr, harness.cpu.fpu.area.mxcsr, state->area.fcw, state->area.fsw,
-           state->area.ftw);
+    printf("; MXCSR %04x (host %04x, ours %04x)", state->area.mxcsr, host->mxcsr, ours->mxcsr);
+    printf("; FCW %04x FTW %02x FSW %04x (host %04x, ours %04x)\n", state->area.fcw,
+           state->area.ftw, state->area.fsw, host->fsw, ours->fsw);
 }
 
 static bool run_instance(const struct form *form)
