@@ -116,9 +116,12 @@ static bool shift_or_rotate(const struct oracle_case *c)
 
 static bool shift_by_cl(const struct oracle_case *c)
 {
-    const struct insn_operand *count = &c->ours.operand[c->ours.nr_operands - 1];
+    const struct insn_operand *count;
 
-    return shift_or_rotate(c) && count->kind == INSN_OPERAND_REG && count->reg == CPU_RCX;
+    if (!shift_or_rotate(c))
+        return false;
+    count = &c->ours.operand[c->ours.nr_operands - 1];
+    return count->kind == INSN_OPERAND_REG && count->reg == CPU_RCX;
 }
 
 static bool shift_by_constant(const struct oracle_case *c)
