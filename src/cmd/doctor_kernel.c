@@ -5,16 +5,15 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/util.h"
+#include "kvm/kvm.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/io_uring.h>
-#include <linux/kvm.h>
 #include <linux/seccomp.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
@@ -58,6 +57,29 @@ static void check_host(struct findings *findings)
         f->level = FINDING_LIMITED;
         snprintf(f->advice, sizeof(f->advice), "a VM takes 512M unless --memory says less");
     }
+}
+
+/* Not whether the device is there, but whether it can run a kernel: the engine's own probe. */
+static void check_kvm(struct findings *findings)
+{
+    struct err err = ERR_INIT;
+    int result = kvm_engine.probe(&err);
+    struct finding *f = findings_add(findings, "kvm", result == 0 ? FINDING_OK : FINDING_LIMITED,
+                                     NULL);
+
+    if (result == 0) {
+        DETAIL(f, "can run guests");
+        return;
+    }
+    DETAIL(f, "%.300s", err.message);
+    snprintf(
+        f->advice, sizeof(f->advice), "%s",
+        access("/dev/kvm", F_OK) < 0
+            ? "virtual machines use Lodge's own processor (slower); hardware virtualization is "
+              "set in the firmware, or in the settings of the VM that this host is"
+        : access("/dev/kvm", R_OK | W_OK) < 0
+            ? "virtual machines use Lodge's own processor (slower); join the group kvm"
+            : "virtual machines use Lodge's own processor (slower)");
 }
 
 static void check_cgroups(struct findings *findings)
@@ -187,6 +209,7 @@ static void check_devices(struct findings *findings)
 void doctor_check_kernel(struct findings *findings)
 {
     check_host(findings);
+    check_kvm(findings);
     check_cgroups(findings);
     check_namespaces(findings);
     check_overlay(findings);
