@@ -143,8 +143,6 @@ static enum soft_result run_cmpxchg(struct soft_cpu *cpu, const struct insn *ins
     if (old == exchange.expected) {
         integer_register_write(cpu, &insn->operand[0], exchange.desired);
     } else {
-        /* On this host the destination is written back too: its upper half is cleared. */
-        integer_register_write(cpu, &insn->operand[0], old);
         integer_gpr_write(cpu, CPU_RAX, size, old);
     }
     integer_set_flags(cpu, flags);

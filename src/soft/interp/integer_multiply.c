@@ -124,7 +124,7 @@ static bool quotient_fits(uint64_t low, uint64_t high, int64_t b, unsigned size)
 {
     unsigned bits = 8 * size;
     __int128 value =
-        (__int128)(((unsigned __int128)(uint64_t)integer_sign_extend(high, size) << bits) | low);
+        (__int128)((unsigned __int128)(__int128)integer_sign_extend(high, size) << bits | low);
     unsigned __int128 magnitude = value < 0 ? -(unsigned __int128)value : (unsigned __int128)value;
     uint64_t divisor = b < 0 ? -(uint64_t)b : (uint64_t)b;
     unsigned __int128 most = (unsigned __int128)1 << (bits - 1);

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The differential test as a program.
+ *
+ *   diff [--mode int|vec|all] [--count INSTRUCTIONS] [--seconds T] [--seed S] [--one SEED]
+ *
+ * Streams come in batches: the child runs one natively while this process interprets the same one.
+ * A stream that differs is made smaller (every instruction that can go goes) and printed with its
+ * seed. Exit status 1 when any differed.
+ */
+#include "diff.h"
+
+#include "base/clock.h"
+#include "base/util.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct options {
+    enum diff_mode mode;
+    uint64_t count, seed, one;
+    double seconds;
+    unsigned most_failures;
+    bool only_one;
+};
+
+struct run {
+    struct diff_native *native;
+    struct diff_guest *guest;
+    const struct options *options;
+    uint64_t streams, lost, failures, faults;
+};
+
+static struct diff_stream streams[DIFF_BATCH];
+static struct diff_result native_results[DIFF_BATCH], guest_results[DIFF_BATCH];
+
+/* Runs one stream on both sides. */
+static bool differs(struct run *run, const struct diff_stream *stream, struct diff_report *report)
+{
+    diff_native_start(run->native, stream, 1);
+    diff_guest_run(run->guest, stream, &guest_results[0]);
+    diff_native_wait(run->native, &native_results[0]);
+    if (native_results[0].lost)
+        return false;
+    return !diff_equal(stream, &native_results[0], &guest_results[0], report);
+}
+
+static void remove_insn(struct diff_stream *stream, unsigned index)
+{
+    for (unsigned i = index; i + 1 < stream->nr_insns; i++)
+        stream->insn[i] = stream->insn[i + 1];
+    stream->nr_insns--;
+    for (unsigned i = 0; i < stream->nr_insns; i++)
+        if (stream->insn[i].target > index + 1)
+            stream->insn[i].target--;
+}
+
+static void minimise(struct run *run, struct diff_stream *stream)
+{
+    struct diff_report report;
+    bool shrunk = true;
+
+    while (shrunk) {
+        shrunk = false;
+        for (unsigned i = 0; i < stream->nr_insns; i++) {
+            struct diff_stream smaller = *stream;
+
+            remove_insn(&smaller, i);
+            if (!differs(run, &smaller, &report))
+                continue;
+            *stream = smaller;
+            shrunk = true;
+            i--;
+        }
+    }
+}
+
+static void print_stream(const struct diff_stream *stream)
+{
+    for (unsigned i = 0; i < stream->nr_insns; i++) {
+        const struct diff_insn *in = &stream->insn[i];
+        struct insn insn;
+
+        printf("    ");
+        for (unsigned b = 0; b < in->length; b++)
+            printf("%02x", in->bytes[b]);
+        insn_decode(in->bytes, in->length, INSN_MODE_64, &insn);
+        printf("  %s operand size %u", insn_name((enum insn_id)insn.id), insn.operand_size);
+        if (in->target)
+            printf(" -> %u", in->target);
+        printf("\n");
+    }
+    for (unsigned i = 0; i < CPU_NR_GPRS; i++)
+        printf("    r%-2u %016llx%s", i, (unsigned long long)stream->initial.gpr[i],
+               i % 4 == 3 ? "\n" : "");
+    printf("    flags %llx\n", (unsigned long long)stream->initial.rflags);
+}
+
+static void report_failure(struct run *run, const struct diff_stream *stream, uint64_t seed)
+{
+    struct diff_stream smallest = *stream;
+    struct diff_report report;
+
+    run->failures++;
+    if (run->failures > run->options->most_failures)
+        return;
+    printf("DIFFERENT: --one %llu\n", (unsigned long long)seed);
+    if (!differs(run, &smallest, &report)) {
+        printf("  not when it runs alone\n");
+        return;
+    }
+    minimise(run, &smallest);
+    differs(run, &smallest, &report);
+    print_stream(&smallest);
+    printf("%s", report.text);
+    fflush(stdout);
+}
+
+static void batch(struct run *run, uint64_t first_seed, unsigned nr)
+{
+    bool bad[DIFF_BATCH] = {false};
+    struct diff_report report;
+
+    for (unsigned i = 0; i < nr; i++)
+        diff_generate(run->guest, run->options->mode, first_seed + i, &streams[i]);
+    diff_native_start(run->native, streams, nr);
+    for (unsigned i = 0; i < nr; i++)
+        diff_guest_run(run->guest, &streams[i], &guest_results[i]);
+    diff_native_wait(run->native, native_results);
+    for (unsigned i = 0; i < nr; i++) {
+        run->streams++;
+        if (native_results[i].lost)
+            run->lost++;
+        else
+            bad[i] = !diff_equal(&streams[i], &native_results[i], &guest_results[i], &report);
+        run->faults += native_results[i].vector != DIFF_COMPLETED;
+    }
+    for (unsigned i = 0; i < nr; i++)
+        if (bad[i])
+            report_failure(run, &streams[i], first_seed + i);
+}
+
+static int run_all(struct run *run)
+{
+    const struct options *options = run->options;
+    uint64_t start = clock_monotonic_ns(), seed = options->seed << 32;
+    double seconds = 0;
+
+    if (options->only_one) {
+        batch(run, options->one, 1);
+    } else {
+        while (diff_guest_instructions(run->guest) < options->count && seconds < options->seconds &&
+               run->failures < 200) {
+            batch(run, seed, DIFF_BATCH);
+            seed += DIFF_BATCH;
+            seconds = (double)(clock_monotonic_ns() - start) / (double)NS_PER_S;
+        }
+    }
+    printf("%llu instructions in %llu streams (%llu end in an exception), %llu lost, %llu "
+           "different, %.1f s\n",
+           (unsigned long long)diff_guest_instructions(run->guest),
+           (unsigned long long)run->streams, (unsigned long long)run->faults,
+           (unsigned long long)run->lost, (unsigned long long)run->failures,
+           (double)(clock_monotonic_ns() - start) / (double)NS_PER_S);
+    /* A few streams may break the child; many mean that the test tests nothing. */
+    return run->failures || run->lost * 1000 > run->streams + 1000 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static bool options_parse(int argc, char **argv, struct options *options)
+{
+    static const struct option table[] = {{"mode", required_argument, NULL, 'm'},
+                                          {"count", required_argument, NULL, 'c'},
+                                          {"seconds", required_argument, NULL, 't'},
+                                          {"seed", required_argument, NULL, 's'},
+                                          {"one", required_argument, NULL, 'o'},
+                                          {"failures", required_argument, NULL, 'f'},
+                                          {NULL, 0, NULL, 0}};
+    int c;
+
+    while ((c = getopt_long(argc, argv, "", table, NULL)) >= 0) {
+        switch (c) {
+        case 'm':
+            options->mode = !strcmp(optarg, "int")   ? DIFF_MODE_INTEGER
+                            : !strcmp(optarg, "vec") ? DIFF_MODE_VECTOR
+                                                     : DIFF_MODE_ALL;
+            break;
+        case 'c':
+            options->count = strtoull(optarg, NULL, 0);
+            break;
+        case 't':
+            options->seconds = strtod(optarg, NULL);
+            break;
+        case 's':
+            options->seed = strtoull(optarg, NULL, 0);
+            break;
+        case 'o':
+            options->one = strtoull(optarg, NULL, 0);
+            options->only_one = true;
+            break;
+        case 'f':
+            options->most_failures = (unsigned)strtoul(optarg, NULL, 0);
+            break;
+        default:
+            return false;
+        }
+    }
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = {.count = 1000000, .seed = 1, .seconds = 600, .most_failures = 10};
+    struct run run = {.options = &options};
+    struct err err = ERR_INIT;
+    int status;
+
+    if (!options_parse(argc, argv, &options))
+        return 2;
+    if (diff_native_new(&run.native, &err) || diff_guest_new(&run.guest, &err)) {
+        fprintf(stderr, "diff: %s\n", err.message);
+        return 2;
+    }
+    status = run_all(&run);
+    diff_guest_free(run.guest);
+    diff_native_free(run.native);
+    return status;
+}

@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The interpreted side: a VM of one vCPU without devices. User mode at the same linear addresses as
+ * the native child; every exception goes through an interrupt gate to a HLT of its own, so the
+ * architecture's own delivery (stack switch, frame, error code) is what tells the result.
+ */
+#include "diff.h"
+
+#include "base/util.h"
+#include "cpu/cpuid.h"
+#include "soft/soft.h"
+#include "soft/soft_cpu.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    GPA_PML4 = 0x1000,
+    GPA_PDPT = 0x2000,
+    GPA_PD = 0x3000,
+    GPA_PT_KERNEL = 0x4000, /* supervisor: the first pages of memory at KERNEL_VA */
+    GPA_PT_CODE = 0x5000,
+    GPA_PT_SCRATCH = 0x6000,
+    GPA_PT_AREA = 0x7000,
+    GPA_GDT = 0x8000,
+    GPA_IDT = 0x9000,
+    GPA_TSS = 0xa000,
+    GPA_HANDLERS = 0xb000, /* 16 bytes each */
+    GPA_STACK_TOP = 0xe000,
+    GPA_CODE = 0x100000,
+    GPA_SCRATCH = 0x101000,
+    GPA_AREA = 0x104000,
+    GUEST_RAM = 0x200000,
+
+    KERNEL_VA = 0x2f400000, /* far from what random addresses hit */
+    KERNEL_SIZE = 0x10000,
+
+    SELECTOR_KERNEL_CODE = 0x08,
+    SELECTOR_KERNEL_DATA = 0x10,
+    SELECTOR_TSS = 0x18,
+    SELECTOR_USER_DATA = 0x2b, /* as Linux has them: they are pushed */
+    SELECTOR_USER_CODE = 0x33,
+};
+
+#define PTE_PRESENT  UINT64_C(1)
+#define PTE_WRITABLE UINT64_C(2)
+#define PTE_USER     UINT64_C(4)
+#define PTE_NX       (UINT64_C(1) << 63)
+
+#define NR_HANDLERS 32u
+
+struct diff_guest {
+    struct memory *memory;
+    struct cpuid_policy policy;
+    struct cpu_bus bus;
+    struct cpu_vm *vm;
+    struct cpu *cpu;
+    struct cpu_state base; /* all but the stream's own registers */
+    uint8_t *ram;
+};
+
+static void bus_read_io(void *context, unsigned cpu, uint16_t port, void *data, unsigned size)
+{
+    (void)context, (void)cpu, (void)port;
+    memset(data, 0xff, size);
+}
+
+static void bus_write_io(void *context, unsigned cpu, uint16_t port, const void *data,
+                         unsigned size)
+{
+    (void)context, (void)cpu, (void)port, (void)data, (void)size;
+}
+
+static void bus_read_memory(void *context, unsigned cpu, gpa_t gpa, void *data, unsigned size)
+{
+    (void)context, (void)cpu, (void)gpa;
+    memset(data, 0xff, size);
+}
+
+static void bus_write_memory(void *context, unsigned cpu, gpa_t gpa, const void *data,
+                             unsigned size)
+{
+    (void)context, (void)cpu, (void)gpa, (void)data, (void)size;
+}
+
+static void map_page(struct diff_guest *guest, uint32_t va, unsigned table, uint32_t gpa,
+                     uint64_t flags)
+{
+    store_le64(guest->ram + GPA_PD + 8 * (va >> 21 & 511),
+               table | PTE_PRESENT | PTE_WRITABLE | PTE_USER);
+    store_le64(guest->ram + table + 8 * (va >> 12 & 511), gpa | flags);
+}
+
+static void map_all(struct diff_guest *guest)
+{
+    uint64_t user = PTE_PRESENT | PTE_USER;
+
+    store_le64(guest->ram + GPA_PML4, GPA_PDPT | user | PTE_WRITABLE);
+    store_le64(guest->ram + GPA_PDPT, GPA_PD | user | PTE_WRITABLE);
+    for (uint32_t gpa = 0; gpa < KERNEL_SIZE; gpa += 4096)
+        map_page(guest, KERNEL_VA + gpa, GPA_PT_KERNEL, gpa, PTE_PRESENT | PTE_WRITABLE);
+    map_page(guest, DIFF_CODE_VA, GPA_PT_CODE, GPA_CODE, user);
+    map_page(guest, DIFF_SCRATCH_VA, GPA_PT_SCRATCH, GPA_SCRATCH, user | PTE_WRITABLE | PTE_NX);
+    map_page(guest, DIFF_SCRATCH_VA + 4096, GPA_PT_SCRATCH, GPA_SCRATCH + 4096,
+             user | PTE_WRITABLE | PTE_NX);
+    map_page(guest, DIFF_SCRATCH_VA + 8192, GPA_PT_SCRATCH, GPA_SCRATCH + 8192, user | PTE_NX);
+    map_page(guest, DIFF_AREA_VA, GPA_PT_AREA, GPA_AREA, user);
+}
+
+static void tables_fill(struct diff_guest *guest)
+{
+    uint8_t *gdt = guest->ram + GPA_GDT, *idt = guest->ram + GPA_IDT;
+
+    store_le64(gdt + SELECTOR_KERNEL_CODE, UINT64_C(0x00af9b000000ffff));
+    store_le64(gdt + SELECTOR_KERNEL_DATA, UINT64_C(0x00cf93000000ffff));
+    store_le64(gdt + SELECTOR_TSS, UINT64_C(0x00008b0000000067));
+    store_le64(gdt + (SELECTOR_USER_DATA & ~7), UINT64_C(0x00cff3000000ffff));
+    store_le64(gdt + (SELECTOR_USER_CODE & ~7), UINT64_C(0x00affb000000ffff));
+    store_le64(guest->ram + GPA_TSS + 4, KERNEL_VA + GPA_STACK_TOP);
+    store_le16(guest->ram + GPA_TSS + 102, 0x68);
+    for (unsigned vector = 0; vector < NR_HANDLERS; vector++) {
+        uint64_t handler = KERNEL_VA + GPA_HANDLERS + 16u * vector;
+        /* As under Linux, only INT3 and INTO are open to user mode. */
+        uint64_t dpl = vector == CPU_VECTOR_BP || vector == CPU_VECTOR_OF ? 3 : 0;
+
+        guest->ram[GPA_HANDLERS + 16u * vector] = 0xf4;
+        store_le64(idt + 16 * vector, (handler & 0xffff) | (uint64_t)SELECTOR_KERNEL_CODE << 16 |
+                                          (UINT64_C(0x8e00) | dpl << 13) << 32 |
+                                          (handler & 0xffff0000) << 32);
+    }
+    /* The end of a stream: UD2, at an address of its own in the area page. */
+    store_le64(guest->ram + GPA_AREA + 0xff8, DIFF_END_VA);
+    store_le16(guest->ram + GPA_AREA + DIFF_END_VA - DIFF_AREA_VA, 0x0b0f);
+}
+
+static void state_fill(struct diff_guest *guest)
+{
+    struct cpu_state *s = &guest->base;
+
+    cpu_state_reset(s, 0);
+    s->cr0 = CPU_CR0_PE | CPU_CR0_MP | CPU_CR0_ET | CPU_CR0_NE | CPU_CR0_WP | CPU_CR0_AM |
+             CPU_CR0_PG;
+    s->cr3 = GPA_PML4;
+    s->cr4 = CPU_CR4_PAE | CPU_CR4_PGE | CPU_CR4_OSFXSR | CPU_CR4_OSXMMEXCPT | CPU_CR4_OSXSAVE |
+             CPU_CR4_UMIP | CPU_CR4_DE | CPU_CR4_FSGSBASE;
+    s->efer = CPU_EFER_SCE | CPU_EFER_LME | CPU_EFER_LMA | CPU_EFER_NXE;
+    s->xcr0 = CPU_XCR0_SUPPORTED;
+    s->gdtr.base = KERNEL_VA + GPA_GDT;
+    s->gdtr.limit = 0x3f;
+    s->idtr.base = KERNEL_VA + GPA_IDT;
+    s->idtr.limit = 16 * NR_HANDLERS - 1;
+    s->tr = (struct cpu_segment){
+        .base = KERNEL_VA + GPA_TSS, .limit = 0x67, .attributes = 0x8b, .selector = SELECTOR_TSS};
+    for (unsigned i = 0; i < CPU_NR_SEGMENTS; i++)
+        s->segment[i] = (struct cpu_segment){.limit = 0xffffffff,
+                                             .attributes = 0x10000 /* unusable: null */};
+    s->segment[CPU_SS] = (struct cpu_segment){
+        .limit = 0xffffffff, .attributes = 0xc0f3, .selector = SELECTOR_USER_DATA};
+    s->segment[CPU_CS] = (struct cpu_segment){
+        .limit = 0xffffffff, .attributes = 0xa0fb, .selector = SELECTOR_USER_CODE};
+    s->rip = DIFF_CODE_VA;
+}
+
+int diff_guest_new(struct diff_guest **ret, struct err *err)
+{
+    struct diff_guest *guest = calloc(1, sizeof(*guest));
+    struct cpuid_options options = {.nr_cpus = 1, .tsc_hz = cpu_host_tsc_hz()};
+    struct cpu_vm_config config = {.nr_cpus = 1, .tsc_hz = options.tsc_hz};
+    uint8_t memory[DIFF_SCRATCH];
+    int r;
+
+    if (!guest)
+        return err_set(err, -ENOMEM, "interpreted side");
+    guest->bus = (struct cpu_bus){.io_read = bus_read_io,
+                                  .io_write = bus_write_io,
+                                  .mmio_read = bus_read_memory,
+                                  .mmio_write = bus_write_memory};
+    cpuid_policy_init(&guest->policy, &options);
+    r = memory_new(&guest->memory, err);
+    if (!r)
+        r = memory_add_ram(guest->memory, 0, GUEST_RAM, err);
+    config.memory = guest->memory;
+    config.bus = &guest->bus;
+    config.cpuid = &guest->policy;
+    if (!r)
+        r = soft_engine.vm_new(&config, &guest->vm, err);
+    if (!r)
+        r = soft_engine.cpu_new(guest->vm, 0, &guest->cpu, err);
+    if (r) {
+        diff_guest_free(guest);
+        return r;
+    }
+    guest->ram = memory_range(guest->memory, 0, GUEST_RAM);
+    map_all(guest);
+    tables_fill(guest);
+    state_fill(guest);
+    memset(guest->ram + GPA_CODE, 0xcc, 4096);
+    diff_memory_fill(0, memory);
+    memcpy(guest->ram + GPA_SCRATCH, memory, DIFF_SCRATCH);
+    *ret = guest;
+    return 0;
+}
+
+void diff_guest_free(struct diff_guest *guest)
+{
+    if (!guest)
+        return;
+    soft_engine.cpu_free(guest->cpu);
+    soft_engine.vm_free(guest->vm);
+    memory_free(guest->memory);
+    free(guest);
+}
+
+bool diff_guest_exposes(const struct diff_guest *guest, const struct insn *insn)
+{
+    const struct soft_vm *vm = (const struct soft_vm *)(const void *)guest->vm;
+
+    return insn->feature < INSN_NR_FEATURES && vm->features[insn->feature];
+}
+
+uint64_t diff_guest_instructions(const struct diff_guest *guest)
+{
+    struct cpu_counters counters;
+
+    soft_engine.counters(guest->cpu, &counters);
+    return counters.instructions;
+}
+
+/* The vector whose handler's HLT was reached, with its frame. */
+static void collect(struct diff_guest *guest, const struct cpu_state *state,
+                    struct diff_result *ret)
+{
+    static const uint32_t with_error = 1u << CPU_VECTOR_DF | 1u << CPU_VECTOR_TS |
+                                       1u << CPU_VECTOR_NP | 1u << CPU_VECTOR_SS |
+                                       1u << CPU_VECTOR_GP | 1u << CPU_VECTOR_PF |
+                                       1u << CPU_VECTOR_AC;
+    uint64_t slot = (state->rip - 1 - KERNEL_VA - GPA_HANDLERS) / 16;
+    uint64_t stack = state->gpr[CPU_RSP] - KERNEL_VA;
+    const uint8_t *frame = guest->ram + stack;
+
+    memcpy(ret->state.gpr, state->gpr, sizeof(ret->state.gpr));
+    memcpy(ret->state.xsave, state->xsave, sizeof(ret->state.xsave));
+    if (slot >= NR_HANDLERS || stack > GPA_STACK_TOP - 40) {
+        ret->lost = true;
+        snprintf(ret->reason, sizeof(ret->reason), "halted at 0x%llx",
+                 (unsigned long long)state->rip);
+        return;
+    }
+    ret->vector = (uint8_t)slot;
+    if (with_error >> slot & 1) {
+        ret->error = load_le32(frame);
+        frame += 8;
+    }
+    ret->rip = load_le64(frame);
+    ret->state.rflags = load_le64(frame + 16);
+    ret->state.gpr[CPU_RSP] = load_le64(frame + 24);
+    ret->address = state->cr2;
+    if (ret->vector == CPU_VECTOR_UD && ret->rip == DIFF_END_VA) {
+        ret->vector = DIFF_COMPLETED;
+        ret->rip = 0;
+    }
+}
+
+void diff_guest_run(struct diff_guest *guest, const struct diff_stream *stream,
+                    struct diff_result *ret)
+{
+    struct cpu_state state = guest->base;
+    uint8_t code[DIFF_CODE_MAX];
+    uint16_t offset[DIFF_INSNS_MAX + 1];
+    unsigned length = diff_layout(stream, code, offset);
+    struct cpu_exit exit;
+
+    memset(ret, 0, offsetof(struct diff_result, state));
+    memset(code + length, 0xcc, sizeof(code) - length);
+    memory_write(guest->memory, GPA_CODE, code, sizeof(code));
+    diff_memory_fill(stream->memory_seed, ret->memory);
+    memcpy(guest->ram + GPA_SCRATCH, ret->memory, DIFF_WRITABLE);
+    memcpy(state.gpr, stream->initial.gpr, sizeof(state.gpr));
+    state.rflags = stream->initial.rflags;
+    if (stream->vector)
+        memcpy(state.xsave, stream->initial.xsave, sizeof(state.xsave));
+    if (soft_engine.set_state(guest->cpu, &state, NULL) ||
+        soft_engine.run(guest->cpu, &exit, NULL) ||
+        soft_engine.get_state(guest->cpu, &state, NULL)) {
+        ret->lost = true;
+        snprintf(ret->reason, sizeof(ret->reason), "the engine failed");
+        return;
+    }
+    memcpy(ret->memory, guest->ram + GPA_SCRATCH, DIFF_WRITABLE);
+    if (exit.kind == CPU_EXIT_HALT) {
+        collect(guest, &state, ret);
+        return;
+    }
+    ret->lost = true;
+    ret->rip = state.rip;
+    snprintf(ret->reason, sizeof(ret->reason), "exit %d at 0x%llx: %s", (int)exit.kind,
+             (unsigned long long)state.rip,
+             exit.kind == CPU_EXIT_UNSUPPORTED ? exit.unsupported.reason : "");
+}
