@@ -106,6 +106,54 @@ static inline enum soft_result fpu_check_aligned(struct soft_cpu *cpu, const str
     return fpu_raise_misaligned(cpu, insn, offset, size, access);
 }
 
+/* Sizes up to 16 are one host access: what is atomic for the guest's processor is so here. */
+static inline void fpu_copy_operand(void *to, const void *from, unsigned size)
+{
+    switch (size) {
+    case 4:
+        memcpy(to, from, 4);
+        break;
+    case 8:
+        memcpy(to, from, 8);
+        break;
+    case 16:
+        memcpy(to, from, 16);
+        break;
+    case 32:
+        memcpy(to, from, 32);
+        break;
+    default:
+        memcpy(to, from, size);
+        break;
+    }
+}
+
+/* One memory operand of at most 64 bytes: the MMU's inline path, else its functions. */
+static inline enum soft_result fpu_load_operand(struct soft_cpu *cpu, unsigned segment,
+                                                uint64_t offset, void *data, unsigned size)
+{
+    const void *host = mmu_host_read_fast(cpu, segment, offset, size);
+
+    if (UNLIKELY(!host))
+        return mmu_load(cpu, segment, offset, data, size);
+    fpu_copy_operand(data, host, size);
+    return SOFT_OK;
+}
+
+static inline enum soft_result fpu_store_operand(struct soft_cpu *cpu, unsigned segment,
+                                                 uint64_t offset, const void *data, unsigned size)
+{
+    uint8_t *code_byte;
+    void *host = mmu_host_write_fast(cpu, segment, offset, size, &code_byte);
+
+    if (UNLIKELY(!host))
+        return mmu_store(cpu, segment, offset, data, size);
+    fpu_copy_operand(host, data, size);
+    if (UNLIKELY(__atomic_load_n(code_byte, __ATOMIC_RELAXED)))
+        mmu_written_host(cpu, host, size);
+    return SOFT_OK;
+}
+
 /* More than mmu_load and mmu_store take at once; a store faults before it writes anything. */
 enum soft_result fpu_load(struct soft_cpu *cpu, const struct insn *insn, uint64_t offset,
                           void *data, unsigned size);

@@ -41,15 +41,15 @@ enum soft_result fpu_run_move(struct soft_cpu *cpu, const struct insn *insn)
         if (fpu_check_aligned(cpu, insn, offset, size, MMU_WRITE) != SOFT_OK)
             return SOFT_FAULT;
         if (size == 16)
-            return mmu_store(cpu, insn->mem.segment, offset, area->xmm[from->reg], 16);
+            return fpu_store_operand(cpu, insn->mem.segment, offset, area->xmm[from->reg], 16);
         memcpy(data, area->xmm[from->reg], 16);
         memcpy(data + 16, area->ymm_high[from->reg], 16);
-        return mmu_store(cpu, insn->mem.segment, offset, data, 32);
+        return fpu_store_operand(cpu, insn->mem.segment, offset, data, 32);
     }
     if (from->kind == INSN_OPERAND_MEM) {
         offset = fpu_address(cpu, insn);
         if (fpu_check_aligned(cpu, insn, offset, size, MMU_READ) != SOFT_OK ||
-            mmu_load(cpu, insn->mem.segment, offset, data, size) != SOFT_OK)
+            fpu_load_operand(cpu, insn->mem.segment, offset, data, size) != SOFT_OK)
             return SOFT_FAULT;
     } else {
         memcpy(data, area->xmm[from->reg], 16);
@@ -78,14 +78,14 @@ enum soft_result fpu_run_movd(struct soft_cpu *cpu, const struct insn *insn)
     if (!is_vector(to)) {
         memcpy(data, area->xmm[from->reg], size == 8 ? 8 : 4);
         if (to->kind == INSN_OPERAND_MEM)
-            return mmu_store(cpu, insn->mem.segment, fpu_address(cpu, insn), data,
-                             size == 8 ? 8 : 4);
+            return fpu_store_operand(cpu, insn->mem.segment, fpu_address(cpu, insn), data,
+                                     size == 8 ? 8 : 4);
         cpu->gpr[to->reg] = data[0];
         return SOFT_OK;
     }
     if (from->kind == INSN_OPERAND_MEM) {
-        if (mmu_load(cpu, insn->mem.segment, fpu_address(cpu, insn), data, size == 8 ? 8 : 4) !=
-            SOFT_OK)
+        if (fpu_load_operand(cpu, insn->mem.segment, fpu_address(cpu, insn), data,
+                             size == 8 ? 8 : 4) != SOFT_OK)
             return SOFT_FAULT;
     } else if (quad) {
         memcpy(data, area->xmm[from->reg], 8);
@@ -108,9 +108,9 @@ enum soft_result fpu_run_movss(struct soft_cpu *cpu, const struct insn *insn)
     if (fpu_check_vector(cpu, insn) != SOFT_OK)
         return SOFT_FAULT;
     if (insn->operand[0].kind == INSN_OPERAND_MEM)
-        return mmu_store(cpu, insn->mem.segment, fpu_address(cpu, insn),
-                         area->xmm[insn->operand[1].reg], size);
-    if (mmu_load(cpu, insn->mem.segment, fpu_address(cpu, insn), data, size) != SOFT_OK)
+        return fpu_store_operand(cpu, insn->mem.segment, fpu_address(cpu, insn),
+                                 area->xmm[insn->operand[1].reg], size);
+    if (fpu_load_operand(cpu, insn->mem.segment, fpu_address(cpu, insn), data, size) != SOFT_OK)
         return SOFT_FAULT;
     fpu_set_xmm(area, insn, insn->operand[0].reg, data);
     return SOFT_OK;
@@ -128,9 +128,9 @@ enum soft_result fpu_run_move_half(struct soft_cpu *cpu, const struct insn *insn
     if (fpu_check_vector(cpu, insn) != SOFT_OK)
         return SOFT_FAULT;
     if (insn->operand[0].kind == INSN_OPERAND_MEM)
-        return mmu_store(cpu, insn->mem.segment, fpu_address(cpu, insn),
-                         area->xmm[insn->operand[1].reg] + half, 8);
-    if (mmu_load(cpu, insn->mem.segment, fpu_address(cpu, insn), &data, 8) != SOFT_OK)
+        return fpu_store_operand(cpu, insn->mem.segment, fpu_address(cpu, insn),
+                                 area->xmm[insn->operand[1].reg] + half, 8);
+    if (fpu_load_operand(cpu, insn->mem.segment, fpu_address(cpu, insn), &data, 8) != SOFT_OK)
         return SOFT_FAULT;
     memcpy(area->xmm[insn->operand[0].reg] + half, &data, 8);
     return SOFT_OK;
@@ -150,7 +150,7 @@ enum soft_result fpu_run_logic(struct soft_cpu *cpu, const struct insn *insn)
         uint64_t offset = fpu_address(cpu, insn);
 
         if (fpu_check_aligned(cpu, insn, offset, 16, MMU_READ) != SOFT_OK ||
-            mmu_load(cpu, insn->mem.segment, offset, from, 16) != SOFT_OK)
+            fpu_load_operand(cpu, insn->mem.segment, offset, from, 16) != SOFT_OK)
             return SOFT_FAULT;
     } else {
         memcpy(from, area->xmm[insn->operand[1].reg], 16);
@@ -217,8 +217,8 @@ enum soft_result fpu_run_mxcsr(struct soft_cpu *cpu, const struct insn *insn)
     if (fpu_check_vector(cpu, insn) != SOFT_OK)
         return SOFT_FAULT;
     if (insn->id == INSN_STMXCSR || insn->id == INSN_VSTMXCSR)
-        return mmu_store(cpu, insn->mem.segment, offset, &value, 4);
-    if (mmu_load(cpu, insn->mem.segment, offset, &value, 4) != SOFT_OK)
+        return fpu_store_operand(cpu, insn->mem.segment, offset, &value, 4);
+    if (fpu_load_operand(cpu, insn->mem.segment, offset, &value, 4) != SOFT_OK)
         return SOFT_FAULT;
     if (value & ~FPU_MXCSR_MASK)
         return fault_raise_error(cpu, CPU_VECTOR_GP, 0);

@@ -259,8 +259,8 @@ enum soft_result fpu_run_vector(struct soft_cpu *cpu, const struct insn *insn)
         if (access == MMU_WRITE && UNLIKELY(thunk->flags & THUNK_FP) &&
             mmu_probe_store(cpu, insn->mem.segment, offset, thunk->mem_size) != SOFT_OK)
             return SOFT_FAULT; /* #PF comes before #XM */
-        if (access == MMU_READ &&
-            mmu_load(cpu, insn->mem.segment, offset, thunks->mem, thunk->mem_size) != SOFT_OK)
+        if (access == MMU_READ && fpu_load_operand(cpu, insn->mem.segment, offset, thunks->mem,
+                                                   thunk->mem_size) != SOFT_OK)
             return SOFT_FAULT;
     }
     io_load(cpu, insn, thunk);
@@ -271,7 +271,7 @@ enum soft_result fpu_run_vector(struct soft_cpu *cpu, const struct insn *insn)
     else if (run_unmasked(cpu, insn, thunk, &raised) != SOFT_OK)
         return SOFT_FAULT;
     if (thunk->flags & THUNK_STORES &&
-        mmu_store(cpu, insn->mem.segment, offset, thunks->mem, thunk->mem_size) != SOFT_OK)
+        fpu_store_operand(cpu, insn->mem.segment, offset, thunks->mem, thunk->mem_size) != SOFT_OK)
         return SOFT_FAULT;
     area->mxcsr |= raised;
     io_commit(cpu, insn, thunk);

@@ -35,7 +35,7 @@ static enum soft_result store(struct soft_cpu *cpu, const struct insn *insn,
 {
     if ((image->fsw & FPU_FSW_ES) && (image->fsw & ~image->fcw & (FPU_EXCEPTIONS & ~FPU_PE)))
         return mmu_probe_store(cpu, insn->mem.segment, offset, size);
-    return mmu_store(cpu, insn->mem.segment, offset, cpu->fpu.thunks->mem, size);
+    return fpu_store_operand(cpu, insn->mem.segment, offset, cpu->fpu.thunks->mem, size);
 }
 
 static void set_pointers(struct soft_cpu *cpu, const struct insn *insn, uint64_t offset)
@@ -116,7 +116,7 @@ enum soft_result fpu_run_x87(struct soft_cpu *cpu, const struct insn *insn)
             operand++;
         offset = fpu_address(cpu, insn);
         if (!(operand->access & INSN_WRITE) &&
-            mmu_load(cpu, insn->mem.segment, offset, thunks->mem, operand->size) != SOFT_OK)
+            fpu_load_operand(cpu, insn->mem.segment, offset, thunks->mem, operand->size) != SOFT_OK)
             return SOFT_FAULT;
     }
     if (!lean_run(cpu, insn, thunk, operand, offset, &result))

@@ -248,7 +248,7 @@ static enum soft_result move(struct soft_cpu *cpu, const struct insn *insn,
         memcpy(created, cpu->fpu.thunks->mem, 10);
         break;
     case LEAN_STORE80:
-        return mmu_store(cpu, insn->mem.segment, offset, &area->st[0], 10);
+        return fpu_store_operand(cpu, insn->mem.segment, offset, &area->st[0], 10);
     case LEAN_LOAD_ST:
         *created = area->st[i];
         break;
@@ -292,7 +292,8 @@ bool lean_run(struct soft_cpu *cpu, const struct insn *insn, const struct thunk 
         call(cpu, insn, thunk, &created);
         status = cpu->fpu.thunks->io.fsw;
         if (thunk->lean == LEAN_STORE)
-            *ret = mmu_store(cpu, insn->mem.segment, offset, cpu->fpu.thunks->mem, operand->size);
+            *ret = fpu_store_operand(cpu, insn->mem.segment, offset, cpu->fpu.thunks->mem,
+                                     operand->size);
     }
     if (*ret != SOFT_OK)
         return true;
