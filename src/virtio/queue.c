@@ -27,15 +27,19 @@ struct table {
     uint32_t size; /* descriptors */
 };
 
-/* Ring fields are 2-aligned (checked in virtq_start). */
+/*
+ * Ring fields are 2-aligned (checked in virtq_start). Stores are sequentially consistent, loads
+ * too: "publish, then look whether the other side wants to hear of it" needs the full order, on
+ * both sides.
+ */
 static uint16_t ring_load(const uint8_t *ring, size_t offset)
 {
-    return __atomic_load_n((const uint16_t *)(const void *)(ring + offset), __ATOMIC_ACQUIRE);
+    return __atomic_load_n((const uint16_t *)(const void *)(ring + offset), __ATOMIC_SEQ_CST);
 }
 
 static void used_store(struct virtq *queue, size_t offset, uint16_t value)
 {
-    __atomic_store_n((uint16_t *)(void *)(queue->used + offset), value, __ATOMIC_RELEASE);
+    __atomic_store_n((uint16_t *)(void *)(queue->used + offset), value, __ATOMIC_SEQ_CST);
     memory_written(queue->memory, queue->used_gpa + offset, sizeof(value));
 }
 
@@ -246,8 +250,6 @@ bool virtq_publish(struct virtq *queue)
         return false;
     used_store(queue, 2, new);
     queue->used_published = new;
-    /* The driver writes used_event (or flags), then looks at the index; we the other way round. */
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
     if (!queue->event_idx)
         return !(ring_load(queue->avail, 0) & VIRTQ_AVAIL_F_NO_INTERRUPT);
     event = ring_load(queue->avail, used_event_offset(queue));
@@ -268,7 +270,6 @@ bool virtq_listen(struct virtq *queue)
         used_store(queue, avail_event_offset(queue), queue->avail_next);
     else
         used_store(queue, 0, 0);
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
     return virtq_available(queue);
 }
 

@@ -94,6 +94,13 @@ static void count_call(void *context)
     seen->count++;
 }
 
+static void count_atomically(void *context)
+{
+    struct seen *seen = context;
+
+    __atomic_fetch_add(&seen->count, 1, __ATOMIC_ACQ_REL);
+}
+
 static void count_and_repost(void *context)
 {
     struct seen *seen = context;
@@ -187,13 +194,13 @@ START_TEST(posts_from_threads_wake_it)
 {
     struct seen seen = {.loop = new_loop()};
 
-    seen.call = (struct loop_call){.fn = count_call, .context = &seen};
+    seen.call = (struct loop_call){.fn = count_atomically, .context = &seen};
     ck_assert_int_eq(loop_thread_start(seen.loop, "test", NULL), 0);
     for (int i = 0; i < 1000; i++) {
         uint64_t deadline = clock_monotonic_ns() + 5 * NS_PER_S;
 
         loop_post(seen.loop, &seen.call);
-        while (__atomic_load_n(&seen.call.queued, __ATOMIC_ACQUIRE))
+        while (__atomic_load_n(&seen.count, __ATOMIC_ACQUIRE) == i)
             ck_assert_msg(clock_monotonic_ns() < deadline, "post %d was lost", i);
     }
     loop_thread_stop(seen.loop);
