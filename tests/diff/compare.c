@@ -81,6 +81,13 @@ static void normalise(struct diff_state *state)
         memset(state->xsave + CPU_XSAVE_AVX_OFFSET, 0, 256);
 }
 
+/* The kernel reports what is above the last user page as present; the guest has its own system
+ * structures at DIFF_KERNEL_VA. */
+static bool present_differs(uint64_t address)
+{
+    return address >= UINT64_C(0x7ffffffff000) || address - DIFF_KERNEL_VA < DIFF_KERNEL_SIZE;
+}
+
 bool diff_equal(const struct diff_stream *stream, const struct diff_result *native,
                 const struct diff_result *guest, struct diff_report *report)
 {
@@ -97,8 +104,7 @@ bool diff_equal(const struct diff_stream *stream, const struct diff_result *nati
         compare_value(report, "at", native->rip, guest->rip);
         if (native->vector == CPU_VECTOR_PF)
             compare_value(report, "cr2", native->address, guest->address);
-        /* The kernel reports what is above the last user page as present. */
-        if (native->vector == CPU_VECTOR_PF && native->address >= UINT64_C(0x7ffffffff000))
+        if (native->vector == CPU_VECTOR_PF && present_differs(native->address))
             compare_value(report, "error code", native->error | 1, guest->error | 1);
         else
             compare_value(report, "error code", native->error, guest->error);

@@ -28,8 +28,11 @@
 #define DIFF_AREA_VA       0x35a3c000u /* the trampoline's page */
 #define DIFF_LEAVE_POINTER (DIFF_AREA_VA + 0xff8u)
 #define DIFF_END_VA        (DIFF_AREA_VA + 0x800u) /* where a trap behind the last jump is said to be */
-#define DIFF_WRITABLE      8192u
-#define DIFF_SCRATCH       12288u
+/* The guest's tables and handlers, supervisor only. */
+#define DIFF_KERNEL_VA   0x2f400000u
+#define DIFF_KERNEL_SIZE 0x10000u
+#define DIFF_WRITABLE    8192u
+#define DIFF_SCRATCH     12288u
 
 #define DIFF_INSNS_MAX 32u
 #define DIFF_CODE_MAX  768u

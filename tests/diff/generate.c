@@ -121,6 +121,9 @@ static bool integer_allowed(const struct insn *insn)
     if ((insn->id == INSN_PUSH || insn->id == INSN_POP) &&
         insn->operand[0].reg_class == INSN_REG_SEGMENT)
         return false;
+    /* Its memory operand is 16 or 32 bits wide, by vendor. */
+    if (insn->id == INSN_MOVSXD && insn->operand_size == 2)
+        return false;
     /* Likewise 0F 0D with a register is #UD on AMD, a NOP on Intel. */
     if (insn->map == 1 && insn->opcode == 0x0d && insn->modrm >= 0xc0)
         return false;

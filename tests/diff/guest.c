@@ -19,7 +19,7 @@ enum {
     GPA_PML4 = 0x1000,
     GPA_PDPT = 0x2000,
     GPA_PD = 0x3000,
-    GPA_PT_KERNEL = 0x4000, /* supervisor: the first pages of memory at KERNEL_VA */
+    GPA_PT_KERNEL = 0x4000, /* supervisor: the first pages of memory at DIFF_KERNEL_VA */
     GPA_PT_CODE = 0x5000,
     GPA_PT_SCRATCH = 0x6000,
     GPA_PT_AREA = 0x7000,
@@ -32,9 +32,6 @@ enum {
     GPA_SCRATCH = 0x101000,
     GPA_AREA = 0x104000,
     GUEST_RAM = 0x200000,
-
-    KERNEL_VA = 0x2f400000, /* far from what random addresses hit */
-    KERNEL_SIZE = 0x10000,
 
     SELECTOR_KERNEL_CODE = 0x08,
     SELECTOR_KERNEL_DATA = 0x10,
@@ -98,8 +95,8 @@ static void map_all(struct diff_guest *guest)
 
     store_le64(guest->ram + GPA_PML4, GPA_PDPT | user | PTE_WRITABLE);
     store_le64(guest->ram + GPA_PDPT, GPA_PD | user | PTE_WRITABLE);
-    for (uint32_t gpa = 0; gpa < KERNEL_SIZE; gpa += 4096)
-        map_page(guest, KERNEL_VA + gpa, GPA_PT_KERNEL, gpa, PTE_PRESENT | PTE_WRITABLE);
+    for (uint32_t gpa = 0; gpa < DIFF_KERNEL_SIZE; gpa += 4096)
+        map_page(guest, DIFF_KERNEL_VA + gpa, GPA_PT_KERNEL, gpa, PTE_PRESENT | PTE_WRITABLE);
     map_page(guest, DIFF_CODE_VA, GPA_PT_CODE, GPA_CODE, user);
     map_page(guest, DIFF_SCRATCH_VA, GPA_PT_SCRATCH, GPA_SCRATCH, user | PTE_WRITABLE | PTE_NX);
     map_page(guest, DIFF_SCRATCH_VA + 4096, GPA_PT_SCRATCH, GPA_SCRATCH + 4096,
@@ -117,10 +114,10 @@ static void tables_fill(struct diff_guest *guest)
     store_le64(gdt + SELECTOR_TSS, UINT64_C(0x00008b0000000067));
     store_le64(gdt + (SELECTOR_USER_DATA & ~7), UINT64_C(0x00cff3000000ffff));
     store_le64(gdt + (SELECTOR_USER_CODE & ~7), UINT64_C(0x00affb000000ffff));
-    store_le64(guest->ram + GPA_TSS + 4, KERNEL_VA + GPA_STACK_TOP);
+    store_le64(guest->ram + GPA_TSS + 4, DIFF_KERNEL_VA + GPA_STACK_TOP);
     store_le16(guest->ram + GPA_TSS + 102, 0x68);
     for (unsigned vector = 0; vector < NR_HANDLERS; vector++) {
-        uint64_t handler = KERNEL_VA + GPA_HANDLERS + 16u * vector;
+        uint64_t handler = DIFF_KERNEL_VA + GPA_HANDLERS + 16u * vector;
         /* As under Linux, only INT3 and INTO are open to user mode. */
         uint64_t dpl = vector == CPU_VECTOR_BP || vector == CPU_VECTOR_OF ? 3 : 0;
 
@@ -146,12 +143,14 @@ static void state_fill(struct diff_guest *guest)
              CPU_CR4_UMIP | CPU_CR4_DE | CPU_CR4_FSGSBASE;
     s->efer = CPU_EFER_SCE | CPU_EFER_LME | CPU_EFER_LMA | CPU_EFER_NXE;
     s->xcr0 = CPU_XCR0_SUPPORTED;
-    s->gdtr.base = KERNEL_VA + GPA_GDT;
+    s->gdtr.base = DIFF_KERNEL_VA + GPA_GDT;
     s->gdtr.limit = 0x3f;
-    s->idtr.base = KERNEL_VA + GPA_IDT;
+    s->idtr.base = DIFF_KERNEL_VA + GPA_IDT;
     s->idtr.limit = 16 * NR_HANDLERS - 1;
-    s->tr = (struct cpu_segment){
-        .base = KERNEL_VA + GPA_TSS, .limit = 0x67, .attributes = 0x8b, .selector = SELECTOR_TSS};
+    s->tr = (struct cpu_segment){.base = DIFF_KERNEL_VA + GPA_TSS,
+                                 .limit = 0x67,
+                                 .attributes = 0x8b,
+                                 .selector = SELECTOR_TSS};
     for (unsigned i = 0; i < CPU_NR_SEGMENTS; i++)
         s->segment[i] = (struct cpu_segment){.limit = 0xffffffff,
                                              .attributes = 0x10000 /* unusable: null */};
@@ -235,8 +234,8 @@ static void collect(struct diff_guest *guest, const struct cpu_state *state,
                                        1u << CPU_VECTOR_NP | 1u << CPU_VECTOR_SS |
                                        1u << CPU_VECTOR_GP | 1u << CPU_VECTOR_PF |
                                        1u << CPU_VECTOR_AC;
-    uint64_t slot = (state->rip - 1 - KERNEL_VA - GPA_HANDLERS) / 16;
-    uint64_t stack = state->gpr[CPU_RSP] - KERNEL_VA;
+    uint64_t slot = (state->rip - 1 - DIFF_KERNEL_VA - GPA_HANDLERS) / 16;
+    uint64_t stack = state->gpr[CPU_RSP] - DIFF_KERNEL_VA;
     const uint8_t *frame = guest->ram + stack;
 
     memcpy(ret->state.gpr, state->gpr, sizeof(ret->state.gpr));

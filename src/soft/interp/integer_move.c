@@ -188,13 +188,13 @@ static enum soft_result run_cmpxchg16b(struct soft_cpu *cpu, const struct insn *
     uint64_t address = integer_address(cpu, insn);
     uint64_t old[2] = {cpu->gpr[CPU_RAX], cpu->gpr[CPU_RDX]}, new[2];
     enum soft_result result;
-    gva_t linear;
+    uint64_t linear = address;
     void *host;
     bool equal;
 
-    result = mmu_linear(cpu, insn->mem.segment, address, 16, MMU_WRITE, &linear);
-    if (result)
-        return result;
+    /* 64-bit mode only; alignment is checked before canonicality. */
+    if (insn->mem.segment >= CPU_FS)
+        linear += cpu->segment[insn->mem.segment].base;
     if (linear & 15)
         return fault_raise_error(cpu, CPU_VECTOR_GP, 0);
     result = mmu_rmw_begin(cpu, insn->mem.segment, address, 16, &host);
