@@ -2,9 +2,11 @@
 /*
  * Requests to a vCPU, its idle wait, and the host's TSC frequency.
  *
- * cpu.requests is both the request bits and the futex word. The waiter sleeps only while the word
- * is 0, and the requester sets bits before it wakes, so no request is lost. cpu_request makes one
- * system call at most, and is safe in a signal handler.
+ * cpu.requests is both the request bits and the futex word. The waiter announces itself in
+ * cpu.waiting, then sleeps only while the word is 0; the requester sets bits, then looks at
+ * cpu.waiting: with both in sequential order one of them sees the other, and no request is lost.
+ * (An engine may set CPU_REQUEST_ENGINE in the word by itself, so that the word's former value says
+ * nothing about whether somebody sleeps.) cpu_request is safe in a signal handler.
  */
 #include "cpu/cpu.h"
 
@@ -36,9 +38,9 @@ static void futex_wake(uint32_t *word)
 void cpu_request(struct cpu *cpu, uint32_t bits)
 {
     int saved = errno;
-    uint32_t before = __atomic_fetch_or(&cpu->requests, bits, __ATOMIC_ACQ_REL);
 
-    if (before == 0)
+    __atomic_fetch_or(&cpu->requests, bits, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&cpu->waiting, __ATOMIC_SEQ_CST))
         futex_wake(&cpu->requests);
     if (cpu->engine && cpu->engine->kick)
         cpu->engine->kick(cpu);
@@ -69,6 +71,8 @@ void cpu_wait(struct cpu *cpu)
             __builtin_ia32_pause();
         }
     }
-    while (!__atomic_load_n(&cpu->requests, __ATOMIC_ACQUIRE))
+    __atomic_store_n(&cpu->waiting, 1, __ATOMIC_SEQ_CST);
+    while (!__atomic_load_n(&cpu->requests, __ATOMIC_SEQ_CST))
         futex_wait_zero(&cpu->requests);
+    __atomic_store_n(&cpu->waiting, 0, __ATOMIC_RELEASE);
 }

@@ -150,6 +150,7 @@ struct cpu {
     unsigned index;       /* = local APIC id */
     uint32_t requests;    /* atomic; also the futex word of cpu_wait */
     uint32_t sipi_vector; /* written before CPU_REQUEST_SIPI is set */
+    uint32_t waiting;     /* atomic: cpu_wait sleeps, or is about to */
 };
 
 /* Sets request bits, wakes a waiting vCPU and kicks a running one. */

@@ -125,7 +125,8 @@ static int vcpu_hypercall(struct vcpu *vcpu, struct err *err)
 
 static void vcpu_loop(struct vcpu *vcpu)
 {
-    const struct cpu_engine *engine = vcpu->vm->engine;
+    const struct vm *vm = vcpu->vm;
+    const struct cpu_engine *engine = vm->engine;
     struct cpu_exit exit;
     int r = 0;
 
@@ -137,7 +138,9 @@ static void vcpu_loop(struct vcpu *vcpu)
         case CPU_EXIT_KICK:
             break;
         case CPU_EXIT_HALT:
-            cpu_wait(vcpu->cpu);
+            /* `want` is set before the kick, so it is seen here whatever became of the kick. */
+            if (__atomic_load_n(&vm->want, __ATOMIC_ACQUIRE) == VM_RUNNING)
+                cpu_wait(vcpu->cpu);
             break;
         case CPU_EXIT_HYPERCALL:
             r = vcpu_hypercall(vcpu, &vcpu->err);
@@ -159,8 +162,12 @@ static void *vcpu_main(void *context)
     struct vcpu *vcpu = context;
     struct vm *vm = vcpu->vm;
     struct cpu *cpu = NULL;
-    int r = vm->engine->cpu_new(vm->cpu_vm, vcpu->index, &cpu, &vcpu->err);
+    char name[16];
+    int r;
 
+    snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
+    pthread_setname_np(pthread_self(), name); /* another thread's would need a file of /proc */
+    r = vm->engine->cpu_new(vm->cpu_vm, vcpu->index, &cpu, &vcpu->err);
     if (r == 0 && vcpu->index == 0)
         r = vm->engine->set_state(cpu, &vm->boot_state, &vcpu->err);
     pthread_mutex_lock(&vm->lock);
@@ -176,7 +183,6 @@ static void *vcpu_main(void *context)
 static int vcpu_start(struct vm *vm, unsigned index, struct err *err)
 {
     struct vcpu *vcpu = &vm->vcpus[index];
-    char name[16];
     int r;
 
     *vcpu = (struct vcpu){.vm = vm, .index = index};
@@ -184,8 +190,6 @@ static int vcpu_start(struct vm *vm, unsigned index, struct err *err)
     if (r)
         return err_errno(err, -r, "start the thread of vCPU %u", index);
     vcpu->started = true;
-    snprintf(name, sizeof(name), "vcpu%u", index);
-    pthread_setname_np(vcpu->thread, name);
     return 0;
 }
 

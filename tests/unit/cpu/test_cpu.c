@@ -41,6 +41,41 @@ START_TEST(no_request_is_lost_between_two_threads)
 }
 END_TEST
 
+static void *request_later(void *context)
+{
+    struct timespec pause = {.tv_nsec = 30000000};
+
+    nanosleep(&pause, NULL);
+    cpu_request(context, CPU_REQUEST_KICK);
+    return NULL;
+}
+
+static void *engine_bit_later(void *context)
+{
+    struct timespec pause = {.tv_nsec = 15000000};
+    struct cpu *cpu = context;
+
+    nanosleep(&pause, NULL);
+    __atomic_fetch_or(&cpu->requests, CPU_REQUEST_ENGINE, __ATOMIC_SEQ_CST);
+    return NULL;
+}
+
+/* An engine posts messages to a sleeping vCPU without waking it; the next request has to. */
+START_TEST(a_request_wakes_whatever_bits_are_set_already)
+{
+    struct cpu cpu = {0};
+    pthread_t threads[2];
+
+    cpu_host_tsc_hz(); /* its measurement would be part of the first wait */
+    pthread_create(&threads[0], NULL, engine_bit_later, &cpu);
+    pthread_create(&threads[1], NULL, request_later, &cpu);
+    cpu_wait(&cpu);
+    ck_assert_uint_eq(cpu_peek_requests(&cpu), CPU_REQUEST_ENGINE | CPU_REQUEST_KICK);
+    pthread_join(threads[0], NULL);
+    pthread_join(threads[1], NULL);
+}
+END_TEST
+
 START_TEST(requests_stay_until_they_are_taken)
 {
     struct cpu cpu = {0};
@@ -93,6 +128,7 @@ START_TEST(reset_state_is_that_of_the_manual)
 END_TEST
 
 TEST_MAIN("cpu", tcase_add_test(tcase, no_request_is_lost_between_two_threads);
+          tcase_add_test(tcase, a_request_wakes_whatever_bits_are_set_already);
           tcase_add_test(tcase, requests_stay_until_they_are_taken);
           tcase_add_test(tcase, the_tsc_frequency_agrees_with_the_clock);
           tcase_add_test(tcase, reset_state_is_that_of_the_manual))
