@@ -124,17 +124,6 @@ enum soft_result fpu_check_x87(struct soft_cpu *cpu, const struct insn *insn, bo
     return SOFT_OK;
 }
 
-enum soft_result fpu_raise_misaligned(struct soft_cpu *cpu, const struct insn *insn,
-                                      uint64_t offset, unsigned size, enum mmu_access access)
-{
-    gva_t linear;
-
-    /* A segment violation comes first: it may be #SS. */
-    if (mmu_linear(cpu, insn->mem.segment, offset, size, access, &linear) != SOFT_OK)
-        return SOFT_FAULT;
-    return fault_raise_error(cpu, CPU_VECTOR_GP, 0);
-}
-
 #define CHUNK 64u
 
 enum soft_result fpu_load(struct soft_cpu *cpu, const struct insn *insn, uint64_t offset,

@@ -92,18 +92,15 @@ static inline uint64_t fpu_address_add(const struct insn *insn, uint64_t offset,
                                      : (uint16_t)address;
 }
 
-/* #GP(0) when a legacy SSE operand that must be aligned is not. */
-enum soft_result fpu_raise_misaligned(struct soft_cpu *cpu, const struct insn *insn,
-                                      uint64_t offset, unsigned size, enum mmu_access access);
-
+/* #GP(0) when a legacy SSE operand that must be aligned is not; before the segment checks, so that
+ * it is never #SS. */
 static inline enum soft_result fpu_check_aligned(struct soft_cpu *cpu, const struct insn *insn,
-                                                 uint64_t offset, unsigned size,
-                                                 enum mmu_access access)
+                                                 uint64_t offset, unsigned size)
 {
     if (!(insn->traits & INSN_TRAIT_ALIGNED) ||
         LIKELY(!((offset + cpu->segment[insn->mem.segment].base) & (size - 1))))
         return SOFT_OK;
-    return fpu_raise_misaligned(cpu, insn, offset, size, access);
+    return fault_raise_error(cpu, CPU_VECTOR_GP, 0);
 }
 
 /* Sizes up to 16 are one host access: what is atomic for the guest's processor is so here. */

@@ -54,7 +54,7 @@ static uint64_t gather_offset(const struct soft_cpu *cpu, const struct insn *ins
     return address;
 }
 
-enum soft_result fpu_run_gather(struct soft_cpu *cpu, const struct insn *insn)
+static enum soft_result gather(struct soft_cpu *cpu, const struct insn *insn)
 {
     struct fpu_area *area = &cpu->fpu.area;
     unsigned destination = insn_reg_number(insn), mask_reg = insn->vex_vvvv & 15;
@@ -73,8 +73,10 @@ enum soft_result fpu_run_gather(struct soft_cpu *cpu, const struct insn *insn)
     for (unsigned i = 0; i < count; i++) {
         uint64_t offset;
 
-        if (!mask_bit(&mask, i, size))
+        if (!mask_bit(&mask, i, size)) {
+            memset(mask.bytes + i * size, 0, size);
             continue;
+        }
         offset = gather_offset(cpu, insn, &index, i, index_size);
         if (mmu_load(cpu, insn->mem.segment, offset, data.bytes + i * size, size) != SOFT_OK) {
             set(area, destination, &data);
@@ -88,6 +90,24 @@ enum soft_result fpu_run_gather(struct soft_cpu *cpu, const struct insn *insn)
     set(area, destination, &data);
     set(area, mask_reg, &mask);
     return SOFT_OK;
+}
+
+/* Accesses by element are never checked for alignment. */
+static enum soft_result unaligned(struct soft_cpu *cpu, const struct insn *insn,
+                                  soft_handler_fn *run)
+{
+    bool check = cpu->mmu.alignment_check;
+    enum soft_result result;
+
+    cpu->mmu.alignment_check = false;
+    result = run(cpu, insn);
+    cpu->mmu.alignment_check = check;
+    return result;
+}
+
+enum soft_result fpu_run_gather(struct soft_cpu *cpu, const struct insn *insn)
+{
+    return unaligned(cpu, insn, gather);
 }
 
 static enum soft_result maskmov_store(struct soft_cpu *cpu, const struct insn *insn,
@@ -109,7 +129,7 @@ static enum soft_result maskmov_store(struct soft_cpu *cpu, const struct insn *i
     return SOFT_OK;
 }
 
-enum soft_result fpu_run_maskmov_vex(struct soft_cpu *cpu, const struct insn *insn)
+static enum soft_result maskmov_vex(struct soft_cpu *cpu, const struct insn *insn)
 {
     bool integer = insn->opcode >= 0x8c;
     bool store = integer ? insn->opcode == 0x8e : insn->opcode >= 0x2e;
@@ -132,6 +152,11 @@ enum soft_result fpu_run_maskmov_vex(struct soft_cpu *cpu, const struct insn *in
     return SOFT_OK;
 }
 
+enum soft_result fpu_run_maskmov_vex(struct soft_cpu *cpu, const struct insn *insn)
+{
+    return unaligned(cpu, insn, maskmov_vex);
+}
+
 /* MASKMOVQ, MASKMOVDQU: bytes at DS:rDI (the segment may be overridden). */
 enum soft_result fpu_run_maskmov_bytes(struct soft_cpu *cpu, const struct insn *insn)
 {
@@ -149,6 +174,14 @@ enum soft_result fpu_run_maskmov_bytes(struct soft_cpu *cpu, const struct insn *
     } else {
         memcpy(data, area->xmm[insn_reg_number(insn)], 16);
         memcpy(mask, area->xmm[insn_rm_number(insn)], 16);
+    }
+    if (cpu->fpu.thunks->host_is_amd) {
+        if (mmx)
+            fpu_mmx_enter(area);
+        for (unsigned i = 0; i < total; i += 8)
+            if (mmu_probe_store(cpu, insn->mem.segment, fpu_address_add(insn, offset, i), 8) !=
+                SOFT_OK)
+                return SOFT_FAULT;
     }
     for (unsigned i = 0; i < total; i++)
         if ((mask[i] & 0x80) &&

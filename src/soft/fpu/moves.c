@@ -38,7 +38,7 @@ enum soft_result fpu_run_move(struct soft_cpu *cpu, const struct insn *insn)
         return SOFT_FAULT;
     if (to->kind == INSN_OPERAND_MEM) {
         offset = fpu_address(cpu, insn);
-        if (fpu_check_aligned(cpu, insn, offset, size, MMU_WRITE) != SOFT_OK)
+        if (fpu_check_aligned(cpu, insn, offset, size) != SOFT_OK)
             return SOFT_FAULT;
         if (size == 16)
             return fpu_store_operand(cpu, insn->mem.segment, offset, area->xmm[from->reg], 16);
@@ -48,7 +48,7 @@ enum soft_result fpu_run_move(struct soft_cpu *cpu, const struct insn *insn)
     }
     if (from->kind == INSN_OPERAND_MEM) {
         offset = fpu_address(cpu, insn);
-        if (fpu_check_aligned(cpu, insn, offset, size, MMU_READ) != SOFT_OK ||
+        if (fpu_check_aligned(cpu, insn, offset, size) != SOFT_OK ||
             fpu_load_operand(cpu, insn->mem.segment, offset, data, size) != SOFT_OK)
             return SOFT_FAULT;
     } else {
@@ -149,7 +149,7 @@ enum soft_result fpu_run_logic(struct soft_cpu *cpu, const struct insn *insn)
     if (insn->operand[1].kind == INSN_OPERAND_MEM) {
         uint64_t offset = fpu_address(cpu, insn);
 
-        if (fpu_check_aligned(cpu, insn, offset, 16, MMU_READ) != SOFT_OK ||
+        if (fpu_check_aligned(cpu, insn, offset, 16) != SOFT_OK ||
             fpu_load_operand(cpu, insn->mem.segment, offset, from, 16) != SOFT_OK)
             return SOFT_FAULT;
     } else {

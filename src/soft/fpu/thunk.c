@@ -36,7 +36,7 @@ static bool host_saves_pointers(void)
 /* AMD and Hygon do not ask SHA operands to be aligned; Intel does. The guest's vendor is the
  * host's.
  */
-static bool host_sha_unaligned(void)
+static bool host_is_amd(void)
 {
     unsigned a, b, c, d;
 
@@ -78,7 +78,7 @@ int thunks_new(struct fpu_thunks **ret, struct err *err)
         return r;
     thunks->io.fcw = FPU_FCW_DEFAULT;
     thunks->host_saves_pointers = host_saves_pointers();
-    thunks->host_sha_unaligned = host_sha_unaligned();
+    thunks->host_is_amd = host_is_amd();
     *ret = TAKE_PTR(thunks);
     return 0;
 }

@@ -140,7 +140,9 @@ struct fpu_thunks {
     const uint8_t *code_run;
     size_t code_used;
     bool host_saves_pointers; /* FXSAVE writes FIP, FDP and FOP though no exception is pending */
-    bool host_sha_unaligned;  /* the SHA instructions take misaligned operands (AMD) */
+    /* AMD or Hygon: SHA operands need not be aligned; MASKMOVQ and MASKMOVDQU check the address of
+     * all bytes, and make the MMX transition before that. */
+    bool host_is_amd;
     uint64_t nr_made, nr_flushes;
     struct thunk_io io;
     uint8_t mem[THUNK_MEM_MAX] __attribute__((aligned(64)));

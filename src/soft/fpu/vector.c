@@ -87,8 +87,8 @@ static unsigned call_fp(struct soft_cpu *cpu, struct fpu_area *target, const str
     unsigned wanted = (settings & ~(FPU_EXCEPTIONS | FPU_MXCSR_MASKS)) | FPU_MXCSR_MASKS;
     unsigned after;
 
-    if (wanted != FPU_MXCSR_DEFAULT)
-        _mm_setcsr(wanted);
+    /* Always: our own code may have left a flag of its own there. */
+    _mm_setcsr(wanted);
     call_thunk(cpu, &cpu->fpu.area, target, insn, thunk);
     after = _mm_getcsr();
     if (after != FPU_MXCSR_DEFAULT)
@@ -253,8 +253,8 @@ enum soft_result fpu_run_vector(struct soft_cpu *cpu, const struct insn *insn)
         enum mmu_access access = thunk->flags & THUNK_STORES ? MMU_WRITE : MMU_READ;
 
         offset = fpu_address(cpu, insn);
-        if (!(insn->feature == INSN_FEATURE_SHA && thunks->host_sha_unaligned) &&
-            fpu_check_aligned(cpu, insn, offset, thunk->mem_size, access) != SOFT_OK)
+        if (!(insn->feature == INSN_FEATURE_SHA && thunks->host_is_amd) &&
+            fpu_check_aligned(cpu, insn, offset, thunk->mem_size) != SOFT_OK)
             return SOFT_FAULT;
         if (access == MMU_WRITE && UNLIKELY(thunk->flags & THUNK_FP) &&
             mmu_probe_store(cpu, insn->mem.segment, offset, thunk->mem_size) != SOFT_OK)

@@ -72,6 +72,12 @@ static unsigned bus_piece(unsigned length)
     return length >= 8 ? 8 : length >= 4 ? 4 : length >= 2 ? 2 : 1;
 }
 
+/* What #AC asks for (SDM 3A table 6-7): vectors 16 bytes, x87 environments their words. */
+static unsigned natural_alignment(unsigned size)
+{
+    return size > 10 ? MIN(size & -size, 16u) : bus_piece(size);
+}
+
 static void page_read(struct soft_cpu *cpu, const struct mmu_page *page, uint8_t *data,
                       unsigned length)
 {
@@ -168,7 +174,7 @@ static enum soft_result explicit_linear(struct soft_cpu *cpu, unsigned segment, 
     if (result)
         return result;
     if (UNLIKELY(cpu->mmu.alignment_check)) {
-        unsigned alignment = bus_piece(size);
+        unsigned alignment = natural_alignment(size);
 
         if (*ret & (alignment - 1))
             return fault_raise_error(cpu, CPU_VECTOR_AC, 0);
