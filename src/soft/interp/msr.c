@@ -63,6 +63,7 @@ enum {
 #define MSR_HWCR           0xc0010015u
 #define MSR_TOP_MEM        0xc001001au
 #define MSR_TOP_MEM2       0xc001001du
+#define MSR_NB_CFG         0xc001001fu
 #define MSR_INT_PENDING    0xc0010055u
 #define MSR_MMIO_CONF_BASE 0xc0010058u
 #define MSR_PSTATE_LIMIT   0xc0010061u
@@ -178,6 +179,7 @@ static enum soft_result read_amd(struct soft_cpu *cpu, uint32_t index, uint64_t 
     case MSR_SYSCFG:
     case MSR_TOP_MEM:
     case MSR_TOP_MEM2:
+    case MSR_NB_CFG:
     case MSR_INT_PENDING:
     case MSR_MMIO_CONF_BASE:
     case MSR_PSTATE_LIMIT:
