@@ -4,7 +4,8 @@
  *
  * Invariants:
  *  1. All vCPUs of a VM have the same TSC offset unless the guest itself sets them apart: two
- * values set within a second of guest time of one another are the same clock.
+ * values set within a second of guest time of one another are the same clock. A restored TSC never
+ * runs backwards for that: the vCPUs set before it move forward instead.
  *  2. System time is a pure function of the TSC (base 0), so it is the same on every vCPU and the
  * TSC_STABLE flag is true.
  *  3. A structure's version is odd while it is written.
@@ -49,23 +50,47 @@ static void unlock(int *word)
     __atomic_store_n(word, 0, __ATOMIC_RELEASE);
 }
 
+/* Nearer than a second of guest time: meant as the same clock. */
+static bool offsets_near(const struct soft_vm *vm, uint64_t a, uint64_t b)
+{
+    uint64_t distance = a - b;
+
+    if ((int64_t)distance < 0)
+        distance = 0 - distance;
+    return distance < vm->config->tsc_hz;
+}
+
 void tsc_write(struct soft_cpu *cpu, uint64_t value)
 {
     struct soft_vm *vm = cpu->vm;
-    uint64_t offset = value - cpu_host_tsc(), distance;
+    uint64_t offset = value - cpu_host_tsc();
 
     lock(&vm->tsc_lock);
-    distance = offset - vm->tsc_offset;
-    if ((int64_t)distance < 0)
-        distance = 0 - distance;
-    if (vm->tsc_offset_valid && distance < vm->config->tsc_hz) {
-        offset = vm->tsc_offset;
-    } else {
+    if (!vm->tsc_offset_valid || !offsets_near(vm, offset, vm->tsc_offset))
         vm->tsc_offset = offset;
-        vm->tsc_offset_valid = true;
-    }
+    vm->tsc_offset_valid = true;
+    cpu->tsc_offset = vm->tsc_offset;
     unlock(&vm->tsc_lock);
-    cpu->tsc_offset = offset;
+}
+
+void tsc_restore(struct soft_cpu *cpu, uint64_t value)
+{
+    struct soft_vm *vm = cpu->vm;
+    uint64_t offset = value - cpu_host_tsc(), old;
+
+    lock(&vm->tsc_lock);
+    old = vm->tsc_offset;
+    if (!vm->tsc_offset_valid || (int64_t)(offset - old) > 0 || !offsets_near(vm, offset, old))
+        vm->tsc_offset = offset;
+    for (unsigned i = 0; vm->tsc_offset_valid && i < CPU_MAX; i++) {
+        struct soft_cpu *other = __atomic_load_n(&vm->cpus[i], __ATOMIC_ACQUIRE);
+
+        if (other && other->tsc_offset == old && offsets_near(vm, offset, old))
+            __atomic_store_n(&other->tsc_offset, vm->tsc_offset, __ATOMIC_RELAXED);
+    }
+    vm->tsc_offset_valid = true;
+    cpu->tsc_offset = vm->tsc_offset;
+    unlock(&vm->tsc_lock);
 }
 
 /* ns = ((tsc << shift) * mul) >> 32 */

@@ -118,7 +118,7 @@ int soft_set_state(struct cpu *base, const struct cpu_state *state, struct err *
     cpu->debug_hits = 0;
     fpu_import(cpu, state->xsave);
     irqchip_set(cpu, state);
-    tsc_write(cpu, state->tsc);
+    tsc_restore(cpu, state->tsc);
     mmu_flush_all(cpu);
     soft_cpu_update_mode(cpu);
     kvmclock_write_system_time(cpu);

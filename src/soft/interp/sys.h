@@ -193,6 +193,9 @@ enum soft_result msr_read(struct soft_cpu *cpu, uint32_t index, uint64_t *ret);
 enum soft_result msr_write(struct soft_cpu *cpu, uint32_t index, uint64_t value);
 /* Guest TSC becomes value; vCPUs that are set within a second of one another stay in step. */
 void tsc_write(struct soft_cpu *cpu, uint64_t value);
+/* The same from outside the guest: the TSC is at least value afterwards. While the VM does not run,
+ * or with a value that was just read. */
+void tsc_restore(struct soft_cpu *cpu, uint64_t value);
 void kvmclock_write_system_time(struct soft_cpu *cpu);
 void kvmclock_write_wall_clock(struct soft_cpu *cpu);
 
