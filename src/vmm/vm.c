@@ -61,7 +61,9 @@ static void kick_all_locked(struct vm *vm)
 void vm_end(struct vm *vm, enum vm_end_kind kind, int value)
 {
     pthread_mutex_lock(&vm->lock);
-    if (vm->end == VM_END_NONE) {
+    /* Whoever wants the VM gone wins over a guest that reboots in that moment. */
+    if (vm->end == VM_END_NONE ||
+        (vm->end == VM_END_RESET && (kind == VM_END_ASKED || kind == VM_END_SIGNAL))) {
         vm->end = kind;
         vm->end_value = value;
         want_set_locked(vm, VM_STOPPING);

@@ -2,7 +2,7 @@
 /*
  * A multiboot guest of a few instructions: writes a line to COM1, then does what the word after
  * "mode=" in its command line says: exit (debug-exit port, value 5), reset (keyboard controller),
- * loop, halt, triple (fault), echo (COM1 input to output until 'q', then exit).
+ * loop, halt, triple (fault), flood (COM1 output without end), echo (COM1 input to output until 'q', then exit).
  */
     .set MAGIC, 0x1badb002
     .set FLAGS, 0
@@ -34,6 +34,8 @@ scan:
     je do_halt
     cmp $'t', %al
     je do_triple
+    cmp $'f', %al
+    je do_flood
     cmp $'e', %al
     je do_e
 do_exit:
@@ -64,6 +66,10 @@ do_halt:
     cli
     hlt
     jmp do_halt
+do_flood:
+    mov $message, %esi
+    call print
+    jmp do_flood
 do_triple:
     lidt no_idt
     ud2
