@@ -8,6 +8,7 @@
  *   native.c    the child: fixed mappings, trampoline, signal handler, seccomp
  *   guest.c     the VM: page tables, IDT whose handlers halt
  *   generate.c  random streams from the decoder's own tables and an allow-list
+ *   generate_vector.c  vector and x87 instructions, every form as often as the others
  *   diff_main.c batches, comparison, minimising, reports
  *
  * Streams end in a jump through DIFF_LEAVE_POINTER, which changes no register and no flag.
@@ -102,6 +103,12 @@ enum diff_mode { DIFF_MODE_INTEGER, DIFF_MODE_VECTOR, DIFF_MODE_ALL };
 uint64_t diff_random(uint64_t *state);
 void diff_generate(const struct diff_guest *guest, enum diff_mode mode, uint64_t seed,
                    struct diff_stream *ret);
+
+/* May it stand in a stream of this mode? */
+bool diff_allowed(const struct diff_guest *guest, enum diff_mode mode, const struct insn *insn);
+/* generate_vector.c: one vector or x87 instruction, and one before it where that has to prepare its
+ * operand. Returns how many of ret[0..1] were filled; 0: try again. */
+unsigned diff_draw_form(const struct diff_guest *guest, uint64_t *seed, struct diff_insn *ret);
 
 /* Empty text: equal. */
 struct diff_report {

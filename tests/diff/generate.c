@@ -172,7 +172,7 @@ static bool vector_allowed(const struct insn *insn)
     }
 }
 
-static bool allowed(const struct diff_guest *guest, enum diff_mode mode, const struct insn *insn)
+bool diff_allowed(const struct diff_guest *guest, enum diff_mode mode, const struct insn *insn)
 {
     bool vector = is_vector(insn);
 
@@ -334,7 +334,7 @@ static bool draw_insn(const struct diff_guest *guest, enum diff_mode mode, uint6
 
     draw(seed, mode, bytes);
     if (insn_decode(bytes, INSN_LENGTH_MAX, INSN_MODE_64, &insn) != INSN_OK ||
-        !allowed(guest, mode, &insn) || (unwelcome(&insn) && pick(seed, 12)))
+        !diff_allowed(guest, mode, &insn) || (unwelcome(&insn) && pick(seed, 12)))
         return false;
     *ret = (struct diff_insn){.length = insn.length};
     memcpy(ret->bytes, bytes, insn.length);
@@ -434,14 +434,19 @@ void diff_generate(const struct diff_guest *guest, enum diff_mode mode, uint64_t
                    struct diff_stream *ret)
 {
     unsigned nr = 4 + pick(&seed, DIFF_INSNS_MAX - 4);
+    unsigned by_form = mode == DIFF_MODE_INTEGER ? 0 : mode == DIFF_MODE_VECTOR ? 95 : 40;
 
     memset(ret, 0, sizeof(*ret));
     ret->memory_seed = diff_random(&seed) | 1;
     ret->vector = mode != DIFF_MODE_INTEGER;
     state_fill(&seed, &ret->initial);
-    if (ret->vector)
+    if (ret->vector) {
+        nr = 16 + pick(&seed, DIFF_INSNS_MAX - 16);
         xsave_fill(&seed, ret->initial.xsave);
+    }
     while (ret->nr_insns < nr)
-        if (draw_insn(guest, mode, &seed, ret->nr_insns, nr, &ret->insn[ret->nr_insns]))
+        if (pick(&seed, 100) < by_form && ret->nr_insns + 2 <= nr)
+            ret->nr_insns += diff_draw_form(guest, &seed, &ret->insn[ret->nr_insns]);
+        else if (draw_insn(guest, mode, &seed, ret->nr_insns, nr, &ret->insn[ret->nr_insns]))
             ret->nr_insns++;
 }

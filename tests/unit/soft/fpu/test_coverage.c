@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every vector or x87 mnemonic that decodes has a handler, and none has two. */
-#include "forms.h"
+#include "instance.h"
 
 #include "testing.h"
 

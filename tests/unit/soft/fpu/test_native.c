@@ -4,7 +4,7 @@
  * that depend on the XSAVE bookkeeping of the processor are in test_xsave.c.
  */
 #define TESTING_TIMEOUT 280
-#include "forms.h"
+#include "instance.h"
 
 #include "testing.h"
 
