@@ -362,8 +362,9 @@ void loop_thread_stop(struct loop *loop)
 int loop_fd_add(struct loop *loop, int fd, uint32_t events, loop_fd_fn *fn, void *context,
                 struct loop_fd **ret, struct err *err)
 {
-    CLEANUP(freep) struct loop_fd *watch = calloc(1, sizeof(*watch));
+    struct loop_fd *watch = calloc(1, sizeof(*watch));
     struct epoll_event event = {.events = events, .data.ptr = watch};
+    int r;
 
     if (!watch)
         return err_set(err, -ENOMEM, "event loop: out of memory");
@@ -372,14 +373,17 @@ int loop_fd_add(struct loop *loop, int fd, uint32_t events, loop_fd_fn *fn, void
     watch->events = events;
     watch->fn = fn;
     watch->context = context;
-    if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0)
-        return err_errno(err, -errno, "event loop: watch descriptor %d", fd);
+    if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
+        r = err_errno(err, -errno, "event loop: watch descriptor %d", fd);
+        free(watch);
+        return r;
+    }
     watch->next = loop->watches;
     watch->at = &loop->watches;
     if (watch->next)
         watch->next->at = &watch->next;
     loop->watches = watch;
-    *ret = TAKE_PTR(watch);
+    *ret = watch;
     return 0;
 }
 

@@ -169,7 +169,7 @@ static bool send_data(struct vsock_conn *conn)
 {
     struct vsock *vsock = conn->vsock;
     struct virtq *queue = &vsock->device.queues[VSOCK_RX];
-    uint32_t room[VSOCK_BURST];
+    uint32_t room[VSOCK_BURST] = {0};
     unsigned nr_iov, used = 0;
     unsigned nr = gather(vsock, vsock_conn_credit(conn), room, &nr_iov);
     uint32_t left;

@@ -14,10 +14,12 @@
 #include "base/clock.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 
-#define FIRST_EVENTS (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
+#define VSOCK_FAREWELL_MS 1000
+#define FIRST_EVENTS      (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
 
 static struct vsock_conn_list *bucket_of(struct vsock *vsock, uint32_t host_port,
                                          uint32_t guest_port)
@@ -126,15 +128,6 @@ static void release(struct vsock_conn *conn)
         virtio_device_notified(&vsock->device, VSOCK_TX);
 }
 
-void vsock_conns_done(struct vsock *vsock)
-{
-    for (unsigned i = 0; i < vsock->connections_max; i++)
-        if (vsock->connections[i].state == VSOCK_LINGER)
-            release(&vsock->connections[i]);
-    free(vsock->connections);
-    free(vsock->resets);
-}
-
 /* Space was freed: the guest hears of it in steps. */
 static void forwarded(struct vsock_conn *conn, uint32_t bytes)
 {
@@ -193,6 +186,29 @@ static void flush(struct vsock_conn *conn)
         release(conn);
     else if ((conn->guest_shutdown & VSOCK_SHUTDOWN_SEND) && conn->fd >= 0)
         shutdown(conn->fd, SHUT_WR);
+}
+
+/*
+ * The VM is over, yet host programs that read slowly are still owed data. Each gets it as long as
+ * it takes some at least every VSOCK_FAREWELL_MS.
+ */
+static void farewell(struct vsock_conn *conn)
+{
+    struct pollfd wait = {.fd = conn->fd, .events = POLLOUT};
+
+    while (conn->state == VSOCK_LINGER && poll(&wait, 1, VSOCK_FAREWELL_MS) > 0)
+        flush(conn);
+    if (conn->state == VSOCK_LINGER)
+        release(conn);
+}
+
+void vsock_conns_done(struct vsock *vsock)
+{
+    for (unsigned i = 0; i < vsock->connections_max; i++)
+        if (vsock->connections[i].state == VSOCK_LINGER)
+            farewell(&vsock->connections[i]);
+    free(vsock->connections);
+    free(vsock->resets);
 }
 
 void vsock_conn_read_ended(struct vsock_conn *conn, bool reset_by_peer)

@@ -197,8 +197,10 @@ int vsock_listen(struct vsock *vsock, const char *path, struct err *err)
 
 void vsock_listen_done(struct vsock *vsock)
 {
-    while (!LIST_EMPTY(&vsock->clients))
-        client_free(LIST_FIRST(&vsock->clients));
+    for (struct vsock_client *client = LIST_FIRST(&vsock->clients), *next; client; client = next) {
+        next = LIST_NEXT(client, next);
+        client_free(client);
+    }
     if (vsock->listen_fd < 0)
         return;
     loop_fd_remove(vsock->listen_watch);

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -485,6 +486,58 @@ START_TEST(guest_beyond_its_credit_is_reset)
 }
 END_TEST
 
+struct slow_reader {
+    int fd;
+    size_t got;
+};
+
+static void *read_slowly(void *context)
+{
+    struct slow_reader *reader = context;
+    char data[8192];
+    ssize_t n;
+
+    fcntl(reader->fd, F_SETFL, 0);
+    while ((n = read(reader->fd, data, sizeof(data))) > 0) {
+        reader->got += (size_t)n;
+        usleep(1000);
+    }
+    return NULL;
+}
+
+/* The end of the VM waits for a host program that goes on reading, and not for one that does not.
+ */
+START_TEST(the_end_waits_for_readers)
+{
+    static uint8_t data[VSOCK_PACKET_MAX];
+    struct slow_reader reader = {0};
+    uint64_t begin;
+    uint32_t port;
+    pthread_t thread;
+
+    reader.fd = connect_to_guest(&port);
+    for (size_t at = 0; at < VSOCK_BUFFER_BYTES; at += sizeof(data)) {
+        struct vsock_header header = header_of(VSOCK_OP_RW, 1234, port);
+
+        header.length = sizeof(data);
+        send_header(header, data);
+    }
+    turn(10);
+    turn(10);
+    if (_i == 0)
+        ck_assert_int_eq(pthread_create(&thread, NULL, read_slowly, &reader), 0);
+    begin = clock_monotonic_ns();
+    virtio_device_free(fake.device);
+    fake.device = NULL;
+    ck_assert(clock_monotonic_ns() - begin < 10 * NS_PER_S);
+    if (_i == 0) {
+        pthread_join(thread, NULL);
+        ck_assert_uint_eq(reader.got, VSOCK_BUFFER_BYTES);
+    }
+    close(reader.fd);
+}
+END_TEST
+
 /* What the guest sent before it closed still reaches a slow reader. */
 START_TEST(buffered_data_outlives_the_guest_side)
 {
@@ -617,7 +670,7 @@ END_TEST
 
 /* Many streams at once through an echoing guest, with credit in both directions. */
 #define STREAMS      60
-#define STREAM_BYTES (2u << 20)
+#define STREAM_BYTES (1u << 20)
 
 struct stream {
     int fd;
@@ -678,7 +731,7 @@ static void host_moves(struct stream *stream)
     if (n > 0)
         stream->written += (uint32_t)n;
     /* A slow reader now and then, so that the device has to buffer. */
-    if (stream->port % 3 == 0 && ++stream->turns % 8)
+    if (stream->port % 3 == 0 && ++stream->turns % 4)
         return;
     n = read(stream->fd, data, sizeof(data));
     for (ssize_t i = 0; i < n; i++) /* an assertion each would take most of the time */
@@ -734,6 +787,7 @@ TEST_MAIN("vsock", tcase_add_checked_fixture(tcase, setup, teardown);
           tcase_add_test(tcase, without_a_driver_clients_are_closed);
           tcase_add_test(tcase, credit_limits_what_the_guest_gets);
           tcase_add_test(tcase, guest_beyond_its_credit_is_reset);
+          tcase_add_loop_test(tcase, the_end_waits_for_readers, 0, 2);
           tcase_add_loop_test(tcase, buffered_data_outlives_the_guest_side, 0, 2);
           tcase_add_test(tcase, odd_packets); tcase_add_test(tcase, resets_are_bounded);
           tcase_add_test(tcase, connections_are_bounded);
