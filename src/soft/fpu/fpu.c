@@ -139,6 +139,8 @@ enum soft_result fpu_load(struct soft_cpu *cpu, const struct insn *insn, uint64_
 enum soft_result fpu_probe_store(struct soft_cpu *cpu, const struct insn *insn, uint64_t offset,
                                  unsigned size)
 {
+    if (insn->address_size == 8) /* no wrap inside the area */
+        return mmu_probe_store(cpu, insn->mem.segment, offset, size);
     for (unsigned done = 0; done < size; done += CHUNK)
         if (mmu_probe_store(cpu, insn->mem.segment, fpu_address_add(insn, offset, done),
                             MIN(size - done, CHUNK)) != SOFT_OK)
