@@ -50,8 +50,9 @@
     (BIT(0) | BIT(1) | BIT(3) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(9) | BIT(10) | BIT(13) | \
      BIT(18) | BIT(19) | BIT(20) | BIT(23) | BIT(24) | BIT(29))
 #define MASK_7_EBX_AVX BIT(5)
-/* UMIP RDPID */
-#define MASK_7_ECX (BIT(2) | BIT(22))
+/* UMIP GFNI VAES VPCLMULQDQ RDPID */
+#define MASK_7_ECX     (BIT(2) | BIT(8) | BIT(9) | BIT(10) | BIT(22))
+#define MASK_7_ECX_AVX (BIT(9) | BIT(10))
 /* FSRM */
 #define MASK_7_EDX                    BIT(4)
 #define CPUID_7_EDX_ARCH_CAPABILITIES BIT(29)
@@ -59,8 +60,8 @@
 /* XSAVEOPT XSAVEC XGETBV(1) */
 #define MASK_D1_EAX (BIT(0) | BIT(1) | BIT(2))
 
-/* LAHF LZCNT 3DNOWPREFETCH */
-#define MASK_80000001_ECX          (BIT(0) | BIT(5) | BIT(8))
+/* LAHF LZCNT SSE4A 3DNOWPREFETCH */
+#define MASK_80000001_ECX          (BIT(0) | BIT(5) | BIT(6) | BIT(8))
 #define CPUID_80000001_ECX_LEGACY  BIT(1)
 #define CPUID_80000001_ECX_TOPOEXT BIT(22)
 /* SYSCALL NX 1GiB RDTSCP LM; AMD also MMXEXT */
@@ -144,7 +145,7 @@ static void add_basic_features(struct builder *b)
     e = host(b, 7, 0);
     e.eax = 0;
     e.ebx &= MASK_7_EBX & (avx ? ~0u : ~MASK_7_EBX_AVX);
-    e.ecx &= MASK_7_ECX;
+    e.ecx &= MASK_7_ECX & (avx ? ~0u : ~MASK_7_ECX_AVX);
     e.edx &= MASK_7_EDX;
     if (b->policy->arch_capabilities)
         e.edx |= CPUID_7_EDX_ARCH_CAPABILITIES;

@@ -197,6 +197,14 @@ static inline void fpu_set_xmm(struct fpu_area *area, const struct insn *insn, u
         memset(area->ymm_high[n], 0, 16);
 }
 
+static inline void fpu_set_selectors(struct soft_cpu *cpu, uint16_t fcs, uint16_t fds)
+{
+    bool zero = cpu->fpu.thunks->zero_selectors;
+
+    cpu->fpu.fcs = zero ? 0 : fcs;
+    cpu->fpu.fds = zero ? 0 : fds;
+}
+
 /* FSW.ES and FSW.B from the flags and masks. */
 static inline void fpu_update_es(struct fpu_area *area)
 {

@@ -43,6 +43,18 @@ static bool host_is_amd(void)
     return __get_cpuid(0, &a, &b, &c, &d) && (b == signature_AMD_ebx || b == SIGNATURE_HYGON_EBX);
 }
 
+static void detect_host(struct fpu_thunks *thunks)
+{
+    unsigned a, b, c, d;
+
+    thunks->host_saves_pointers = host_saves_pointers();
+    thunks->host_is_amd = host_is_amd();
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d))
+        return;
+    thunks->zero_selectors = b >> 13 & 1;
+    thunks->fdp_by_exception = b >> 6 & 1;
+}
+
 static int map_code(struct fpu_thunks *thunks, struct err *err)
 {
     CLEANUP(fd_closep) int fd = memfd_create("lodge-thunks", MFD_CLOEXEC);
@@ -77,8 +89,7 @@ int thunks_new(struct fpu_thunks **ret, struct err *err)
     if (r < 0)
         return r;
     thunks->io.fcw = FPU_FCW_DEFAULT;
-    thunks->host_saves_pointers = host_saves_pointers();
-    thunks->host_is_amd = host_is_amd();
+    detect_host(thunks);
     *ret = TAKE_PTR(thunks);
     return 0;
 }

@@ -143,6 +143,9 @@ struct fpu_thunks {
     /* AMD or Hygon: SHA operands need not be aligned; MASKMOVQ and MASKMOVDQU check the address of
      * all bytes, and make the MMX transition before that. */
     bool host_is_amd;
+    /* CPUID.(7,0):EBX[13] and [6], which the guest sees as the host has them: the selectors are
+     * always zero; FDP follows only instructions that leave an unmasked exception. */
+    bool zero_selectors, fdp_by_exception;
     uint64_t nr_made, nr_flushes;
     struct thunk_io io;
     uint8_t mem[THUNK_MEM_MAX] __attribute__((aligned(64)));

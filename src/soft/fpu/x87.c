@@ -44,11 +44,11 @@ static void set_pointers(struct soft_cpu *cpu, const struct insn *insn, uint64_t
 
     area->fip = cpu->rip;
     area->fop = (uint16_t)((insn->opcode & 7) << 8 | insn->modrm);
-    cpu->fpu.fcs = cpu->segment[CPU_CS].selector;
-    if ((insn->modrm >> 6) != 3) {
-        area->fdp = offset;
-        cpu->fpu.fds = cpu->segment[insn->mem.segment].selector;
-    }
+    fpu_set_selectors(cpu, cpu->segment[CPU_CS].selector, cpu->fpu.fds);
+    if ((insn->modrm >> 6) == 3 || (cpu->fpu.thunks->fdp_by_exception && !(area->fsw & FPU_FSW_ES)))
+        return;
+    area->fdp = offset;
+    fpu_set_selectors(cpu, cpu->fpu.fcs, cpu->segment[insn->mem.segment].selector);
 }
 
 static void commit(struct soft_cpu *cpu, const struct insn *insn, const struct fpu_area *image)

@@ -216,8 +216,7 @@ static void env_apply_pointers16(struct soft_cpu *cpu, const uint8_t *env)
         cpu->fpu.fds = 0;
     } else {
         area->fop = 0;
-        cpu->fpu.fcs = load_le16(env + 8);
-        cpu->fpu.fds = load_le16(env + 12);
+        fpu_set_selectors(cpu, load_le16(env + 8), load_le16(env + 12));
     }
 }
 
@@ -235,8 +234,7 @@ static void env_apply_pointers32(struct soft_cpu *cpu, const uint8_t *env)
         area->fip = load_le32(env + 12);
         area->fop = load_le16(env + 18) & 0x7ff;
         area->fdp = load_le32(env + 20);
-        cpu->fpu.fcs = load_le16(env + 16);
-        cpu->fpu.fds = load_le16(env + 24);
+        fpu_set_selectors(cpu, load_le16(env + 16), load_le16(env + 24));
     }
 }
 

@@ -89,8 +89,7 @@ static void load_x87(struct soft_cpu *cpu, const struct insn *insn, const struct
     if (!wide_pointers(insn)) {
         area->fip = (uint32_t)from->fip;
         area->fdp = (uint32_t)from->fdp;
-        cpu->fpu.fcs = (uint16_t)(from->fip >> 32);
-        cpu->fpu.fds = (uint16_t)(from->fdp >> 32);
+        fpu_set_selectors(cpu, (uint16_t)(from->fip >> 32), (uint16_t)(from->fdp >> 32));
     }
     for (unsigned i = 0; i < 8; i++) {
         area->st[i].mantissa = from->st[i].mantissa;
