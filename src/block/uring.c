@@ -23,6 +23,23 @@ static void advance(struct block_request *request, uint64_t bytes)
     }
 }
 
+static void append(struct block_request ***end, struct block_request *request)
+{
+    request->next_ = NULL;
+    **end = request;
+    *end = &request->next_;
+}
+
+static struct block_request *take(struct block_request **list, struct block_request ***end)
+{
+    struct block_request *request = *list;
+
+    *list = request->next_;
+    if (!*list)
+        *end = list;
+    return request;
+}
+
 static void prepare(struct uring *uring, struct io_uring_sqe *sqe, struct block_request *request)
 {
     uint64_t offset = request->sector << BLOCK_SECTOR_SHIFT;
@@ -39,8 +56,34 @@ static void prepare(struct uring *uring, struct io_uring_sqe *sqe, struct block_
         break;
     }
     io_uring_sqe_set_data(sqe, request);
+    append(&uring->prepared_end, request);
     uring->nr_in_flight++;
     uring->nr_prepared++;
+}
+
+static struct block_request *take_prepared(struct uring *uring)
+{
+    struct block_request *request = take(&uring->prepared, &uring->prepared_end);
+
+    uring->nr_prepared--;
+    return request;
+}
+
+/* What the kernel never took goes another way. */
+static void give_up(struct uring *uring)
+{
+    struct block_request *request;
+
+    uring->dead = true;
+    while (uring->nr_prepared) {
+        request = take_prepared(uring);
+        uring->nr_in_flight--;
+        uring->rest(uring->context, request);
+    }
+    while (uring->backlog) {
+        request = take(&uring->backlog, &uring->backlog_end);
+        uring->rest(uring->context, request);
+    }
 }
 
 static void ended(struct uring *uring, struct block_request *request, int result)
@@ -63,15 +106,11 @@ static void ended(struct uring *uring, struct block_request *request, int result
 static void feed(struct uring *uring)
 {
     while (uring->backlog && uring->nr_in_flight < URING_ENTRIES) {
-        struct block_request *request = uring->backlog;
         struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
 
         if (!sqe)
             break;
-        uring->backlog = request->next_;
-        if (!uring->backlog)
-            uring->backlog_end = &uring->backlog;
-        prepare(uring, sqe, request);
+        prepare(uring, sqe, take(&uring->backlog, &uring->backlog_end));
     }
 }
 
@@ -105,6 +144,7 @@ int uring_init(struct uring *uring, int fd, uring_rest_fn *rest, void *context, 
     uring->fd = fd;
     uring->rest = rest;
     uring->context = context;
+    uring->prepared_end = &uring->prepared;
     uring->backlog_end = &uring->backlog;
     r = loop_fd_add(loop, uring->ring.ring_fd, EPOLLIN, on_ready, uring, &uring->watch, err);
     if (r < 0)
@@ -122,33 +162,39 @@ void uring_submit(struct uring *uring, struct block_request *request)
 {
     struct io_uring_sqe *sqe = NULL;
 
+    if (uring->dead) {
+        uring->rest(uring->context, request);
+        return;
+    }
     if (!uring->backlog && uring->nr_in_flight < URING_ENTRIES)
         sqe = io_uring_get_sqe(&uring->ring);
     if (sqe) {
         prepare(uring, sqe, request);
         return;
     }
-    request->next_ = NULL;
-    *uring->backlog_end = request;
-    uring->backlog_end = &request->next_;
+    append(&uring->backlog_end, request);
 }
 
 void uring_kick(struct uring *uring)
 {
+    if (uring->dead)
+        return;
     feed(uring);
     while (uring->nr_prepared) {
         int r = io_uring_submit(&uring->ring);
 
         if (r == -EINTR)
             continue;
-        /* EAGAIN, EBUSY: the kernel has no room now. What is in flight completes and brings us back
-         * here; with nothing in flight there is nobody to wait for, so try again. */
+        /* EAGAIN, EBUSY: the kernel has no room now; what is in flight completes and brings us back
+         * here. Anything else, or with nothing in flight, is for good. */
+        if ((r == -EAGAIN || r == -EBUSY) && uring->nr_in_flight > uring->nr_prepared)
+            return;
         if (r <= 0) {
-            if (uring->nr_in_flight > uring->nr_prepared)
-                return;
-            continue;
+            give_up(uring);
+            return;
         }
-        uring->nr_prepared -= (unsigned)r;
+        while (r-- > 0 && uring->nr_prepared)
+            take_prepared(uring);
     }
 }
 
@@ -157,6 +203,7 @@ void uring_wait(struct uring *uring)
     struct io_uring_cqe *cqe;
 
     uring_kick(uring);
-    io_uring_wait_cqe(&uring->ring, &cqe);
+    if (uring->nr_in_flight)
+        io_uring_wait_cqe(&uring->ring, &cqe);
     reap(uring);
 }

@@ -23,7 +23,9 @@ struct uring {
     void *context;
     unsigned nr_in_flight; /* at most URING_ENTRIES, so completions never overflow */
     unsigned nr_prepared;  /* of those, not yet handed to the kernel */
+    struct block_request *prepared, **prepared_end; /* the nr_prepared ones */
     struct block_request *backlog, **backlog_end;
+    bool dead; /* the kernel refuses the ring: everything goes to rest */
 };
 
 /* -errno when the kernel does not let us. */

@@ -7,10 +7,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define IMAGE_SECTORS 4096
@@ -242,6 +246,37 @@ START_TEST(drains_many)
 }
 END_TEST
 
+/* The kernel refuses the ring after it was made (a system call filter): the threads take over. */
+START_TEST(goes_on_without_the_ring)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_enter, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {ARRAY_LEN(code), code};
+    enum { MANY = 600 };
+    static unsigned char data[MANY * 512];
+    struct io *ios = calloc(MANY, sizeof(*ios));
+    struct block *block;
+
+    make_image(IMAGE_SECTORS * 512);
+    block = open_image(false, BLOCK_ENGINE_URING);
+    ck_assert_int_eq(run_io(block, BLOCK_WRITE, 0, data, 512), 0);
+    ck_assert_int_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    ck_assert_int_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+    for (int i = 0; i < MANY; i++)
+        start(block, &ios[i], BLOCK_WRITE, (uint64_t)i, data + i * 512, 512);
+    block_drain(block);
+    for (int i = 0; i < MANY; i++)
+        ck_assert(ios[i].ended && ios[i].result == 0);
+    ck_assert_int_eq(run_io(block, BLOCK_READ, 0, data, 512), 0);
+    block_close(block);
+    free(ios);
+}
+END_TEST
+
 START_TEST(disk_full_is_an_error)
 {
     static unsigned char data[64 * 1024];
@@ -301,5 +336,6 @@ TEST_MAIN("block", tcase_add_checked_fixture(tcase, setup, teardown);
           tcase_add_test(tcase, locks_against_writers);
           tcase_add_test(tcase, names_what_cannot_be_opened);
           tcase_add_loop_test(tcase, drains_many, 0, 2);
+          tcase_add_test(tcase, goes_on_without_the_ring);
           tcase_add_loop_test(tcase, disk_full_is_an_error, 0, 2);
           tcase_add_loop_test(tcase, injects_faults, 0, 2);)
