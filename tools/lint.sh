@@ -14,7 +14,9 @@ check() {
         printf 'ok    %s\n' "$label"
     else
         printf 'FAIL  %s\n' "$label"
-        tail -n 60 "$log"
+        cp "$log" "$build/lint-failure.log"
+        grep -E "(warning|error):" "$log" | sort -u | head -n 60 || true
+        printf "      whole output: %s\n" "$build/lint-failure.log"
         failed=1
     fi
 }

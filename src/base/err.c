@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-int err_set(struct err *err, int code, const char *format, ...)
+int err_set_(struct err *err, int code, const char *format, ...)
 {
     va_list args;
 
@@ -18,7 +18,7 @@ int err_set(struct err *err, int code, const char *format, ...)
     return code;
 }
 
-int err_errno(struct err *err, int code, const char *format, ...)
+int err_errno_(struct err *err, int code, const char *format, ...)
 {
     va_list args;
     size_t used;
@@ -34,7 +34,7 @@ int err_errno(struct err *err, int code, const char *format, ...)
     return code;
 }
 
-int err_wrap(struct err *err, const char *format, ...)
+int err_wrap_(struct err *err, const char *format, ...)
 {
     char inner[ERR_MESSAGE_MAX];
     va_list args;

@@ -60,7 +60,7 @@ int json_at_member(const struct json_at *at, const char *name, struct json_at *r
     else
         snprintf(found.path, sizeof(found.path), "%s", name);
     found.value = json_object_get(at->value, name);
-    if (found.value && json_is_null(found.value))
+    if (found.value && json_typeof(found.value) == JSON_NULL)
         found.value = NULL;
     *ret = found;
     return 0;

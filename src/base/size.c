@@ -11,12 +11,12 @@ int size_parse(const char *text, uint64_t *ret_bytes, struct err *err)
     static const char units[] = "KMGT";
     unsigned long long value;
     const char *unit;
-    char *end;
+    char *end = NULL;
     unsigned shift = 0;
 
     errno = 0;
     value = isdigit((unsigned char)text[0]) ? strtoull(text, &end, 10) : 0;
-    if (!isdigit((unsigned char)text[0]))
+    if (!end)
         return err_set(err, -EINVAL, "'%s' is not a size (write 512M, 2G or a number of bytes)",
                        text);
     if (*end && (unit = strchr(units, toupper((unsigned char)*end)))) {

@@ -206,7 +206,7 @@ static int parse_letters(struct run_options *options, char **argv, int argc, int
 {
     for (const char *c = argv[*i] + 1; *c; c++) {
         const struct option_spec *spec = find_letter(*c);
-        const char *value = NULL;
+        const char *value = "";
         int result;
 
         if (!spec)
@@ -225,7 +225,7 @@ static int parse_letters(struct run_options *options, char **argv, int argc, int
 static int parse_long(struct run_options *options, char **argv, int argc, int *i, char **storage,
                       struct err *err)
 {
-    const char *word = argv[*i], *equals = strchr(word, '='), *value = NULL;
+    const char *word = argv[*i], *equals = strchr(word, '='), *value = "";
     const struct option_spec *spec = find_name(word,
                                                equals ? (size_t)(equals - word) : strlen(word));
 

@@ -98,9 +98,9 @@ static int add_disk(struct vmm_config *config, const char *text, struct err *err
 
     if (!path)
         return err_set(err, -ENOMEM, "out of memory");
-    if (rest && strcmp(rest, "ro") && strcmp(rest, "rw"))
+    if (rest && strcmp(rest, "ro") != 0 && strcmp(rest, "rw") != 0)
         return err_set(err, -EINVAL, "--disk %s: only 'ro' or 'rw' may follow the comma", text);
-    return config_disk_add(config, path, rest && !strcmp(rest, "ro"), NULL, err);
+    return config_disk_add(config, path, rest && strcmp(rest, "ro") == 0, NULL, err);
 }
 
 static int add_module(struct vmm_config *config, const char *text, struct err *err)
