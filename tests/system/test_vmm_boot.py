@@ -78,7 +78,7 @@ def test_pause_holds_the_guest(program, guest, shell, tmp_path):
 
 def modules(guest, name):
     """The virtio modules of a kernel, for insmod in the order that they need."""
-    wanted = ["virtio.ko", "virtio_ring.ko", "virtio_mmio.ko", "virtio_blk.ko", "rng-core.ko", "virtio-rng.ko"]
+    wanted = ["virtio_ring.ko", "virtio.ko", "virtio_mmio.ko", "virtio_blk.ko", "rng-core.ko", "virtio-rng.ko"]
     found = {path.name: path for path in (guest / "kernels" / name / "lib").rglob("*.ko")}
     if "virtio_mmio.ko" not in found or "virtio_blk.ko" not in found:
         pytest.skip("needs the kernel's virtio modules")

@@ -209,7 +209,7 @@ START_TEST(a_kick_ends_an_endless_loop)
 
     NEEDS_KVM();
     machine_make(&m, code, sizeof(code));
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 2; i++) {
         ck_assert_int_eq(pthread_create(&thread, NULL, kick_later, m.cpu), 0);
         ck_assert_int_eq(machine_run(&m), CPU_EXIT_KICK);
         pthread_join(thread, NULL);
