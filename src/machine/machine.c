@@ -19,6 +19,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdlib.h>
 
 #define GSI_PIT  0
@@ -45,7 +46,10 @@ struct machine {
     struct irq_sink sink;
     struct irqchip *irqchip; /* NULL: the engine's */
     struct cpu_irqchip cpu_irqchip;
-    const struct cpu_engine *engine; /* only with engine_irqchip */
+    /* Only with engine_irqchip. The lock keeps the engine's VM in being under a device's or timer's
+     * thread that interrupts while the VM is taken down. */
+    pthread_mutex_t engine_lock;
+    const struct cpu_engine *engine;
     struct cpu_vm *engine_vm;
     struct i8254 *pit;
     struct mc146818 *rtc;
@@ -120,24 +124,30 @@ static void engine_set(void *context, unsigned gsi, bool level)
 {
     struct machine *machine = context;
 
+    pthread_mutex_lock(&machine->engine_lock);
     if (machine->engine)
         machine->engine->irq_line(machine->engine_vm, gsi, level);
+    pthread_mutex_unlock(&machine->engine_lock);
 }
 
 static void engine_msi(void *context, uint64_t address, uint32_t data)
 {
     struct machine *machine = context;
 
+    pthread_mutex_lock(&machine->engine_lock);
     if (machine->engine)
         machine->engine->msi(machine->engine_vm, address, data);
+    pthread_mutex_unlock(&machine->engine_lock);
 }
 
 void machine_set_engine(struct machine *machine, const struct cpu_engine *engine, struct cpu_vm *vm)
 {
-    if (machine->config.engine_irqchip) {
-        machine->engine = engine;
-        machine->engine_vm = vm;
-    }
+    if (!machine->config.engine_irqchip)
+        return;
+    pthread_mutex_lock(&machine->engine_lock);
+    machine->engine = engine;
+    machine->engine_vm = vm;
+    pthread_mutex_unlock(&machine->engine_lock);
 }
 
 /* --- making --- */
@@ -268,6 +278,7 @@ int machine_new(const struct machine_config *config, struct machine **ret, struc
         return result;
     if (!(machine = calloc(1, sizeof(*machine))))
         return err_set(err, -ENOMEM, "out of memory for a machine");
+    pthread_mutex_init(&machine->engine_lock, NULL);
     machine->config = *config;
     if (!machine->config.tsc_hz)
         machine->config.tsc_hz = cpu_host_tsc_hz();
@@ -294,6 +305,7 @@ void machine_free(struct machine *machine)
     timers_free(machine->timers);
     bus_free(machine->bus);
     memory_free(machine->memory);
+    pthread_mutex_destroy(&machine->engine_lock);
     free(machine);
 }
 

@@ -90,7 +90,8 @@ const struct cpu_irqchip *machine_cpu_irqchip(struct machine *machine); /* NULL:
 const struct irq_sink *machine_irq_sink(struct machine *machine);
 struct timers *machine_timers(struct machine *machine);
 
-/* Only with engine_irqchip: lines and messages go to engine->irq_line and engine->msi of vm. */
+/* Only with engine_irqchip: lines and messages go to engine->irq_line and engine->msi of vm; with
+ * NULL, and before, nowhere. While no vCPU runs. */
 void machine_set_engine(struct machine *machine, const struct cpu_engine *engine,
                         struct cpu_vm *vm);
 /* From now on interrupts wake this vCPU. NULL detaches it (before cpu_free). */

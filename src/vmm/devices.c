@@ -69,10 +69,10 @@ static int attach_disks(struct devices *d, const struct vmm_config *config, stru
     int r = 0;
 
     for (unsigned i = 0; r == 0 && i < config->nr_disks; i++) {
-        char serial[VIRTIO_BLK_ID_BYTES + 1];
+        char serial[VIRTIO_BLK_ID_BYTES + 8];
         struct virtio_blk_config blk = {.block = d->blocks[i], .serial = config->disks[i].serial};
 
-        snprintf(serial, sizeof(serial), "lodge-disk-%u", i);
+        snprintf(serial, sizeof(serial), "lodge-disk-%u", i % VMM_DISKS_MAX);
         if (!blk.serial)
             blk.serial = serial;
         r = virtio_blk_new(&d->host, &blk, &d->all[d->nr], err);

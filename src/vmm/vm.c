@@ -253,6 +253,7 @@ void vm_join(struct vm *vm)
         vm->engine->cpu_free(vm->vcpus[i].cpu);
         vm->vcpus[i] = (struct vcpu){.vm = vm, .index = i};
     }
+    machine_set_engine(vm->machine, NULL, NULL);
     if (vm->cpu_vm)
         vm->engine->vm_free(vm->cpu_vm);
     vm->cpu_vm = NULL;
