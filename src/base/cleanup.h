@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define CLEANUP(function) __attribute__((cleanup(function)))
+/* A local that is only there to be cleaned up counts as used. */
+#define CLEANUP(function) __attribute__((cleanup(function), unused))
 
 /* The value of p, and NULL left in its place. */
 #define TAKE_PTR(p)               take_ptr_(&(p), p)

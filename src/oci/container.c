@@ -32,7 +32,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-DEFINE_CLEANUP(spec_freep, struct oci_spec *, oci_spec_free);
 DEFINE_CLEANUP(cgroup_freep, struct cgroup *, cgroup_free);
 DEFINE_CLEANUP(state_freep, struct container_state *, state_free);
 
