@@ -75,13 +75,19 @@ def introspect_tests(build):
     return json.loads(output)
 
 
+def guest_kernel(build):
+    """For tests that load a real kernel: where `make guest` has put one."""
+    path = Path(os.environ.get("LODGE_GUEST", build / "guest")) / "kernels" / "cloud" / "vmlinuz"
+    return {"LODGE_TEST_KERNEL": str(path)} if path.exists() else {}
+
+
 def run_programs(build, tally, suites, label="", env=None, factor=1):
     for test in introspect_tests(build):
         # Meson prefixes suites with the project's name.
         if not {s.split(":")[-1] for s in test["suite"]} & set(suites):
             continue
         started = time.monotonic()
-        merged = dict(os.environ, LODGE_BUILD=str(build), **test.get("env", {}), **(env or {}))
+        merged = dict(os.environ, LODGE_BUILD=str(build), **guest_kernel(build), **test.get("env", {}), **(env or {}))
         status, output = run(test["cmd"], test["timeout"] * factor, merged)
         report(tally, label + test["name"], status, output, time.monotonic() - started)
 
@@ -134,7 +140,7 @@ def stage_asan(build, tally):
     configure(asan, ["-Db_sanitize=address,undefined", "-Db_lundef=false"])
     env = {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1:allocator_may_return_null=1",
            "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1", "LODGE_SANITIZED": "1",
-           "LODGE_GUEST": str(build / "guest")}
+           "LODGE_GUEST": str(build / "guest"), **guest_kernel(build)}
     run_programs(asan, tally, ["unit", "diff-short"], "asan: ", env, factor=6)
     run_system(asan, tally, "sanitized", "asan: ", env)
 
