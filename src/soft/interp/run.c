@@ -112,8 +112,7 @@ static int settle(struct soft_cpu *cpu, int result)
 {
     switch (result) {
     case SOFT_FAULT:
-        if (cpu->fault.vector == CPU_VECTOR_PF)
-            cpu->cr2 = cpu->fault.cr2;
+        cpu->activity = CPU_ACTIVITY_RUNNING; /* the trap of a single-stepped HLT */
         return (int)interrupt_deliver(cpu, cpu->fault.vector, SOFT_EVENT_EXCEPTION,
                                       cpu->fault.has_error, cpu->fault.error);
     case SOFT_INTERRUPT:
