@@ -4,6 +4,9 @@
  *
  *   diff [--mode int|vec|all] [--count INSTRUCTIONS] [--seconds T] [--seed S] [--one SEED]
  *
+ * With --interpret-only nothing runs natively: for builds with the address sanitizer, whose shadow
+ * memory in the low 2 GiB makes wild addresses valid in the child.
+ *
  * Streams come in batches: the child runs one natively while this process interprets the same one.
  * A stream that differs is made smaller (every instruction that can go goes) and printed with its
  * seed. Exit status 1 when any differed.
@@ -23,6 +26,7 @@ struct options {
     double seconds;
     unsigned most_failures;
     bool only_one;
+    bool interpret_only;
 };
 
 struct run {
@@ -124,9 +128,14 @@ static void batch(struct run *run, uint64_t first_seed, unsigned nr)
 
     for (unsigned i = 0; i < nr; i++)
         diff_generate(run->guest, run->options->mode, first_seed + i, &streams[i]);
-    diff_native_start(run->native, streams, nr);
+    if (!run->options->interpret_only)
+        diff_native_start(run->native, streams, nr);
     for (unsigned i = 0; i < nr; i++)
         diff_guest_run(run->guest, &streams[i], &guest_results[i]);
+    if (run->options->interpret_only) {
+        run->streams += nr;
+        return;
+    }
     diff_native_wait(run->native, native_results);
     for (unsigned i = 0; i < nr; i++) {
         run->streams++;
@@ -169,13 +178,11 @@ static int run_all(struct run *run)
 
 static bool options_parse(int argc, char **argv, struct options *options)
 {
-    static const struct option table[] = {{"mode", required_argument, NULL, 'm'},
-                                          {"count", required_argument, NULL, 'c'},
-                                          {"seconds", required_argument, NULL, 't'},
-                                          {"seed", required_argument, NULL, 's'},
-                                          {"one", required_argument, NULL, 'o'},
-                                          {"failures", required_argument, NULL, 'f'},
-                                          {NULL, 0, NULL, 0}};
+    static const struct option table[] = {
+        {"mode", required_argument, NULL, 'm'},     {"count", required_argument, NULL, 'c'},
+        {"seconds", required_argument, NULL, 't'},  {"seed", required_argument, NULL, 's'},
+        {"one", required_argument, NULL, 'o'},      {"failures", required_argument, NULL, 'f'},
+        {"interpret-only", no_argument, NULL, 'i'}, {NULL, 0, NULL, 0}};
     int c;
 
     while ((c = getopt_long(argc, argv, "", table, NULL)) >= 0) {
@@ -197,6 +204,9 @@ static bool options_parse(int argc, char **argv, struct options *options)
         case 'o':
             options->one = strtoull(optarg, NULL, 0);
             options->only_one = true;
+            break;
+        case 'i':
+            options->interpret_only = true;
             break;
         case 'f':
             options->most_failures = (unsigned)strtoul(optarg, NULL, 0);

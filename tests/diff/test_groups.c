@@ -99,10 +99,12 @@ static const struct vector control[] = {
     {"nop", "90"},           {"long nop", "0f1f8400000000fe"}, {"pause", "f390"},
     {"endbr64", "f30f1efa"}, {"lfence", "0faee8"},    {"mfence", "0faef0"},
     {"prefetcht0 [0]", "0f180c2500000000"}, {"clflush [rbx]", "0fae3b"}, {"ud2", "0f0b"},
-    {"int3", "cc"},          {"int1", "f1"},          {"hlt", "f4"},
+    {"int3", "cc"},          {"hlt", "f4"},
     {"cli", "fa"},           {"in al, dx", "ec"},     {"out 80h, al", "e680"},
     {"popf", "9d"},          {"mov cr0, rax", "0f22c0"}, {"load non-canonical", "48a10000000000008000"},
     {"store to code", "c6042500000010cc"}, {"call rdx, wild", "ffd2"},
+    {"call [rbx], wild", "ff13"}, {"jmp rdx, wild", "ffe2"}, {"jmp [rbx], wild", "ff23"},
+    {"ret, wild", "c3"},     {"ret 8, wild", "c20800"},
 };
 /* clang-format on */
 
@@ -141,8 +143,9 @@ static void run_row(struct diff_native *native, struct diff_guest *guest, const 
 
         ck_assert_msg(!expected[i].lost, "%s: lost natively", row->name);
         diff_guest_run(guest, &stream[i], &result);
-        ck_assert_msg(diff_equal(&stream[i], &expected[i], &result, &report), "%s, state %u:\n%s",
-                      row->name, i, report.text);
+        ck_assert_msg(diff_equal(&stream[i], &expected[i], &result, &report),
+                      "%s, state %u, rdx %llx:\n%s", row->name, i,
+                      (unsigned long long)stream[i].initial.gpr[CPU_RDX], report.text);
     }
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Hot operations that end a block: near JMP, Jcc, CALL and RET. The 64-bit forms need no limit
- * check; in 16- and 32-bit code a target beyond the CS limit is #GP(0) of the branch itself. A
- * 64-bit target that is not canonical faults at the fetch that follows.
+ * check; in 16- and 32-bit code a target beyond the CS limit is #GP(0) of the branch itself, and so
+ * is a 64-bit target through a register or memory that is not canonical.
  *
  * op->imm is the target's distance from the block's first byte, op->mask what the operand size
  * leaves of it.
@@ -14,6 +14,24 @@
 static inline uint64_t behind(const struct soft_cpu *cpu, const struct interp_op *op)
 {
     return cpu->rip + op->offset + op->length;
+}
+
+static inline bool canonical(uint64_t address)
+{
+    return LIKELY((uint64_t)((int64_t)(address << 16) >> 16) == address);
+}
+
+static int not_canonical(struct soft_cpu *cpu, const struct interp_op *op)
+{
+    return interp_leave_fault(cpu, op, (int)fault_raise_error(cpu, CPU_VECTOR_GP, 0));
+}
+
+/* The push of a CALL is checked before its target. */
+static int call_not_canonical(struct soft_cpu *cpu, const struct interp_op *op)
+{
+    int result = (int)mmu_probe_store(cpu, CPU_SS, cpu->gpr[CPU_RSP] - 8, 8);
+
+    return result ? interp_leave_fault(cpu, op, result) : not_canonical(cpu, op);
 }
 
 static int jmp_rel(struct soft_cpu *cpu, const struct interp_op *op)
@@ -75,6 +93,8 @@ static int jcc_legacy(struct soft_cpu *cpu, const struct interp_op *op)
 
 static int jmp_r(struct soft_cpu *cpu, const struct interp_op *op)
 {
+    if (!canonical(INTERP_REG64(op->dst)))
+        return not_canonical(cpu, op);
     cpu->rip = INTERP_REG64(op->dst);
     return 0;
 }
@@ -85,6 +105,8 @@ static int jmp_m(struct soft_cpu *cpu, const struct interp_op *op)
 
     if (UNLIKELY(loaded.result))
         return interp_leave_fault(cpu, op, (int)loaded.result);
+    if (!canonical(loaded.value))
+        return not_canonical(cpu, op);
     cpu->rip = loaded.value;
     return 0;
 }
@@ -118,6 +140,8 @@ static int call_rel(struct soft_cpu *cpu, const struct interp_op *op)
 
 static int call_r(struct soft_cpu *cpu, const struct interp_op *op)
 {
+    if (!canonical(INTERP_REG64(op->dst)))
+        return call_not_canonical(cpu, op);
     return call_to(cpu, op, INTERP_REG64(op->dst));
 }
 
@@ -127,23 +151,28 @@ static int call_m(struct soft_cpu *cpu, const struct interp_op *op)
 
     if (UNLIKELY(loaded.result))
         return interp_leave_fault(cpu, op, (int)loaded.result);
+    if (!canonical(loaded.value))
+        return call_not_canonical(cpu, op);
     return call_to(cpu, op, loaded.value);
 }
 
 static int ret(struct soft_cpu *cpu, const struct interp_op *op)
 {
-    uint64_t stack = cpu->gpr[CPU_RSP];
+    uint64_t stack = cpu->gpr[CPU_RSP], target;
     const volatile struct mmu_unaligned64 *host = mmu_host_read_fast(cpu, CPU_SS, stack, 8);
 
     if (LIKELY(host)) {
-        cpu->rip = host->value;
+        target = host->value;
     } else {
         struct interp_loaded loaded = interp_load_slow(cpu, CPU_SS, stack, 8);
 
         if (loaded.result)
             return interp_leave_fault(cpu, op, (int)loaded.result);
-        cpu->rip = loaded.value;
+        target = loaded.value;
     }
+    if (!canonical(target))
+        return not_canonical(cpu, op);
+    cpu->rip = target;
     cpu->gpr[CPU_RSP] = stack + 8 + op->imm;
     return 0;
 }
