@@ -147,7 +147,7 @@ int user_find(int root_fd, const char *spec, struct user *ret, struct err *err)
         return err_set(err, -EINVAL, "the image's /etc/passwd or /etc/group cannot be read");
     if (!passwd_find(passwd_text, name, &user)) {
         if (!parse_id(name, &id))
-            return err_set(err, -ENOENT, "the image has no user '%s' in /etc/passwd", name);
+            return err_set(err, -ESRCH, "the image has no user '%s' in /etc/passwd", name);
         user.uid = id;
         if (id == 0)
             snprintf(user.home, sizeof(user.home), "/root");
@@ -155,7 +155,7 @@ int user_find(int root_fd, const char *spec, struct user *ret, struct err *err)
     if (group && parse_id(group, &id))
         user.gid = id;
     else if (!group_scan(group_text, group, name, &user) && group)
-        return err_set(err, -ENOENT, "the image has no group '%s' in /etc/group", group);
+        return err_set(err, -ESRCH, "the image has no group '%s' in /etc/group", group);
     *ret = user;
     return 0;
 }

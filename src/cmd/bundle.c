@@ -118,6 +118,28 @@ static int mounts(const struct run_options *options, json_t **ret, struct err *e
     return 0;
 }
 
+/* None, but the harmless ones and the container's own terminals; making device files is allowed, as
+ * using them is not. */
+static json_t *device_rules(void)
+{
+    /* null, zero, full, random, urandom, tty, ptmx, pts */
+    static const int numbers[][2] = {{1, 3}, {1, 5}, {1, 7}, {1, 8},
+                                     {1, 9}, {5, 0}, {5, 2}, {136, -1}};
+    json_t *rules = json_pack("[{s:b, s:s}, {s:b, s:s, s:s}, {s:b, s:s, s:s}]", "allow", 0,
+                              "access", "rwm", "allow", 1, "type", "c", "access", "m", "allow", 1,
+                              "type", "b", "access", "m");
+
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+        json_t *rule = json_pack("{s:b, s:s, s:i, s:s}", "allow", 1, "type", "c", "major",
+                                 numbers[i][0], "access", "rwm");
+
+        if (numbers[i][1] >= 0)
+            json_object_set_new(rule, "minor", json_integer(numbers[i][1]));
+        json_array_append_new(rules, rule);
+    }
+    return rules;
+}
+
 static json_t *resources(const struct run_options *options)
 {
     json_t *object = json_object();
@@ -130,18 +152,7 @@ static json_t *resources(const struct run_options *options)
                             json_pack("{s:I, s:I}", "quota",
                                       (json_int_t)(options->nr_cpus * CPU_PERIOD_US), "period",
                                       (json_int_t)CPU_PERIOD_US));
-    json_object_set_new(
-        object, "devices",
-        json_pack(
-            "[{s:b, s:s}, {s:b, s:s, s:i, s:i, s:s}, {s:b, s:s, s:i, s:i, s:s}, "
-            "{s:b, s:s, s:i, s:i, s:s}, {s:b, s:s, s:i, s:i, s:s}, {s:b, s:s, s:i, s:i, s:s}, "
-            "{s:b, s:s, s:i, s:i, s:s}, {s:b, s:s, s:i, s:s}]",
-            "allow", 0, "access", "rwm", "allow", 1, "type", "c", "major", 1, "minor", 3, "access",
-            "rwm", "allow", 1, "type", "c", "major", 1, "minor", 5, "access", "rwm", "allow", 1,
-            "type", "c", "major", 1, "minor", 7, "access", "rwm", "allow", 1, "type", "c", "major",
-            1, "minor", 8, "access", "rwm", "allow", 1, "type", "c", "major", 1, "minor", 9,
-            "access", "rwm", "allow", 1, "type", "c", "major", 5, "minor", 0, "access", "rwm",
-            "allow", 1, "type", "c", "major", 136, "access", "rwm"));
+    json_object_set_new(object, "devices", device_rules());
     return object;
 }
 

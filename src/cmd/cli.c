@@ -54,7 +54,7 @@ static size_t distance(const char *a, const char *b)
 const char *cli_nearest(const char *word, const char *const *known)
 {
     const char *best = NULL;
-    size_t best_distance = MAX(strlen(word) / 3, (size_t)1) + 1;
+    size_t best_distance = MIN(MAX(strlen(word) / 3, (size_t)2) + 1, strlen(word));
 
     for (; *known; known++) {
         size_t d = distance(word, *known);

@@ -267,8 +267,12 @@ static int run_mounted(struct container *c, int *ret_status, struct err *err)
     pid_t parent = getpid();
     int result, status;
 
-    if ((result = bundle_write(c->context, c->config, err)) < 0)
+    if ((result = bundle_write(c->context, c->config, err)) < 0) {
+        /* As in a VM, where only the guest can tell. */
+        if (result == -ESRCH)
+            *ret_status = 126;
         return result;
+    }
     /* Orphans of a killed runtime come to us, and end with it. */
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     terminal_save(&terminal);

@@ -37,7 +37,7 @@ struct session {
     int control, notify;
     struct buf in, out;
     struct pending pending[PENDING_MAX];
-    struct vm_stream *streams; /* AGENT_NR_ROLES; leaked to their threads at the end */
+    struct vm_stream *streams; /* AGENT_NR_ROLES */
     struct terminal terminal;
     uint64_t deadline_ns;
     bool greeted, run_sent, ended;
@@ -394,6 +394,19 @@ static int session_init(struct session *s, const struct vm_session_options *opti
     return 0;
 }
 
+/* What a stuck thread uses stays, until the process ends. */
+static void streams_done(struct session *s)
+{
+    bool stopped = true;
+
+    for (size_t i = 0; s->streams && i < AGENT_NR_ROLES; i++)
+        stopped = vm_stream_stop(&s->streams[i]) && stopped;
+    if (!stopped)
+        return;
+    free(s->streams);
+    fd_closep(&s->notify);
+}
+
 int vm_session_serve(const struct vm_session_options *options, struct vmm_process *vmm,
                      int *ret_status, struct err *err)
 {
@@ -410,8 +423,7 @@ int vm_session_serve(const struct vm_session_options *options, struct vmm_proces
     fd_closep(&s.control);
     buf_done(&s.in);
     buf_done(&s.out);
-    /* The streams and the eventfd stay: the input's thread may wait for the user for ever, and ends
-     * with the process. */
+    streams_done(&s);
     *ret_status = s.status;
     return result;
 }

@@ -9,6 +9,11 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+/* A thread that writes to a reader who does not read cannot be woken. */
+#define STOP_LIMIT_S 1
 
 static int conn_write(int conn, const uint8_t *data, size_t length)
 {
@@ -156,9 +161,27 @@ int vm_stream_start(struct vm_stream *stream, enum agent_role role, int conn, in
     stream->role = role;
     stream->conn = conn;
     stream->notify_fd = notify_fd;
-    if ((result = pthread_create(&stream->thread, NULL, stream_main, stream)) != 0)
+    if ((result = pthread_create(&stream->thread, NULL, stream_main, stream)) != 0) {
+        close(conn);
+        stream->conn = -1;
         return err_errno(err, -result, "start a stream's thread");
-    pthread_detach(stream->thread);
+    }
     stream->started = true;
     return 0;
+}
+
+bool vm_stream_stop(struct vm_stream *stream)
+{
+    struct timespec limit;
+
+    if (!stream->started)
+        return true;
+    shutdown(stream->conn, SHUT_RDWR);
+    clock_gettime(CLOCK_REALTIME, &limit);
+    limit.tv_sec += STOP_LIMIT_S;
+    if (pthread_timedjoin_np(stream->thread, NULL, &limit) != 0)
+        return false;
+    close(stream->conn);
+    stream->started = false;
+    return true;
 }

@@ -27,5 +27,8 @@ struct vm_stream {
 /* Takes conn, in failure too. stdin: from our standard input; stdout, stderr: to ours. */
 int vm_stream_start(struct vm_stream *stream, enum agent_role role, int conn, int notify_fd,
                     struct err *err);
+/* Ends the thread and frees what it used. False: it is stuck in a write to a reader of ours who
+ * does not read; it then goes on using `stream`, and ends with the process. */
+bool vm_stream_stop(struct vm_stream *stream);
 
 #endif
