@@ -305,7 +305,40 @@ START_TEST(gather_fault)
 }
 END_TEST
 
+/* A state from outside: absent components are initial, reserved bits go, ES follows the flags. */
+START_TEST(import)
+{
+    struct soft_cpu *cpu = &harness.cpu;
+    struct fpu_area in, out;
+
+    TEST_NEEDS(harness_init(), "the host cannot be the oracle");
+    memset(&in, 0xff, sizeof(in));
+    in.xstate_bv = 0;
+    fpu_import(cpu, (const uint8_t *)&in);
+    fpu_export(cpu, (uint8_t *)&out);
+    ck_assert_uint_eq(out.fcw, FPU_FCW_DEFAULT);
+    ck_assert_uint_eq(out.ftw, 0);
+    ck_assert_uint_eq(out.mxcsr, FPU_MXCSR_DEFAULT);
+    ck_assert_uint_eq(fpu_in_use(cpu), 0);
+    ck_assert_uint_eq(out.xstate_bv, CPU_XCR0_SUPPORTED);
+    in.xstate_bv = CPU_XCR0_SUPPORTED;
+    in.fcw = 0;
+    in.fsw = 1;
+    fpu_import(cpu, (const uint8_t *)&in);
+    fpu_export(cpu, (uint8_t *)&out);
+    ck_assert_uint_eq(out.fcw, 0x40);
+    ck_assert_uint_eq(out.fsw, 0x8081);
+    ck_assert_uint_eq(out.mxcsr, FPU_MXCSR_MASK);
+    ck_assert_uint_eq(out.st[0].padding[0], 0);
+    ck_assert_uint_eq(out.fop, 0x7ff);
+    ck_assert_uint_eq(out.xcomp_bv, 0);
+    ck_assert_uint_eq(out.ymm_high[15][15], 0xff);
+    ck_assert_uint_eq(fpu_in_use(cpu), 7);
+}
+END_TEST
+
 TEST_MAIN("fpu_checks", tcase_add_test(tcase, control_registers);
           tcase_add_test(tcase, hidden_features); tcase_add_test(tcase, pending_exception);
           tcase_add_test(tcase, simd_exception); tcase_add_test(tcase, environment_formats);
-          tcase_add_test(tcase, upper_registers); tcase_add_test(tcase, gather_fault);)
+          tcase_add_test(tcase, upper_registers); tcase_add_test(tcase, gather_fault);
+          tcase_add_test(tcase, import);)
