@@ -286,6 +286,20 @@ static unsigned parse_hex(const char *hex, uint8_t *bytes, unsigned most)
     return n;
 }
 
+bool fixture_decodes(struct fixture *f, const char *hex)
+{
+    uint8_t bytes[INSN_LENGTH_MAX];
+    unsigned length = parse_hex(hex, bytes, sizeof(bytes));
+    struct insn insn;
+
+    if (insn_decode(bytes, length, f->cpu->code_mode, &insn) != INSN_OK || insn.length != length)
+        return false;
+    for (const struct soft_handler *h = soft_handlers_system; h->id != INSN_NONE; h++)
+        if (h->id == insn.id)
+            return true;
+    return false;
+}
+
 enum soft_result fixture_run(struct fixture *f, const char *hex)
 {
     uint8_t bytes[INSN_LENGTH_MAX];

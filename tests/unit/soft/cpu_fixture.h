@@ -96,6 +96,8 @@ gpa_t fixture_leaf(struct fixture *f, gva_t gva);
 
 /* Decodes and executes one system instruction at the current CS:RIP (bytes need not be in memory).
  */
+/* Does it decode in the current mode, to a system instruction? */
+bool fixture_decodes(struct fixture *f, const char *hex);
 enum soft_result fixture_run(struct fixture *f, const char *hex);
 
 #endif
