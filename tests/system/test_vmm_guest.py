@@ -172,3 +172,10 @@ def test_auto_says_what_it_chose(program, hello):
     with Vmm(program("lodge-vmm"), "--kernel", hello, "--cmdline", "mode=exit", "--exit-port", "--memory", "32M") as vmm:
         assert vmm.wait() == 11
         assert "engine kvm" in vmm.output or "engine soft: " in vmm.output
+
+
+def test_what_cannot_be_executed_is_reported(start):
+    with start("nowhere") as vmm:
+        assert vmm.wait() == 70
+        assert "vCPU 0: " in vmm.output and "linear address c0000000, bytes" in vmm.output
+        assert "rip 00000000c0000000" in vmm.output

@@ -2,7 +2,8 @@
 /*
  * A multiboot guest of a few instructions: writes a line to COM1, then does what the word after
  * "mode=" in its command line says: exit (debug-exit port, value 5), reset (keyboard controller),
- * loop, halt, triple (fault), flood (COM1 output without end), echo (COM1 input to output until 'q', then exit).
+ * loop, halt, triple (fault), flood (COM1 output without end), nowhere
+ * (jump to where no memory is), echo (COM1 input to output until 'q', then exit).
  */
     .set MAGIC, 0x1badb002
     .set FLAGS, 0
@@ -36,6 +37,8 @@ scan:
     je do_triple
     cmp $'f', %al
     je do_flood
+    cmp $'n', %al
+    je do_nowhere
     cmp $'e', %al
     je do_e
 do_exit:
@@ -70,6 +73,9 @@ do_flood:
     mov $message, %esi
     call print
     jmp do_flood
+do_nowhere:
+    mov $0xc0000000, %eax
+    jmp *%eax
 do_triple:
     lidt no_idt
     ud2
