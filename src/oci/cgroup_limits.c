@@ -157,29 +157,47 @@ static int apply_unified(struct cgroup *cgroup, const struct oci_resources *r, s
     return result;
 }
 
+static int write_device_rule(struct cgroup *cgroup, const struct oci_device_rule *rule,
+                             struct err *err)
+{
+    char major[24] = "*", minor[24] = "*", text[96];
+
+    if (rule->major >= 0)
+        snprintf(major, sizeof(major), "%lld", (long long)rule->major);
+    if (rule->minor >= 0)
+        snprintf(minor, sizeof(minor), "%lld", (long long)rule->minor);
+    if (rule->type == 'a')
+        snprintf(text, sizeof(text), "a");
+    else
+        snprintf(text, sizeof(text), "%c %s:%s %s", rule->type, major, minor, rule->access);
+    return write_text(cgroup, rule->allow ? "devices.allow" : "devices.deny", text, err);
+}
+
+/* The devices that the specification promises in every container work whatever the configuration's
+ * rules were. */
+static const struct oci_device_rule default_device_rules[] = {
+    {true, 'c', 1, 3, "rwm"},    /* null */
+    {true, 'c', 1, 5, "rwm"},    /* zero */
+    {true, 'c', 1, 7, "rwm"},    /* full */
+    {true, 'c', 1, 8, "rwm"},    /* random */
+    {true, 'c', 1, 9, "rwm"},    /* urandom */
+    {true, 'c', 5, 0, "rwm"},    /* tty */
+    {true, 'c', 5, 2, "rwm"},    /* ptmx */
+    {true, 'c', 136, -1, "rwm"}, /* pts */
+};
+
 /* v1 only: on v2 device rules are a BPF program. */
 static int apply_devices(struct cgroup *cgroup, const struct oci_resources *r, struct err *err)
 {
-    if (!owner_of(cgroup, "devices.allow"))
-        return 0;
-    for (size_t i = 0; i < r->nr_devices; i++) {
-        const struct oci_device_rule *rule = &r->devices[i];
-        char major[24] = "*", minor[24] = "*", text[96];
-        int result;
+    int result = 0;
 
-        if (rule->major >= 0)
-            snprintf(major, sizeof(major), "%lld", (long long)rule->major);
-        if (rule->minor >= 0)
-            snprintf(minor, sizeof(minor), "%lld", (long long)rule->minor);
-        if (rule->type == 'a')
-            snprintf(text, sizeof(text), "a");
-        else
-            snprintf(text, sizeof(text), "%c %s:%s %s", rule->type, major, minor, rule->access);
-        result = write_text(cgroup, rule->allow ? "devices.allow" : "devices.deny", text, err);
-        if (result < 0)
-            return result;
-    }
-    return 0;
+    if (!r->nr_devices || !owner_of(cgroup, "devices.allow"))
+        return 0;
+    for (size_t i = 0; result == 0 && i < r->nr_devices; i++)
+        result = write_device_rule(cgroup, &r->devices[i], err);
+    for (size_t i = 0; result == 0 && i < ARRAY_LEN(default_device_rules); i++)
+        result = write_device_rule(cgroup, &default_device_rules[i], err);
+    return result;
 }
 
 int cgroup_apply(struct cgroup *cgroup, const struct oci_resources *r, struct err *err)

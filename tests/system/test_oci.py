@@ -247,6 +247,8 @@ def test_death_of_the_caller_ends_the_container(runtime):
 
 def test_terminal_has_the_size_of_the_caller(runtime):
     runtime.config["process"]["terminal"] = True
+    # Terminals work even where the configuration allows no device at all.
+    runtime.config["linux"]["resources"]["devices"] = [{"allow": False, "access": "rwm"}]
     runtime.write("sh", "-c", "tty; stty size; exit 5")
     pid, master = pty.fork()
     if pid == 0:
