@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """lodge-oci as its callers see it; where runc is installed, the same bundle run by it says what is right."""
+import itertools
 import json
 import os
 import pty
@@ -35,6 +36,9 @@ def rootfs():
     shutil.rmtree(root)
 
 
+SERIAL = itertools.count()
+
+
 class Runtime:
     """One bundle, run by lodge-oci or by a peer."""
 
@@ -48,6 +52,8 @@ class Runtime:
         self.config["process"]["terminal"] = False
         self.config["root"] = {"path": str(rootfs), "readonly": False}
         self.rootfs = rootfs
+        # Cgroups are the host's: two test runs at once must not meet.
+        self.name = f"lodge-test-{os.getpid()}-{next(SERIAL)}"
 
     def overlay(self, **annotations):
         self.config["root"] = {"path": "root"}
@@ -62,15 +68,16 @@ class Runtime:
     def command(self, *args, program=None):
         return [program or self.program, "--root", str(self.state), *args]
 
-    def run(self, *args, name="c1", program=None, check=True, **options):
+    def run(self, *args, name=None, program=None, check=True, **options):
         self.write(*args)
-        done = subprocess.run(self.command("run", "--bundle", str(self.bundle), name, program=program),
+        done = subprocess.run(self.command("run", "--bundle", str(self.bundle), name or self.name, program=program),
                               text=True, capture_output=True, timeout=30, **options)
         if check:
             assert done.returncode == 0, done.stderr
         return done
 
-    def nothing_left(self, name="c1"):
+    def nothing_left(self):
+        name = self.name
         assert not (self.state / name).exists()
         assert not list(Path("/sys/fs/cgroup").glob(f"*/{name}")) and not Path("/sys/fs/cgroup", name).exists()
         assert str(self.bundle) not in Path("/proc/self/mountinfo").read_text()
@@ -122,7 +129,7 @@ PROBES = {
 def test_the_inside_is_what_runc_makes_it(runtime, probe):
     runc = need_command("runc")
     ours = runtime.run("sh", "-c", PROBES[probe])
-    theirs = runtime.run("sh", "-c", PROBES[probe], program=runc, name="c2")
+    theirs = runtime.run("sh", "-c", PROBES[probe], program=runc, name=runtime.name + "-peer")
     assert ours.stdout == theirs.stdout
 
 
@@ -177,31 +184,31 @@ def test_user_namespace_maps_root_away(runtime):
 def test_life_by_the_single_verbs(runtime):
     runtime.write("sleep", "100")
     with open(os.devnull, "w") as null:
-        subprocess.run(runtime.command("create", "--bundle", str(runtime.bundle), "c1"), check=True, stdout=null, stderr=null)
+        subprocess.run(runtime.command("create", "--bundle", str(runtime.bundle), runtime.name), check=True, stdout=null, stderr=null)
 
     def status():
-        return json.loads(subprocess.check_output(runtime.command("state", "c1")))["status"]
+        return json.loads(subprocess.check_output(runtime.command("state", runtime.name)))["status"]
 
     assert status() == "created"
-    again = subprocess.run(runtime.command("create", "--bundle", str(runtime.bundle), "c1"), text=True, capture_output=True)
+    again = subprocess.run(runtime.command("create", "--bundle", str(runtime.bundle), runtime.name), text=True, capture_output=True)
     assert again.returncode == 1 and "exists already" in again.stderr
-    subprocess.run(runtime.command("start", "c1"), check=True)
+    subprocess.run(runtime.command("start", runtime.name), check=True)
     assert status() == "running"
-    busy = subprocess.run(runtime.command("delete", "c1"), text=True, capture_output=True)
+    busy = subprocess.run(runtime.command("delete", runtime.name), text=True, capture_output=True)
     assert busy.returncode == 1 and "running" in busy.stderr
-    subprocess.run(runtime.command("kill", "c1", "KILL"), check=True)
+    subprocess.run(runtime.command("kill", runtime.name, "KILL"), check=True)
     deadline = time.monotonic() + 5
     while status() != "stopped" and time.monotonic() < deadline:
         time.sleep(0.02)
     assert status() == "stopped"
-    subprocess.run(runtime.command("delete", "c1"), check=True)
+    subprocess.run(runtime.command("delete", runtime.name), check=True)
     runtime.nothing_left()
 
 
 def test_signals_reach_the_program(runtime):
     runtime.overlay(init="true")
     runtime.write("sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done")
-    child = subprocess.Popen(runtime.command("run", "--bundle", str(runtime.bundle), "c1"), stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(runtime.command("run", "--bundle", str(runtime.bundle), runtime.name), stdout=subprocess.PIPE, text=True)
     assert child.stdout.readline() == "ready\n"
     child.send_signal(signal.SIGTERM)
     assert child.wait(10) == 7
@@ -210,7 +217,7 @@ def test_signals_reach_the_program(runtime):
 
 def test_killed_runtime_leaves_what_delete_removes(runtime):
     runtime.write("sleep", "100")
-    child = subprocess.Popen(runtime.command("run", "--bundle", str(runtime.bundle), "c1"))
+    child = subprocess.Popen(runtime.command("run", "--bundle", str(runtime.bundle), runtime.name))
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
         listed = json.loads(subprocess.check_output(runtime.command("list", "--format", "json")))
@@ -224,22 +231,22 @@ def test_killed_runtime_leaves_what_delete_removes(runtime):
     while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not Path(f"/proc/{pid}").exists()
-    subprocess.run(runtime.command("delete", "--force", "c1"), check=True)
+    subprocess.run(runtime.command("delete", "--force", runtime.name), check=True)
     runtime.nothing_left()
 
 
 def test_death_of_the_caller_ends_the_container(runtime):
     runtime.write("sleep", "100")
-    command = " ".join(runtime.command("run", "--exit-with-parent", "--bundle", str(runtime.bundle), "c1"))
+    command = " ".join(runtime.command("run", "--exit-with-parent", "--bundle", str(runtime.bundle), runtime.name))
     caller = subprocess.Popen(["sh", "-c", f"{command} & sleep 100"], preexec_fn=os.setsid)
     deadline = time.monotonic() + 5
-    while not (runtime.state / "c1" / "state.json").exists() and time.monotonic() < deadline:
+    while not (runtime.state / runtime.name / "state.json").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.3)
     caller.kill()
     caller.wait()
     deadline = time.monotonic() + 5
-    while (runtime.state / "c1").exists() and time.monotonic() < deadline:
+    while (runtime.state / runtime.name).exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     runtime.nothing_left()
     os.killpg(caller.pid, signal.SIGKILL)
@@ -252,7 +259,7 @@ def test_terminal_has_the_size_of_the_caller(runtime):
     runtime.write("sh", "-c", "tty; stty size; exit 5")
     pid, master = pty.fork()
     if pid == 0:
-        os.execv(runtime.program, runtime.command("run", "--bundle", str(runtime.bundle), "c1"))
+        os.execv(runtime.program, runtime.command("run", "--bundle", str(runtime.bundle), runtime.name))
     import fcntl
     import struct
     import termios
@@ -283,7 +290,7 @@ def test_bad_bundles_are_named_and_leave_nothing(runtime, case):
     runtime.write("true")
     spoil, said = BAD[case]
     spoil(runtime)
-    done = subprocess.run(runtime.command("run", "--bundle", str(runtime.bundle), "c1"), text=True, capture_output=True, timeout=20)
+    done = subprocess.run(runtime.command("run", "--bundle", str(runtime.bundle), runtime.name), text=True, capture_output=True, timeout=20)
     assert done.returncode == 1
     assert said in done.stderr and done.stderr.count("\n") == 1
     runtime.nothing_left()
