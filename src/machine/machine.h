@@ -11,9 +11,9 @@
  *
  * What lies where: docs/design/machine.md. It does not run anything and knows no virtio.
  *
- * Threads: set-up calls from one thread before the vCPUs run; machine_reset, machine_boot,
- * machine_save and machine_load only while no vCPU runs; machine_serial_input and
- * machine_power_button from any thread. Events are called on a vCPU's thread.
+ * Threads: set-up calls from one thread before the vCPUs run; machine_reset and machine_boot only
+ * while no vCPU runs; machine_serial_input and machine_power_button from any thread. Events are
+ * called on a vCPU's thread.
  */
 #ifndef LODGE_MACHINE_MACHINE_H
 #define LODGE_MACHINE_MACHINE_H
