@@ -70,8 +70,8 @@ static char *load(int root_fd, const char *path, struct buf *buf)
     return buf_string(buf);
 }
 
-/* Finds name (or the number it is) in passwd. False: no such line. */
-static bool passwd_find(char *text, const char *name, struct user *user)
+/* Finds name (or the number it is) in passwd; *ret_login points into text. False: no such line. */
+static bool passwd_find(char *text, const char *name, struct user *user, const char **ret_login)
 {
     uint32_t wanted, uid, gid;
     bool numeric = parse_id(name, &wanted);
@@ -86,6 +86,7 @@ static bool passwd_find(char *text, const char *name, struct user *user)
             continue;
         user->uid = uid;
         user->gid = gid;
+        *ret_login = fields[0];
         snprintf(user->home, sizeof(user->home), "%s", fields[5]);
         return true;
     }
@@ -134,6 +135,7 @@ int user_find(int root_fd, const char *spec, struct user *ret, struct err *err)
     char name[128];
     const char *group = strchr(spec, ':');
     char *passwd_text, *group_text;
+    const char *login = "";
     uint32_t id;
 
     if (snprintf(name, sizeof(name), "%.*s", group ? (int)(group - spec) : 1000, spec) >=
@@ -145,7 +147,7 @@ int user_find(int root_fd, const char *spec, struct user *ret, struct err *err)
     if (!(passwd_text = load(root_fd, "etc/passwd", &passwd)) ||
         !(group_text = load(root_fd, "etc/group", &groups)))
         return err_set(err, -EINVAL, "the image's /etc/passwd or /etc/group cannot be read");
-    if (!passwd_find(passwd_text, name, &user)) {
+    if (!passwd_find(passwd_text, name, &user, &login)) {
         if (!parse_id(name, &id))
             return err_set(err, -ESRCH, "the image has no user '%s' in /etc/passwd", name);
         user.uid = id;
@@ -154,7 +156,7 @@ int user_find(int root_fd, const char *spec, struct user *ret, struct err *err)
     }
     if (group && parse_id(group, &id))
         user.gid = id;
-    else if (!group_scan(group_text, group, name, &user) && group)
+    else if (!group_scan(group_text, group, login, &user) && group)
         return err_set(err, -ESRCH, "the image has no group '%s' in /etc/group", group);
     *ret = user;
     return 0;
