@@ -23,8 +23,8 @@ struct user {
 };
 
 /* spec: "" (root), "name", "uid", either with ":group" or ":gid". A number needs no entry. Reads
- * etc/passwd and etc/group below root_fd (AT_FDCWD: the current directory). */
-/* -ESRCH: no such user or group. */
+ * etc/passwd and etc/group below root_fd (AT_FDCWD: the current directory). -ESRCH: no such user or
+ * group. */
 int user_find(int root_fd, const char *spec, struct user *ret, struct err *err);
 
 #endif
