@@ -328,35 +328,48 @@ static int release(struct making *m, struct err *err)
     return result > 0 ? 0 : result;
 }
 
-int container_run(const struct container_options *options, int *ret_status, struct err *err)
+static int run(struct making *m, int *ret_status, struct err *err)
 {
-    CLEANUP(making_done) struct making m;
+    const struct container_options *options = m->options;
     int result, status = 0;
 
-    making_init(&m, options);
-    *ret_status = 1;
-    if (options->exit_with_parent && (result = foreground_exit_with_parent(getppid())) < 0)
-        return err_errno(err, result, "follow the caller's death");
-    if ((result = make(&m, !options->detach, false, err)) < 0 || (result = release(&m, err)) < 0) {
+    if ((result = make(m, !options->detach, false, err)) < 0 || (result = release(m, err)) < 0) {
         /* The exit status of the first process tells a program that cannot be executed from a
          * failed set-up. */
-        if (m.pid > 0 && waitpid(m.pid, &status, 0) == m.pid) {
-            m.pid = 0;
+        if (m->pid > 0 && waitpid(m->pid, &status, 0) == m->pid) {
+            m->pid = 0;
             if (WIFEXITED(status) && WEXITSTATUS(status) >= 126)
                 *ret_status = WEXITSTATUS(status);
         }
-        undo(&m);
+        undo(m);
         return result;
     }
     if (options->detach) {
         *ret_status = 0;
         return 0;
     }
-    result = foreground_wait(m.pid, m.pid_fd, options->console_socket ? -1 : m.master, ret_status,
-                             err);
-    m.pid = 0;
+    result = foreground_wait(m->pid, m->pid_fd, options->console_socket ? -1 : m->master,
+                             ret_status, err);
+    m->pid = 0;
     if (!options->keep)
-        undo(&m);
+        undo(m);
+    return result;
+}
+
+int container_run(const struct container_options *options, int *ret_status, struct err *err)
+{
+    CLEANUP(making_done) struct making m;
+    sigset_t before;
+    int result = 0;
+
+    making_init(&m, options);
+    *ret_status = 1;
+    foreground_hold_signals(&before);
+    if (options->exit_with_parent && (result = foreground_exit_with_parent(getppid())) < 0)
+        err_errno(err, result, "follow the caller's death");
+    if (result == 0)
+        result = run(&m, ret_status, err);
+    sigprocmask(SIG_SETMASK, &before, NULL);
     return result;
 }
 

@@ -113,16 +113,23 @@ int foreground_exit_with_parent(pid_t parent)
     return getppid() == parent ? 0 : -ESRCH;
 }
 
+void foreground_hold_signals(sigset_t *ret_before)
+{
+    sigset_t all;
+
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, ret_before);
+}
+
 int foreground_wait(pid_t pid, int pid_fd, int master, int *ret_status, struct err *err)
 {
     struct foreground f = {.pid_fd = pid_fd, .signal_fd = -1, .master = master, .input_open = true};
     CLEANUP(fd_closep) int signal_fd = -1;
     struct console_raw raw = {0};
-    sigset_t all, before;
+    sigset_t all;
     int status = 0;
 
     sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, &before);
     signal_fd = f.signal_fd = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
     if (master >= 0) {
         fcntl(master, F_SETFL, O_NONBLOCK);
@@ -141,7 +148,6 @@ int foreground_wait(pid_t pid, int pid_fd, int master, int *ret_status, struct e
     console_raw_restore(&raw);
     if (waitpid(pid, &status, 0) < 0)
         return err_errno(err, -errno, "wait for the container");
-    sigprocmask(SIG_SETMASK, &before, NULL);
     *ret_status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
     return 0;
 }

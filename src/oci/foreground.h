@@ -16,6 +16,11 @@
  * it is dead already. */
 int foreground_exit_with_parent(pid_t parent);
 
+/* Holds back every signal from now on, so that none ends us while a container is half made or
+ * before its program is watched. Call before the container is made; foreground_wait passes on what
+ * came meanwhile. */
+void foreground_hold_signals(sigset_t *ret_before);
+
 /*
  * Passes the signals that arrive here on to the container, copies between our standard streams and
  * the terminal's master (-1: none; raw mode and window size included), and reaps the first process.

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """lodge-oci as its callers see it; where runc is installed, the same bundle run by it says what is right."""
+import fcntl
 import itertools
 import json
 import os
@@ -7,8 +8,10 @@ import pty
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import tempfile
+import termios
 import time
 from pathlib import Path
 
@@ -259,11 +262,8 @@ def test_terminal_has_the_size_of_the_caller(runtime):
     runtime.write("sh", "-c", "tty; stty size; exit 5")
     pid, master = pty.fork()
     if pid == 0:
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 31, 97, 0, 0))
         os.execv(runtime.program, runtime.command("run", "--bundle", str(runtime.bundle), runtime.name))
-    import fcntl
-    import struct
-    import termios
-    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 31, 97, 0, 0))
     output = b""
     try:
         while chunk := os.read(master, 4096):
@@ -271,7 +271,7 @@ def test_terminal_has_the_size_of_the_caller(runtime):
     except OSError:
         pass
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
-    assert re.search(rb"/dev/pts/0\r\n", output) and b"97" in output
+    assert re.search(rb"/dev/pts/0\r\n", output) and b"31 97\r\n" in output
 
 
 BAD = {
