@@ -138,11 +138,7 @@ static int soft_vm_new(const struct cpu_vm_config *config, struct cpu_vm **ret, 
     vm->physical_address_mask = (UINT64_C(1) << MIN(config->cpuid->physical_address_bits, 52u)) - 1;
     features_set(vm);
     interp_handlers_fill(vm->handlers);
-    error = cache_vm_init(vm);
-    if (error) {
-        soft_vm_free((struct cpu_vm *)vm);
-        return err_set(err, error, "engine soft: make a VM");
-    }
+    cache_vm_init(vm);
     vm->memory->code_written_context = vm;
     vm->memory->code_written = cache_code_written;
     *ret = (struct cpu_vm *)vm;

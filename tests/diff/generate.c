@@ -190,6 +190,10 @@ bool diff_allowed(const struct diff_guest *guest, enum diff_mode mode, const str
 /* Registers that start as pointers into the scratch pages. */
 static const uint8_t pointer_registers[] = {CPU_RBX, CPU_RBP, CPU_RSI, CPU_RDI, CPU_R13, CPU_R14};
 
+/* Wild displacements stay away from what only one side has (the trampoline's page, the guest's own
+ * tables): few values of the top byte. */
+#define WILD_TOP_BYTE 0xc0u
+
 /* ModRM, SIB and displacement; returns the bytes written. rex_b: of the base. */
 static unsigned put_modrm(uint64_t *seed, uint8_t *bytes, bool *rex_b)
 {
@@ -203,6 +207,8 @@ static unsigned put_modrm(uint64_t *seed, uint8_t *bytes, bool *rex_b)
         /* Anything, RIP-relative and absolute too. */
         store_le64(bytes, diff_random(seed));
         bytes[0] &= 0xbf;
+        bytes[4] &= WILD_TOP_BYTE;
+        bytes[5] &= WILD_TOP_BYTE;
         return 6;
     }
     base = pointer_registers[pick(seed, ARRAY_LEN(pointer_registers))];
@@ -215,8 +221,8 @@ static unsigned put_modrm(uint64_t *seed, uint8_t *bytes, bool *rex_b)
     }
     if (pick(seed, 3)) {
         bytes[0] = (uint8_t)(0x80 | reg << 3 | base);
-        store_le32(bytes + 1,
-                   pick(seed, 4) ? pick(seed, 4096) - 2048u : (uint32_t)diff_random(seed));
+        store_le32(bytes + 1, pick(seed, 4) ? pick(seed, 4096) - 2048u
+                                            : (uint32_t)diff_random(seed) & 0xc0ffffffu);
         return 5;
     }
     /* SIB: no index, or RCX, which often is small. */

@@ -27,13 +27,9 @@ static size_t granule_bytes(const struct memory_slot *slot)
     return align_up((slot->size_bytes >> GUEST_PAGE_SHIFT) * sizeof(uint64_t), GUEST_PAGE_SIZE);
 }
 
-int cache_vm_init(struct soft_vm *vm)
+void cache_vm_init(struct soft_vm *vm)
 {
     pthread_mutex_init(&vm->code_lock, NULL);
-    for (unsigned i = 0; i < vm->memory->nr_slots; i++)
-        if (!(vm->code_granules[i] = map_lazily(granule_bytes(&vm->memory->slots[i]))))
-            return -ENOMEM;
-    return 0;
 }
 
 void cache_vm_done(struct soft_vm *vm)
@@ -89,16 +85,29 @@ void *cache_alloc(struct soft_cpu *cpu, size_t size)
     return memory;
 }
 
+/* The word of gpa's page, and its code_map byte; NULL: not RAM, or nothing was decoded in its slot.
+ */
 static uint64_t *granules_of(struct soft_vm *vm, gpa_t gpa, uint8_t **ret_code_byte)
 {
     struct memory_slot *slot = memory_slot_find(vm->memory, gpa);
+    uint64_t *granules = slot ? vm->code_granules[slot - vm->memory->slots] : NULL;
     uint64_t page;
 
-    if (!slot)
+    if (!granules)
         return NULL;
     page = (gpa - slot->gpa) >> GUEST_PAGE_SHIFT;
     *ret_code_byte = &slot->code_map[page];
-    return &vm->code_granules[slot - vm->memory->slots][page];
+    return &granules[page];
+}
+
+/* Slots may be added after the VM was made: their words are mapped at the first use. */
+static void granules_map(struct soft_vm *vm, gpa_t gpa)
+{
+    const struct memory_slot *slot = memory_slot_find(vm->memory, gpa);
+    uint64_t **granules = slot ? &vm->code_granules[slot - vm->memory->slots] : NULL;
+
+    if (granules && !*granules)
+        *granules = map_lazily(granule_bytes(slot));
 }
 
 /* Of [offset, offset + length) in a page; length > 0 */
@@ -113,18 +122,19 @@ static uint64_t granule_mask(unsigned offset, unsigned length)
 bool cache_mark(struct soft_cpu *cpu, gpa_t gpa, unsigned length)
 {
     struct soft_vm *vm = cpu->vm;
-    uint64_t mask = granule_mask(gpa & GUEST_PAGE_MASK, length);
     uint8_t *code_byte;
-    uint64_t *granules = granules_of(vm, gpa, &code_byte);
+    uint64_t *granules;
 
-    if (!granules)
-        return false;
     pthread_mutex_lock(&vm->code_lock);
-    *granules |= mask;
-    if (*code_byte != 1)
-        mmu_code_page_mark(vm, gpa);
+    granules_map(vm, gpa);
+    granules = granules_of(vm, gpa, &code_byte);
+    if (granules) {
+        *granules |= granule_mask(gpa & GUEST_PAGE_MASK, length);
+        if (*code_byte != 1)
+            mmu_code_page_mark(vm, gpa);
+    }
     pthread_mutex_unlock(&vm->code_lock);
-    return true;
+    return granules;
 }
 
 static struct interp_code_page **page_head(struct soft_interp *interp, gpa_t page)

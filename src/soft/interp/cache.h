@@ -72,7 +72,7 @@ struct interp_code_page {
 
 int cache_init(struct soft_cpu *cpu); /* 0 or -ENOMEM */
 void cache_done(struct soft_cpu *cpu);
-int cache_vm_init(struct soft_vm *vm); /* 0 or -errno */
+void cache_vm_init(struct soft_vm *vm);
 void cache_vm_done(struct soft_vm *vm);
 
 static inline uint32_t cache_key(const struct soft_cpu *cpu)
@@ -107,7 +107,8 @@ void cache_code_written(void *context, gpa_t gpa, uint64_t length);
 int block_build(struct soft_cpu *cpu, gpa_t gpa, uint32_t key, struct interp_block **ret);
 /* From the arena; NULL when it is full. */
 void *cache_alloc(struct soft_cpu *cpu, size_t size);
-/* Invariant 1, for [gpa, gpa + length) inside one page. False: not RAM. */
+/* Invariant 1, for [gpa, gpa + length) inside one page. False: not RAM (or no memory for the bits).
+ */
 bool cache_mark(struct soft_cpu *cpu, gpa_t gpa, unsigned length);
 
 #endif
