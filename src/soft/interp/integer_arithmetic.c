@@ -99,8 +99,7 @@ static enum soft_result run_test(struct soft_cpu *cpu, const struct insn *insn)
     return compare(cpu, insn, compute_test);
 }
 
-/* b: the register in the low bits, the count above: see double_shift. The count is masked by 31 or
- * 63; with 16 bits and a count above 16 the host gives what it gives. */
+/* The count is masked by the host; with 16 bits and a count above 16 it gives what it gives. */
 static uint64_t shift_double(bool left, unsigned size, uint64_t a, uint64_t b, uint8_t count,
                              uint64_t *flags)
 {
