@@ -320,7 +320,12 @@ int container_create(const struct container_options *options, struct err *err)
 /* Lets the program be executed, and waits until that has happened or failed. */
 static int release(struct making *m, struct err *err)
 {
-    int result = sync_send(m->socket, SYNC_START, NULL, -1);
+    int result;
+
+    /* Before the program can ask for it. */
+    if (m->master >= 0 && !m->options->console_socket)
+        console_copy_size(m->master);
+    result = sync_send(m->socket, SYNC_START, NULL, -1);
 
     if (result < 0)
         return err_errno(err, result, "start the container");

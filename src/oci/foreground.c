@@ -17,6 +17,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define LAST_OUTPUT_MS 500
+
 struct foreground {
     int pid_fd, signal_fd, master;
     bool input_open;
@@ -133,16 +135,17 @@ int foreground_wait(pid_t pid, int pid_fd, int master, int *ret_status, struct e
     signal_fd = f.signal_fd = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
     if (master >= 0) {
         fcntl(master, F_SETFL, O_NONBLOCK);
-        console_copy_size(master);
         console_raw_enter(&raw);
     }
     while (!serve(&f))
         ;
-    /* What the program wrote last is still in the terminal. */
+    /* What the program wrote last is still on its way through the terminal, whose end comes after
+     * it. The wait is for a terminal that somebody outside the container keeps open: that one has
+     * no end. */
     while (f.master >= 0) {
         struct pollfd last = {.fd = f.master, .events = POLLIN};
 
-        if (poll(&last, 1, 0) <= 0 || !copy_output(&f))
+        if (poll(&last, 1, LAST_OUTPUT_MS) <= 0 || !copy_output(&f))
             break;
     }
     console_raw_restore(&raw);
