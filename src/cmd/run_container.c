@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/mounts.h"
 #include "base/size.h"
 #include "cmd/terminal.h"
 
@@ -40,13 +41,15 @@ struct container {
 
 static int private_mounts(struct err *err)
 {
+    int result;
+
     if (unshare(CLONE_NEWNS) < 0)
         return err_errno(err, -errno,
                          geteuid() == 0 ? "a mount namespace of our own"
                                         : "a mount namespace of our own (containers need "
                                           "root so far; --vm does not)");
-    if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
-        return err_errno(err, -errno, "keep our mounts to ourselves");
+    if ((result = mounts_set_propagation(MS_SLAVE)) < 0)
+        return err_errno(err, result, "keep our mounts to ourselves");
     return 0;
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/mounts.h"
 #include "base/util.h"
 #include "oci/cgroup.h"
 #include "oci/inroot.h"
@@ -385,9 +386,8 @@ int mount_root(const struct oci_spec *spec, const char *rootfs, int *ret_root_fd
 
     /* Even a shared root propagation concerns the container's mounts, not the host's: those are
      * slaves first. */
-    if (mount(NULL, "/", NULL, MS_REC | (propagation & MS_PRIVATE ? MS_PRIVATE : MS_SLAVE), NULL) <
-        0)
-        return err_errno(err, -errno, "make mounts private");
+    if ((result = mounts_set_propagation(propagation & MS_PRIVATE ? MS_PRIVATE : MS_SLAVE)) < 0)
+        return err_errno(err, result, "make mounts private");
     if (lower)
         return mount_overlay(spec, lower, rootfs, ret_root_fd, err);
     tree = open_tree(AT_FDCWD, rootfs, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
