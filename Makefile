@@ -16,7 +16,8 @@ $(BUILD)/build.ninja:
 guest: all
 	@tools/prepare_guest.sh $(BUILD)
 
-demo: guest
+demo: all
+	@tools/prepare_guest.sh $(BUILD) cloud
 	@tools/demo.sh $(BUILD)
 
 test: guest

@@ -3,7 +3,7 @@
 """Runs the same image and command as a container and as a virtual machine and prints what each was like.
 
 Everything in the table is measured here, from outside: the time from the start of `lodge run` to the first byte of the command's
-output, the time of a whole `lodge run ... true`, and the memory (proportional set size) of every process that belongs to the run while
+output, the time of a whole `lodge run ... true` (median of five for the container), and the memory (proportional set size) of every process that belongs to the run while
 the command waits for input. What the guest says of itself (kernel, processor) is its own output.
 """
 import os
@@ -11,9 +11,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from pathlib import Path
 
+CELL_WIDTH = 38
 SCRIPT = ('uname -a; grep -m1 "model name" /proc/cpuinfo || echo "model name : unknown"; '
           'grep -c ^processor /proc/cpuinfo; grep MemTotal /proc/meminfo; read -r line; echo "got $line"')
 
@@ -48,7 +50,7 @@ def pss_kib(pid):
 def show(program, isolation, image):
     """One run: what it printed, and what it cost."""
     command = [program, "run", *isolation, "-i", image, "sh", "-c", SCRIPT]
-    print(f"$ lodge {' '.join(command[1:-1])} '...'", flush=True)
+    print(f"\n$ lodge {' '.join(command[1:-1])} SCRIPT", flush=True)
     started = time.monotonic()
     errors = tempfile.TemporaryFile("w+")
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
@@ -69,7 +71,7 @@ def show(program, isolation, image):
     if said:
         print(f"  {said}")
     # "lodge: info: engine soft: why"
-    result["engine"] = said.split("engine ", 1)[1].split(":", 1)[0] if "engine " in said else "the host's kernel"
+    result["engine"] = said.split("engine ", 1)[1].split(":", 1)[0] + " engine" if "engine " in said else "the host's kernel"
     text = [line.decode(errors="replace").strip() for line in lines]
     for line in text:
         print(f"  {line}")
@@ -93,10 +95,25 @@ def seconds(value):
     return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
 
 
+def print_table(rows):
+    """Cells longer than CELL_WIDTH go on in the next line."""
+    cells = [[textwrap.wrap(cell, CELL_WIDTH) or [""] for cell in row] for row in rows]
+    widths = [max(len(line) for row in cells for line in row[column]) for column in range(3)]
+    rule = "+" + "+".join("-" * (width + 2) for width in widths) + "+"
+    print(rule)
+    for number, row in enumerate(cells):
+        for index in range(max(map(len, row))):
+            line = [(lines[index] if index < len(lines) else "").ljust(width) for lines, width in zip(row, widths)]
+            print("| " + " | ".join(line) + " |")
+        if number in (0, len(cells) - 1):
+            print(rule)
+
+
 def main():
     build = Path(sys.argv[1] if len(sys.argv) > 1 else "build").resolve()
     program = str(build / "bin" / "lodge")
     image = "debian" if (build / "guest" / "images" / "debian" / "config.json").exists() else "busybox"
+    print(f"SCRIPT='{SCRIPT}'")
     # The disk image of a VM is made once per image, not at every start.
     subprocess.run([program, "kernels", "--disk", image], check=True, stdout=subprocess.DEVNULL)
     container = show(program, [], image)
@@ -105,22 +122,19 @@ def main():
     machine["whole"] = whole_run(program, ["--vm"], image, 1)
     rows = [
         ("", "container", "virtual machine"),
-        ("engine", container["engine"], machine["engine"]),
-        ("kernel", container["uname"].split()[2], machine["uname"].split()[2]),
-        ("processor", container["cpu"], machine["cpu"]),
-        ("processors, memory seen", f"{container['cpus']}, {container['memory_seen']}", f"{machine['cpus']}, {machine['memory_seen']}"),
+        ("uname -a", container["uname"], machine["uname"]),
+        ("CPU", container["cpu"], machine["cpu"]),
+        ("CPUs, memory that it sees", f"{container['cpus']}, {container['memory_seen']}", f"{machine['cpus']}, {machine['memory_seen']}"),
+        ("runs on", container["engine"], machine["engine"]),
+        ("start and end of `true`", seconds(container["whole"]), seconds(machine["whole"])),
         ("time to first output", seconds(container["first"]), seconds(machine["first"])),
-        ("whole run of `true`", seconds(container["whole"]), seconds(machine["whole"])),
         ("memory of all its processes", f"{sum(container['memory'].values()) / 1024:.1f} MiB",
          f"{sum(machine['memory'].values()) / 1024:.1f} MiB"),
-        ("standard input and exit", f"\"{container['echo']}\", {container['status']}", f"\"{machine['echo']}\", {machine['status']}"),
+        ("answer to a line of input", container["echo"], machine["echo"]),
+        ("exit status", str(container["status"]), str(machine["status"])),
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    print(f"\nimage {image}, the same command in both:")
-    for number, row in enumerate(rows):
-        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
-        if number == 0:
-            print("  " + "  ".join("-" * width for width in widths))
+    print(f"\nImage {image}, the same command in both; times from the call of `lodge run`:")
+    print_table(rows)
     return 0 if container["status"] == 0 and machine["status"] == 0 else 1
 
 

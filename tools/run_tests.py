@@ -82,10 +82,12 @@ def guest_kernel(build):
 
 
 def run_programs(build, tally, suites, label="", env=None, factor=1):
-    for test in introspect_tests(build):
-        # Meson prefixes suites with the project's name.
-        if not {s.split(":")[-1] for s in test["suite"]} & set(suites):
-            continue
+    # Meson prefixes suites with the project's name.
+    tests = [test for test in introspect_tests(build) if {s.split(":")[-1] for s in test["suite"]} & set(suites)]
+    if not tests:
+        say(f"FAIL  {label}no test programs of {', '.join(suites)}: was the build configured without Check?")
+        tally.add(failed=1)
+    for test in tests:
         started = time.monotonic()
         merged = dict(os.environ, LODGE_BUILD=str(build), **guest_kernel(build), **test.get("env", {}), **(env or {}))
         status, output = run(test["cmd"], test["timeout"] * factor, merged)
