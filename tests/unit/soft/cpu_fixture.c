@@ -220,9 +220,16 @@ void fixture_long(struct fixture *f, unsigned cpl)
     cpu->cr4 = CPU_CR4_PAE | CPU_CR4_PGE;
     standard_gdt(f, true);
     cpu->cr3 = f->next_table;
+    memset(memory_range(f->memory, cpu->cr3, GUEST_PAGE_SIZE), 0, GUEST_PAGE_SIZE);
     f->next_table += GUEST_PAGE_SIZE;
-    for (gpa_t gpa = 0; gpa < FIXTURE_RAM; gpa += GUEST_PAGE_SIZE)
+    for (gpa_t gpa = 0; gpa < FIXTURE_RAM; gpa += 2 * MIB) {
+        uint64_t *table;
+
         fixture_map(f, gpa, gpa, 12, PTE_P | PTE_W | PTE_U, PTE_P | PTE_W | PTE_U);
+        table = memory_range(f->memory, fixture_leaf(f, gpa), GUEST_PAGE_SIZE);
+        for (unsigned i = 0; i < 512; i++)
+            table[i] = (gpa + i * GUEST_PAGE_SIZE) | PTE_P | PTE_W | PTE_U;
+    }
     poke(f, FIXTURE_TSS + 4, FIXTURE_STACK0, 8);
     poke(f, FIXTURE_TSS + 0x24, FIXTURE_IST1, 8);
     load_segments(f, cpl);
@@ -256,6 +263,7 @@ void fixture_map(struct fixture *f, gva_t gva, gpa_t gpa, unsigned shift, uint64
         }
         if (!(entry & PTE_P)) {
             entry = f->next_table | upper;
+            memset(memory_range(f->memory, f->next_table, GUEST_PAGE_SIZE), 0, GUEST_PAGE_SIZE);
             f->next_table += GUEST_PAGE_SIZE;
             ck_assert_uint_lt(f->next_table, FIXTURE_RAM);
         }
