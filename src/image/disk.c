@@ -15,9 +15,12 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #define BLOCK_SIZE 4096u
 #define ATTEMPTS   3
+
+#define DIR_DISK_KEPT_S (7 * 86400)
 
 static uint64_t hash_bytes(uint64_t hash, const void *data, size_t length)
 {
@@ -187,7 +190,8 @@ static int build(const char *rootfs, const struct tree_summary *sum, const char 
     return result;
 }
 
-/* Temporary files of processes that are no more. */
+/* Temporary files of processes that are no more, and disks of directories that nobody made for a
+ * week (the directory has changed since, or is gone; at worst the disk is made again). */
 static void sweep(const char *dir_path)
 {
     CLEANUP(dir_closep) DIR *dir = opendir(dir_path);
@@ -196,8 +200,15 @@ static void sweep(const char *dir_path)
     while (dir && (entry = readdir(dir))) {
         size_t length = strlen(entry->d_name);
         const char *dot;
+        struct stat st;
         int pid;
 
+        if (!strncmp(entry->d_name, "dir-", 4) &&
+            fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+            time(NULL) - st.st_mtime > DIR_DISK_KEPT_S) {
+            unlinkat(dirfd(dir), entry->d_name, 0);
+            continue;
+        }
         if (length < 6 || strcmp(entry->d_name + length - 4, ".tmp") != 0)
             continue;
         if (!(dot = memrchr(entry->d_name, '.', length - 4)) || (pid = atoi(dot + 1)) <= 0)

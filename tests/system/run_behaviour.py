@@ -44,6 +44,7 @@ class Behaviour:
         assert lodge.run("busybox", "cat", input=b"not for it").stdout == b""
         assert lodge.run("-i", "busybox", "cat", input=b"for it").stdout == b"for it"
 
+    @pytest.mark.slow
     def test_much_data_comes_through_whole(self, lodge):
         """1 GiB through cat; both ways at once, with neither pipe ever drained ahead of the other."""
         size = (64 if SANITIZED else 1024) << 20

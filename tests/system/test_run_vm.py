@@ -25,6 +25,15 @@ def lodge(program, guest):
 
 
 class TestMachine(Behaviour):
+    # A boot each: the container's tests go through more of the cases of these.
+    @pytest.mark.parametrize("user, shown", [("nobody:tty", b"65534 5")])
+    def test_users_by_number_and_group(self, lodge, user, shown):
+        super().test_users_by_number_and_group(lodge, user, shown)
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+    def test_fatal_signals(self, lodge, number):
+        super().test_fatal_signals(lodge, number)
+
     def test_killed_monitor_is_reported_with_its_last_words(self, lodge):
         status, errors = self.killed(lodge, "lodge-vmm")
         assert status == 125 and "killed by signal 9" in errors
