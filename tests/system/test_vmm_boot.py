@@ -78,7 +78,7 @@ def test_pause_holds_the_guest(program, guest, shell, tmp_path):
 
 def modules(guest, name):
     """The virtio modules of a kernel, for insmod in the order that they need."""
-    wanted = ["virtio_ring.ko", "virtio.ko", "virtio_mmio.ko", "virtio_blk.ko", "rng-core.ko", "virtio-rng.ko"]
+    wanted = ["virtio_ring.ko", "virtio.ko", "virtio_mmio.ko", "virtio_blk.ko", "virtio_console.ko"]
     found = {path.name: path for path in (guest / "kernels" / name / "lib").rglob("*.ko")}
     if "virtio_mmio.ko" not in found or "virtio_blk.ko" not in found:
         pytest.skip("needs the kernel's virtio modules")
@@ -104,3 +104,17 @@ def test_disks_are_read_and_written(program, guest, tmp_path):
     assert hashlib.sha256(source.read_bytes()).hexdigest() in vmm.output
     assert "refused" in vmm.output
     assert target.read_bytes() == source.read_bytes() + bytes(1 << 20)
+
+
+def test_virtio_console_carries_both_ways(program, guest, tmp_path):
+    extra = modules(guest, "cloud")
+    if "virtio_console.ko" not in extra:
+        pytest.skip("needs the kernel's virtio_console module")
+    script = "".join(f"insmod /{name}\n" for name in extra) + ("exec 3<>/dev/hvc0; echo hvc ready >&3; read line <&3\n"
+                                                               "echo got $line. >&3; sleep 1; poweroff -f\n")
+    initrd = busybox_initrd(tmp_path / "initrd", script, extra)
+    with boot(program, kernel(guest, "cloud"), initrd, "--console", "virtio") as vmm:
+        vmm.expect("hvc ready")
+        vmm.send("word\n")
+        vmm.expect("got word.")
+        assert vmm.wait(30) == 0

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """lodge-vmm with a guest of a few instructions: exit statuses, reports, console, signals, control socket."""
 import os
+import pty
+import select
 import signal
 import subprocess
+import termios
 import time
 from pathlib import Path
 
@@ -179,3 +182,31 @@ def test_what_cannot_be_executed_is_reported(start):
         assert vmm.wait() == 70
         assert "vCPU 0: " in vmm.output and "linear address c0000000, bytes" in vmm.output
         assert "rip 00000000c0000000" in vmm.output
+
+
+def test_the_terminal_is_raw_and_given_back(program, hello, engine):
+    leader, follower = pty.openpty()
+    before = termios.tcgetattr(follower)
+    process = subprocess.Popen([program("lodge-vmm"), "--engine", engine, "--kernel", hello, "--cmdline", "mode=echo", "--memory", "32M",
+                                "--quiet", "--exit-port"], stdin=follower, stdout=follower, stderr=subprocess.DEVNULL)
+    seen = b""
+
+    def expect(text: bytes):
+        nonlocal seen
+        end = time.monotonic() + 20
+        while text not in seen and time.monotonic() < end:
+            if select.select([leader], [], [], 0.2)[0]:
+                seen += os.read(leader, 4096)
+        assert text in seen, seen
+
+    expect(b"guest")
+    while termios.tcgetattr(follower)[3] & termios.ICANON:
+        time.sleep(0.01)
+    os.write(leader, b"a\x03b\x01\x01c")  # Ctrl-C is the guest's; Ctrl-A twice is one
+    expect(b"a\x03b\x01c")
+    assert process.poll() is None
+    os.write(leader, b"\x01x")
+    assert process.wait(10) == 0
+    assert termios.tcgetattr(follower) == before
+    os.close(leader)
+    os.close(follower)
