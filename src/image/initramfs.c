@@ -8,13 +8,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <time.h>
 
-#define ARCHIVE_MAX (256u << 20)
+#define ARCHIVE_MAX    (256u << 20)
+#define ARCHIVE_FORMAT 2 /* another number whenever the same inputs make another archive */
 
 /* What lodge-init needs of the kernel, in this order. ext4 is the image's file system. */
 static const char *const wanted_modules[] = {
@@ -59,7 +61,7 @@ int cpio_finish(struct buf *archive)
 }
 
 static int append_file(struct buf *archive, const char *name, unsigned mode, const char *path,
-                       struct err *err)
+                       bool module, struct err *err)
 {
     CLEANUP(buf_donep) struct buf content;
     int result;
@@ -67,6 +69,8 @@ static int append_file(struct buf *archive, const char *name, unsigned mode, con
     buf_init(&content, ARCHIVE_MAX);
     if ((result = file_load(AT_FDCWD, path, &content, err)) < 0)
         return result;
+    if (module)
+        content.length = module_strip(content.data, content.length);
     if ((result = cpio_append(archive, name, S_IFREG | mode, 0, content.data, content.length)) < 0)
         return err_errno(err, result, "put '%s' into the initramfs", path);
     return 0;
@@ -97,7 +101,7 @@ static int append_modules(struct buf *archive, const struct kernel *kernel,
         char name[300];
 
         snprintf(name, sizeof(name), "modules/%.255s", base);
-        if ((result = append_file(archive, name, 0644, list.paths[i], err)) < 0)
+        if ((result = append_file(archive, name, 0644, list.paths[i], true, err)) < 0)
             break;
         if (buf_printf(&names, "%s\n", base) < 0)
             result = err_set(err, -ENOMEM, "list the kernel's modules");
@@ -121,7 +125,7 @@ static int build(struct buf *archive, const struct kernel *kernel, const char *i
         result = cpio_append(archive, "dev/console", S_IFCHR | 0600, makedev(5, 1), NULL, 0);
     if (result < 0)
         return err_errno(err, result, "make the initramfs");
-    if ((result = append_file(archive, "init", 0755, init_path, err)) < 0)
+    if ((result = append_file(archive, "init", 0755, init_path, false, err)) < 0)
         return result;
     if (*kernel->dir && *kernel->release &&
         (result = append_modules(archive, kernel, extra, err)) < 0)
@@ -134,8 +138,12 @@ static int build(struct buf *archive, const struct kernel *kernel, const char *i
 /* FNV-1a over what the archive is made from: another lodge-init is another archive. */
 static uint64_t archive_key(const struct stat *init, const char *const *extra)
 {
-    uint64_t numbers[] = {(uint64_t)init->st_size, (uint64_t)init->st_mtim.tv_sec,
-                          (uint64_t)init->st_mtim.tv_nsec, init->st_ino, init->st_dev};
+    uint64_t numbers[] = {ARCHIVE_FORMAT,
+                          (uint64_t)init->st_size,
+                          (uint64_t)init->st_mtim.tv_sec,
+                          (uint64_t)init->st_mtim.tv_nsec,
+                          init->st_ino,
+                          init->st_dev};
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
     const uint8_t *bytes = (const uint8_t *)numbers;
 

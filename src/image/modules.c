@@ -118,35 +118,69 @@ static int index_open(struct index *index, const char *kernel_dir, const char *r
     return result < 0 ? err_errno(err, result, "read '%s'", root) : 0;
 }
 
-/* The .modinfo section's bytes; NULL when the image is no well-formed 64-bit ELF object. */
-static const char *modinfo_section(const uint8_t *image, size_t size, size_t *ret_length)
+/* The header of the section of that name, and where its name is; false when the image is no
+ * well-formed 64-bit ELF object or has none. */
+static bool section_find(const uint8_t *image, size_t size, const char *name, Elf64_Shdr *ret,
+                         size_t *ret_name_at)
 {
+    size_t name_size = strlen(name) + 1;
     Elf64_Ehdr header;
     Elf64_Shdr names, section;
 
     if (size < sizeof(header))
-        return NULL;
+        return false;
     memcpy(&header, image, sizeof(header));
     if (memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 || header.e_ident[EI_CLASS] != ELFCLASS64 ||
         header.e_shentsize != sizeof(section) || header.e_shstrndx >= header.e_shnum ||
         !range_fits(header.e_shoff, (uint64_t)header.e_shnum * sizeof(section), size))
-        return NULL;
+        return false;
     memcpy(&names, image + header.e_shoff + header.e_shstrndx * sizeof(section), sizeof(names));
     if (!range_fits(names.sh_offset, names.sh_size, size))
-        return NULL;
+        return false;
     for (unsigned i = 0; i < header.e_shnum; i++) {
-        static const char wanted[] = ".modinfo";
-
         memcpy(&section, image + header.e_shoff + i * sizeof(section), sizeof(section));
-        if (!range_fits(section.sh_name, sizeof(wanted), names.sh_size) ||
-            memcmp(image + names.sh_offset + section.sh_name, wanted, sizeof(wanted)) != 0)
+        if (!range_fits(section.sh_name, name_size, names.sh_size) ||
+            memcmp(image + names.sh_offset + section.sh_name, name, name_size) != 0)
             continue;
-        if (section.sh_type == SHT_NOBITS || !range_fits(section.sh_offset, section.sh_size, size))
-            return NULL;
-        *ret_length = section.sh_size;
-        return (const char *)image + section.sh_offset;
+        *ret = section;
+        *ret_name_at = names.sh_offset + section.sh_name;
+        return true;
     }
-    return NULL;
+    return false;
+}
+
+/* The .modinfo section's bytes, or NULL. */
+static const char *modinfo_section(const uint8_t *image, size_t size, size_t *ret_length)
+{
+    Elf64_Shdr section;
+    size_t name_at;
+
+    if (!section_find(image, size, ".modinfo", &section, &name_at) ||
+        section.sh_type == SHT_NOBITS || !range_fits(section.sh_offset, section.sh_size, size))
+        return NULL;
+    *ret_length = section.sh_size;
+    return (const char *)image + section.sh_offset;
+}
+
+size_t module_strip(void *image, size_t size)
+{
+    static const char marker[] = "~Module signature appended~\n";
+    const size_t marker_size = sizeof(marker) - 1, info_size = 12;
+    uint8_t *bytes = image;
+    Elf64_Shdr section;
+    size_t name_at;
+
+    /* struct module_signature, then the marker: its last four bytes are the signature's length. */
+    if (size > marker_size + info_size &&
+        !memcmp(bytes + size - marker_size, marker, marker_size)) {
+        size_t signature = __builtin_bswap32(load_le32(bytes + size - marker_size - 4));
+
+        if (signature < size - marker_size - info_size)
+            size -= marker_size + info_size + signature;
+    }
+    if (section_find(bytes, size, ".BTF", &section, &name_at))
+        bytes[name_at] = '-';
+    return size;
 }
 
 const char *modinfo_find(const void *image, size_t size, const char *key, size_t index)

@@ -77,6 +77,31 @@ START_TEST(cut_and_changed_images_are_survived)
 }
 END_TEST
 
+START_TEST(signatures_and_type_information_go)
+{
+    static const char info[] = "depends=a\0";
+    static const char marker[] = "~Module signature appended~\n";
+    uint8_t image[IMAGE_SIZE + 64];
+    size_t size = module_make(image, info, sizeof(info)), whole;
+
+    /* 20 bytes of signature, 12 that describe it (the length is big-endian), the marker */
+    memset(image + size, 0x55, 32);
+    memcpy(image + size + 28, "\0\0\0\x14", 4);
+    memcpy(image + size + 32, marker, 28);
+    whole = size + 60;
+    ck_assert_uint_eq(module_strip(image, whole), size);
+    ck_assert_uint_eq(module_strip(image, size), size);
+    /* A length beyond the file is not believed. */
+    memcpy(image + size + 28, "\0\xff\0\0", 4);
+    ck_assert_uint_eq(module_strip(image, whole), whole);
+    ck_assert_uint_eq(module_strip(image + whole - 28, 28), 28);
+    /* .modinfo under the other name is as if it were not there. */
+    memcpy(image + 260 + 1, ".BTF", 5);
+    module_strip(image, size);
+    ck_assert_int_eq(memcmp(image + 260 + 1, "-BTF", 5), 0);
+}
+END_TEST
+
 static char root[64];
 
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
@@ -158,4 +183,5 @@ END_TEST
 
 TEST_MAIN("modules", tcase_add_test(tcase, values_are_found);
           tcase_add_test(tcase, cut_and_changed_images_are_survived);
+          tcase_add_test(tcase, signatures_and_type_information_go);
           tcase_add_test(tcase, each_module_comes_after_what_it_needs))
