@@ -210,3 +210,33 @@ def test_the_terminal_is_raw_and_given_back(program, hello, engine):
     assert termios.tcgetattr(follower) == before
     os.close(leader)
     os.close(follower)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_descriptors(program, hello, closed):
+    done = subprocess.run(f"exec '{program('lodge-vmm')}' --engine soft --kernel '{hello}' --cmdline mode=exit --exit-port --quiet "
+                          f"--memory 32M {closed}", shell=True, timeout=30, check=False)
+    assert done.returncode == 11
+
+
+def test_output_to_a_full_disk_or_nobody_does_not_stop_the_guest(program, hello):
+    command = [program("lodge-vmm"), "--engine", "soft", "--kernel", hello, "--cmdline", "mode=exit", "--exit-port", "--quiet",
+               "--memory", "32M"]
+    with open("/dev/full", "w", encoding="ascii") as full:
+        assert subprocess.run(command, stdin=subprocess.DEVNULL, stdout=full, timeout=30, check=False).returncode == 11
+    read, write = os.pipe()
+    os.close(read)
+    assert subprocess.run(command, stdin=subprocess.DEVNULL, stdout=write, timeout=30, check=False).returncode == 11
+    os.close(write)
+
+
+def test_input_from_a_file_is_not_lost(program, hello, tmp_path):
+    data = os.urandom(200_000).replace(b"q", b"-") + b"q"
+    path = tmp_path / "input"
+    path.write_bytes(data)
+    command = [program("lodge-vmm"), "--engine", "soft", "--kernel", hello, "--cmdline", "mode=echo", "--exit-port", "--quiet",
+               "--memory", "32M"]
+    with open(path, "rb") as source:
+        done = subprocess.run(command, stdin=source, stdout=subprocess.PIPE, timeout=60, check=False)
+    assert done.returncode == 11
+    assert done.stdout == b"hello from the guest\n" + data
