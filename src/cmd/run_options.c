@@ -300,3 +300,25 @@ void run_options_done(struct run_options *options)
     free(options->storage);
     options->storage = NULL;
 }
+
+const char *run_option_name(size_t index)
+{
+    return index < ARRAY_LEN(specs) ? specs[index].name : NULL;
+}
+
+const char *run_option_awaiting(const char *word)
+{
+    const struct option_spec *spec;
+
+    if (word[0] != '-' || !word[1])
+        return NULL;
+    if (word[1] == '-') {
+        spec = find_name(word, strlen(word));
+        return spec && spec->value ? spec->name : NULL;
+    }
+    /* The first letter that takes a value takes the rest of the cluster, if there is one. */
+    for (const char *c = word + 1; *c; c++)
+        if (!(spec = find_letter(*c)) || spec->value)
+            return spec && !c[1] ? spec->name : NULL;
+    return NULL;
+}

@@ -39,4 +39,9 @@ struct run_options {
 int run_options_parse(struct run_options *ret, int argc, char **argv, struct err *err);
 void run_options_done(struct run_options *options);
 
+/* For completion: the long names in order, NULL behind the last; and the long name of the option
+ * whose value the word after `word` would be, or NULL. */
+const char *run_option_name(size_t index);
+const char *run_option_awaiting(const char *word);
+
 #endif

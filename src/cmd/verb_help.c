@@ -17,7 +17,7 @@ static int run(int argc, char **argv)
     printf("usage: lodge VERB [...]\n"
            "Runs containers and virtual machines from the same images.\n\n");
     for (size_t i = 0; i < cli_nr_verbs; i++)
-        printf("  %-10s %s\n", cli_verbs[i]->name, cli_verbs[i]->summary);
+        printf("  %-11s %s\n", cli_verbs[i]->name, cli_verbs[i]->summary);
     printf("\nlodge help VERB tells more. To begin: lodge doctor; lodge run busybox uname -a\n");
     return 0;
 }

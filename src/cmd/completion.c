@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cmd/completion.h"
+
+#include "base/util.h"
+#include "cmd/cli.h"
+#include "cmd/run_options.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+struct completion {
+    const struct completion_names *names;
+    const char *word;   /* what candidates must begin with */
+    const char *prefix; /* what stands before it in the same word */
+    size_t prefix_length;
+    void (*offer)(const char *candidate, void *context);
+    void *context;
+};
+
+/* What an option's value is. `run` has its own table of options. */
+static const struct value_kind {
+    const char *option;
+    const char *const *values; /* NULL-terminated */
+    char kind;                 /* f files, d directories, i images, k kernels, 0: none of these */
+} value_kinds[] = {
+    {"--engine", (const char *const[]){"auto", "kvm", "soft", NULL}, 0},
+    {"--kernel", NULL, 'k'},
+    {"--volume", NULL, 'f'},
+    {"--initramfs", NULL, 'k'},
+    {"--disk", NULL, 'i'},
+};
+
+static const struct verb_words {
+    const char *verb;
+    const char *const *words;        /* options and other words, NULL-terminated */
+    const char *const *with_a_value; /* those of them that take the next word */
+} verb_words[] = {
+    {"images", (const char *const[]){"--json", NULL}, (const char *const[]){NULL}},
+    {"doctor", (const char *const[]){"--json", NULL}, (const char *const[]){NULL}},
+    {"kernels", (const char *const[]){"--json", "--initramfs", "--module", "--disk", NULL},
+     (const char *const[]){"--initramfs", "--module", "--disk", NULL}},
+    {"completion", (const char *const[]){"bash", "zsh", NULL}, (const char *const[]){NULL}},
+};
+
+static void offer_word(const char *candidate, void *context)
+{
+    struct completion *c = context;
+    char whole[512];
+
+    if (strncmp(candidate, c->word, strlen(c->word)) != 0)
+        return;
+    snprintf(whole, sizeof(whole), "%.*s%s", (int)MIN(c->prefix_length, (size_t)200), c->prefix,
+             candidate);
+    c->offer(whole, c->context);
+}
+
+static void offer_list(struct completion *c, const char *const *list)
+{
+    for (; list && *list; list++)
+        offer_word(*list, c);
+}
+
+static void offer_value(struct completion *c, const char *option)
+{
+    for (size_t i = 0; i < ARRAY_LEN(value_kinds); i++) {
+        const struct value_kind *kind = &value_kinds[i];
+
+        if (strcmp(kind->option, option) != 0)
+            continue;
+        offer_list(c, kind->values);
+        if (kind->kind == 'i')
+            c->names->images(offer_word, c);
+        if (kind->kind == 'k')
+            c->names->kernels(offer_word, c);
+        if (kind->kind == 'f' || (kind->kind == 'k' && strchr(c->word, '/')))
+            c->offer(COMPLETION_FILES, c->context);
+    }
+}
+
+static bool in_list(const char *const *list, const char *word)
+{
+    for (; list && *list; list++)
+        if (!strcmp(*list, word))
+            return true;
+    return false;
+}
+
+/* The option whose value the word after `word` is, or NULL. */
+static const char *awaiting(const struct verb_words *verb, const char *word)
+{
+    if (!verb)
+        return run_option_awaiting(word);
+    return in_list(verb->with_a_value, word) ? word : NULL;
+}
+
+/* Which option the last word is the value of (NULL: none); *ret_image: the image stands before. */
+static const char *find_option(const struct verb_words *verb, size_t nr, char **words,
+                               bool *ret_image)
+{
+    const char *option = NULL, *last = NULL;
+
+    *ret_image = false;
+    for (size_t i = 0; i + 1 < nr && !*ret_image; i++) {
+        if (last && (!strcmp(words[i], "=") || !strcmp(words[i], ":"))) {
+            option = last; /* bash split its value there */
+            continue;
+        }
+        if (option) {
+            option = NULL;
+            continue;
+        }
+        if (!strcmp(words[i], "--")) {
+            *ret_image = i + 2 < nr;
+            return NULL;
+        }
+        option = last = awaiting(verb, words[i]);
+        *ret_image = !option && words[i][0] != '-';
+    }
+    return option;
+}
+
+static void complete_run(struct completion *c)
+{
+    if (c->word[0] == '-') {
+        for (size_t i = 0; run_option_name(i); i++)
+            offer_word(run_option_name(i), c);
+        offer_word("--help", c);
+    } else if (strchr(c->word, '/') || c->word[0] == '.') {
+        c->offer(COMPLETION_DIRS, c->context);
+    } else {
+        c->names->images(offer_word, c);
+    }
+}
+
+/* "--name=value" as one word: the value is what is completed. */
+static const char *split_value(struct completion *c, const struct verb_words *verb, char *name,
+                               size_t size)
+{
+    const char *equals = c->word[0] == '-' ? strchr(c->word, '=') : NULL;
+
+    if (!equals || (size_t)(equals - c->word) >= size)
+        return NULL;
+    snprintf(name, size, "%.*s", (int)(equals - c->word), c->word);
+    c->prefix = c->word;
+    c->prefix_length = (size_t)(equals + 1 - c->word);
+    c->word = equals + 1;
+    return awaiting(verb, name);
+}
+
+static void complete_arguments(struct completion *c, const char *name, size_t nr, char **words)
+{
+    const struct verb_words *verb = NULL;
+    bool is_run = !strcmp(name, verb_run.name), image;
+    const char *option;
+    char long_name[64];
+
+    for (size_t i = 0; i < ARRAY_LEN(verb_words); i++)
+        if (!strcmp(verb_words[i].verb, name))
+            verb = &verb_words[i];
+    if (!strcmp(name, verb_help.name)) {
+        for (size_t i = 0; nr == 1 && i < cli_nr_verbs; i++)
+            offer_word(cli_verbs[i]->name, c);
+        return;
+    }
+    if (!verb && !is_run)
+        return;
+    option = find_option(verb, nr, words, &image);
+    if (is_run && image)
+        return; /* the guest's own command line */
+    if (option && (!strcmp(c->word, "=") || !strcmp(c->word, ":")))
+        c->word = "";
+    if (!option && c->word[0] == '-' && strchr(c->word, '=')) {
+        if (!(option = split_value(c, verb, long_name, sizeof(long_name))))
+            return;
+    }
+    if (option) {
+        offer_value(c, option);
+    } else if (is_run) {
+        complete_run(c);
+    } else {
+        offer_list(c, verb->words);
+        offer_word("--help", c);
+    }
+}
+
+void completion_offer(const struct completion_names *names, size_t nr_words, char **words,
+                      void (*offer)(const char *candidate, void *context), void *context)
+{
+    struct completion c = {.names = names, .prefix = "", .offer = offer, .context = context};
+
+    if (nr_words == 0)
+        return;
+    c.word = words[nr_words - 1];
+    if (nr_words > 1) {
+        complete_arguments(&c, words[0], nr_words - 1, words + 1);
+        return;
+    }
+    for (size_t i = 0; i < cli_nr_verbs; i++)
+        offer_word(cli_verbs[i]->name, &c);
+    if (c.word[0] == '-') {
+        offer_word("--help", &c);
+        offer_word("--version", &c);
+    }
+}
