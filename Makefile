@@ -48,8 +48,10 @@ tsan:
 bench: guest
 	@tools/bench.sh $(BUILD)
 
+# make install [PREFIX=/usr] [DESTDIR=/tmp/package]
 install: all
-	@meson install -C $(BUILD)
+	@[ -z '$(PREFIX)' ] || meson configure $(BUILD) -Dprefix=$(PREFIX)
+	@DESTDIR='$(DESTDIR)' meson install -C $(BUILD)
 
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz $(BUILD)-clang
@@ -60,4 +62,4 @@ help:
 	@echo 'make test       every test; also: unit, system, diff, fuzz, asan, tsan'
 	@echo 'make lint       format, static analysis, a second compiler, folder edges'
 	@echo 'make bench      the benchmarks'
-	@echo 'make install    into the prefix (meson configure $(BUILD) -Dprefix=...)'
+	@echo 'make install    into PREFIX (/usr/local), below DESTDIR'

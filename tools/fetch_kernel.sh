@@ -3,7 +3,7 @@
 # Fetches the distribution's kernels for guests and unpacks what a guest needs of them: nothing is
 # installed on the host.
 #
-#   tools/fetch_kernel.sh [--store DIR] [--refresh] cloud [generic rt]
+#   fetch_kernel.sh [--store DIR] [--refresh] cloud [generic rt]
 #
 # Result: DIR/kernels/NAME/{vmlinuz,release,package,lib/modules/RELEASE/...}, complete or absent: the
 # directory is made beside its place and renamed when it is whole, so a killed run leaves nothing that
@@ -14,7 +14,15 @@ say() { printf 'fetch_kernel: %s\n' "$*"; }
 fail() { printf 'fetch_kernel: %s\n' "$*" >&2; exit 1; }
 
 top=$(cd "$(dirname "$0")/.." && pwd)
-store=${LODGE_HOME:-$top/build/guest}
+# Beside the sources their build is the store; installed, it is the host's, or the user's own.
+if [ -f "$top/meson.build" ]; then
+    store=$top/build/guest
+elif [ "$(id -u)" = 0 ]; then
+    store=/var/lib/lodge
+else
+    store=${XDG_DATA_HOME:-$HOME/.local/share}/lodge
+fi
+store=${LODGE_HOME:-$store}
 refresh=no
 names=
 while [ $# -gt 0 ]; do

@@ -38,11 +38,14 @@ tidy_check() {
 
 shell_check() { git ls-files -z bootstrap .ci/run 'tools/*.sh' 'bench/*.sh' | xargs -0 shellcheck; }
 
+manual_check() { git ls-files -z 'docs/man/*.[1-8]' | xargs -0 mandoc -T lint -W warning; }
+
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 check 'folder edges' "${PYTHON:-python3}" tools/check_edges.py
 check 'clang-format' format_check
 check 'shellcheck' shell_check
+check 'manual pages' manual_check
 check 'clang, all warnings' second_compiler
 check 'clang-tidy' tidy_check
 exit "$failed"

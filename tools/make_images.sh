@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Builds the two local images from distribution packages:
 #
-#   tools/make_images.sh [--store DIR] [--refresh] busybox debian
+#   make_images.sh [--store DIR] [--refresh] busybox debian
 #
 # busybox: one static program and its names. debian: a minimal Debian 12 (mmdebstrap or debootstrap).
 # Result: DIR/images/NAME/{config.json,rootfs/}, complete or absent: made beside its place and renamed
@@ -14,7 +14,15 @@ say() { printf 'make_images: %s\n' "$*"; }
 fail() { printf 'make_images: %s\n' "$*" >&2; exit 1; }
 
 top=$(cd "$(dirname "$0")/.." && pwd)
-store=${LODGE_HOME:-$top/build/guest}
+# Beside the sources their build is the store; installed, it is the host's, or the user's own.
+if [ -f "$top/meson.build" ]; then
+    store=$top/build/guest
+elif [ "$(id -u)" = 0 ]; then
+    store=/var/lib/lodge
+else
+    store=${XDG_DATA_HOME:-$HOME/.local/share}/lodge
+fi
+store=${LODGE_HOME:-$store}
 refresh=no
 names=
 while [ $# -gt 0 ]; do

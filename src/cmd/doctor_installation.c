@@ -62,16 +62,20 @@ static void check_programs(struct findings *findings, const struct store *store)
 static void check_store(struct findings *findings, const struct store *store)
 {
     struct name_list kernels = {""}, images = {""};
+    char advice[320];
     struct finding *f;
 
     kernel_list(store, add_kernel, &kernels);
+    snprintf(advice, sizeof(advice), "%.200s/fetch_kernel.sh cloud (virtual machines need one)",
+             store->tools_dir);
     f = findings_add(findings, "guest kernels", kernels.nr ? FINDING_OK : FINDING_MISSING,
-                     kernels.nr ? NULL : "tools/fetch_kernel.sh cloud (virtual machines need one)");
+                     kernels.nr ? NULL : advice);
     DETAIL(f, "%s", kernels.nr ? kernels.text : "none");
     image_list(store, add_image, &images);
+    snprintf(advice, sizeof(advice), "%.200s/make_images.sh busybox debian (or run a ROOTFS-DIR)",
+             store->tools_dir);
     f = findings_add(findings, "images", images.nr ? FINDING_OK : FINDING_MISSING,
-                     images.nr ? NULL
-                               : "tools/make_images.sh busybox debian (or run a ROOTFS-DIR)");
+                     images.nr ? NULL : advice);
     DETAIL(f, "%s", images.nr ? images.text : "none");
 }
 

@@ -66,7 +66,8 @@ static int run(int argc, char **argv)
         putchar('\n');
         json_decref(listing.array);
     } else if (listing.nr == 0) {
-        printf("no images yet; make some with: tools/make_images.sh busybox debian\nlooked in:\n");
+        printf("no images yet; make some with: %s/make_images.sh busybox debian\nlooked in:\n",
+               store.tools_dir);
         for (size_t i = 0; i < store.nr_dirs; i++)
             printf("  %s/images\n", store.dirs[i]);
     }

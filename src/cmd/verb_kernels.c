@@ -49,7 +49,8 @@ static int list(const struct store *store, bool json)
         putchar('\n');
         json_decref(listing.array);
     } else if (listing.nr == 0) {
-        printf("no guest kernels yet; fetch one with: tools/fetch_kernel.sh cloud\n");
+        printf("no guest kernels yet; fetch one with: %s/fetch_kernel.sh cloud\n",
+               store->tools_dir);
     }
     return 0;
 }

@@ -29,6 +29,16 @@ static void add_dir(struct store *store, const char *dir, const char *below)
         store->nr_dirs++;
 }
 
+/* Installed: libexec/lodge beside bin. Otherwise users are in a source tree. */
+static void find_tools(struct store *store, const char *above)
+{
+    char script[PATH_MAX];
+
+    if (path_join(store->tools_dir, above, "libexec/lodge") < 0 ||
+        path_join(script, store->tools_dir, "make_images.sh") < 0 || access(script, X_OK) < 0)
+        strcpy(store->tools_dir, "tools");
+}
+
 int store_open(struct store *ret, struct err *err)
 {
     const char *home = getenv("LODGE_HOME"), *data = getenv("XDG_DATA_HOME");
@@ -43,17 +53,18 @@ int store_open(struct store *ret, struct err *err)
     ret->exe_dir[n] = '\0';
     if ((slash = strrchr(ret->exe_dir, '/')))
         *slash = '\0';
+    snprintf(above, sizeof(above), "%s", ret->exe_dir);
+    if ((slash = strrchr(above, '/')))
+        *slash = '\0';
+    find_tools(ret, above);
     if (home && *home) {
         if (!realpath(home, ret->dirs[0]))
             return err_errno(err, -errno, "LODGE_HOME '%s'", home);
         ret->nr_dirs = 1;
         return 0;
     }
-    snprintf(above, sizeof(above), "%s", ret->exe_dir);
-    if ((slash = strrchr(above, '/')) && !strcmp(slash, "/bin")) {
-        *slash = '\0';
+    if ((slash = strrchr(ret->exe_dir, '/')) && !strcmp(slash, "/bin"))
         add_dir(ret, above, "guest");
-    }
     add_dir(ret, "/var/lib", "lodge");
     if (data && *data == '/')
         add_dir(ret, data, "lodge");
@@ -200,8 +211,8 @@ int image_open(const struct store *store, const char *name_or_dir, struct image 
                        name_or_dir, names.text, name_or_dir);
     return err_set(err, -ENOENT,
                    "no image '%s' here, and no other: make some with "
-                   "tools/make_images.sh busybox debian",
-                   name_or_dir);
+                   "%s/make_images.sh busybox debian",
+                   name_or_dir, store->tools_dir);
 }
 
 /* A kernel's directory; -ENOENT when it holds none. */
@@ -291,6 +302,6 @@ int kernel_open(const struct store *store, const char *name_or_path, struct kern
     kernel_list(store, names_add_kernel, &names);
     return err_set(err, -ENOENT,
                    "no guest kernel '%s' here (there are: %s); fetch one with "
-                   "tools/fetch_kernel.sh cloud|generic|rt, or name a file with its path",
-                   name_or_path, *names.text ? names.text : "none");
+                   "%s/fetch_kernel.sh cloud|generic|rt, or name a file with its path",
+                   name_or_path, *names.text ? names.text : "none", store->tools_dir);
 }

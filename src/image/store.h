@@ -26,7 +26,8 @@
 struct store {
     char dirs[STORE_DIRS_MAX][PATH_MAX];
     size_t nr_dirs;
-    char exe_dir[PATH_MAX]; /* where the programs are */
+    char exe_dir[PATH_MAX];   /* where the programs are */
+    char tools_dir[PATH_MAX]; /* where the scripts that fill the store are, to be shown to users */
 };
 
 struct image {
