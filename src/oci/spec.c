@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/util.h"
 #include "oci/capability.h"
+#include "oci/spec_read.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,72 +21,12 @@
 #include <sys/sysmacros.h>
 
 #define CONFIG_SIZE_MAX (16 * MIB)
-#define LIST_LENGTH_MAX 65536
-
-static int get_array(const struct json_at *at, const char *name, struct json_at *ret,
-                     size_t *ret_length, struct err *err)
-{
-    int result = json_at_member(at, name, ret, err);
-
-    *ret_length = 0;
-    if (result < 0 || !ret->value)
-        return result;
-    if (!json_is_array(ret->value))
-        return err_set(err, -EINVAL, "%s: an array is needed", ret->path);
-    *ret_length = json_array_size(ret->value);
-    if (*ret_length > LIST_LENGTH_MAX)
-        return err_set(err, -E2BIG, "%s: %zu elements, at most %d are allowed", ret->path,
-                       *ret_length, LIST_LENGTH_MAX);
-    return 0;
-}
-
-static void *new_list(size_t length, size_t size)
-{
-    return calloc(length + 1, size);
-}
-
-static int get_strings(const struct json_at *at, const char *name, struct oci_strings *ret,
-                       struct err *err)
-{
-    struct json_at array, item;
-    size_t length;
-    int result = get_array(at, name, &array, &length, err);
-
-    if (result < 0 || !array.value)
-        return result;
-    if (!(ret->items = new_list(length, sizeof(char *))))
-        return err_set(err, -ENOMEM, "%s: out of memory", array.path);
-    for (size_t i = 0; i < length; i++) {
-        if ((result = json_at_index(&array, i, &item, err)) < 0)
-            return result;
-        if (!json_is_string(item.value) ||
-            strlen(json_string_value(item.value)) != json_string_length(item.value))
-            return err_set(err, -EINVAL, "%s: a string without NUL is needed", item.path);
-        ret->items[i] = json_string_value(item.value);
-    }
-    ret->length = length;
-    return 0;
-}
-
-static int get_uint32(const struct json_at *at, const char *name, uint32_t *ret, struct err *err)
-{
-    uint64_t value = *ret;
-    int result = json_opt_uint(at, name, &value, err);
-
-    if (result < 0)
-        return result;
-    if (value > UINT32_MAX)
-        return err_set(err, -ERANGE, "%s.%s: %llu is too large", at->path, name,
-                       (unsigned long long)value);
-    *ret = (uint32_t)value;
-    return 0;
-}
 
 static int parse_capability_set(const struct json_at *at, const char *name, uint64_t *ret,
                                 struct err *err)
 {
     struct oci_strings names = {0};
-    int result = get_strings(at, name, &names, err);
+    int result = spec_read_strings(at, name, &names, err);
 
     for (size_t i = 0; result == 0 && i < names.length; i++) {
         int number = capability_from_name(names.items[i]);
@@ -142,11 +83,11 @@ static int parse_rlimits(const struct json_at *process, struct oci_process *ret,
 {
     struct json_at array, item;
     size_t length;
-    int result = get_array(process, "rlimits", &array, &length, err);
+    int result = spec_read_array(process, "rlimits", &array, &length, err);
 
     if (result < 0 || !length)
         return result;
-    if (!(ret->rlimits = new_list(length, sizeof(*ret->rlimits))))
+    if (!(ret->rlimits = spec_new_list(length, sizeof(*ret->rlimits))))
         return err_set(err, -ENOMEM, "%s: out of memory", array.path);
     for (size_t i = 0; i < length; i++) {
         struct oci_rlimit *rlimit = &ret->rlimits[i];
@@ -188,15 +129,15 @@ static int parse_user(const struct json_at *process, struct oci_process *ret, st
         ret->umask = mask;
         return 0;
     }
-    if ((result = get_uint32(&user, "uid", &ret->uid, err)) < 0 ||
-        (result = get_uint32(&user, "gid", &ret->gid, err)) < 0 ||
-        (result = get_uint32(&user, "umask", &mask, err)) < 0 ||
-        (result = get_array(&user, "additionalGids", &array, &length, err)) < 0)
+    if ((result = spec_read_uint32(&user, "uid", &ret->uid, err)) < 0 ||
+        (result = spec_read_uint32(&user, "gid", &ret->gid, err)) < 0 ||
+        (result = spec_read_uint32(&user, "umask", &mask, err)) < 0 ||
+        (result = spec_read_array(&user, "additionalGids", &array, &length, err)) < 0)
         return result;
     if (mask > 0777)
         return err_set(err, -ERANGE, "process.user.umask: %u is not a file mode mask", mask);
     ret->umask = mask;
-    if (!(ret->additional_gids = new_list(length, sizeof(gid_t))))
+    if (!(ret->additional_gids = spec_new_list(length, sizeof(gid_t))))
         return err_set(err, -ENOMEM, "process.user: out of memory");
     for (size_t i = 0; i < length; i++) {
         if ((result = json_at_index(&array, i, &item, err)) < 0)
@@ -223,15 +164,15 @@ static int parse_process(const struct json_at *root, struct oci_process *ret, st
         (result = json_opt_bool(&at, "terminal", &ret->terminal, err)) < 0 ||
         (result = json_opt_bool(&at, "noNewPrivileges", &ret->no_new_privileges, err)) < 0 ||
         (result = json_opt_int(&at, "oomScoreAdj", &oom_score_adj, err)) < 0 ||
-        (result = get_strings(&at, "args", &ret->args, err)) < 0 ||
-        (result = get_strings(&at, "env", &ret->env, err)) < 0 ||
+        (result = spec_read_strings(&at, "args", &ret->args, err)) < 0 ||
+        (result = spec_read_strings(&at, "env", &ret->env, err)) < 0 ||
         (result = parse_user(&at, ret, err)) < 0 ||
         (result = parse_capabilities(&at, &ret->capabilities, err)) < 0 ||
         (result = parse_rlimits(&at, ret, err)) < 0 ||
         (result = json_at_member(&at, "consoleSize", &size, err)) < 0)
         return result;
-    if (size.value && ((result = get_uint32(&size, "width", &ret->console_width, err)) < 0 ||
-                       (result = get_uint32(&size, "height", &ret->console_height, err)) < 0))
+    if (size.value && ((result = spec_read_uint32(&size, "width", &ret->console_width, err)) < 0 ||
+                       (result = spec_read_uint32(&size, "height", &ret->console_height, err)) < 0))
         return result;
     if (ret->cwd[0] != '/')
         return err_set(err, -EINVAL, "process.cwd: '%s' is not an absolute path", ret->cwd);
@@ -251,11 +192,11 @@ static int parse_mounts(const struct json_at *root, struct oci_spec *ret, struct
 {
     struct json_at array, item;
     size_t length;
-    int result = get_array(root, "mounts", &array, &length, err);
+    int result = spec_read_array(root, "mounts", &array, &length, err);
 
     if (result < 0 || !length)
         return result;
-    if (!(ret->mounts = new_list(length, sizeof(*ret->mounts))))
+    if (!(ret->mounts = spec_new_list(length, sizeof(*ret->mounts))))
         return err_set(err, -ENOMEM, "mounts: out of memory");
     for (size_t i = 0; i < length; i++) {
         struct oci_mount *mount = &ret->mounts[i];
@@ -265,7 +206,7 @@ static int parse_mounts(const struct json_at *root, struct oci_spec *ret, struct
             (result = json_get_string(&item, "destination", &mount->destination, err)) < 0 ||
             (result = json_opt_string(&item, "type", &mount->type, err)) < 0 ||
             (result = json_opt_string(&item, "source", &mount->source, err)) < 0 ||
-            (result = get_strings(&item, "options", &mount->options, err)) < 0)
+            (result = spec_read_strings(&item, "options", &mount->options, err)) < 0)
             return result;
         if (json_object_get(item.value, "uidMappings") ||
             json_object_get(item.value, "gidMappings"))
@@ -286,11 +227,11 @@ static int parse_namespaces(const struct json_at *linux_at, struct oci_spec *ret
     };
     struct json_at array, item;
     size_t length;
-    int result = get_array(linux_at, "namespaces", &array, &length, err);
+    int result = spec_read_array(linux_at, "namespaces", &array, &length, err);
 
     if (result < 0 || !length)
         return result;
-    if (!(ret->namespaces = new_list(length, sizeof(*ret->namespaces))))
+    if (!(ret->namespaces = spec_new_list(length, sizeof(*ret->namespaces))))
         return err_set(err, -ENOMEM, "linux.namespaces: out of memory");
     for (size_t i = 0; i < length; i++) {
         struct oci_namespace *ns = &ret->namespaces[i];
@@ -323,21 +264,21 @@ static int parse_id_maps(const struct json_at *linux_at, const char *name, struc
 {
     struct json_at array, item;
     size_t length;
-    int result = get_array(linux_at, name, &array, &length, err);
+    int result = spec_read_array(linux_at, name, &array, &length, err);
 
     if (result < 0 || !length)
         return result;
     if (length > 340)
         return err_set(err, -E2BIG, "%s: the kernel takes at most 340 ranges", array.path);
-    if (!(*ret = new_list(length, sizeof(**ret))))
+    if (!(*ret = spec_new_list(length, sizeof(**ret))))
         return err_set(err, -ENOMEM, "%s: out of memory", array.path);
     for (size_t i = 0; i < length; i++) {
         struct oci_id_map *map = &(*ret)[i];
 
         if ((result = json_at_index(&array, i, &item, err)) < 0 ||
-            (result = get_uint32(&item, "containerID", &map->container_id, err)) < 0 ||
-            (result = get_uint32(&item, "hostID", &map->host_id, err)) < 0 ||
-            (result = get_uint32(&item, "size", &map->size, err)) < 0)
+            (result = spec_read_uint32(&item, "containerID", &map->container_id, err)) < 0 ||
+            (result = spec_read_uint32(&item, "hostID", &map->host_id, err)) < 0 ||
+            (result = spec_read_uint32(&item, "size", &map->size, err)) < 0)
             return result;
         if (map->size == 0)
             return err_set(err, -EINVAL, "%s.size: must be at least 1", item.path);
@@ -350,11 +291,11 @@ static int parse_devices(const struct json_at *linux_at, struct oci_spec *ret, s
 {
     struct json_at array, item;
     size_t length;
-    int result = get_array(linux_at, "devices", &array, &length, err);
+    int result = spec_read_array(linux_at, "devices", &array, &length, err);
 
     if (result < 0 || !length)
         return result;
-    if (!(ret->devices = new_list(length, sizeof(*ret->devices))))
+    if (!(ret->devices = spec_new_list(length, sizeof(*ret->devices))))
         return err_set(err, -ENOMEM, "linux.devices: out of memory");
     for (size_t i = 0; i < length; i++) {
         struct oci_device *device = &ret->devices[i];
@@ -364,11 +305,11 @@ static int parse_devices(const struct json_at *linux_at, struct oci_spec *ret, s
         if ((result = json_at_index(&array, i, &item, err)) < 0 ||
             (result = json_get_string(&item, "path", &device->path, err)) < 0 ||
             (result = json_get_string(&item, "type", &type, err)) < 0 ||
-            (result = get_uint32(&item, "major", &device->major, err)) < 0 ||
-            (result = get_uint32(&item, "minor", &device->minor, err)) < 0 ||
-            (result = get_uint32(&item, "fileMode", &mode, err)) < 0 ||
-            (result = get_uint32(&item, "uid", &device->uid, err)) < 0 ||
-            (result = get_uint32(&item, "gid", &device->gid, err)) < 0)
+            (result = spec_read_uint32(&item, "major", &device->major, err)) < 0 ||
+            (result = spec_read_uint32(&item, "minor", &device->minor, err)) < 0 ||
+            (result = spec_read_uint32(&item, "fileMode", &mode, err)) < 0 ||
+            (result = spec_read_uint32(&item, "uid", &device->uid, err)) < 0 ||
+            (result = spec_read_uint32(&item, "gid", &device->gid, err)) < 0)
             return result;
         if (!strchr("cbup", type[0]) || type[0] == '\0' || type[1])
             return err_set(err, -EINVAL, "%s.type: '%s' is not c, b, u or p", item.path, type);
@@ -387,11 +328,11 @@ static int parse_device_rules(const struct json_at *resources, struct oci_resour
 {
     struct json_at array, item;
     size_t length;
-    int result = get_array(resources, "devices", &array, &length, err);
+    int result = spec_read_array(resources, "devices", &array, &length, err);
 
     if (result < 0 || !length)
         return result;
-    if (!(ret->devices = new_list(length, sizeof(*ret->devices))))
+    if (!(ret->devices = spec_new_list(length, sizeof(*ret->devices))))
         return err_set(err, -ENOMEM, "linux.resources.devices: out of memory");
     for (size_t i = 0; i < length; i++) {
         struct oci_device_rule *rule = &ret->devices[i];
@@ -463,7 +404,7 @@ static int parse_sysctls(const struct json_at *linux_at, struct oci_spec *ret, s
         return result;
     if (!json_is_object(at.value))
         return err_set(err, -EINVAL, "linux.sysctl: an object is needed");
-    if (!(ret->sysctls = new_list(json_object_size(at.value), sizeof(*ret->sysctls))))
+    if (!(ret->sysctls = spec_new_list(json_object_size(at.value), sizeof(*ret->sysctls))))
         return err_set(err, -ENOMEM, "linux.sysctl: out of memory");
     json_object_foreach(at.value, name, value)
     {
@@ -539,9 +480,9 @@ static int parse_linux(const struct json_at *root, struct oci_spec *ret, struct 
         (result = parse_sysctls(&at, ret, err)) < 0 ||
         (result = parse_propagation(&at, ret, err)) < 0 ||
         (result = json_opt_string(&at, "cgroupsPath", &ret->cgroups_path, err)) < 0 ||
-        (result = get_strings(&at, "maskedPaths", &ret->masked_paths, err)) < 0)
+        (result = spec_read_strings(&at, "maskedPaths", &ret->masked_paths, err)) < 0)
         return result;
-    return get_strings(&at, "readonlyPaths", &ret->read_only_paths, err);
+    return spec_read_strings(&at, "readonlyPaths", &ret->read_only_paths, err);
 }
 
 static int check_consistency(const struct oci_spec *spec, struct err *err)
