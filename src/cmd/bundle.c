@@ -194,9 +194,12 @@ int bundle_write(const struct run_context *context, const char *path, struct err
     if ((result = find_user(context, &user, err)) < 0 ||
         (result = mounts(context->options, &mount_list, err)) < 0)
         return result;
-    config = json_pack("{s:s, s:o, s:{s:s, s:b}, s:s, s:o, s:o}", "ociVersion", "1.2.0", "process",
-                       process(context, &user), "root", "path", "rootfs", "readonly", 0, "hostname",
-                       context->hostname, "mounts", mount_list, "linux", linux_part(context));
+    /* io.lodge.init: the command is not process 1, so signals end it as they would anywhere else.
+     */
+    config = json_pack("{s:s, s:o, s:{s:s, s:b}, s:s, s:o, s:{s:s}, s:o}", "ociVersion", "1.2.0",
+                       "process", process(context, &user), "root", "path", "rootfs", "readonly", 0,
+                       "hostname", context->hostname, "mounts", mount_list, "annotations",
+                       "io.lodge.init", "true", "linux", linux_part(context));
     text = config ? json_dumps(config, JSON_INDENT(2)) : NULL;
     json_decref(config);
     if (!text)

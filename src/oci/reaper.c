@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -33,16 +34,23 @@ static void reap(pid_t program)
 
 __attribute__((noreturn)) static void watch(pid_t program, const sigset_t *all)
 {
+    int signals = signalfd(-1, all, SFD_CLOEXEC);
+
+    if (signals < 0)
+        _exit(1);
     /* Nothing of the host's is open or readable through us: /proc/1 belongs to the container. */
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    /* A descriptor, not sigwaitinfo: signals then look blocked from outside, which is how others
+     * see that they are dealt with. */
     for (;;) {
-        siginfo_t info;
-        int number = sigwaitinfo(all, &info);
+        struct signalfd_siginfo info;
 
-        if (number == SIGCHLD)
+        if (read(signals, &info, sizeof(info)) != (ssize_t)sizeof(info))
+            continue;
+        if (info.ssi_signo == SIGCHLD)
             reap(program);
-        else if (number > 0)
-            kill(program, number);
+        else
+            kill(program, (int)info.ssi_signo);
     }
 }
 
