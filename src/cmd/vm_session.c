@@ -21,6 +21,8 @@
 #define HELLO_SIZE      16u /* a HELLO frame, whole */
 #define CONTROL_IN_MAX  (AGENT_FRAME_MAX + AGENT_HEADER_SIZE)
 #define CONTROL_OUT_MAX (4u << 20)
+/* How long after its agent a machine may live. */
+#define LOST_LIMIT_S 10
 /* So many times the user asks a command to end before its machine is ended. */
 #define PATIENCE 3
 
@@ -41,6 +43,7 @@ struct session {
     struct terminal terminal;
     uint64_t deadline_ns;
     bool greeted, run_sent, ended;
+    bool lost;         /* the agent hung up before the command's end */
     unsigned nr_asked; /* SIGINT, SIGTERM and SIGQUIT forwarded */
     int status;
 };
@@ -199,9 +202,11 @@ static int control_read(struct session *s, struct err *err)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return 0;
     if (n <= 0) {
-        /* The monitor's end, if it is that, is told by its pidfd. */
+        /* The monitor's end, if it is that, is told by its pidfd a moment later. */
         close(s->control);
         s->control = -1;
+        s->lost = !s->ended;
+        s->deadline_ns = clock_monotonic_ns() + LOST_LIMIT_S * NS_PER_S;
         return 0;
     }
     s->in.length += (size_t)n;
@@ -291,6 +296,9 @@ static void fill_slots(const struct session *s, struct pollfd fds[NR_SLOTS])
 
     for (size_t i = 0; i < ARRAY_LEN(fixed); i++)
         fds[i] = (struct pollfd){.fd = fixed[i], .events = POLLIN};
+    /* Its end is no news once the command's is known: then only the outputs are waited for. */
+    if (s->ended)
+        fds[SLOT_MONITOR].fd = -1;
     if (s->out.length)
         fds[SLOT_CONTROL].events |= POLLOUT;
     for (size_t i = 0; i < PENDING_MAX; i++)
@@ -316,7 +324,7 @@ static int boot_wait_ms(const struct session *s)
 {
     uint64_t now_ns = clock_monotonic_ns();
 
-    if (s->run_sent)
+    if (s->run_sent && !s->lost)
         return -1;
     return now_ns >= s->deadline_ns ? 0 : (int)((s->deadline_ns - now_ns) / NS_PER_MS) + 1;
 }
@@ -327,6 +335,9 @@ static int too_slow(struct session *s, struct err *err)
 
     tail_last_lines(&s->vmm->console, 5, "  ", console, sizeof(console));
     s->status = 125;
+    if (s->lost)
+        return err_set(err, -ECONNRESET, "the guest's agent went away before the command ended%s%s",
+                       *console ? "; the console's last lines:\n" : "", console);
     return err_set(err, -ETIMEDOUT, "the guest did not come up within %u s%s%s",
                    s->options->boot_limit_s, *console ? "; its console's last lines:\n" : "",
                    console);
@@ -357,7 +368,7 @@ static int session_turn(struct session *s, struct err *err)
     control_write(s);
     if (result == 0 && fds[SLOT_MONITOR].revents && !s->ended)
         result = monitor_ended(s, err);
-    if (result == 0 && !s->run_sent && clock_monotonic_ns() >= s->deadline_ns)
+    if (result == 0 && (!s->run_sent || s->lost) && clock_monotonic_ns() >= s->deadline_ns)
         result = too_slow(s, err);
     return result;
 }

@@ -44,6 +44,12 @@ class Behaviour:
         assert lodge.run("busybox", "cat", input=b"not for it").stdout == b""
         assert lodge.run("-i", "busybox", "cat", input=b"for it").stdout == b"for it"
 
+    def test_closed_standard_streams(self, lodge):
+        """Nothing of ours may end up in the place of a stream that the caller closed."""
+        done = subprocess.run(["sh", "-c", 'exec "$@" <&- 2>&-', "sh", lodge.program, "run", *lodge.isolation, "-q", "-i", "busybox",
+                               "sh", "-c", "cat; echo out; echo err >&2"], stdout=subprocess.PIPE, env=lodge.env, timeout=LIMIT)
+        assert (done.returncode, done.stdout) == (0, b"out\n")
+
     @pytest.mark.slow
     def test_much_data_comes_through_whole(self, lodge):
         """1 GiB through cat; both ways at once, with neither pipe ever drained ahead of the other."""

@@ -117,6 +117,16 @@ class TestMachine(Behaviour):
         done = lodge.run("-q", "busybox", "sh", "-c", "echo bye; poweroff -f")
         assert done.returncode == 125 and b"before the command did" in done.stderr
 
+    def test_output_that_cannot_be_written(self, lodge):
+        with open("/dev/full", "w") as full:
+            done = lodge.run("-q", "busybox", "echo", "lost", stdout=full)
+        assert done.returncode == 125 and b"No space left" in done.stderr
+
+    def test_agent_that_goes_away(self, lodge):
+        """The first process of the guest stopped for good: its connections end, the machine does not."""
+        done = lodge.run("-q", "busybox", "sh", "-c", "echo c > /proc/sysrq-trigger; sleep 1000")
+        assert done.returncode == 125 and b"before the command did" in done.stderr
+
     def test_memory_run_out_in_the_guest(self, lodge):
         done = lodge.run("-q", "--memory", "128M", "busybox", "sh", "-c", "x=$(head -c 300000000 /dev/zero | tr '\\0' x); echo survived")
         assert done.returncode != 0 and b"survived" not in done.stdout
