@@ -118,3 +118,19 @@ def test_virtio_console_carries_both_ways(program, guest, tmp_path):
         vmm.send("word\n")
         vmm.expect("got word.")
         assert vmm.wait(30) == 0
+
+
+def test_reboot_in_the_middle_of_disk_traffic(program, guest, tmp_path):
+    extra = modules(guest, "cloud")
+    script = "".join(f"insmod /{name}\n" for name in extra) + (
+        "if [ \"$(head -c 6 /dev/vda)\" = marked ]; then echo second boot; poweroff -f; fi\n"
+        "dd if=/dev/vda of=/dev/null bs=4k iflag=direct 2>/dev/null &\n"
+        "dd if=/dev/urandom of=/dev/vda bs=64k seek=1 count=200 oflag=direct 2>/dev/null &\n"
+        "printf marked | dd of=/dev/vda bs=512 conv=sync oflag=direct 2>/dev/null; echo first boot; reboot -f\n")
+    initrd = busybox_initrd(tmp_path / "initrd", script, extra)
+    image = tmp_path / "disk"
+    image.write_bytes(bytes(16 << 20))
+    with boot(program, kernel(guest, "cloud"), initrd, "--disk", image, "--cpus", 2) as vmm:
+        vmm.expect("first boot")
+        vmm.expect("second boot")
+        assert vmm.wait(30) == 0
