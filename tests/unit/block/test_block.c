@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The raw block device on both engines, its lock and its failures, and the fault injector. */
+#include "base/mounts.h"
 #include "base/util.h"
 #include "block/block.h"
 #include "block/fault.h"
@@ -284,7 +285,7 @@ START_TEST(disk_full_is_an_error)
     int failed = 0;
 
     TEST_NEEDS(geteuid() == 0 && unshare(CLONE_NEWNS) == 0, "root (to mount a small tmpfs)");
-    ck_assert_int_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+    ck_assert_int_eq(mounts_set_propagation(MS_PRIVATE), 0);
     ck_assert_int_eq(mount("tmpfs", directory, "tmpfs", 0, "size=256k"), 0);
     make_image(1 << 20);
     block = open_image(false, engines[_i]);
