@@ -10,6 +10,7 @@
 
 #include "base/util.h"
 #include "kvm/kvm.h"
+#include "base/sanitizer.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,16 +31,8 @@
 
 #define FILES_MAX 2048
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0 /* sanitizers need system calls of their own at exit: then no filter */
-#endif
+/* Sanitizers need system calls of their own at exit: then no filter. */
+#define SANITIZED (SANITIZER_ADDRESS || SANITIZER_THREAD)
 
 static const int allowed[] = {
     /* I/O on what is open: disks, sockets, console, event loops */

@@ -3,6 +3,7 @@
  * Are the two sides' results equal? Not compared: RF (the kernel's signal frame keeps it as it
  * likes), the last x87 instruction and operand addresses, and XSTATE_BV.
  */
+#include "base/sanitizer.h"
 #include "diff.h"
 
 #include "base/util.h"
@@ -88,22 +89,11 @@ static bool present_differs(uint64_t address)
     return address >= UINT64_C(0x7ffffffff000) || address - DIFF_KERNEL_VA < DIFF_KERNEL_SIZE;
 }
 
-#if defined(__has_feature)
-#define HAS_FEATURE(name) __has_feature(name)
-#else
-#define HAS_FEATURE(name) 0
-#endif
-
 /* Memory that only the native side has: the address sanitizer's shadow, in the child too. */
 static bool only_native(const struct diff_result *guest)
 {
-#if defined(__SANITIZE_ADDRESS__) || HAS_FEATURE(address_sanitizer)
-    return guest->vector == CPU_VECTOR_PF && guest->address >= UINT64_C(0x7fff0000) &&
-           guest->address < UINT64_C(0x100080000000);
-#else
-    (void)guest;
-    return false;
-#endif
+    return SANITIZER_ADDRESS && guest->vector == CPU_VECTOR_PF &&
+           guest->address >= UINT64_C(0x7fff0000) && guest->address < UINT64_C(0x100080000000);
 }
 
 bool diff_equal(const struct diff_stream *stream, const struct diff_result *native,

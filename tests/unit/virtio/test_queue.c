@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Rings as a hostile driver builds them, seen through the entropy device. */
+#include "base/sanitizer.h"
 #include "fake_driver.h"
 #include "testing.h"
 #include "virtio/spec.h"
@@ -258,7 +259,7 @@ START_TEST(suppresses_interrupts)
 }
 END_TEST
 
-#ifndef __SANITIZE_THREAD__
+#if !SANITIZER_THREAD
 static bool mutator_stop;
 
 /* Rewrites descriptor 0 without end: good, outside, endless, huge. */
@@ -326,7 +327,7 @@ START_TEST(reports_written_memory)
 }
 END_TEST
 
-#ifndef __SANITIZE_THREAD__
+#if !SANITIZER_THREAD
 #define ADD_RACY tcase_add_test(tcase, survives_changing_descriptors)
 #else
 #define ADD_RACY (void)0
