@@ -150,7 +150,7 @@ def stage_asan(build, tally):
 def stage_tsan(build, tally):
     tsan = Path(f"{build}-tsan")
     configure(tsan, ["-Db_sanitize=thread", "-Db_lundef=false"], {"CC": "clang"})
-    run_programs(tsan, tally, ["threads"], "tsan: ", {"TSAN_OPTIONS": "halt_on_error=1"}, factor=6)
+    run_programs(tsan, tally, ["threads"], "tsan: ", {"TSAN_OPTIONS": f"halt_on_error=1:suppressions={ROOT}/tests/tsan.supp"}, factor=6)
 
 
 def stage_fuzz(build, tally, seconds):
