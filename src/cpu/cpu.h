@@ -105,6 +105,10 @@ struct cpu_counters {
     uint64_t instructions;
     uint64_t blocks_decoded;
     uint64_t blocks_invalidated;
+    uint64_t blocks_translated;    /* made into host code */
+    uint64_t translated_exits;     /* times that host code was left */
+    uint64_t translated_fills;     /* pages cached for host code */
+    uint64_t translated_handbacks; /* instructions that host code left to the interpreter */
     uint64_t tlb_misses;
     uint64_t tlb_flushes;
     uint64_t exceptions;

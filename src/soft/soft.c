@@ -10,6 +10,7 @@
 #include "soft/fpu/fpu.h"
 #include "soft/interp/cache.h"
 #include "soft/interp/run.h"
+#include "soft/translate/translate.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -31,11 +32,26 @@ static int soft_probe(struct err *err)
     return 0;
 }
 
-static int options_check(const char *options, struct err *err)
+/* ret_runs: -1 without the translating tier, else after how many runs a block is translated. */
+static int options_parse(const char *options, int *ret_runs, struct err *err)
 {
+    *ret_runs = -1;
     if (!options || !*options || !strcmp(options, "tier=interp"))
         return 0;
-    return err_set(err, -EINVAL, "engine soft: option '%s': only tier=interp is known", options);
+    if (!strncmp(options, "tier=translate", 14)) {
+        *ret_runs = 2;
+        if (!options[14])
+            return 0;
+        if (!strncmp(options + 14, ",runs=", 6) && options[20] >= '0' && options[20] <= '9' &&
+            !options[21]) {
+            *ret_runs = options[20] - '0';
+            return 0;
+        }
+    }
+    return err_set(err, -EINVAL,
+                   "engine soft: option '%s': known are tier=interp, tier=translate and "
+                   "tier=translate,runs=N with one digit",
+                   options);
 }
 
 /* Where CPUID tells of each feature: leaf, subleaf, register (0 EAX .. 3 EDX), bit. */
@@ -122,7 +138,7 @@ static void soft_vm_free(struct cpu_vm *base)
 static int soft_vm_new(const struct cpu_vm_config *config, struct cpu_vm **ret, struct err *err)
 {
     struct soft_vm *vm;
-    int error = options_check(config->options, err);
+    int runs, error = options_parse(config->options, &runs, err);
 
     if (error)
         return error;
@@ -134,6 +150,7 @@ static int soft_vm_new(const struct cpu_vm_config *config, struct cpu_vm **ret, 
         return err_set(err, -ENOMEM, "engine soft: make a VM");
     vm->config_copy = *config;
     vm->config = &vm->config_copy;
+    vm->translate_runs = runs;
     vm->memory = config->memory;
     vm->physical_address_mask = (UINT64_C(1) << MIN(config->cpuid->physical_address_bits, 52u)) - 1;
     features_set(vm);
@@ -158,6 +175,7 @@ static void soft_cpu_free(struct cpu *base)
     fpu_done(cpu);
     mmu_done(cpu);
     cache_done(cpu);
+    translate_done(cpu);
     free(cpu);
 }
 
@@ -180,6 +198,8 @@ static int soft_cpu_new(struct cpu_vm *vm, unsigned index, struct cpu **ret, str
         err_set(err, error, "engine soft: make vCPU %u", index);
     else
         error = fpu_init(cpu, err);
+    if (!error && cpu->vm->translate_runs >= 0)
+        error = translate_init(cpu, err);
     if (!error) {
         cpu_state_reset(&state, index);
         error = soft_set_state(&cpu->cpu, &state, err);
@@ -201,6 +221,11 @@ static int soft_run(struct cpu *base, struct cpu_exit *ret, struct err *err)
     run_until_exit(cpu);
     *ret = cpu->exit;
     return 0;
+}
+
+static void soft_kick(struct cpu *base)
+{
+    translate_kick(cpu_of(base));
 }
 
 /* Any thread; a vCPU counts without atomics, so a value may be a moment old: no race that matters.
@@ -238,6 +263,7 @@ const struct cpu_engine soft_engine = {
     .run = soft_run,
     .get_state = soft_get_state,
     .set_state = soft_set_state,
+    .kick = soft_kick,
     .counters = soft_counters,
     .dirty_log_changed = soft_dirty_log_changed,
     .guest_tsc = soft_guest_tsc,

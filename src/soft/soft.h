@@ -3,7 +3,8 @@
  * The software engine: our own x86-64 CPU, an implementation of cpu/cpu.h. Needs nothing of the
  * host but an x86-64 processor.
  *
- * Options (cpu_vm_config.options): "tier=interp", the only tier so far.
+ * Options (cpu_vm_config.options): "tier=interp" (the default), "tier=translate", or
+ * "tier=translate,runs=N": blocks are translated after N runs by the interpreter (0 to 9).
  */
 #ifndef LODGE_SOFT_SOFT_H
 #define LODGE_SOFT_SOFT_H

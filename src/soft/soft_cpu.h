@@ -71,6 +71,7 @@ struct soft_vm {
     struct soft_cpu *cpus[CPU_MAX];     /* set as they are made, read by other vCPUs atomically */
     uint8_t features[INSN_NR_FEATURES]; /* 1: exposed by the CPUID policy */
     uint64_t physical_address_mask;
+    int translate_runs; /* -1: tier=interp; else interpreted runs of a block before it is translated */
     /* Serialises LOCKed accesses that cannot be done as one host atomic (page-crossing, MMIO). */
     int bus_lock;
     /* Decoded code (interp/cache.h): one bit per 64 bytes of guest memory that some vCPU may hold
@@ -84,9 +85,12 @@ struct soft_vm {
     uint64_t tsc_offset;
 };
 
+struct translate;
+
 struct soft_cpu {
     struct cpu cpu; /* first */
     struct soft_vm *vm;
+    struct translate *translate; /* NULL: this vCPU only interprets */
 
     uint64_t gpr[CPU_NR_GPRS];
     uint64_t rip, next_rip;

@@ -90,7 +90,8 @@ void diff_native_start(struct diff_native *native, const struct diff_stream *str
 void diff_native_wait(struct diff_native *native, struct diff_result *ret_results);
 
 struct diff_guest;
-int diff_guest_new(struct diff_guest **ret, struct err *err);
+/* engine_options: cpu_vm_config.options. */
+int diff_guest_new(const char *engine_options, struct diff_guest **ret, struct err *err);
 void diff_guest_free(struct diff_guest *guest);
 void diff_guest_run(struct diff_guest *guest, const struct diff_stream *stream,
                     struct diff_result *ret);

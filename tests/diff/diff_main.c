@@ -3,6 +3,7 @@
  * The differential test as a program.
  *
  *   diff [--mode int|vec|all] [--count INSTRUCTIONS] [--seconds T] [--seed S] [--one SEED]
+ *        [--engine tier=...]
  *
  * With --interpret-only nothing runs natively: for builds with the address sanitizer, whose shadow
  * memory in the low 2 GiB makes wild addresses valid in the child.
@@ -25,6 +26,7 @@ struct options {
     uint64_t count, seed, one;
     double seconds;
     unsigned most_failures;
+    const char *engine; /* options of the software engine */
     bool only_one;
     bool interpret_only;
 };
@@ -178,11 +180,15 @@ static int run_all(struct run *run)
 
 static bool options_parse(int argc, char **argv, struct options *options)
 {
-    static const struct option table[] = {
-        {"mode", required_argument, NULL, 'm'},     {"count", required_argument, NULL, 'c'},
-        {"seconds", required_argument, NULL, 't'},  {"seed", required_argument, NULL, 's'},
-        {"one", required_argument, NULL, 'o'},      {"failures", required_argument, NULL, 'f'},
-        {"interpret-only", no_argument, NULL, 'i'}, {NULL, 0, NULL, 0}};
+    static const struct option table[] = {{"mode", required_argument, NULL, 'm'},
+                                          {"count", required_argument, NULL, 'c'},
+                                          {"seconds", required_argument, NULL, 't'},
+                                          {"seed", required_argument, NULL, 's'},
+                                          {"engine", required_argument, NULL, 'e'},
+                                          {"one", required_argument, NULL, 'o'},
+                                          {"failures", required_argument, NULL, 'f'},
+                                          {"interpret-only", no_argument, NULL, 'i'},
+                                          {NULL, 0, NULL, 0}};
     int c;
 
     while ((c = getopt_long(argc, argv, "", table, NULL)) >= 0) {
@@ -208,6 +214,9 @@ static bool options_parse(int argc, char **argv, struct options *options)
         case 'i':
             options->interpret_only = true;
             break;
+        case 'e':
+            options->engine = optarg;
+            break;
         case 'f':
             options->most_failures = (unsigned)strtoul(optarg, NULL, 0);
             break;
@@ -227,7 +236,7 @@ int main(int argc, char **argv)
 
     if (!options_parse(argc, argv, &options))
         return 2;
-    if (diff_native_new(&run.native, &err) || diff_guest_new(&run.guest, &err)) {
+    if (diff_native_new(&run.native, &err) || diff_guest_new(options.engine, &run.guest, &err)) {
         fprintf(stderr, "diff: %s\n", err.message);
         return 2;
     }

@@ -55,6 +55,8 @@ struct diff_guest {
     struct cpu *cpu;
     struct cpu_state base; /* all but the stream's own registers */
     uint8_t *ram;
+    bool translated;
+    uint64_t generated; /* instructions of all streams */
 };
 
 static void bus_read_io(void *context, unsigned cpu, uint16_t port, void *data, unsigned size)
@@ -161,7 +163,7 @@ static void state_fill(struct diff_guest *guest)
     s->rip = DIFF_CODE_VA;
 }
 
-int diff_guest_new(struct diff_guest **ret, struct err *err)
+int diff_guest_new(const char *engine_options, struct diff_guest **ret, struct err *err)
 {
     struct diff_guest *guest = calloc(1, sizeof(*guest));
     struct cpuid_options options = {.nr_cpus = 1, .tsc_hz = cpu_host_tsc_hz()};
@@ -180,6 +182,8 @@ int diff_guest_new(struct diff_guest **ret, struct err *err)
     if (!r)
         r = memory_add_ram(guest->memory, 0, GUEST_RAM, err);
     config.memory = guest->memory;
+    config.options = engine_options;
+    guest->translated = engine_options && strstr(engine_options, "translate");
     config.bus = &guest->bus;
     config.cpuid = &guest->policy;
     if (!r)
@@ -223,7 +227,8 @@ uint64_t diff_guest_instructions(const struct diff_guest *guest)
     struct cpu_counters counters;
 
     soft_engine.counters(guest->cpu, &counters);
-    return counters.instructions;
+    /* The translating tier does not count. */
+    return guest->translated ? guest->generated : counters.instructions;
 }
 
 /* The vector whose handler's HLT was reached, with its frame. */
@@ -270,6 +275,7 @@ void diff_guest_run(struct diff_guest *guest, const struct diff_stream *stream,
     unsigned length = diff_layout(stream, code, offset);
     struct cpu_exit exit;
 
+    guest->generated += stream->nr_insns;
     memset(ret, 0, offsetof(struct diff_result, state));
     memset(code + length, 0xcc, sizeof(code) - length);
     memory_write(guest->memory, GPA_CODE, code, sizeof(code));

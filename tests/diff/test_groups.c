@@ -149,18 +149,24 @@ static void run_row(struct diff_native *native, struct diff_guest *guest, const 
     }
 }
 
-static void run_table(const struct vector *table, unsigned nr)
+static void run_engine(const char *options, const struct vector *table, unsigned nr)
 {
     struct diff_native *native;
     struct diff_guest *guest;
     struct err err = ERR_INIT;
 
     ck_assert_msg(!diff_native_new(&native, &err), "%s", err.message);
-    ck_assert_msg(!diff_guest_new(&guest, &err), "%s", err.message);
+    ck_assert_msg(!diff_guest_new(options, &guest, &err), "%s", err.message);
     for (unsigned i = 0; i < nr; i++)
         run_row(native, guest, &table[i]);
     diff_guest_free(guest);
     diff_native_free(native);
+}
+
+static void run_table(const struct vector *table, unsigned nr)
+{
+    run_engine("tier=interp", table, nr);
+    run_engine("tier=translate,runs=0", table, nr);
 }
 
 #define GROUP(name)                       \

@@ -5,6 +5,8 @@
  */
 #include "soft/interp/cache.h"
 
+#include "soft/translate/translate.h"
+
 #include <errno.h>
 #include <sys/mman.h>
 
@@ -71,6 +73,7 @@ void cache_flush(struct soft_cpu *cpu)
     memset(interp->block_hash, 0, CACHE_BLOCKS * sizeof(*interp->block_hash));
     memset(interp->page_hash, 0, CACHE_PAGES * sizeof(*interp->page_hash));
     interp->arena_used = 0;
+    translate_flushed(cpu);
 }
 
 void *cache_alloc(struct soft_cpu *cpu, size_t size)
@@ -130,8 +133,12 @@ bool cache_mark(struct soft_cpu *cpu, gpa_t gpa, unsigned length)
     granules = granules_of(vm, gpa, &code_byte);
     if (granules) {
         *granules |= granule_mask(gpa & GUEST_PAGE_MASK, length);
-        if (*code_byte != 1)
+        if (*code_byte != 1) {
+            __atomic_store_n(code_byte, 2, __ATOMIC_SEQ_CST);
+            translate_stores_revoke_begin(vm);
             mmu_code_page_mark(vm, gpa);
+            translate_stores_revoke_wait(vm);
+        }
     }
     pthread_mutex_unlock(&vm->code_lock);
     return granules;
@@ -163,6 +170,8 @@ static void block_kill(struct soft_cpu *cpu, struct interp_block *block)
     if (block->stale)
         return;
     block->stale = true;
+    if (block->translation)
+        translate_block_killed(cpu, block);
     while (*link && *link != block)
         link = &(*link)->hash_next;
     if (*link)

@@ -53,6 +53,8 @@ struct interp_block {
     uint32_t key;
     uint32_t nr_instructions;
     bool stale;
+    uint32_t runs;                   /* counted by translate/ until it is translated */
+    struct translation *translation; /* NULL: none */
     struct interp_block *hash_next;
     struct interp_block_page page[2];
     unsigned nr_ops;

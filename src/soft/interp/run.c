@@ -18,6 +18,7 @@
 #include "soft/interp/cache.h"
 #include "soft/interp/run.h"
 #include "soft/interp/sys.h"
+#include "soft/translate/translate.h"
 
 static uint64_t code_linear(const struct soft_cpu *cpu)
 {
@@ -213,7 +214,7 @@ void run_until_exit(struct soft_cpu *cpu)
         if (result == SOFT_OK && step_needed(cpu))
             result = settle(cpu, step(cpu));
         else if (result == SOFT_OK)
-            result = settle(cpu, execute(cpu));
+            result = settle(cpu, cpu->translate ? translate_execute(cpu) : execute(cpu));
     } while (result != SOFT_EXIT);
     __atomic_store_n(&cpu->interp.in_run, false, __ATOMIC_RELEASE);
 }

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One block: instructions in order, each copied, or left to the interpreter; then the exits.
+ *
+ *   entry_far   page = R10 - start
+ *   entry       instruction 0 .. n-1, each complete or not begun
+ *               jump to the next block
+ *   stubs       mov ecx, exit; jmp leave
+ *
+ * The bytes come from guest memory a second time: when another vCPU has changed them since the
+ * block was decoded, its message is waiting, and the block dies before the change may be seen as
+ * ordered; a length that no longer agrees gives the translation up.
+ */
+#include "soft/translate/translator.h"
+
+void translator_exit(struct translator *tr, uint8_t *patch, enum translate_exit kind,
+                     unsigned field)
+{
+    tr->stub[tr->nr_stubs++] = (struct translator_stub){
+        .patch = patch,
+        .exit = tr->t->number << TRANSLATE_SHIFT | field << TRANSLATE_EXIT_BITS | (uint32_t)kind,
+    };
+}
+
+bool translator_address(struct translator *tr)
+{
+    const struct insn_mem *mem = &tr->insn.mem;
+    unsigned base = HOST_NONE, index = HOST_NONE;
+    int64_t displacement = mem->displacement;
+
+    if (tr->insn.address_size != 8 || mem->vsib)
+        return false;
+    if (mem->rip_relative) {
+        displacement += (int64_t)tr->offset + tr->insn.length;
+        emit_load_hot(&tr->e, HOST_R10, HOT(page));
+        base = HOST_R10;
+    } else if (mem->base != INSN_NO_REG) {
+        base = emit_home[mem->base];
+        if (base == HOST_NONE) {
+            base = HOST_R10;
+            emit_load_hot(&tr->e, base, emit_kept(mem->base));
+        }
+    }
+    if (displacement != (int32_t)displacement)
+        return false;
+    if (mem->index != INSN_NO_REG) {
+        index = emit_home[mem->index];
+        if (index == HOST_NONE) {
+            index = HOST_R11;
+            emit_load_hot(&tr->e, index, emit_kept(mem->index));
+        }
+    }
+    emit_lea(&tr->e, HOST_R10, base, index, (unsigned)__builtin_ctz(mem->scale ? mem->scale : 1u),
+             (int32_t)displacement);
+    if (tr->insn.id != INSN_LEA && mem->segment >= CPU_FS) {
+        emit_load_hot(&tr->e, HOST_R11, HOT(segment_base) + 8u * (mem->segment - CPU_FS));
+        emit_lea(&tr->e, HOST_R10, HOST_R10, HOST_R11, 0, 0);
+    }
+    return true;
+}
+
+void translator_check(struct translator *tr, unsigned size, bool write, bool aligned)
+{
+    struct emit *e = &tr->e;
+    unsigned mask = 0;
+
+    if (aligned && size > 1)
+        mask = (unsigned)__builtin_ctz(size);
+    emit_pext(e, HOST_R11, HOST_R10, HOT(index_mask));
+    emit_load_indexed(e, HOST_RCX, write ? CLASS(write_tag) : CLASS(read_tag));
+    emit_lea(e, HOST_RCX, HOST_RCX, HOST_R10, 0, mask ? 0 : (int32_t)size - 1);
+    emit_pext(e, HOST_RCX, HOST_RCX, HOT(check_mask) + 8u * mask);
+    emit8(e, 0xe3); /* jrcxz over the jump */
+    emit8(e, 5);
+    translator_exit(tr, emit_jump(e), write ? TRANSLATE_EXIT_STORE : TRANSLATE_EXIT_LOAD, tr->op);
+    emit_load_indexed(e, HOST_R11, CLASS(addend));
+}
+
+/* Leaves when hot.pending is set: before an instruction that may close a loop. */
+static void poll(struct translator *tr)
+{
+    emit_load_hot(&tr->e, HOST_RCX, HOT(pending));
+    emit8(&tr->e, 0xe3);
+    emit8(&tr->e, 5);
+    translator_exit(tr, emit_jump(&tr->e), TRANSLATE_EXIT_POLL, tr->op);
+}
+
+/* Everything but forward jumps inside the page. */
+static bool may_close_loop(const struct translator *tr)
+{
+    int64_t target = (int64_t)tr->offset + tr->insn.length + (int64_t)tr->insn.imm;
+
+    if (!(tr->insn.traits & INSN_TRAIT_BRANCH))
+        return false;
+    return tr->insn.operand[0].kind != INSN_OPERAND_REL || target <= tr->offset ||
+           target >= (int64_t)GUEST_PAGE_SIZE;
+}
+
+/* The operation is interpreted alone; what follows it is translated again. */
+static void leave_for_one(struct translator *tr, const struct interp_op *op)
+{
+    struct translate *translate = tr->cpu->translate;
+    struct translation *t = tr->t;
+    struct interp_op *pair = (void *)(translate->arena + translate->arena_used);
+
+    translate->arena_used += 2 * sizeof(*pair);
+    pair[0] = *op;
+    pair[1] = (struct interp_op){
+        .run = op_end,
+        .offset = (uint16_t)(op->offset + op->length),
+        .position = (uint16_t)(op->position + 1),
+    };
+    if (!t->single)
+        t->single = pair;
+    t->single_of[tr->op] = (uint8_t)((pair - t->single) / 2);
+    translator_exit(tr, emit_jump(&tr->e), TRANSLATE_EXIT_ONE, tr->op);
+}
+
+/* False: nothing may follow. */
+static bool translate_op(struct translator *tr, const struct interp_op *op, bool last)
+{
+    if (op->run == op_undefined || op->run == op_too_long || op->run == op_unsupported) {
+        translator_exit(tr, emit_jump(&tr->e), TRANSLATE_EXIT_REST, tr->op);
+        return false;
+    }
+    if (may_close_loop(tr))
+        poll(tr);
+    if (last && (tr->insn.traits & (INSN_TRAIT_BRANCH | INSN_TRAIT_BLOCK_END))) {
+        if (!translator_branch(tr))
+            translator_exit(tr, emit_jump(&tr->e), TRANSLATE_EXIT_REST, tr->op);
+        return false;
+    }
+    if (!translator_stack(tr) && !translator_copy(tr))
+        leave_for_one(tr, op);
+    return true;
+}
+
+static void stubs_emit(struct translator *tr)
+{
+    if (tr->far_patch) {
+        emit_patch(tr->far_patch, tr->e.at);
+        translator_far(tr, tr->far_target);
+    }
+    for (unsigned i = 0; i < tr->nr_stubs; i++) {
+        const struct translator_stub *stub = &tr->stub[i];
+
+        emit_patch(stub->patch, tr->e.at);
+        if ((stub->exit & 7) == TRANSLATE_EXIT_LINK)
+            tr->t->link[stub->exit >> TRANSLATE_EXIT_BITS & 1].stub = tr->e.at;
+        emit8(&tr->e, 0xb9); /* mov ecx, exit */
+        emit32(&tr->e, stub->exit);
+        emit_patch(emit_jump(&tr->e), tr->cpu->translate->leave);
+    }
+}
+
+/* False: bytes and block disagree. */
+static bool block_emit(struct translator *tr, const struct interp_block *block)
+{
+    const uint8_t *bytes = memory_range(tr->cpu->vm->memory, block->gpa, 1);
+    unsigned start = (unsigned)(block->gpa & GUEST_PAGE_MASK);
+    bool open = true;
+
+    for (tr->op = 0; tr->op < block->nr_instructions && open; tr->op++) {
+        const struct interp_op *op = &block->ops[tr->op];
+        unsigned left = (unsigned)GUEST_PAGE_SIZE - start - op->offset;
+
+        tr->offset = start + op->offset;
+        tr->bytes = bytes + op->offset;
+        tr->t->offset[tr->op] = (uint32_t)(tr->e.at - tr->t->entry);
+        if (op->length && (insn_decode(tr->bytes, left, INSN_MODE_64, &tr->insn) ||
+                           tr->insn.length != op->length))
+            return false;
+        if (tr->nr_stubs + 6 > TRANSLATOR_STUBS_MAX)
+            return false;
+        open = translate_op(tr, op, tr->op + 1 == block->nr_instructions);
+    }
+    if (open)
+        translator_goto(tr, 1, (int64_t)tr->offset + tr->insn.length);
+    stubs_emit(tr);
+    return true;
+}
+
+/* Room for a block of any content, or translate->full. */
+static bool room(struct translate *translate)
+{
+    size_t side = sizeof(struct translation) +
+                  64 * (sizeof(uint32_t) + 2 * sizeof(struct interp_op));
+
+    if (translate->code.size - translate->code.used < TRANSLATE_BLOCK_BYTES ||
+        translate->arena_size - translate->arena_used < side ||
+        translate->nr_translations == TRANSLATE_TABLE_MAX)
+        translate->full = true;
+    return !translate->full;
+}
+
+/* Writable addresses become those at which the code runs. */
+static void publish(struct translate *translate, struct translation *t, uint8_t *end)
+{
+    for (unsigned i = 0; i < 2; i++)
+        if (t->link[i].stub)
+            t->link[i].stub = code_cache_run(&translate->code, t->link[i].stub);
+    t->entry = code_cache_run(&translate->code, t->entry);
+    t->entry_far = code_cache_run(&translate->code, t->entry_far);
+    translate->code.used = align_up((uint64_t)(end - translate->code.write), 16);
+    translate->table[translate->nr_translations++] = t;
+}
+
+struct translation *translate_block(struct soft_cpu *cpu, struct interp_block *block)
+{
+    struct translate *translate = cpu->translate;
+    struct translation *t = (void *)(translate->arena + translate->arena_used);
+    struct translator tr;
+
+    if (block->page[1].mask || block->nr_instructions > 48 || !room(translate))
+        return NULL;
+    translate->arena_used += align_up(sizeof(*t) + block->nr_instructions * sizeof(uint32_t), 64);
+    memset(t, 0, sizeof(*t));
+    tr.e.at = translate->code.write + translate->code.used;
+    tr.cpu = cpu;
+    tr.t = t;
+    tr.vector_seen = false;
+    tr.nr_stubs = 0;
+    tr.far_patch = NULL;
+    t->block = block;
+    t->number = translate->nr_translations;
+    t->start = (uint16_t)(block->gpa & GUEST_PAGE_MASK);
+    t->nr_ops = (uint8_t)block->nr_instructions;
+    t->entry_far = tr.e.at;
+    emit_lea(&tr.e, HOST_R10, HOST_R10, HOST_NONE, 0, -(int32_t)t->start);
+    emit_store_hot(&tr.e, HOST_R10, HOT(page));
+    t->entry = tr.e.at;
+    if (!block_emit(&tr, block))
+        return NULL;
+    publish(translate, t, tr.e.at);
+    cpu->counters.blocks_translated++;
+    return t;
+}

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Near branches and the stack instructions.
+ *
+ * A direct jump inside the page is a host jump, patched once its target is translated. Everything
+ * else looks the linear address up in translate_class.jump_tag. An indirect branch looks before it
+ * changes anything, and is interpreted when the target is not there.
+ *
+ * Source: SDM 2A CALL, JMP, Jcc; 2B POP, PUSH, RET.
+ */
+#include "soft/translate/translator.h"
+
+/* R10 = linear target. R11 = its index, if it is known; otherwise leaves. Clobbers RCX. */
+static void lookup(struct translator *tr, enum translate_exit kind)
+{
+    struct emit *e = &tr->e;
+
+    emit_pext(e, HOST_R11, HOST_R10, HOT(jump_mask));
+    emit_load_indexed(e, HOST_RCX, CLASS(jump_tag));
+    emit_lea(e, HOST_RCX, HOST_RCX, HOST_R10, 0, 0);
+    emit8(e, 0xe3);
+    emit8(e, 5);
+    translator_exit(tr, emit_jump(e), kind, tr->op);
+}
+
+void translator_far(struct translator *tr, int64_t target)
+{
+    emit_load_hot(&tr->e, HOST_R10, HOT(page));
+    emit_lea(&tr->e, HOST_R10, HOST_R10, HOST_NONE, 0, (int32_t)target);
+    lookup(tr, TRANSLATE_EXIT_GOTO);
+    emit_jump_indexed(&tr->e);
+}
+
+static bool in_page(int64_t target)
+{
+    return target >= 0 && target < (int64_t)GUEST_PAGE_SIZE;
+}
+
+static void link_add(struct translator *tr, unsigned slot, uint8_t *patch, int64_t target)
+{
+    tr->t->link[slot].patch = patch;
+    tr->t->link[slot].target = (uint16_t)target;
+    translator_exit(tr, patch, TRANSLATE_EXIT_LINK, slot);
+}
+
+void translator_goto(struct translator *tr, unsigned slot, int64_t target)
+{
+    if (in_page(target))
+        link_add(tr, slot, emit_jump(&tr->e), target);
+    else
+        translator_far(tr, target);
+}
+
+static int64_t target_of(const struct translator *tr)
+{
+    return (int64_t)tr->offset + tr->insn.length + (int64_t)tr->insn.imm;
+}
+
+static bool emit_jcc(struct translator *tr)
+{
+    int64_t target = target_of(tr);
+    uint8_t *patch = emit_jump_if(&tr->e, tr->insn.condition & 15);
+
+    if (in_page(target)) {
+        link_add(tr, 0, patch, target);
+    } else {
+        tr->far_patch = patch;
+        tr->far_target = target;
+    }
+    translator_goto(tr, 1, (int64_t)tr->offset + tr->insn.length);
+    return true;
+}
+
+/* A push's store: the address and its check. */
+static void push_begin(struct translator *tr)
+{
+    emit_lea(&tr->e, HOST_R10, HOST_R15, HOST_NONE, 0, -8);
+    translator_check(tr, 8, true, false);
+}
+
+static void push_end(struct translator *tr, unsigned value)
+{
+    emit_guest(&tr->e, 0x89, value);
+    emit_lea(&tr->e, HOST_R15, HOST_R15, HOST_NONE, 0, -8);
+}
+
+static void push_return(struct translator *tr)
+{
+    push_begin(tr);
+    emit_load_hot(&tr->e, HOST_RCX, HOT(page));
+    emit_lea(&tr->e, HOST_RCX, HOST_RCX, HOST_NONE, 0, (int32_t)(tr->offset + tr->insn.length));
+    push_end(tr, HOST_RCX);
+}
+
+/* R10 = the value of operand 0, a 64-bit register or memory. */
+static bool load_target(struct translator *tr)
+{
+    const struct insn_operand *operand = &tr->insn.operand[0];
+
+    if (operand->size != 8)
+        return false;
+    if (operand->kind == INSN_OPERAND_REG) {
+        if (emit_home[operand->reg] == HOST_NONE)
+            emit_load_hot(&tr->e, HOST_R10, emit_kept(operand->reg));
+        else
+            emit_move(&tr->e, HOST_R10, emit_home[operand->reg]);
+        return true;
+    }
+    if (operand->kind != INSN_OPERAND_MEM || !translator_address(tr))
+        return false;
+    translator_check(tr, 8, false, false);
+    emit_guest(&tr->e, 0x8b, HOST_R10);
+    return true;
+}
+
+static bool emit_jmp(struct translator *tr)
+{
+    if (tr->insn.operand[0].kind == INSN_OPERAND_REL) {
+        translator_goto(tr, 0, target_of(tr));
+        return true;
+    }
+    if (!load_target(tr))
+        return false;
+    lookup(tr, TRANSLATE_EXIT_REST);
+    emit_jump_indexed(&tr->e);
+    return true;
+}
+
+static bool emit_call(struct translator *tr)
+{
+    if (tr->insn.operand[0].kind == INSN_OPERAND_REL) {
+        push_return(tr);
+        translator_goto(tr, 0, target_of(tr));
+        return true;
+    }
+    if (!load_target(tr))
+        return false;
+    lookup(tr, TRANSLATE_EXIT_REST);
+    emit_store_hot(&tr->e, HOST_R10, HOT(target));
+    push_return(tr);
+    emit_load_hot(&tr->e, HOST_R10, HOT(target));
+    emit_pext(&tr->e, HOST_R11, HOST_R10, HOT(jump_mask));
+    emit_jump_indexed(&tr->e);
+    return true;
+}
+
+static bool emit_ret(struct translator *tr)
+{
+    int32_t more = tr->insn.operand[0].kind == INSN_OPERAND_IMM ? (int32_t)tr->insn.imm : 0;
+
+    emit_move(&tr->e, HOST_R10, HOST_R15);
+    translator_check(tr, 8, false, false);
+    emit_guest(&tr->e, 0x8b, HOST_R10);
+    lookup(tr, TRANSLATE_EXIT_REST);
+    emit_lea(&tr->e, HOST_R15, HOST_R15, HOST_NONE, 0, 8 + more);
+    emit_jump_indexed(&tr->e);
+    return true;
+}
+
+bool translator_branch(struct translator *tr)
+{
+    uint8_t *start = tr->e.at;
+    unsigned nr_stubs = tr->nr_stubs;
+    bool done = false;
+
+    if (tr->insn.operand_size != 8)
+        return false;
+    switch (tr->insn.id) {
+    case INSN_JCC:
+        done = emit_jcc(tr);
+        break;
+    case INSN_JMP:
+        done = emit_jmp(tr);
+        break;
+    case INSN_CALL:
+        done = emit_call(tr);
+        break;
+    case INSN_RET:
+        done = emit_ret(tr);
+        break;
+    default:
+        break;
+    }
+    if (!done) {
+        tr->e.at = start;
+        tr->nr_stubs = nr_stubs;
+    }
+    return done;
+}
+
+static bool emit_push(struct translator *tr)
+{
+    const struct insn_operand *operand = &tr->insn.operand[0];
+    unsigned value = HOST_RCX;
+
+    if (operand->kind == INSN_OPERAND_MEM) {
+        if (!load_target(tr))
+            return false;
+        emit_store_hot(&tr->e, HOST_R10, HOT(target));
+    } else if (operand->kind == INSN_OPERAND_REG && operand->reg_class != INSN_REG_GPR) {
+        return false;
+    }
+    push_begin(tr);
+    switch (operand->kind) {
+    case INSN_OPERAND_IMM:
+        emit8(&tr->e, 0x48); /* mov rcx, imm32 */
+        emit8(&tr->e, 0xc7);
+        emit8(&tr->e, 0xc1);
+        emit32(&tr->e, (uint32_t)tr->insn.imm);
+        break;
+    case INSN_OPERAND_MEM:
+        emit_load_hot(&tr->e, HOST_RCX, HOT(target));
+        break;
+    default:
+        value = emit_home[operand->reg];
+        if (value == HOST_NONE) {
+            value = HOST_RCX;
+            emit_load_hot(&tr->e, value, emit_kept(operand->reg));
+        }
+        break;
+    }
+    push_end(tr, value);
+    return true;
+}
+
+static bool emit_pop(struct translator *tr)
+{
+    const struct insn_operand *operand = &tr->insn.operand[0];
+    unsigned home;
+
+    if (operand->kind != INSN_OPERAND_REG || operand->reg_class != INSN_REG_GPR)
+        return false;
+    home = emit_home[operand->reg];
+    emit_move(&tr->e, HOST_R10, HOST_R15);
+    translator_check(tr, 8, false, false);
+    emit_guest(&tr->e, 0x8b, home == HOST_NONE ? HOST_RCX : home);
+    if (home == HOST_NONE)
+        emit_store_hot(&tr->e, HOST_RCX, emit_kept(operand->reg));
+    if (operand->reg != CPU_RSP)
+        emit_lea(&tr->e, HOST_R15, HOST_R15, HOST_NONE, 0, 8);
+    return true;
+}
+
+static bool emit_leave(struct translator *tr)
+{
+    emit_move(&tr->e, HOST_R10, HOST_RBP);
+    translator_check(tr, 8, false, false);
+    emit_lea(&tr->e, HOST_R15, HOST_RBP, HOST_NONE, 0, 8);
+    emit_guest(&tr->e, 0x8b, HOST_RBP);
+    return true;
+}
+
+bool translator_stack(struct translator *tr)
+{
+    uint8_t *start = tr->e.at;
+    unsigned nr_stubs = tr->nr_stubs;
+    bool done = false;
+
+    if (tr->insn.operand_size != 8)
+        return false;
+    if (tr->insn.id == INSN_PUSH)
+        done = emit_push(tr);
+    else if (tr->insn.id == INSN_POP)
+        done = emit_pop(tr);
+    else if (tr->insn.id == INSN_LEAVE)
+        done = emit_leave(tr);
+    if (!done) {
+        tr->e.at = start;
+        tr->nr_stubs = nr_stubs;
+    }
+    return done;
+}

@@ -1,0 +1,637 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Copies one instruction that is neither a branch nor a stack instruction: the same opcode with
+ * the registers of emit.h and [r10 + r11] for the memory operand.
+ *
+ * Only what is listed here is copied, by instruction and by the form of its operands. Not on the
+ * list: anything that can fault other than by its memory operand (DIV, MMX, x87), reads or writes
+ * state that is not the guest's in this tier (MXCSR, segment bases, DF), repeats, or has an
+ * implicit RCX other than a shift count.
+ *
+ * A register that lives in memory is loaded to a scratch register before and stored behind; the
+ * memory operand's check comes first.
+ */
+#include "soft/translate/translator.h"
+
+enum copy_kind {
+    COPY_NO,
+    COPY_YES,
+    COPY_GPR_FIRST,  /* ModRM.reg is the general register where the other is a vector register */
+    COPY_NOTHING,    /* a hint: no code */
+    COPY_VERBATIM,   /* no operands but RAX, RDX and flags */
+    COPY_NO_BIT_MEM, /* not with a memory operand and a register as bit offset */
+};
+
+static const uint8_t copy_integer[INSN_NR_IDS] = {
+    [INSN_ADD] = COPY_YES,
+    [INSN_OR] = COPY_YES,
+    [INSN_ADC] = COPY_YES,
+    [INSN_SBB] = COPY_YES,
+    [INSN_AND] = COPY_YES,
+    [INSN_SUB] = COPY_YES,
+    [INSN_XOR] = COPY_YES,
+    [INSN_CMP] = COPY_YES,
+    [INSN_TEST] = COPY_YES,
+    [INSN_NOT] = COPY_YES,
+    [INSN_NEG] = COPY_YES,
+    [INSN_INC] = COPY_YES,
+    [INSN_DEC] = COPY_YES,
+    [INSN_MUL] = COPY_YES,
+    [INSN_IMUL] = COPY_YES,
+    [INSN_ROL] = COPY_YES,
+    [INSN_ROR] = COPY_YES,
+    [INSN_RCL] = COPY_YES,
+    [INSN_RCR] = COPY_YES,
+    [INSN_SHL] = COPY_YES,
+    [INSN_SHR] = COPY_YES,
+    [INSN_SAR] = COPY_YES,
+    [INSN_SHLD] = COPY_YES,
+    [INSN_SHRD] = COPY_YES,
+    [INSN_ADCX] = COPY_YES,
+    [INSN_ADOX] = COPY_YES,
+    [INSN_BT] = COPY_NO_BIT_MEM,
+    [INSN_BTS] = COPY_NO_BIT_MEM,
+    [INSN_BTR] = COPY_NO_BIT_MEM,
+    [INSN_BTC] = COPY_NO_BIT_MEM,
+    [INSN_BSF] = COPY_YES,
+    [INSN_BSR] = COPY_YES,
+    [INSN_BSWAP] = COPY_YES,
+    [INSN_POPCNT] = COPY_YES,
+    [INSN_LZCNT] = COPY_YES,
+    [INSN_TZCNT] = COPY_YES,
+    [INSN_ANDN] = COPY_YES,
+    [INSN_BEXTR] = COPY_YES,
+    [INSN_BLSI] = COPY_YES,
+    [INSN_BLSMSK] = COPY_YES,
+    [INSN_BLSR] = COPY_YES,
+    [INSN_BZHI] = COPY_YES,
+    [INSN_MULX] = COPY_YES,
+    [INSN_PDEP] = COPY_YES,
+    [INSN_PEXT] = COPY_YES,
+    [INSN_RORX] = COPY_YES,
+    [INSN_SARX] = COPY_YES,
+    [INSN_SHLX] = COPY_YES,
+    [INSN_SHRX] = COPY_YES,
+    [INSN_CRC32] = COPY_YES,
+    [INSN_MOV] = COPY_YES,
+    [INSN_MOVSX] = COPY_YES,
+    [INSN_MOVSXD] = COPY_YES,
+    [INSN_MOVZX] = COPY_YES,
+    [INSN_MOVBE] = COPY_YES,
+    [INSN_MOVNTI] = COPY_YES,
+    [INSN_LEA] = COPY_YES,
+    [INSN_XCHG] = COPY_YES,
+    [INSN_XADD] = COPY_YES,
+    [INSN_CMPXCHG] = COPY_YES,
+    [INSN_CMOVCC] = COPY_YES,
+    [INSN_SETCC] = COPY_YES,
+    [INSN_CBW] = COPY_VERBATIM,
+    [INSN_CWDE] = COPY_VERBATIM,
+    [INSN_CDQE] = COPY_VERBATIM,
+    [INSN_CWD] = COPY_VERBATIM,
+    [INSN_CDQ] = COPY_VERBATIM,
+    [INSN_CQO] = COPY_VERBATIM,
+    [INSN_LAHF] = COPY_VERBATIM,
+    [INSN_SAHF] = COPY_VERBATIM,
+    [INSN_CLC] = COPY_VERBATIM,
+    [INSN_STC] = COPY_VERBATIM,
+    [INSN_CMC] = COPY_VERBATIM,
+    [INSN_PAUSE] = COPY_VERBATIM,
+    [INSN_LFENCE] = COPY_VERBATIM,
+    [INSN_MFENCE] = COPY_VERBATIM,
+    [INSN_SFENCE] = COPY_VERBATIM,
+    [INSN_NOP] = COPY_NOTHING,
+    [INSN_PREFETCHNTA] = COPY_NOTHING,
+    [INSN_PREFETCHT0] = COPY_NOTHING,
+    [INSN_PREFETCHT1] = COPY_NOTHING,
+    [INSN_PREFETCHT2] = COPY_NOTHING,
+    [INSN_PREFETCH] = COPY_NOTHING,
+    [INSN_PREFETCHW] = COPY_NOTHING,
+};
+
+/* The groups of insn_ids.h, without what the comment at the top of this file excludes. */
+static enum copy_kind copy_vector(const struct insn *insn)
+{
+    unsigned id = insn->id;
+
+    switch (id) {
+    case INSN_MASKMOVDQU:
+    case INSN_PCMPESTRM:
+    case INSN_PCMPESTRI:
+    case INSN_PCMPISTRM:
+    case INSN_PCMPISTRI:
+    case INSN_VMASKMOVDQU:
+    case INSN_VPCMPESTRM:
+    case INSN_VPCMPESTRI:
+    case INSN_VPCMPISTRM:
+    case INSN_VPCMPISTRI:
+    case INSN_VLDMXCSR:
+    case INSN_VSTMXCSR:
+    case INSN_VMASKMOVPS:
+    case INSN_VMASKMOVPD:
+    case INSN_VPMASKMOVD:
+    case INSN_VPMASKMOVQ:
+        return COPY_NO;
+    case INSN_CVTSS2SI:
+    case INSN_CVTSD2SI:
+    case INSN_CVTTSS2SI:
+    case INSN_CVTTSD2SI:
+    case INSN_VCVTSS2SI:
+    case INSN_VCVTSD2SI:
+    case INSN_VCVTTSS2SI:
+    case INSN_VCVTTSD2SI:
+    case INSN_MOVMSKPS:
+    case INSN_MOVMSKPD:
+    case INSN_VMOVMSKPS:
+    case INSN_VMOVMSKPD:
+    case INSN_PMOVMSKB:
+    case INSN_VPMOVMSKB:
+        return COPY_GPR_FIRST;
+    case INSN_PEXTRW:
+    case INSN_VPEXTRW:
+        return insn->map == 1 ? COPY_GPR_FIRST : COPY_YES;
+    default:
+        break;
+    }
+    if (id >= INSN_VGATHERDPS && id <= INSN_VPGATHERQQ)
+        return COPY_NO;
+    if (id >= INSN_ADDPS && id <= INSN_GF2P8AFFINEINVQB)
+        return COPY_YES;
+    if (id >= INSN_VADDPS && id <= INSN_VFMSUBADD231PD)
+        return COPY_YES;
+    return COPY_NO;
+}
+
+/* What the encoding of the copy is made of. */
+struct copy {
+    const struct insn *insn;
+    unsigned reg, rm, vvvv; /* fields */
+    bool memory, vex;
+    bool needs_rex, no_rex;
+    unsigned size;        /* of the memory operand */
+    bool write;           /* of it */
+    uint8_t load_kept[3]; /* guest registers to load to scratch, CPU_NR_GPRS: none */
+    uint8_t scratch[3];
+    bool store_kept[3];
+    unsigned nr_kept;
+    bool vector, count; /* uses vector registers; CL holds a count */
+};
+
+static bool is_vector(const struct insn_operand *operand)
+{
+    return operand->reg_class == INSN_REG_XMM || operand->reg_class == INSN_REG_YMM;
+}
+
+/* Host register of a guest register; `scratch` when it lives in memory. */
+static unsigned home_of(struct copy *c, const struct insn_operand *operand, unsigned scratch)
+{
+    unsigned home = emit_home[operand->reg];
+    bool written = operand->access & INSN_WRITE;
+
+    if (home != HOST_NONE)
+        return home;
+    for (unsigned i = 0; i < c->nr_kept; i++) {
+        if (c->load_kept[i] == operand->reg) {
+            c->store_kept[i] |= written;
+            return c->scratch[i];
+        }
+    }
+    c->load_kept[c->nr_kept] = operand->reg;
+    c->scratch[c->nr_kept] = (uint8_t)scratch;
+    c->store_kept[c->nr_kept++] = written;
+    return scratch;
+}
+
+/* The value of a register field; false: has no copy. */
+static bool field_of(struct copy *c, const struct insn_operand *operand, unsigned scratch,
+                     unsigned *ret)
+{
+    if (operand->kind != INSN_OPERAND_REG)
+        return false;
+    switch (operand->reg_class) {
+    case INSN_REG_XMM:
+    case INSN_REG_YMM:
+        c->vector = true;
+        *ret = operand->reg;
+        return true;
+    case INSN_REG_GPR8_HIGH:
+        c->no_rex = true;
+        *ret = operand->reg + 4u;
+        return operand->reg != CPU_RCX;
+    case INSN_REG_GPR:
+        *ret = home_of(c, operand, scratch);
+        if (operand->size == 1 && *ret >= 4 && *ret < 8)
+            c->needs_rex = true;
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Number in the instruction's own encoding. */
+static unsigned encoded(const struct insn_operand *operand)
+{
+    return operand->reg + (operand->reg_class == INSN_REG_GPR8_HIGH ? 4u : 0u);
+}
+
+static bool can_be(const struct insn_operand *operand, unsigned field, bool memory)
+{
+    if (operand->kind == INSN_OPERAND_MEM)
+        return memory;
+    return !memory && encoded(operand) == field;
+}
+
+/* Which explicit operands are the fields of ModRM and VEX. */
+static bool fields_find(struct copy *c, const struct insn_operand *const *operand, unsigned nr,
+                        enum copy_kind kind)
+{
+    const struct insn *insn = c->insn;
+    unsigned reg = (insn->modrm >> 3 & 7) | (insn->rex & 4 ? 8 : 0);
+    unsigned rm = (insn->modrm & 7) | (insn->rex & 1 ? 8 : 0);
+    const struct insn_operand *a = operand[0], *b = nr > 1 ? operand[1] : NULL;
+    bool first;
+
+    if (nr == 1) {
+        c->reg = insn->modrm >> 3 & 7;
+        return c->memory ? a->kind == INSN_OPERAND_MEM : field_of(c, a, HOST_R11, &c->rm);
+    }
+    if (nr != 2)
+        return false;
+    if (c->memory) {
+        first = b->kind == INSN_OPERAND_MEM;
+    } else if (a->kind == INSN_OPERAND_REG && b->kind == INSN_OPERAND_REG &&
+               is_vector(a) != is_vector(b)) {
+        /* a is the field reg when it is of the class that reg has */
+        first = is_vector(a) != (kind == COPY_GPR_FIRST);
+    } else {
+        first = a->kind == INSN_OPERAND_REG && encoded(a) == reg && can_be(b, rm, false);
+    }
+    if (!first) {
+        const struct insn_operand *swap = a;
+
+        a = b;
+        b = swap;
+    }
+    if (a->kind != INSN_OPERAND_REG || encoded(a) != reg || !can_be(b, rm, c->memory))
+        return false;
+    if (!field_of(c, a, c->memory ? HOST_RCX : HOST_R10, &c->reg))
+        return false;
+    return c->memory || field_of(c, b, HOST_R11, &c->rm);
+}
+
+/* VEX: vvvv is one of the explicit operands, or none. */
+static bool vex_fields_find(struct copy *c, const struct insn_operand *const *operand, unsigned nr,
+                            enum copy_kind kind)
+{
+    const struct insn *insn = c->insn;
+    const struct insn_operand *rest[2];
+    unsigned vvvv_at = 1;
+
+    if (nr == 4) /* the fourth is in the immediate */
+        nr = 3;
+    switch (insn->id) {
+    case INSN_BEXTR:
+    case INSN_BZHI:
+    case INSN_SARX:
+    case INSN_SHLX:
+    case INSN_SHRX:
+        vvvv_at = 2;
+        break;
+    case INSN_BLSI:
+    case INSN_BLSMSK:
+    case INSN_BLSR:
+        vvvv_at = 0;
+        break;
+    default:
+        /* Vector shifts by a constant: vvvv, rm. */
+        if (insn->map == 1 && insn->opcode >= 0x71 && insn->opcode <= 0x73)
+            vvvv_at = 0;
+        /* Stores of VMOVSS and the like have no vvvv; VMOVSS of registers may put reg last. */
+        break;
+    }
+    if (nr == 3 || vvvv_at == 0) {
+        const struct insn_operand *v = operand[vvvv_at];
+        unsigned n = 0;
+
+        if (v->kind != INSN_OPERAND_REG || v->reg != insn->vex_vvvv)
+            return false;
+        if (v->reg_class == INSN_REG_GPR && emit_home[v->reg] == HOST_NONE)
+            return false;
+        if (!field_of(c, v, HOST_RCX, &c->vvvv))
+            return false;
+        for (unsigned i = 0; i < nr; i++)
+            if (i != vvvv_at)
+                rest[n++] = operand[i];
+        return fields_find(c, rest, n, kind);
+    }
+    if (insn->vex_vvvv)
+        return false;
+    return fields_find(c, operand, nr, kind);
+}
+
+static bool plan(struct copy *c, enum copy_kind kind)
+{
+    const struct insn *insn = c->insn;
+    const struct insn_operand *explicit[INSN_OPERANDS_MAX];
+    unsigned nr = 0;
+
+    for (unsigned i = 0; i < insn->nr_operands; i++) {
+        const struct insn_operand *operand = &insn->operand[i];
+
+        if (operand->kind == INSN_OPERAND_MEM) {
+            if (operand->implicit || !c->memory || !operand->size)
+                return false;
+            c->size = operand->size;
+            c->write = operand->access & INSN_WRITE;
+        }
+        if (operand->kind == INSN_OPERAND_REG && is_vector(operand))
+            c->vector = true;
+        if (operand->implicit || operand->kind == INSN_OPERAND_IMM ||
+            (c->count && i > 0 && i + 1u == insn->nr_operands))
+            continue;
+        explicit[nr++] = operand;
+    }
+    if (!nr)
+        return false;
+    return c->vex ? vex_fields_find(c, explicit, nr, kind) : fields_find(c, explicit, nr, kind);
+}
+
+static void immediate(struct translator *tr)
+{
+    for (unsigned i = 0; i < tr->insn.imm_size; i++)
+        emit8(&tr->e, tr->bytes[tr->insn.imm_offset + i]);
+}
+
+static void legacy_prefixes(struct emit *e, const struct insn *insn)
+{
+    if (insn->prefixes & INSN_PREFIX_LOCK)
+        emit8(e, 0xf0);
+    if ((insn->prefixes & INSN_PREFIX_OPERAND_SIZE) || insn->mandatory == 0x66)
+        emit8(e, 0x66);
+    if (insn->mandatory == 0xf2 || insn->mandatory == 0xf3)
+        emit8(e, insn->mandatory);
+}
+
+static void opcode_map(struct emit *e, unsigned map)
+{
+    if (map)
+        emit8(e, 0x0f);
+    if (map >= 2)
+        emit8(e, map == 2 ? 0x38 : 0x3a);
+}
+
+static void modrm(struct emit *e, const struct copy *c)
+{
+    if (c->memory) {
+        emit8(e, 0x04 | (c->reg & 7) << 3);
+        emit8(e, 0x1a);
+    } else {
+        emit8(e, 0xc0 | (c->reg & 7) << 3 | (c->rm & 7));
+    }
+}
+
+static bool encode_legacy(struct translator *tr, const struct copy *c)
+{
+    const struct insn *insn = c->insn;
+    unsigned rex = insn->rex & 8u;
+
+    rex |= c->reg >= 8 ? 4u : 0u;
+    if (c->memory)
+        rex |= 3u;
+    else
+        rex |= c->rm >= 8 ? 1u : 0u;
+    if (c->no_rex && (rex || c->needs_rex))
+        return false;
+    legacy_prefixes(&tr->e, insn);
+    if (rex || c->needs_rex)
+        emit8(&tr->e, 0x40 | rex);
+    opcode_map(&tr->e, insn->map);
+    emit8(&tr->e, insn->opcode);
+    modrm(&tr->e, c);
+    immediate(tr);
+    return true;
+}
+
+static bool encode_vex(struct translator *tr, const struct copy *c)
+{
+    const struct insn *insn = c->insn;
+    unsigned pp = insn->mandatory == 0x66   ? 1
+                  : insn->mandatory == 0xf3 ? 2
+                  : insn->mandatory == 0xf2 ? 3
+                                            : 0;
+    unsigned high = (c->reg < 8 ? 0x80u : 0u);
+
+    if (!c->memory)
+        high |= 0x40u | (c->rm < 8 ? 0x20u : 0u);
+    emit8(&tr->e, 0xc4);
+    emit8(&tr->e, high | insn->map);
+    emit8(&tr->e, (insn->vex_w ? 0x80u : 0u) | (~c->vvvv & 15) << 3 | (insn->vex_l ? 4u : 0u) | pp);
+    emit8(&tr->e, insn->opcode);
+    modrm(&tr->e, c);
+    immediate(tr);
+    return true;
+}
+
+static void kept_load(struct translator *tr, const struct copy *c)
+{
+    for (unsigned i = 0; i < c->nr_kept; i++)
+        emit_load_hot(&tr->e, c->scratch[i], emit_kept(c->load_kept[i]));
+}
+
+static void kept_store(struct translator *tr, const struct copy *c)
+{
+    for (unsigned i = 0; i < c->nr_kept; i++)
+        if (c->store_kept[i])
+            emit_store_hot(&tr->e, c->scratch[i], emit_kept(c->load_kept[i]));
+}
+
+/* Leaves unless the vector registers are loaded: once a block. */
+static void vector_check(struct translator *tr)
+{
+    if (tr->insn.prefixes & INSN_PREFIX_VEX)
+        tr->t->avx = true;
+    if (tr->vector_seen)
+        return;
+    tr->vector_seen = true;
+    tr->t->vector = true;
+    emit_load_hot(&tr->e, HOST_RCX, HOT(vector_absent));
+    emit8(&tr->e, 0xe3);
+    emit8(&tr->e, 5);
+    translator_exit(tr, emit_jump(&tr->e), TRANSLATE_EXIT_VECTOR, tr->op);
+}
+
+static bool shift_by_cl(const struct insn *insn)
+{
+    if (insn->map == 0)
+        return insn->opcode == 0xd2 || insn->opcode == 0xd3;
+    return insn->map == 1 && !(insn->prefixes & INSN_PREFIX_VEX) &&
+           (insn->opcode == 0xa5 || insn->opcode == 0xad) &&
+           (insn->id == INSN_SHLD || insn->id == INSN_SHRD);
+}
+
+static bool copy_modrm(struct translator *tr, enum copy_kind kind)
+{
+    const struct insn *insn = &tr->insn;
+    struct copy c = {
+        .insn = insn,
+        .memory = insn->modrm >> 6 != 3,
+        .vex = insn->prefixes & INSN_PREFIX_VEX,
+        .count = shift_by_cl(insn),
+    };
+
+    if (!plan(&c, kind))
+        return false;
+    if (c.count && c.memory && c.nr_kept)
+        return false;
+    if (c.vector)
+        vector_check(tr);
+    if (c.memory) {
+        bool locked = (insn->prefixes & INSN_PREFIX_LOCK) || insn->id == INSN_XCHG;
+
+        if (!translator_address(tr) || !c.size || c.size > 32)
+            return false;
+        if ((c.size & (c.size - 1)) && (locked || (insn->traits & INSN_TRAIT_ALIGNED)))
+            return false;
+        translator_check(tr, c.size, c.write, locked || (insn->traits & INSN_TRAIT_ALIGNED));
+    }
+    kept_load(tr, &c);
+    if (c.count)
+        emit_move(&tr->e, HOST_RCX, HOST_R9);
+    if (!(c.vex ? encode_vex(tr, &c) : encode_legacy(tr, &c)))
+        return false;
+    kept_store(tr, &c);
+    return true;
+}
+
+static bool copy_lea(struct translator *tr)
+{
+    const struct insn_operand *operand = &tr->insn.operand[0];
+    unsigned home = emit_home[operand->reg];
+
+    if (tr->insn.operand_size == 2 || !translator_address(tr))
+        return false;
+    if (home == HOST_NONE)
+        home = HOST_R11;
+    if (tr->insn.operand_size == 8) {
+        emit_move(&tr->e, home, HOST_R10);
+    } else {
+        emit8(&tr->e, 0x44 | home >> 3); /* mov home, r10d */
+        emit8(&tr->e, 0x89);
+        emit8(&tr->e, 0xd0 | (home & 7));
+    }
+    if (emit_home[operand->reg] == HOST_NONE)
+        emit_store_hot(&tr->e, HOST_R11, emit_kept(operand->reg));
+    return true;
+}
+
+/* No ModRM byte: the register is in the opcode, or it is RAX. */
+static bool copy_short(struct translator *tr)
+{
+    const struct insn *insn = &tr->insn;
+    struct copy c = {.insn = insn};
+    bool in_opcode = insn->map == 0 ? (insn->opcode >= 0xb0 && insn->opcode <= 0xbf) ||
+                                          (insn->opcode >= 0x90 && insn->opcode <= 0x97)
+                                    : insn->opcode >= 0xc8;
+    unsigned encoding = (insn->opcode & 7) | (insn->rex & 1 ? 8 : 0), reg = 0, rex = insn->rex & 8u;
+
+    for (unsigned i = 0; i < insn->nr_operands; i++) {
+        const struct insn_operand *operand = &insn->operand[i];
+
+        if (operand->kind == INSN_OPERAND_IMM)
+            continue;
+        if (operand->kind != INSN_OPERAND_REG || operand->reg_class == INSN_REG_SEGMENT)
+            return false;
+        if (in_opcode && encoded(operand) == encoding) {
+            if (!field_of(&c, operand, HOST_R10, &reg))
+                return false;
+        } else if (operand->reg_class != INSN_REG_GPR || operand->reg != CPU_RAX) {
+            return false;
+        }
+    }
+    rex |= reg >= 8 ? 1u : 0u;
+    if (c.no_rex && (rex || c.needs_rex))
+        return false;
+    kept_load(tr, &c);
+    legacy_prefixes(&tr->e, insn);
+    if (rex || c.needs_rex)
+        emit8(&tr->e, 0x40 | rex);
+    opcode_map(&tr->e, insn->map);
+    emit8(&tr->e, in_opcode ? (insn->opcode & ~7u) | (reg & 7) : insn->opcode);
+    immediate(tr);
+    kept_store(tr, &c);
+    return true;
+}
+
+static bool copy_verbatim(struct translator *tr)
+{
+    const struct insn *insn = &tr->insn;
+
+    if (insn->id == INSN_PAUSE) {
+        emit8(&tr->e, 0xf3);
+        emit8(&tr->e, 0x90);
+        return true;
+    }
+    if (insn->prefixes & INSN_PREFIX_OPERAND_SIZE)
+        emit8(&tr->e, 0x66);
+    if (insn->rex & 8)
+        emit8(&tr->e, 0x48);
+    opcode_map(&tr->e, insn->map);
+    emit8(&tr->e, insn->opcode);
+    if (insn->has_modrm)
+        emit8(&tr->e, insn->modrm);
+    return true;
+}
+
+static bool copy_vzero(struct translator *tr)
+{
+    vector_check(tr);
+    emit8(&tr->e, 0xc5);
+    emit8(&tr->e, tr->insn.vex_l ? 0xfc : 0xf8);
+    emit8(&tr->e, 0x77);
+    return true;
+}
+
+static bool copy(struct translator *tr)
+{
+    enum copy_kind kind = (enum copy_kind)copy_integer[tr->insn.id];
+
+    if (kind == COPY_NO)
+        kind = copy_vector(&tr->insn);
+    switch (kind) {
+    case COPY_NO:
+        return false;
+    case COPY_NOTHING:
+        return true;
+    case COPY_VERBATIM:
+        return copy_verbatim(tr);
+    case COPY_NO_BIT_MEM:
+        if (tr->insn.operand[0].kind == INSN_OPERAND_MEM &&
+            tr->insn.operand[1].kind != INSN_OPERAND_IMM)
+            return false;
+        break;
+    default:
+        break;
+    }
+    if (tr->insn.id == INSN_LEA)
+        return copy_lea(tr);
+    if (tr->insn.id == INSN_VZEROUPPER || tr->insn.id == INSN_VZEROALL)
+        return copy_vzero(tr);
+    return tr->insn.has_modrm ? copy_modrm(tr, kind) : copy_short(tr);
+}
+
+bool translator_copy(struct translator *tr)
+{
+    uint8_t *start = tr->e.at;
+    unsigned nr_stubs = tr->nr_stubs;
+    bool vector_seen = tr->vector_seen, vector = tr->t->vector;
+
+    if (tr->insn.traits & (INSN_TRAIT_PRIVILEGED | INSN_TRAIT_X87 | INSN_TRAIT_MMX | INSN_TRAIT_IO))
+        return false;
+    if (copy(tr))
+        return true;
+    tr->e.at = start;
+    tr->nr_stubs = nr_stubs;
+    tr->vector_seen = vector_seen;
+    tr->t->vector = vector;
+    return false;
+}

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Bytes of host instructions. No policy: which registers and why is block.c's and copy.c's.
+ *
+ * Host registers. Guest RAX, RDX, RBX, RBP, RSI, RDI, R8, R12, R13, R14 live in their namesakes,
+ * RCX in R9, RSP in R15; R9, R10, R11 and R15 live in translate_hot.kept. RCX, R10 and R11 are
+ * scratch, RSP is the host's own stack.
+ *
+ * Invariant: nothing here writes more than EMIT_SLACK bytes past `at` without a check by its
+ * caller; block.c checks between instructions.
+ */
+#ifndef LODGE_SOFT_TRANSLATE_EMIT_H
+#define LODGE_SOFT_TRANSLATE_EMIT_H
+
+#include "soft/translate/translate_internal.h"
+
+enum {
+    HOST_RAX,
+    HOST_RCX,
+    HOST_RDX,
+    HOST_RBX,
+    HOST_RSP,
+    HOST_RBP,
+    HOST_RSI,
+    HOST_RDI,
+    HOST_R8,
+    HOST_R9,
+    HOST_R10,
+    HOST_R11,
+    HOST_R12,
+    HOST_R13,
+    HOST_R14,
+    HOST_R15,
+    HOST_NONE = 0xff,
+};
+
+/* Guest register -> host register, or HOST_NONE: kept in memory. */
+static const uint8_t emit_home[CPU_NR_GPRS] = {
+    HOST_RAX, HOST_R9,   HOST_RDX,  HOST_RBX,  HOST_R15, HOST_RBP, HOST_RSI, HOST_RDI,
+    HOST_R8,  HOST_NONE, HOST_NONE, HOST_NONE, HOST_R12, HOST_R13, HOST_R14, HOST_NONE,
+};
+
+struct emit {
+    uint8_t *at;
+};
+
+#define HOT(field)   ((uint32_t)offsetof(struct translate_hot, field))
+#define CLASS(field) ((uint32_t)offsetof(struct translate_class, field))
+
+static inline uint32_t emit_kept(unsigned guest)
+{
+    return HOT(kept) + 8u * (guest == CPU_R15 ? 3 : guest - CPU_R9);
+}
+
+static inline void emit8(struct emit *e, unsigned byte)
+{
+    *e->at++ = (uint8_t)byte;
+}
+
+static inline void emit32(struct emit *e, uint32_t value)
+{
+    store_le32(e->at, value);
+    e->at += 4;
+}
+
+static inline void emit64(struct emit *e, uint64_t value)
+{
+    store_le64(e->at, value);
+    e->at += 8;
+}
+
+/* REX.W op reg, gs:[offset]; op 8B loads, 89 stores */
+static inline void emit_gs(struct emit *e, unsigned op, unsigned reg, uint32_t offset)
+{
+    emit8(e, 0x65);
+    emit8(e, 0x48 | (reg >> 3) << 2);
+    emit8(e, op);
+    emit8(e, 0x04 | (reg & 7) << 3);
+    emit8(e, 0x25);
+    emit32(e, offset);
+}
+
+static inline void emit_load_hot(struct emit *e, unsigned reg, uint32_t offset)
+{
+    emit_gs(e, 0x8b, reg, offset);
+}
+
+static inline void emit_store_hot(struct emit *e, unsigned reg, uint32_t offset)
+{
+    emit_gs(e, 0x89, reg, offset);
+}
+
+/* mov reg, gs:[r11 * 8 + offset] */
+static inline void emit_load_indexed(struct emit *e, unsigned reg, uint32_t offset)
+{
+    emit8(e, 0x65);
+    emit8(e, 0x4a | (reg >> 3) << 2);
+    emit8(e, 0x8b);
+    emit8(e, 0x04 | (reg & 7) << 3);
+    emit8(e, 0xdd);
+    emit32(e, offset);
+}
+
+/* pext reg, source, gs:[offset] */
+static inline void emit_pext(struct emit *e, unsigned reg, unsigned source, uint32_t offset)
+{
+    emit8(e, 0x65);
+    emit8(e, 0xc4);
+    emit8(e, (reg < 8 ? 0x80 : 0) | 0x62);
+    emit8(e, 0x82 | (~source & 15) << 3);
+    emit8(e, 0xf5);
+    emit8(e, 0x04 | (reg & 7) << 3);
+    emit8(e, 0x25);
+    emit32(e, offset);
+}
+
+static inline void emit_move(struct emit *e, unsigned to, unsigned from)
+{
+    emit8(e, 0x48 | (from >> 3) << 2 | to >> 3);
+    emit8(e, 0x89);
+    emit8(e, 0xc0 | (from & 7) << 3 | (to & 7));
+}
+
+/* ModRM, SIB and displacement of [base + index * scale + displacement] for register field `reg`;
+ * base or index HOST_NONE: absent. */
+static inline void emit_address(struct emit *e, unsigned reg, unsigned base, unsigned index,
+                                unsigned shift, int32_t displacement)
+{
+    bool sib = index != HOST_NONE || base == HOST_NONE || (base & 7) == 4;
+    unsigned mod = displacement == (int8_t)displacement ? 1 : 2;
+
+    if (base == HOST_NONE)
+        mod = 0;
+    else if (!displacement && (base & 7) != 5)
+        mod = 0;
+    emit8(e, mod << 6 | (reg & 7) << 3 | (sib ? 4 : base & 7));
+    if (sib)
+        emit8(e, shift << 6 | (index == HOST_NONE ? 4 : index & 7) << 3 |
+                     (base == HOST_NONE ? 5 : base & 7));
+    if (mod == 1)
+        emit8(e, (uint8_t)displacement);
+    else if (mod == 2 || base == HOST_NONE)
+        emit32(e, (uint32_t)displacement);
+}
+
+static inline unsigned emit_rex_of(unsigned reg, unsigned base, unsigned index)
+{
+    return (reg != HOST_NONE && reg >= 8 ? 4u : 0u) | (index != HOST_NONE && index >= 8 ? 2u : 0u) |
+           (base != HOST_NONE && base >= 8 ? 1u : 0u);
+}
+
+static inline void emit_lea(struct emit *e, unsigned reg, unsigned base, unsigned index,
+                            unsigned shift, int32_t displacement)
+{
+    emit8(e, 0x48 | emit_rex_of(reg, base, index));
+    emit8(e, 0x8d);
+    emit_address(e, reg, base, index, shift, displacement);
+}
+
+/* op reg, [base + displacement], 64 bits */
+static inline void emit_memory(struct emit *e, unsigned op, unsigned reg, unsigned base,
+                               int32_t displacement)
+{
+    emit8(e, 0x48 | emit_rex_of(reg, base, HOST_NONE));
+    emit8(e, op);
+    emit_address(e, reg, base, HOST_NONE, 0, displacement);
+}
+
+/* op reg, [r10 + r11], 64 bits: what the address check prepared */
+static inline void emit_guest(struct emit *e, unsigned op, unsigned reg)
+{
+    emit8(e, 0x4b | (reg >> 3) << 2);
+    emit8(e, op);
+    emit8(e, 0x04 | (reg & 7) << 3);
+    emit8(e, 0x1a);
+}
+
+/* jmp; returns where the displacement stands */
+static inline uint8_t *emit_jump(struct emit *e)
+{
+    emit8(e, 0xe9);
+    emit32(e, 0);
+    return e->at - 4;
+}
+
+static inline uint8_t *emit_jump_if(struct emit *e, unsigned condition)
+{
+    emit8(e, 0x0f);
+    emit8(e, 0x80 | condition);
+    emit32(e, 0);
+    return e->at - 4;
+}
+
+/* Both addresses in the same mapping. */
+static inline void emit_patch(uint8_t *displacement, const uint8_t *target)
+{
+    store_le32(displacement, (uint32_t)(target - (displacement + 4)));
+}
+
+/* jmp gs:[r11 * 8 + jump_code] */
+static inline void emit_jump_indexed(struct emit *e)
+{
+    emit8(e, 0x65);
+    emit8(e, 0x42);
+    emit8(e, 0xff);
+    emit8(e, 0x24);
+    emit8(e, 0xdd);
+    emit32(e, CLASS(jump_code));
+}
+
+#endif

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The ways into generated code and out of it, generated too: they move the guest's registers and
+ * flags between struct soft_cpu and the host's registers.
+ *
+ *   enter         uint32_t (struct soft_cpu *): general registers and flags, then jmp
+ * gs:[hot.enter] enter_vector  the same after loading XMM/YMM and MXCSR leave         RCX = exit
+ * code, R10 = address: stores everything, returns ECX
+ *
+ * Flags go through LAHF's layout of soft_cpu.host_flags; the direction flag stays clear.
+ */
+#include "soft/translate/emit.h"
+
+#include <errno.h>
+
+#define GPR(n) ((int32_t)(offsetof(struct soft_cpu, gpr) + 8 * (n)))
+#define FLAGS  ((int32_t)offsetof(struct soft_cpu, host_flags))
+#define XMM(n) ((int32_t)(offsetof(struct soft_cpu, fpu.area.xmm) + 16 * (n)))
+#define YMM(n) ((int32_t)(offsetof(struct soft_cpu, fpu.area.ymm_high) + 16 * (n)))
+#define MXCSR  ((int32_t)offsetof(struct soft_cpu, fpu.area.mxcsr))
+
+/* vmovdqu xmm, [base + displacement], or the store */
+static void vector_move(struct emit *e, bool store, unsigned xmm, unsigned base,
+                        int32_t displacement)
+{
+    emit8(e, 0xc4);
+    emit8(e, (xmm < 8 ? 0x80 : 0) | 0x40 | (base < 8 ? 0x20 : 0) | 1);
+    emit8(e, 0x7a);
+    emit8(e, store ? 0x7f : 0x6f);
+    emit_address(e, xmm, base, HOST_NONE, 0, displacement);
+}
+
+/* vinsertf128 ymm, ymm, [..], 1; vextractf128 [..], ymm, 1 */
+static void vector_move_high(struct emit *e, bool store, unsigned ymm, unsigned base,
+                             int32_t displacement)
+{
+    emit8(e, 0xc4);
+    emit8(e, (ymm < 8 ? 0x80 : 0) | 0x40 | (base < 8 ? 0x20 : 0) | 3);
+    emit8(e, store ? 0x7d : 0x05 | (~ymm & 15) << 3);
+    emit8(e, store ? 0x19 : 0x18);
+    emit_address(e, ymm, base, HOST_NONE, 0, displacement);
+    emit8(e, 1);
+}
+
+/* ldmxcsr (2), stmxcsr (3) [base + displacement] */
+static void mxcsr_move(struct emit *e, unsigned extension, unsigned base, int32_t displacement)
+{
+    if (base >= 8)
+        emit8(e, 0x41);
+    emit8(e, 0x0f);
+    emit8(e, 0xae);
+    emit_address(e, extension, base, HOST_NONE, 0, displacement);
+}
+
+static const uint8_t saved[] = {HOST_RBX, HOST_RBP, HOST_R12, HOST_R13, HOST_R14, HOST_R15};
+
+static void enter_emit(struct emit *e, bool vector)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(saved); i++) {
+        if (saved[i] >= 8)
+            emit8(e, 0x41);
+        emit8(e, 0x50 | (saved[i] & 7));
+    }
+    emit_move(e, HOST_RCX, HOST_RDI);
+    if (vector) {
+        for (unsigned i = 0; i < 16; i++) {
+            vector_move(e, false, i, HOST_RCX, XMM(i));
+            vector_move_high(e, false, i, HOST_RCX, YMM(i));
+        }
+        mxcsr_move(e, 2, HOST_RCX, MXCSR);
+    }
+    emit_memory(e, 0x8b, HOST_RAX, HOST_RCX, FLAGS);
+    emit8(e, 0x04); /* add al, 127 */
+    emit8(e, 0x7f);
+    emit8(e, 0x9e); /* sahf */
+    for (unsigned i = 0; i < CPU_NR_GPRS; i++) {
+        if (emit_home[i] != HOST_NONE) {
+            emit_memory(e, 0x8b, emit_home[i], HOST_RCX, GPR(i));
+        } else {
+            emit_memory(e, 0x8b, HOST_R10, HOST_RCX, GPR(i));
+            emit_store_hot(e, HOST_R10, emit_kept(i));
+        }
+    }
+    emit8(e, 0x65); /* jmp gs:[enter] */
+    emit8(e, 0xff);
+    emit8(e, 0x24);
+    emit8(e, 0x25);
+    emit32(e, HOT(enter));
+}
+
+static void vector_store(struct emit *e)
+{
+    uint8_t *skip;
+
+    emit8(e, 0x65); /* cmp qword gs:[vector_absent], 0 */
+    emit8(e, 0x48);
+    emit8(e, 0x83);
+    emit8(e, 0x3c);
+    emit8(e, 0x25);
+    emit32(e, HOT(vector_absent));
+    emit8(e, 0);
+    skip = emit_jump_if(e, 5); /* not zero */
+    for (unsigned i = 0; i < 16; i++) {
+        vector_move(e, true, i, HOST_R10, XMM(i));
+        vector_move_high(e, true, i, HOST_R10, YMM(i));
+    }
+    mxcsr_move(e, 3, HOST_R10, MXCSR);
+    emit8(e, 0x65); /* ldmxcsr gs:[mxcsr_host] */
+    emit8(e, 0x0f);
+    emit8(e, 0xae);
+    emit8(e, 0x14);
+    emit8(e, 0x25);
+    emit32(e, HOT(mxcsr_host));
+    emit8(e, 0xc5); /* vzeroupper */
+    emit8(e, 0xf8);
+    emit8(e, 0x77);
+    emit8(e, 0x65); /* mov qword gs:[vector_absent], 1 */
+    emit8(e, 0x48);
+    emit8(e, 0xc7);
+    emit8(e, 0x04);
+    emit8(e, 0x25);
+    emit32(e, HOT(vector_absent));
+    emit32(e, 1);
+    emit_patch(skip, e->at);
+}
+
+static void leave_emit(struct emit *e)
+{
+    emit_store_hot(e, HOST_R10, HOT(address));
+    emit_load_hot(e, HOST_R10, HOT(cpu));
+    for (unsigned i = 0; i < CPU_NR_GPRS; i++) {
+        if (emit_home[i] != HOST_NONE) {
+            emit_memory(e, 0x89, emit_home[i], HOST_R10, GPR(i));
+        } else {
+            emit_load_hot(e, HOST_R11, emit_kept(i));
+            emit_memory(e, 0x89, HOST_R11, HOST_R10, GPR(i));
+        }
+    }
+    emit8(e, 0xb8); /* mov eax, 0: keeps the flags */
+    emit32(e, 0);
+    emit8(e, 0x9f); /* lahf */
+    emit8(e, 0x0f); /* seto al */
+    emit8(e, 0x90);
+    emit8(e, 0xc0);
+    emit_memory(e, 0x89, HOST_RAX, HOST_R10, FLAGS);
+    vector_store(e);
+    emit8(e, 0x89); /* mov eax, ecx */
+    emit8(e, 0xc8);
+    for (unsigned i = ARRAY_LEN(saved); i-- > 0;) {
+        if (saved[i] >= 8)
+            emit8(e, 0x41);
+        emit8(e, 0x58 | (saved[i] & 7));
+    }
+    emit8(e, 0xc3);
+}
+
+int trampolines_emit(struct translate *translate)
+{
+    struct code_cache *code = &translate->code;
+    struct emit e = {.at = code->write};
+
+    if (code->size < 16384)
+        return -ENOMEM;
+    translate->enter = (uint32_t(*)(struct soft_cpu *))(uintptr_t)code_cache_run(code, e.at);
+    enter_emit(&e, false);
+    translate->enter_vector = (uint32_t(*)(struct soft_cpu *))(uintptr_t)code_cache_run(code, e.at);
+    enter_emit(&e, true);
+    translate->leave = e.at;
+    leave_emit(&e);
+    translate->code_start = align_up((uint64_t)(e.at - code->write), 64);
+    code->used = translate->code_start;
+    return 0;
+}

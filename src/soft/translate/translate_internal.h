@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of translate/ share: the memory that generated code addresses through GS, what is
+ * known of a translation, and the exits.
+ *
+ * The GS base points to a struct translate_class, one for each class of data accesses (user,
+ * supervisor, supervisor under SMAP). Its first page, struct translate_hot, is the same memory in
+ * all three.
+ *
+ * Invariants:
+ *  1. Generated code reaches guest memory only through translate_class.addend, at an index whose
+ *     tag it has compared with the address just before; entries are written by translate_fill
+ *     alone, and give one page of one slot.
+ *  2. write_tag is set only where the page is writable for the class, dirty in the guest's tables,
+ *     not logged, and holds no decoded code.
+ *  3. An instruction leaves generated code either complete or untouched: every check comes before
+ *     the first write to a register, flag or memory. So each exit names an instruction that the
+ *     interpreter runs from its beginning.
+ *  4. Generated code changes status flags only where the guest's instruction does.
+ */
+#ifndef LODGE_SOFT_TRANSLATE_INTERNAL_H
+#define LODGE_SOFT_TRANSLATE_INTERNAL_H
+
+#include "soft/cache/code_cache.h"
+#include "soft/interp/cache.h"
+#include "soft/translate/translate.h"
+
+#define TRANSLATE_CACHE_TOTAL (64u * MIB) /* code of all vCPUs of a VM */
+#define TRANSLATE_CACHE_LEAST (2u * MIB)
+#define TRANSLATE_ARENA_SHARE 2u     /* the side tables' part of the code's size: 1/2 */
+#define TRANSLATE_BLOCK_BYTES 24576u /* more than the code of any block */
+#define TRANSLATE_INDEX       1024u
+#define TRANSLATE_JUMPS       4096u
+#define TRANSLATE_KEPT        4u /* guest registers that live in memory */
+
+struct translate_hot {
+    uint64_t kept[TRANSLATE_KEPT]; /* guest R9, R10, R11, R15 */
+    uint64_t page;                 /* linear address of the page that the running block lies in */
+    uint64_t pending;              /* nonzero: leave at the next poll; other threads set it */
+    uint64_t vector_absent;        /* the vector registers are in fpu.area, not in the host's */
+    uint64_t segment_base[2];      /* FS, GS */
+    uint64_t index_mask, jump_mask;
+    uint64_t check_mask[7]; /* page bits; with the bits below 1 << i too */
+    uint64_t target;        /* of an indirect call or PUSH of memory, between its two accesses */
+    uint64_t address;       /* R10 at the last exit */
+    uint64_t enter;         /* where to go in */
+    uint64_t cpu;           /* struct soft_cpu */
+    uint32_t mxcsr_host, reserved;
+};
+
+struct translate_class {
+    union {
+        struct translate_hot hot;
+        uint8_t page[4096];
+    };
+    /* Negated: tag + address is the offset in the page when the entry is the address's. */
+    uint64_t read_tag[TRANSLATE_INDEX];
+    uint64_t write_tag[TRANSLATE_INDEX];
+    uint64_t addend[TRANSLATE_INDEX];
+    uint64_t jump_tag[TRANSLATE_JUMPS]; /* negated linear address */
+    uint64_t jump_code[TRANSLATE_JUMPS];
+};
+
+/* Why generated code is left: low bits of what it returns, over the operation and the
+ * translation's number. */
+enum translate_exit {
+    TRANSLATE_EXIT_LOAD,   /* hot.address is not cached for reading */
+    TRANSLATE_EXIT_STORE,  /* hot.address is not cached for writing */
+    TRANSLATE_EXIT_ONE,    /* interpret this instruction, then go on behind it */
+    TRANSLATE_EXIT_REST,   /* interpret from this instruction to the block's end */
+    TRANSLATE_EXIT_LINK,   /* direct jump, not yet linked: operation field = slot */
+    TRANSLATE_EXIT_GOTO,   /* the block is done, hot.address is the next RIP */
+    TRANSLATE_EXIT_POLL,   /* hot.pending was set, before this instruction */
+    TRANSLATE_EXIT_VECTOR, /* vector registers are wanted, at the block's start */
+};
+#define TRANSLATE_EXIT_BITS 3u
+#define TRANSLATE_OP_BITS   6u
+#define TRANSLATE_SHIFT     (TRANSLATE_EXIT_BITS + TRANSLATE_OP_BITS)
+
+struct translate_link {
+    uint8_t *patch; /* writable address of the jump's displacement; NULL: slot not used */
+    const uint8_t *stub;
+    uint16_t target;             /* offset in the page */
+    struct translate_link *next; /* of those that jump to the same translation */
+};
+
+struct translation {
+    struct interp_block *block; /* NULL: dead */
+    const uint8_t *entry;       /* hot.page is set */
+    const uint8_t *entry_far;   /* R10 = linear address of the block */
+    uint32_t number;
+    uint16_t start; /* offset in the page */
+    uint8_t nr_ops;
+    bool vector, avx;
+    struct translate_link link[2];
+    struct translate_link *incoming;
+    /* For TRANSLATE_EXIT_ONE: the operation and an op_end. */
+    struct interp_op *single; /* array of pairs, nr_single of them */
+    uint8_t single_of[64];
+    uint32_t offset[]; /* of each operation's code from entry */
+};
+
+struct translate {
+    struct translate_class *class[MMU_NR_CLASSES];
+    struct translate_hot *hot;
+    struct code_cache code;
+    size_t code_start; /* behind the trampolines */
+    uint8_t *arena;
+    size_t arena_size, arena_used;
+    struct translation **table;
+    uint32_t nr_translations;
+    uint32_t generation; /* counts translate_flushed */
+    bool full;           /* drop everything before the next block */
+    uint32_t seen_flushes[MMU_NR_CLASSES];
+    const struct translate_class *gs;
+    uint32_t (*enter)(struct soft_cpu *cpu);
+    uint32_t (*enter_vector)(struct soft_cpu *cpu);
+    const uint8_t *leave;
+    uint64_t no_tag[TRANSLATE_INDEX], no_jump[TRANSLATE_JUMPS];
+    /* Handshake of translate_stores_revoke_*: written by any thread. */
+    uint32_t revoke;
+    uint32_t inside;
+};
+
+#define TRANSLATE_TABLE_MAX (1u << 20)
+
+/* trampoline.c */
+int trampolines_emit(struct translate *translate);
+/* block.c: NULL when the block is not for this tier or there is no room (translate->full). */
+struct translation *translate_block(struct soft_cpu *cpu, struct interp_block *block);
+
+#endif

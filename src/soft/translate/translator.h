@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One block's translation in progress: what block.c, branch.c and copy.c share. */
+#ifndef LODGE_SOFT_TRANSLATOR_H
+#define LODGE_SOFT_TRANSLATOR_H
+
+#include "soft/translate/emit.h"
+
+#define TRANSLATOR_STUBS_MAX 320u
+
+struct translator_stub {
+    uint8_t *patch;
+    uint32_t exit;
+};
+
+struct translator {
+    struct emit e;
+    struct soft_cpu *cpu;
+    struct translation *t;
+    const uint8_t *bytes; /* of the current instruction */
+    struct insn insn;
+    unsigned op;      /* its operation */
+    uint32_t offset;  /* of it in the page */
+    bool vector_seen; /* the check for loaded vector registers was emitted */
+    unsigned nr_stubs;
+    struct translator_stub stub[TRANSLATOR_STUBS_MAX];
+    /* A taken branch to another page, put behind the block. */
+    uint8_t *far_patch;
+    int64_t far_target;
+};
+
+/* The jump at `patch` leaves with this exit. */
+void translator_exit(struct translator *tr, uint8_t *patch, enum translate_exit kind,
+                     unsigned field);
+/* R10 = linear address of the memory operand. False: not in the form that this tier handles. */
+bool translator_address(struct translator *tr);
+/* R10 is a linear address: R11 = what to add for the host address, or the instruction's exit.
+ * aligned: exits too when the address is no multiple of size. Clobbers RCX. */
+void translator_check(struct translator *tr, unsigned size, bool write, bool aligned);
+
+/* copy.c: emits the current instruction; false: it is to be interpreted (nothing was emitted). */
+bool translator_copy(struct translator *tr);
+/* branch.c: the block's last instruction, if it is a near branch; PUSH, POP, LEAVE. */
+bool translator_branch(struct translator *tr);
+bool translator_stack(struct translator *tr);
+/* The block goes on at `target`, an offset from the start of its page. */
+void translator_goto(struct translator *tr, unsigned slot, int64_t target);
+void translator_far(struct translator *tr, int64_t target);
+
+#endif
