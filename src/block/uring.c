@@ -5,6 +5,8 @@
  */
 #include "block/uring.h"
 
+#include "base/util.h"
+
 #include "block/block_driver.h"
 
 #include <errno.h>
@@ -134,13 +136,36 @@ static void on_ready(void *context, uint32_t events)
     uring_kick(context);
 }
 
+/*
+ * A ring executes operations that a system call filter never sees, opening files among them. So the
+ * kernel is told, once and for all, that this one only reads, writes and syncs.
+ */
+static int restrict_operations(struct io_uring *ring)
+{
+    static const uint8_t operations[] = {IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_FSYNC};
+    struct io_uring_restriction restrictions[ARRAY_LEN(operations)] = {0};
+    int r;
+
+    for (size_t i = 0; i < ARRAY_LEN(operations); i++) {
+        restrictions[i].opcode = IORING_RESTRICTION_SQE_OP;
+        restrictions[i].sqe_op = operations[i];
+    }
+    r = io_uring_register_restrictions(ring, restrictions, ARRAY_LEN(operations));
+    return r < 0 ? r : io_uring_enable_rings(ring);
+}
+
 int uring_init(struct uring *uring, int fd, uring_rest_fn *rest, void *context, struct loop *loop,
                struct err *err)
 {
-    int r = io_uring_queue_init(URING_ENTRIES, &uring->ring, 0);
+    int r = io_uring_queue_init(URING_ENTRIES, &uring->ring, IORING_SETUP_R_DISABLED);
 
     if (r < 0)
         return err_errno(err, r, "io_uring");
+    r = restrict_operations(&uring->ring);
+    if (r < 0) {
+        io_uring_queue_exit(&uring->ring);
+        return err_errno(err, r, "io_uring: restrict its operations");
+    }
     uring->fd = fd;
     uring->rest = rest;
     uring->context = context;
