@@ -53,6 +53,9 @@ void cgroup_free(struct cgroup *cgroup);
 /* Writes limits and device rules. Before anything joins. A limit without its controller is an error
  * that names it. */
 int cgroup_apply(struct cgroup *cgroup, const struct oci_resources *resources, struct err *err);
+/* v1, before both limits are raised: memory and swap together, if that is more than now. Failure
+ * shows in cgroup_apply. */
+void cgroup_raise_swap_limit(struct cgroup *cgroup, int64_t bytes);
 /* The calling (single-threaded) process enters. */
 int cgroup_join_self(struct cgroup *cgroup, struct err *err);
 /* For clone3(CLONE_INTO_CGROUP): the v2 directory on a pure v2 host, opened for it; -1 elsewhere.

@@ -242,6 +242,15 @@ static int read_number(struct cgroup *cgroup, const char *v1_file, const char *v
     return 0;
 }
 
+void cgroup_raise_swap_limit(struct cgroup *cgroup, int64_t bytes)
+{
+    uint64_t now = 0;
+
+    if (bytes > 0 && read_number(cgroup, "memory.memsw.limit_in_bytes", "", &now) == 0 &&
+        (uint64_t)bytes > now)
+        write_number(cgroup, "memory.memsw.limit_in_bytes", bytes, NULL);
+}
+
 int cgroup_memory_bytes(struct cgroup *cgroup, uint64_t *ret_current, uint64_t *ret_peak)
 {
     int result = read_number(cgroup, "memory.usage_in_bytes", "memory.current", ret_current);

@@ -12,7 +12,9 @@
 #include "base/json.h"
 #include "base/util.h"
 #include "oci/cgroup.h"
+#include "oci/cgroup_processes.h"
 #include "oci/console.h"
+#include "oci/container_open.h"
 #include "oci/foreground.h"
 #include "oci/init.h"
 #include "oci/spec.h"
@@ -105,13 +107,15 @@ static int load_bundle(struct making *m, struct err *err)
 static int make_state(struct making *m, struct err *err)
 {
     struct container_state *state;
+    int result;
 
     m->state_fd = state_create(m->options->root, m->options->id, err);
     if (m->state_fd < 0)
         return m->state_fd;
     m->state_made = true;
     if (!(m->state = state = calloc(1, sizeof(*state))) || !(state->id = strdup(m->options->id)) ||
-        !(state->bundle = strdup(m->bundle)) || !(state->version = strdup(m->spec->version)))
+        !(state->bundle = strdup(m->bundle)) || !(state->rootfs = strdup(m->rootfs)) ||
+        !(state->version = strdup(m->spec->version)))
         return err_set(err, -ENOMEM, "state: out of memory");
     if (cgroup_detect() != CGROUP_LAYOUT_NONE &&
         (m->spec->cgroups_path
@@ -124,7 +128,10 @@ static int make_state(struct making *m, struct err *err)
     state->created_ns = clock_realtime_ns();
     state->owner = geteuid();
     state->annotations = json_incref(m->spec->annotations);
-    return state_save(m->state_fd, state, err);
+    if ((result = state_save(m->state_fd, state, err)) < 0)
+        return result;
+    /* What the bundle says later does not concern this container. */
+    return container_copy_config(m->bundle_fd, m->state_fd, err);
 }
 
 static int make_cgroup(struct making *m, struct err *err)
@@ -378,21 +385,6 @@ int container_run(const struct container_options *options, int *ret_status, stru
     return result;
 }
 
-/* Opens a container's directory and state. */
-static int open_container(const char *root, const char *id, int *ret_fd,
-                          struct container_state **ret, struct err *err)
-{
-    CLEANUP(fd_closep) int fd = state_open(root, id, err);
-    int result;
-
-    if (fd < 0)
-        return fd;
-    if ((result = state_load(fd, ret, err)) < 0)
-        return err_wrap(err, "container '%s'", id);
-    *ret_fd = TAKE_FD(fd);
-    return 0;
-}
-
 int container_start(const char *root, const char *id, struct err *err)
 {
     CLEANUP(state_freep) struct container_state *state = NULL;
@@ -401,7 +393,7 @@ int container_start(const char *root, const char *id, struct err *err)
     enum container_status status;
     struct pollfd poll_fifo;
     char byte;
-    int result = open_container(root, id, &dir_fd, &state, err);
+    int result = container_open(root, id, &dir_fd, &state, err);
 
     if (result < 0)
         return result;
@@ -420,40 +412,6 @@ int container_start(const char *root, const char *id, struct err *err)
     }
     if (unlinkat(dir_fd, STATE_EXEC_FIFO, 0) < 0)
         return err_errno(err, -errno, "container '%s': exec FIFO", id);
-    return 0;
-}
-
-/* A pidfd that surely is the container's first process, or -ESRCH. */
-static int open_process(const struct container_state *state)
-{
-    CLEANUP(fd_closep) int fd = (int)syscall(SYS_pidfd_open, state->pid, 0);
-    uint64_t start_time;
-
-    if (fd < 0 || state_pid_start_time(state->pid, &start_time) < 0 ||
-        start_time != state->pid_start_time)
-        return -ESRCH;
-    return TAKE_FD(fd);
-}
-
-int container_kill(const char *root, const char *id, int signal_number, bool all, struct err *err)
-{
-    CLEANUP(state_freep) struct container_state *state = NULL;
-    CLEANUP(cgroup_freep) struct cgroup *cgroup = NULL;
-    CLEANUP(fd_closep) int dir_fd = -1;
-    CLEANUP(fd_closep) int process = -1;
-    int result = open_container(root, id, &dir_fd, &state, err);
-
-    if (result < 0)
-        return result;
-    if (all && signal_number == SIGKILL && state->cgroup_path) {
-        if ((result = cgroup_open(state->cgroup_path, &cgroup, err)) < 0)
-            return result;
-        return cgroup_kill_all(cgroup, err);
-    }
-    if ((process = open_process(state)) < 0)
-        return err_set(err, -ESRCH, "container '%s' is not running", id);
-    if (syscall(SYS_pidfd_send_signal, process, signal_number, NULL, 0) < 0)
-        return err_errno(err, -errno, "signal %d to container '%s'", signal_number, id);
     return 0;
 }
 
@@ -484,7 +442,7 @@ int container_delete(const char *root, const char *id, bool force, struct err *e
     if (status != CONTAINER_STOPPED && !force && status != CONTAINER_CREATED)
         return err_set(err, -EBUSY, "container '%s' is %s; stop it first, or use --force", id,
                        state_status_name(status));
-    if (state->pid && (process = open_process(state)) >= 0) {
+    if (state->pid && (process = container_open_process(state)) >= 0) {
         syscall(SYS_pidfd_send_signal, process, SIGKILL, NULL, 0);
         wait_for_exit(process);
     }
@@ -501,11 +459,11 @@ int container_state(const char *root, const char *id, json_t **ret, struct err *
 {
     CLEANUP(state_freep) struct container_state *state = NULL;
     CLEANUP(fd_closep) int dir_fd = -1;
-    int result = open_container(root, id, &dir_fd, &state, err);
+    int result = container_open(root, id, &dir_fd, &state, err);
 
     if (result < 0)
         return result;
-    if (!(*ret = state_to_json(state, state_status(dir_fd, state))))
+    if (!(*ret = state_to_json(state, container_status(dir_fd, state))))
         return err_set(err, -ENOMEM, "state of container '%s': out of memory", id);
     return 0;
 }

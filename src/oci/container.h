@@ -34,7 +34,6 @@ int container_start(const char *root, const char *id, struct err *err);
 /* create, start, and unless `detach` wait: *ret_status is the exit status (128 + n for signal n).
  * -ENOENT and -EACCES from the execution of the program itself also set it, to 127 and 126. */
 int container_run(const struct container_options *options, int *ret_status, struct err *err);
-int container_kill(const char *root, const char *id, int signal_number, bool all, struct err *err);
 /* -EBUSY while it runs, unless force. With force, an unknown id is fine. */
 int container_delete(const char *root, const char *id, bool force, struct err *err);
 /* New reference. */

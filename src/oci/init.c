@@ -300,7 +300,7 @@ static int execute(const struct oci_process *process, struct err *err)
             first = -errno;
     }
     return first == -ENOENT
-               ? err_set(err, first, "execute '%s': not found in the container's PATH", program)
+               ? err_set(err, first, "execute '%s': executable file not found in $PATH", program)
                : err_errno(err, first, "execute '%s'", program);
 }
 
@@ -344,7 +344,7 @@ static int finish(const struct init_arguments *a, struct err *err)
     restore_signals();
     if (close_range(first_closed, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
         return err_errno(err, -errno, "close descriptors on exec");
-    if (reaper_is_wanted(a->spec)) {
+    if (!a->exec && reaper_is_wanted(a->spec)) {
         result = reaper_fork(a->spec->process.terminal, a->socket, err);
         if (result < 0)
             return result;
@@ -352,17 +352,85 @@ static int finish(const struct init_arguments *a, struct err *err)
     return execute(process, err);
 }
 
-void init_main(const struct init_arguments *arguments)
+/* The container's namespaces, all at once, by the pidfd of its first process: no path of its /proc
+ * is trusted. */
+static int join_container(const struct init_arguments *a, struct err *err)
 {
-    struct err err = ERR_INIT;
-    int result = set_up(arguments, &err);
+    if (a->join_flags && setns(a->container_pid_fd, a->join_flags) < 0)
+        return err_errno(err, -errno, "join the container's namespaces (flags %#x)",
+                         (unsigned)a->join_flags);
+    if ((a->join_flags & CLONE_NEWUSER) && (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0))
+        return err_errno(err, -errno, "become root of the user namespace");
+    if (chdir("/") < 0)
+        return err_errno(err, -errno, "enter the root");
+    return 0;
+}
+
+static int take_terminal(const struct oci_process *process, int *ret_master, struct err *err)
+{
+    CLEANUP(fd_closep) int root_fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    CLEANUP(fd_closep) int slave = -1;
+    int result;
+
+    if (root_fd < 0)
+        return err_errno(err, -errno, "open the root");
+    result = console_make(root_fd, process->console_width, process->console_height, ret_master,
+                          &slave, err);
+    if (result < 0 || (result = console_take(slave, err)) < 0)
+        return result;
+    if (fchown(slave, process->uid, (gid_t)-1) < 0 && errno != EINVAL && errno != EPERM)
+        return err_errno(err, -errno, "terminal: owner");
+    return 0;
+}
+
+static int set_up_exec(const struct init_arguments *a, struct err *err)
+{
+    const struct oci_process *process = &a->spec->process;
+    CLEANUP(fd_closep) int master = -1;
+    int result;
+
+    /* Once inside, the container's processes see us: they may not look into our memory, our
+     * descriptors or our program file. */
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+        return err_errno(err, -errno, "hide from the container");
+    if (setsid() < 0)
+        return err_errno(err, -errno, "make a session");
+    if (a->cgroup && !a->in_cgroup && (result = cgroup_join_self(a->cgroup, err)) < 0)
+        return result;
+    if ((result = limit_process(process, err)) < 0 || (result = join_container(a, err)) < 0)
+        return result;
+    if (process->terminal && (result = take_terminal(process, &master, err)) < 0)
+        return result;
+    umask(process->umask);
+    if ((result = sync_send(a->socket, SYNC_READY, NULL, master)) < 0)
+        return err_errno(err, result, "report to the runtime");
+    return 0;
+}
+
+__attribute__((noreturn)) static void finish_and_exit(const struct init_arguments *arguments,
+                                                      int result, struct err *err)
+{
     int status = 1;
 
     if (result == 0) {
-        result = finish(arguments, &err);
-        if (strncmp(err.message, "execute '", 9) == 0)
+        result = finish(arguments, err);
+        if (strncmp(err->message, "execute '", 9) == 0)
             status = result == -ENOENT ? 127 : 126;
     }
-    sync_send(arguments->socket, SYNC_FAILED, &err, -1);
+    sync_send(arguments->socket, SYNC_FAILED, err, -1);
     _exit(status);
+}
+
+void init_exec_main(const struct init_arguments *arguments)
+{
+    struct err err = ERR_INIT;
+
+    finish_and_exit(arguments, set_up_exec(arguments, &err), &err);
+}
+
+void init_main(const struct init_arguments *arguments)
+{
+    struct err err = ERR_INIT;
+
+    finish_and_exit(arguments, set_up(arguments, &err), &err);
 }

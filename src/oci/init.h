@@ -26,10 +26,18 @@ struct init_arguments {
     int namespace_flags[8];
     int preserve_fds;
     pid_t parent; /* for die_with_parent: 0 in a new pid namespace */
+    /* exec only: spec's process is the one to add, to the container whose first process is
+     * container_pid_fd, in its namespaces join_flags. */
+    bool exec;
+    int container_pid_fd;
+    int join_flags;
 };
 
 /* Does not return. The exit status when the program could not be executed: 127 not found, 126
  * otherwise, 1 for a failed set-up. */
 __attribute__((noreturn)) void init_main(const struct init_arguments *arguments);
+
+/* The same for a further process of a container that runs: everything is joined, nothing made. */
+__attribute__((noreturn)) void init_exec_main(const struct init_arguments *arguments);
 
 #endif

@@ -528,6 +528,20 @@ static int parse_document(struct oci_spec *spec, struct err *err)
 
 DEFINE_CLEANUP(oci_spec_freep, struct oci_spec *, oci_spec_free);
 
+int oci_spec_from_json(json_t *document, const char *source, struct oci_spec **ret, struct err *err)
+{
+    CLEANUP(oci_spec_freep) struct oci_spec *spec = calloc(1, sizeof(*spec));
+    int result;
+
+    if (!spec)
+        return err_set(err, -ENOMEM, "%s: out of memory", source);
+    spec->document = json_incref(document);
+    if ((result = parse_document(spec, err)) < 0)
+        return err_wrap(err, "%s", source);
+    *ret = TAKE_PTR(spec);
+    return 0;
+}
+
 int oci_spec_parse(const char *text, size_t length, const char *source, struct oci_spec **ret,
                    struct err *err)
 {

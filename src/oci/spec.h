@@ -128,6 +128,9 @@ struct oci_spec {
 /* Parses and checks text. Free with oci_spec_free. */
 int oci_spec_parse(const char *text, size_t length, const char *source, struct oci_spec **ret,
                    struct err *err);
+/* The same from a document, of which a reference is taken. */
+int oci_spec_from_json(json_t *document, const char *source, struct oci_spec **ret,
+                       struct err *err);
 /* Reads <bundle>/config.json. */
 int oci_spec_load(const char *bundle, struct oci_spec **ret, struct err *err);
 void oci_spec_free(struct oci_spec *spec);

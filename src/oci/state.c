@@ -109,12 +109,12 @@ int state_open(const char *root, const char *id, struct err *err)
 int state_save(int dir_fd, const struct container_state *state, struct err *err)
 {
     CLEANUP(json_decrefp)
-    json_t *json = json_pack("{s:s, s:s, s:s, s:s*, s:i, s:I, s:I, s:i, s:O*}", "id", state->id,
-                             "bundle", state->bundle, "ociVersion", state->version, "cgroupPath",
-                             state->cgroup_path, "pid", (int)state->pid, "pidStartTime",
-                             (json_int_t)state->pid_start_time, "createdNs",
-                             (json_int_t)state->created_ns, "owner", (int)state->owner,
-                             "annotations", state->annotations);
+    json_t *json = json_pack("{s:s, s:s, s:s*, s:s, s:s*, s:i, s:I, s:I, s:i, s:O*, s:O*}", "id",
+                             state->id, "bundle", state->bundle, "rootfs", state->rootfs,
+                             "ociVersion", state->version, "cgroupPath", state->cgroup_path, "pid",
+                             (int)state->pid, "pidStartTime", (json_int_t)state->pid_start_time,
+                             "createdNs", (json_int_t)state->created_ns, "owner", (int)state->owner,
+                             "annotations", state->annotations, "resources", state->resources);
     CLEANUP(freep) char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
     int result;
 
@@ -128,7 +128,7 @@ int state_save(int dir_fd, const struct container_state *state, struct err *err)
 int state_load(int dir_fd, struct container_state **ret, struct err *err)
 {
     CLEANUP(state_freep) struct container_state *state = calloc(1, sizeof(*state));
-    const char *id = NULL, *bundle = NULL, *cgroup_path = NULL, *version = NULL;
+    const char *id = NULL, *bundle = NULL, *cgroup_path = NULL, *version = NULL, *rootfs = NULL;
     uint64_t pid = 0, owner = 0;
     CLEANUP(json_decrefp) json_t *json = NULL;
     CLEANUP(buf_donep) struct buf text;
@@ -145,6 +145,7 @@ int state_load(int dir_fd, struct container_state **ret, struct err *err)
     if ((result = json_get_string(&root, "id", &id, err)) < 0 ||
         (result = json_get_string(&root, "bundle", &bundle, err)) < 0 ||
         (result = json_get_string(&root, "ociVersion", &version, err)) < 0 ||
+        (result = json_opt_string(&root, "rootfs", &rootfs, err)) < 0 ||
         (result = json_opt_string(&root, "cgroupPath", &cgroup_path, err)) < 0 ||
         (result = json_get_uint(&root, "pid", &pid, err)) < 0 ||
         (result = json_get_uint(&root, "pidStartTime", &state->pid_start_time, err)) < 0 ||
@@ -154,8 +155,9 @@ int state_load(int dir_fd, struct container_state **ret, struct err *err)
     state->pid = (pid_t)pid;
     state->owner = (uid_t)owner;
     state->annotations = json_incref(json_object_get(json, "annotations"));
+    state->resources = json_incref(json_object_get(json, "resources"));
     if (!(state->id = strdup(id)) || !(state->bundle = strdup(bundle)) ||
-        !(state->version = strdup(version)) ||
+        !(state->version = strdup(version)) || (rootfs && !(state->rootfs = strdup(rootfs))) ||
         (cgroup_path && !(state->cgroup_path = strdup(cgroup_path))))
         return err_set(err, -ENOMEM, "state: out of memory");
     *ret = TAKE_PTR(state);
@@ -196,9 +198,11 @@ void state_free(struct container_state *state)
         return;
     free(state->id);
     free(state->bundle);
+    free(state->rootfs);
     free(state->cgroup_path);
     free(state->version);
     json_decref(state->annotations);
+    json_decref(state->resources);
     free(state);
 }
 
@@ -244,18 +248,30 @@ const char *state_status_name(enum container_status status)
     return names[status];
 }
 
+/* A number where it is not root: reading the host's password database costs more than all the rest.
+ */
+static const char *state_owner_name(uid_t owner, char *text, size_t size)
+{
+    if (owner == 0)
+        return "root";
+    snprintf(text, size, "%u", owner);
+    return text;
+}
+
 json_t *state_to_json(const struct container_state *state, enum container_status status)
 {
     time_t seconds = (time_t)(state->created_ns / 1000000000);
-    char created[64], stamp[40];
+    char created[64], stamp[40], owner[64];
     struct tm tm;
 
     gmtime_r(&seconds, &tm);
     strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &tm);
     snprintf(created, sizeof(created), "%s.%09lluZ", stamp,
              (unsigned long long)(state->created_ns % 1000000000));
-    return json_pack("{s:s, s:s, s:i, s:s, s:s, s:s, s:O*}", "ociVersion", state->version, "id",
-                     state->id, "pid", status == CONTAINER_STOPPED ? 0 : (int)state->pid, "status",
-                     state_status_name(status), "bundle", state->bundle, "created", created,
-                     "annotations", state->annotations);
+    return json_pack("{s:s, s:s, s:i, s:s, s:s, s:s*, s:s, s:O*, s:s}", "ociVersion",
+                     state->version, "id", state->id, "pid",
+                     status == CONTAINER_STOPPED ? 0 : (int)state->pid, "status",
+                     state_status_name(status), "bundle", state->bundle, "rootfs", state->rootfs,
+                     "created", created, "annotations", state->annotations, "owner",
+                     state_owner_name(state->owner, owner, sizeof(owner)));
 }

@@ -20,6 +20,7 @@
 #include <sys/types.h>
 
 #define STATE_EXEC_FIFO "exec.fifo"
+#define STATE_CONFIG    "config.json" /* the bundle's, as it was at `create` */
 
 enum container_status {
     CONTAINER_CREATING,
@@ -32,6 +33,7 @@ enum container_status {
 struct container_state {
     char *id;
     char *bundle;            /* absolute */
+    char *rootfs;            /* absolute; NULL in states of older versions */
     char *cgroup_path;       /* NULL: none */
     char *version;           /* ociVersion of its configuration */
     pid_t pid;               /* 0: not started yet */
@@ -39,6 +41,7 @@ struct container_state {
     uint64_t created_ns;     /* since 1970 */
     uid_t owner;
     json_t *annotations; /* or NULL; owned */
+    json_t *resources;   /* linux.resources as `update` left them, or NULL; owned */
 };
 
 /* The state root that is used when none is named: /run/lodge-oci, or below XDG_RUNTIME_DIR for

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The runtime's side of exec. The container is found by a pidfd whose process was checked against
+ * the recorded start time, and its namespaces are joined by that pidfd alone: nothing below
+ * /proc/PID is opened by name.
+ *
+ *   runtime                          the new process (init_exec_main)
+ *     setns(pid namespace)
+ *     clone3 (v2: into the cgroup) ─▶ v1: enters the cgroup; setns(all others); terminal
+ *     pid file, terminal ◀── SYNC_READY
+ *     SYNC_START ──────────────────▶ user, capabilities, execve
+ *     end of file: executed
+ *
+ * A frozen cgroup stops whoever enters it, so that the runtime would wait for ever: it is refused
+ * unless that was asked for.
+ */
+#include "oci/exec.h"
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/util.h"
+#include "oci/cgroup.h"
+#include "oci/cgroup_processes.h"
+#include "oci/console.h"
+#include "oci/container_open.h"
+#include "oci/exec_process.h"
+#include "oci/foreground.h"
+#include "oci/init.h"
+#include "oci/spec.h"
+#include "oci/state.h"
+#include "oci/sync.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+DEFINE_CLEANUP(cgroup_freep, struct cgroup *, cgroup_free);
+DEFINE_CLEANUP(state_freep, struct container_state *, state_free);
+DEFINE_CLEANUP(oci_spec_freep, struct oci_spec *, oci_spec_free);
+
+/* One exec while it is made. */
+struct joining {
+    const struct exec_options *options;
+    struct container_state *state;
+    struct oci_spec *spec;
+    struct cgroup *cgroup;
+    int container_fd; /* pidfd of the container's first process */
+    int socket, pid_fd, master;
+    pid_t pid;
+};
+
+static void joining_done(struct joining *j)
+{
+    state_free(j->state);
+    oci_spec_free(j->spec);
+    cgroup_free(j->cgroup);
+    fd_closep(&j->container_fd);
+    fd_closep(&j->socket);
+    fd_closep(&j->pid_fd);
+    fd_closep(&j->master);
+}
+
+static int find_container(struct joining *j, int dir_fd, struct err *err)
+{
+    const char *id = j->options->id;
+    enum container_status status = container_status(dir_fd, j->state);
+
+    if (status == CONTAINER_PAUSED && !j->options->ignore_paused)
+        return err_set(err, -EBUSY,
+                       "container '%s' is paused: resume it first (or --ignore-paused)", id);
+    if (status == CONTAINER_STOPPED || status == CONTAINER_CREATING)
+        return err_set(err, -ESRCH, "container '%s' is not running (it is %s)", id,
+                       state_status_name(status));
+    if ((j->container_fd = container_open_process(j->state)) < 0)
+        return err_set(err, -ESRCH, "container '%s' is not running", id);
+    if (j->state->cgroup_path)
+        return cgroup_open(j->state->cgroup_path, &j->cgroup, err);
+    return 0;
+}
+
+static int make_spec(struct joining *j, int dir_fd, struct err *err)
+{
+    CLEANUP(json_decrefp) json_t *config = NULL;
+    int result = container_load_config(dir_fd, j->state, &config, err);
+
+    if (result < 0 || (result = exec_process_place(j->options, config, err)) < 0 ||
+        (result = oci_spec_from_json(config, "exec", &j->spec, err)) < 0)
+        return result;
+    if (j->options->console_socket && !j->spec->process.terminal)
+        return err_set(err, -EINVAL,
+                       "a console socket is given, but the process has no terminal (--tty)");
+    if (j->spec->process.terminal && j->options->detach && !j->options->console_socket)
+        return err_set(err, -EINVAL, "a detached terminal needs --console-socket");
+    return 0;
+}
+
+/* Joining the user namespace one is in already is an error to the kernel. */
+static bool same_user_namespace(pid_t pid)
+{
+    struct stat ours, theirs;
+    char path[64];
+
+    snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
+    return stat("/proc/self/ns/user", &ours) == 0 && stat(path, &theirs) == 0 &&
+           ours.st_ino == theirs.st_ino && ours.st_dev == theirs.st_dev;
+}
+
+/* Which namespaces the container does not share with the host. Its pid namespace we join
+ * ourselves, for our children. */
+static int join_pid_namespace(struct joining *j, int *ret_others, struct err *err)
+{
+    int flags = 0;
+
+    for (size_t i = 0; i < j->spec->nr_namespaces; i++)
+        flags |= j->spec->namespaces[i].flag;
+    if ((flags & CLONE_NEWUSER) && same_user_namespace(j->state->pid))
+        flags &= ~CLONE_NEWUSER;
+    /* Without the host's privileges, those over the container come with its user namespace. */
+    if ((flags & CLONE_NEWUSER) && geteuid() != 0) {
+        if (setns(j->container_fd, CLONE_NEWUSER) < 0)
+            return err_errno(err, -errno, "join the container's user namespace");
+        flags &= ~CLONE_NEWUSER;
+    }
+    if ((flags & CLONE_NEWPID) && setns(j->container_fd, CLONE_NEWPID) < 0)
+        return err_errno(err, -errno, "join the container's pid namespace");
+    *ret_others = flags & ~CLONE_NEWPID;
+    return 0;
+}
+
+static int start_process(struct joining *j, struct err *err)
+{
+    CLEANUP(fd_closep) int cgroup_fd = j->cgroup ? cgroup_v2_fd(j->cgroup) : -1;
+    struct clone_args args = {.exit_signal = SIGCHLD, .flags = CLONE_PIDFD};
+    struct init_arguments a = {.spec = j->spec,
+                               .bundle_fd = -1,
+                               .state_fd = -1,
+                               .cgroup = j->cgroup,
+                               .preserve_fds = j->options->preserve_fds,
+                               .exec = true,
+                               .container_pid_fd = j->container_fd};
+    int pair[2];
+    long pid;
+    int result = join_pid_namespace(j, &a.join_flags, err);
+
+    if (result < 0)
+        return result;
+    memset(a.namespace_fds, 0xff, sizeof(a.namespace_fds));
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return err_errno(err, -errno, "make a socket pair");
+    j->socket = pair[0];
+    a.socket = pair[1];
+    args.pidfd = (uint64_t)(uintptr_t)&j->pid_fd;
+    if (cgroup_fd >= 0) {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = (uint64_t)(unsigned)cgroup_fd;
+        a.in_cgroup = true;
+    }
+    pid = syscall(SYS_clone3, &args, sizeof(args));
+    if (pid == 0) {
+        close(pair[0]);
+        init_exec_main(&a);
+    }
+    result = -errno;
+    close(pair[1]);
+    if (pid < 0)
+        return err_errno(err, result, "make the process");
+    j->pid = (pid_t)pid;
+    return 0;
+}
+
+static int write_pid_file(const struct joining *j, struct err *err)
+{
+    char text[16];
+    int length = snprintf(text, sizeof(text), "%d", (int)j->pid);
+
+    if (!j->options->pid_file)
+        return 0;
+    return file_replace(AT_FDCWD, j->options->pid_file, text, (size_t)length, 0644, err);
+}
+
+/* From the new process's first message to its program. */
+static int release(struct joining *j, struct err *err)
+{
+    int result = sync_wait(j->socket, SYNC_READY, &j->master, err);
+
+    if (result > 0)
+        return err_set(err, -ECHILD, "the process died while it was set up");
+    if (result < 0 || (result = write_pid_file(j, err)) < 0)
+        return result;
+    if (j->master >= 0 && j->options->console_socket)
+        result = console_send(j->options->console_socket, j->master, err);
+    else if (j->master >= 0)
+        console_copy_size(j->master);
+    if (result < 0)
+        return result;
+    if ((result = sync_send(j->socket, SYNC_START, NULL, -1)) < 0)
+        return err_errno(err, result, "start the process");
+    result = sync_wait(j->socket, SYNC_FAILED, NULL, err);
+    return result > 0 ? 0 : result;
+}
+
+static int run(struct joining *j, int *ret_status, struct err *err)
+{
+    const struct exec_options *options = j->options;
+    CLEANUP(fd_closep) int dir_fd = -1;
+    int result;
+
+    if ((result = container_open(options->root, options->id, &dir_fd, &j->state, err)) < 0 ||
+        (result = find_container(j, dir_fd, err)) < 0 || (result = make_spec(j, dir_fd, err)) < 0)
+        return result;
+    if ((result = start_process(j, err)) < 0 || (result = release(j, err)) < 0) {
+        if (j->pid > 0) {
+            kill(j->pid, SIGKILL);
+            waitpid(j->pid, NULL, 0);
+        }
+        return result;
+    }
+    *ret_status = 0;
+    if (options->detach)
+        return 0;
+    return foreground_wait(j->pid, j->pid_fd, options->console_socket ? -1 : j->master, ret_status,
+                           err);
+}
+
+int container_exec(const struct exec_options *options, int *ret_status, struct err *err)
+{
+    CLEANUP(joining_done)
+    struct joining j = {
+        .options = options, .container_fd = -1, .socket = -1, .pid_fd = -1, .master = -1};
+    sigset_t before;
+    int result;
+
+    foreground_hold_signals(&before);
+    result = run(&j, ret_status, err);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    return result;
+}
