@@ -89,20 +89,33 @@ build_busybox() {
     rm -rf "$work/package" "$work/log"
 }
 
+# Where packages come from: what the user says, else what this system's apt uses, else (nothing) the tool's own default.
+mirror() {
+    if [ -n "${LODGE_DEBIAN_MIRROR:-}" ]; then
+        printf '%s\n' "$LODGE_DEBIAN_MIRROR"
+    else
+        # shellcheck disable=SC2016 # apt's own variables
+        apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' 'Origin: Debian' 2>/dev/null |
+            awk '$2 !~ /-/ { print $1; exit }'
+    fi
+}
+
 # As root the files belong to their owners; otherwise mmdebstrap maps them through a user namespace.
 build_debian() {
     root=$1
     say "debian: installing a minimal Debian 12 (about a minute)"
+    mirror=$(mirror)
     if command -v mmdebstrap >/dev/null; then
+        # shellcheck disable=SC2086 # no mirror is no argument
         mmdebstrap --quiet --variant=minbase --architectures=amd64 \
             --aptopt='APT::Install-Recommends "false"' --dpkgopt='path-exclude=/usr/share/doc/*' \
             --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-            bookworm "$root" "${LODGE_DEBIAN_MIRROR:-http://deb.debian.org/debian}" >"$work/log" 2>&1 ||
+            bookworm "$root" $mirror >"$work/log" 2>&1 ||
             { tail -n 20 "$work/log" >&2; fail "mmdebstrap failed"; }
     elif command -v debootstrap >/dev/null; then
         [ "$(id -u)" = 0 ] || fail "debootstrap needs root; as another user install mmdebstrap"
-        debootstrap --variant=minbase --arch=amd64 bookworm "$root" \
-            "${LODGE_DEBIAN_MIRROR:-http://deb.debian.org/debian}" >"$work/log" 2>&1 ||
+        # shellcheck disable=SC2086
+        debootstrap --variant=minbase --arch=amd64 bookworm "$root" $mirror >"$work/log" 2>&1 ||
             { tail -n 20 "$work/log" >&2; fail "debootstrap failed"; }
     else
         fail "the debian image needs mmdebstrap or debootstrap: apt-get install mmdebstrap"
