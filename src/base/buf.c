@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Growth doubles, and stops at the cap; what buf_consume took off the front is moved over at once,
+ * so data always begins at the allocation's start.
+ */
 #include "base/buf.h"
 
 #include "base/util.h"

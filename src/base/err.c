@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Formatting into the bounded message. Wrapping writes the new context in front of what is there
+ * and cuts at the end, so the outermost context survives.
+ */
 #include "base/err.h"
 
 #include <stdarg.h>

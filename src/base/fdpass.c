@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Room for one descriptor only: what a peer sends beyond it the kernel closes, so nothing leaks. */
 #include "base/fdpass.h"
 
 #include <errno.h>

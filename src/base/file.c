@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Loops around read(2), write(2) and their positioned forms; atomic replacement by a temporary file
+ * in the same directory, fsync and rename.
+ */
 #include "base/file.h"
 
 #include "base/cleanup.h"

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Each value carries its path, extended as the document is entered: an error then needs no search.
+ */
 #include "base/json.h"
 
 #include <errno.h>

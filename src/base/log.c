@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* One write(2) a line, so that lines of several threads and processes do not mix. */
 #include "base/log.h"
 
 #include "base/clock.h"

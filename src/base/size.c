@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Strict: no sign, no white space, nothing behind the number and its unit, no overflow. */
 #include "base/size.h"
 
 #include <ctype.h>

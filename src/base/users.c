@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Line by line through the image's own files, in place, without the C library's databases. */
 #include "base/users.h"
 
 #include "base/cleanup.h"

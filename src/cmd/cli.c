@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Help, usage errors and the guess at what a mistyped word was meant to be. */
 #include "cmd/cli.h"
 
 #include "base/util.h"

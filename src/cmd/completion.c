@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What may follow depends on the words before: first the verb, then its options and their values,
+ * for `run` up to the image. `run` brings its own table of options, the others are listed here.
+ */
 #include "cmd/completion.h"
 
 #include "base/util.h"

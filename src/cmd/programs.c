@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Looks for a program where the environment says, then beside this one, then in libexec: a build
+ * tree and an installation alike.
+ */
 #include "cmd/programs.h"
 
 #include <errno.h>

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is run, out of what the image's configuration says and what the command line says:
+ * arguments, environment, directory, user. The command line wins.
+ */
 #include "cmd/run.h"
 
 #include "base/cleanup.h"

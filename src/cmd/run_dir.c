@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Making, locking, removing and sweeping the directories of runs. The lock is an flock held by
+ * lodge and its keeper: it is free exactly when both are gone.
+ */
 #include "cmd/run_dir.h"
 
 #include "base/cleanup.h"

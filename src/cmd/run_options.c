@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The table of options, their parsing, and what of them fits together. The first word that is no
+ * option is the image; what follows it is never looked at.
+ */
 #include "cmd/run_options.h"
 
 #include "base/cleanup.h"

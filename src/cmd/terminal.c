@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Only standard input's terminal is ever changed; the window size may come from standard output. */
 #include "cmd/terminal.h"
 
 #include <fcntl.h>

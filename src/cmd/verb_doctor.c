@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* lodge doctor: prints the findings, as lines or as JSON. */
 #include "cmd/cli.h"
 #include "cmd/doctor.h"
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* lodge help: the list of verbs, or one verb's help. */
 #include "cmd/cli.h"
 
 #include <stdio.h>

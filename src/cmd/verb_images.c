@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* lodge images: lists the images of the store, as a table or as JSON. */
 #include "cmd/cli.h"
 
 #include "base/log.h"

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * lodge kernels: lists guest kernels, or makes the initial root file system or the disk image that
+ * a VM boots from and prints its path.
+ */
 #include "cmd/cli.h"
 
 #include "base/log.h"

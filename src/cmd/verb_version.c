@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* lodge version. */
 #include "cmd/cli.h"
 
 #include <stdio.h>

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One poll loop over the control connection, signals, the monitor's end, streams that end, and
+ * connections that have not said yet what they are.
+ */
 #include "cmd/vm_session.h"
 
 #include "base/cleanup.h"

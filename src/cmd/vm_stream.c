@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Each direction's copy loop. Blocking calls on purpose: the thread has nothing else to do, and
+ * vm_stream_stop shuts the connection down to wake it.
+ */
 #include "cmd/vm_stream.h"
 
 #include "base/file.h"

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Starting lodge-vmm and reading what it prints into two rings of bounded size, for the error
+ * message of a VM that did not come up.
+ */
 #include "cmd/vmm_process.h"
 
 #include "base/cleanup.h"

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The two directions as small state machines over one buffer: what is in the buffer goes out before
+ * anything more is read.
+ */
 #include "guest/pump.h"
 
 #include "base/cleanup.h"

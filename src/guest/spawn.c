@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The child reports through a close-on-exec pipe: its end without a word means that exec succeeded.
+ */
 #include "guest/spawn.h"
 
 #include "base/cleanup.h"

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* One connection attempt for each of the three kinds; a serial port is found by its name in sysfs.
+ */
 #include "guest/transport.h"
 
 #include "base/cleanup.h"

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Runs mke2fs on the tree, into a temporary name that becomes the key when the image is whole.
+ * Names of killed builds are swept by the next one.
+ */
 #include "image/disk.h"
 
 #include "base/cleanup.h"

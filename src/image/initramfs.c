@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The archive's members in the order a kernel wants them, parents first, and the cache of archives
+ * under a key of what they are made from.
+ */
 #include "image/initramfs.h"
 
 #include "base/cleanup.h"

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An index of the modules below lib/modules, the .modinfo section found by hand in each ELF file
+ * (which may be anything), and a depth-first walk over what needs what.
+ */
 #include "image/modules.h"
 
 #include "base/cleanup.h"

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Directories in order of preference; the first that has the thing wins. Names are checked before
+ * they become paths.
+ */
 #include "image/store.h"
 
 #include "base/cleanup.h"

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The table of names, the bounding set, and the sets in the order that the kernel demands: bounding
+ * first, while we still may; ambient last, when permitted and inheritable hold it.
+ */
 #include "oci/capability.h"
 
 #include "base/util.h"

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* posix_openpt would open the host's /dev/ptmx: the container's own is opened below its root
+ * instead. */
 #include "oci/console.h"
 
 #include "base/cleanup.h"

@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Nodes are made with mknod, which a user namespace forbids: there the host's are bound instead.
+ * What the image brings along stays where it is right, except a ptmx that would open the host's
+ * terminals.
+ */
 #include "oci/device.h"
 
 #include "base/cleanup.h"

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One poll loop: signals passed on, terminal proxied both ways, the container's process awaited by
+ * its pidfd.
+ */
 #include "oci/foreground.h"
 
 #include "base/cleanup.h"

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * openat2 for looking up; for making, one component after the other, each opened in the root before
+ * the next is made below it.
+ */
 #include "oci/inroot.h"
 
 #include "base/cleanup.h"

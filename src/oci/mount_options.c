@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A table from option names to mount attributes and propagation; what is in neither goes to the
+ * file system itself as data.
+ */
 #include "oci/mount_options.h"
 
 #include "base/util.h"

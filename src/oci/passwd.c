@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Fields are found by counting colons within one line; a line that is not well-formed is passed
+ * over. */
 #include "oci/passwd.h"
 
 #include "base/buf.h"

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The first process forks the program and stays, with nothing of the host's open: signals come by a
+ * descriptor, orphans by waitpid.
+ */
 #include "oci/reaper.h"
 
 #include <errno.h>

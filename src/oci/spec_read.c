@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Thin layers over base/json.h that allocate lists for the specification's owner to free. */
 #include "oci/spec_read.h"
 
 #include <errno.h>

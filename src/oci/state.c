@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * state.json is replaced atomically; the directory is made first and removed last, so that its
+ * existence is the container's.
+ */
 #include "oci/state.h"
 
 #include "base/buf.h"

@@ -3,8 +3,8 @@
  * What the runtime remembers of a container: one directory a container below the state root, with
  * state.json and, until it is started, the FIFO `exec.fifo` on which its first process waits.
  *
- *   (nothing) --state_create--> creating --state_save--> created --start--> running --(exit)-->
- * stopped --state_remove--> (nothing)
+ *   (nothing) --state_create--> creating --state_save--> created --start--> running
+ *   running --(exit)--> stopped --state_remove--> (nothing)
  *
  * The status is never stored: it follows from the FIFO and from whether the process with that pid
  * and start time lives, so that no crash of the runtime can leave a lie.

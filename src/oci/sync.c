@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* One fixed-size message a kind, by fdpass, so that a short or a long one is an error. */
 #include "oci/sync.h"
 
 #include "base/cleanup.h"

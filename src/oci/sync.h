@@ -7,9 +7,10 @@
  *      | -------- SYNC_MAPPED --------> |   user namespace mapped (sent only when there is one)
  *      |                                |   cgroup, mounts, devices, pivot_root, terminal
  *      | <------- SYNC_READY ---------- |   (terminal: its master comes along as a descriptor)
- *      | -------- SYNC_START ---------> |   state is written; run: at once; create: replaced by the
- * exec FIFO | <------- end of file --------- |   the program was executed | <------- SYNC_FAILED
- * --------- |   instead of any of its messages: a struct err
+ *      | -------- SYNC_START ---------> |   state is written. run: at once
+ *      |                                |   create: the exec FIFO stands for it
+ *      | <------- end of file --------- |   the program was executed
+ *      | <------- SYNC_FAILED --------- |   instead of any of its messages: a struct err
  */
 #ifndef LODGE_OCI_SYNC_H
 #define LODGE_OCI_SYNC_H
