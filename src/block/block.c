@@ -129,3 +129,17 @@ unsigned block_nr_in_flight(const struct block *block)
 {
     return block->nr_in_flight;
 }
+
+void block_request_advance(struct block_request *request, uint64_t bytes)
+{
+    request->done_bytes_ += bytes;
+    while (request->nr_iov && bytes >= request->iov->iov_len) {
+        bytes -= request->iov->iov_len;
+        request->iov++;
+        request->nr_iov--;
+    }
+    if (request->nr_iov) {
+        request->iov->iov_base = (char *)request->iov->iov_base + bytes;
+        request->iov->iov_len -= bytes;
+    }
+}

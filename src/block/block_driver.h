@@ -34,6 +34,9 @@ void block_init(struct block *block, const struct block_driver *driver, struct l
 void block_complete(struct block_request *request, int result);
 void block_complete_later(struct block_request *request, int result);
 
+/* So many bytes of the request's iov are done. */
+void block_request_advance(struct block_request *request, uint64_t bytes);
+
 /* Bytes of a request's iov. */
 uint64_t block_iov_bytes(const struct iovec *iov, unsigned nr);
 

@@ -37,9 +37,8 @@ struct raw {
 /* Preadv or pwritev until the iov is used up. The missing end of a short file reads as zeros. */
 static int transfer(struct raw *raw, struct block_request *request)
 {
-    uint64_t offset = (request->sector << BLOCK_SECTOR_SHIFT) + request->done_bytes_;
-
     while (request->nr_iov) {
+        uint64_t offset = (request->sector << BLOCK_SECTOR_SHIFT) + request->done_bytes_;
         int nr = (int)MIN(request->nr_iov, (unsigned)IOV_MAX);
         ssize_t n = request->op == BLOCK_READ ? preadv(raw->fd, request->iov, nr, (off_t)offset)
                                               : pwritev(raw->fd, request->iov, nr, (off_t)offset);
@@ -55,16 +54,7 @@ static int transfer(struct raw *raw, struct block_request *request)
             memset(request->iov->iov_base, 0, request->iov->iov_len);
             bytes = request->iov->iov_len;
         }
-        offset += bytes;
-        while (request->nr_iov && bytes >= request->iov->iov_len) {
-            bytes -= request->iov->iov_len;
-            request->iov++;
-            request->nr_iov--;
-        }
-        if (request->nr_iov) {
-            request->iov->iov_base = (char *)request->iov->iov_base + bytes;
-            request->iov->iov_len -= bytes;
-        }
+        block_request_advance(request, bytes);
     }
     return 0;
 }

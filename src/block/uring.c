@@ -11,20 +11,6 @@
 
 #include <errno.h>
 
-static void advance(struct block_request *request, uint64_t bytes)
-{
-    request->done_bytes_ += bytes;
-    while (request->nr_iov && bytes >= request->iov->iov_len) {
-        bytes -= request->iov->iov_len;
-        request->iov++;
-        request->nr_iov--;
-    }
-    if (request->nr_iov) {
-        request->iov->iov_base = (char *)request->iov->iov_base + bytes;
-        request->iov->iov_len -= bytes;
-    }
-}
-
 static void append(struct block_request ***end, struct block_request *request)
 {
     request->next_ = NULL;
@@ -100,7 +86,7 @@ static void ended(struct uring *uring, struct block_request *request, int result
     } else if ((uint64_t)result == bytes) {
         block_complete(request, 0);
     } else {
-        advance(request, (uint64_t)result);
+        block_request_advance(request, (uint64_t)result);
         uring->rest(uring->context, request);
     }
 }

@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/util.h"
 
 #include <errno.h>
@@ -26,15 +27,6 @@
 
 #define DIR_DISK_KEPT_S (7 * 86400)
 
-static uint64_t hash_bytes(uint64_t hash, const void *data, size_t length)
-{
-    const uint8_t *bytes = data;
-
-    for (size_t i = 0; i < length; i++)
-        hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
-    return hash;
-}
-
 /* Entries are summed, so that the order in which a directory gives them does not matter. */
 static void summarise_entry(struct tree_summary *sum, const char *path, const struct stat *st)
 {
@@ -50,7 +42,7 @@ static void summarise_entry(struct tree_summary *sum, const char *path, const st
                          st->st_rdev};
 
     for (uint64_t seed = 0; seed < 2; seed++) {
-        uint64_t hash = hash_bytes(UINT64_C(0xcbf29ce484222325) + seed, path, strlen(path));
+        uint64_t hash = hash_bytes(HASH_START + seed, path, strlen(path));
 
         sum->key[seed] += hash_bytes(hash, fields, sizeof(fields));
     }

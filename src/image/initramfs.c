@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/util.h"
 #include "image/modules.h"
 
@@ -139,7 +140,7 @@ static int build(struct buf *archive, const struct kernel *kernel, const char *i
     return 0;
 }
 
-/* FNV-1a over what the archive is made from: another lodge-init is another archive. */
+/* A hash of what the archive is made from: another lodge-init is another archive. */
 static uint64_t archive_key(const struct stat *init, const char *const *extra)
 {
     uint64_t numbers[] = {ARCHIVE_FORMAT,
@@ -148,17 +149,10 @@ static uint64_t archive_key(const struct stat *init, const char *const *extra)
                           (uint64_t)init->st_mtim.tv_nsec,
                           init->st_ino,
                           init->st_dev};
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    const uint8_t *bytes = (const uint8_t *)numbers;
+    uint64_t hash = hash_bytes(HASH_START, numbers, sizeof(numbers));
 
-    for (size_t i = 0; i < sizeof(numbers); i++)
-        hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
-    for (; extra && *extra; extra++) {
-        size_t length = strlen(*extra) + 1;
-
-        for (size_t i = 0; i < length; i++)
-            hash = (hash ^ (uint8_t)(*extra)[i]) * UINT64_C(0x100000001b3);
-    }
+    for (; extra && *extra; extra++)
+        hash = hash_bytes(hash, *extra, strlen(*extra) + 1);
     return hash;
 }
 

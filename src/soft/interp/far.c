@@ -302,8 +302,8 @@ enum soft_result op_call_far(struct soft_cpu *cpu, const struct insn *insn)
     return call_same(cpu, &target, size);
 }
 
-static enum soft_result return_target(struct soft_cpu *cpu, uint16_t selector, uint64_t offset,
-                                      struct target *ret)
+enum soft_result code_return_check(struct soft_cpu *cpu, uint16_t selector, uint64_t offset,
+                                   struct cpu_segment *ret)
 {
     unsigned rpl = selector & 3;
     struct descriptor d;
@@ -322,11 +322,20 @@ static enum soft_result return_target(struct soft_cpu *cpu, uint16_t selector, u
     result = code_target_check(cpu, &d, selector, offset);
     if (!result)
         result = descriptor_set_accessed(cpu, &d);
+    if (!result)
+        descriptor_expand(&d, selector, ret);
+    return result;
+}
+
+static enum soft_result return_target(struct soft_cpu *cpu, uint16_t selector, uint64_t offset,
+                                      struct target *ret)
+{
+    enum soft_result result = code_return_check(cpu, selector, offset, &ret->cs);
+
     if (result)
         return result;
-    descriptor_expand(&d, selector, &ret->cs);
     ret->offset = offset;
-    ret->cpl = rpl;
+    ret->cpl = selector & 3;
     return SOFT_OK;
 }
 

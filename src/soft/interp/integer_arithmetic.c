@@ -5,52 +5,8 @@
  *
  * Source: SDM 2A/2B, the pages of the instructions.
  */
-#include "soft/interp/host_alu.h"
+#include "soft/interp/compute.h"
 #include "soft/interp/integer.h"
-
-#define COMPUTE_BINARY(name)                                                               \
-    static uint64_t compute_##name(unsigned size, uint64_t a, uint64_t b, uint64_t *flags) \
-    {                                                                                      \
-        switch (size) {                                                                    \
-        case 1:                                                                            \
-            return host_##name##8((uint8_t)a, (uint8_t)b, flags);                          \
-        case 2:                                                                            \
-            return host_##name##16((uint16_t)a, (uint16_t)b, flags);                       \
-        case 4:                                                                            \
-            return host_##name##32((uint32_t)a, (uint32_t)b, flags);                       \
-        default:                                                                           \
-            return host_##name##64(a, b, flags);                                           \
-        }                                                                                  \
-    }
-#define COMPUTE_UNARY(name)                                                                \
-    static uint64_t compute_##name(unsigned size, uint64_t a, uint64_t b, uint64_t *flags) \
-    {                                                                                      \
-        (void)b;                                                                           \
-        switch (size) {                                                                    \
-        case 1:                                                                            \
-            return host_##name##8((uint8_t)a, flags);                                      \
-        case 2:                                                                            \
-            return host_##name##16((uint16_t)a, flags);                                    \
-        case 4:                                                                            \
-            return host_##name##32((uint32_t)a, flags);                                    \
-        default:                                                                           \
-            return host_##name##64(a, flags);                                              \
-        }                                                                                  \
-    }
-#define COMPUTE_SHIFT(name)                                                                \
-    static uint64_t compute_##name(unsigned size, uint64_t a, uint64_t b, uint64_t *flags) \
-    {                                                                                      \
-        switch (size) {                                                                    \
-        case 1:                                                                            \
-            return host_##name##8((uint8_t)a, (uint8_t)b, flags);                          \
-        case 2:                                                                            \
-            return host_##name##16((uint16_t)a, (uint8_t)b, flags);                        \
-        case 4:                                                                            \
-            return host_##name##32((uint32_t)a, (uint8_t)b, flags);                        \
-        default:                                                                           \
-            return host_##name##64(a, (uint8_t)b, flags);                                  \
-        }                                                                                  \
-    }
 
 /* A handler: operand[0] = compute(operand[0], operand[1]). */
 #define MODIFY(name)                                                                     \

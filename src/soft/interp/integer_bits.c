@@ -4,21 +4,9 @@
  *
  * Source: SDM 2A/2B/2C, the pages of the instructions.
  */
-#include "soft/interp/host_alu.h"
+#include "soft/interp/compute.h"
 #include "soft/interp/integer.h"
 
-#define COMPUTE_WIDE(name)                                                                 \
-    static uint64_t compute_##name(unsigned size, uint64_t a, uint64_t b, uint64_t *flags) \
-    {                                                                                      \
-        switch (size) {                                                                    \
-        case 2:                                                                            \
-            return host_##name##16((uint16_t)a, (uint16_t)b, flags);                       \
-        case 4:                                                                            \
-            return host_##name##32((uint32_t)a, (uint32_t)b, flags);                       \
-        default:                                                                           \
-            return host_##name##64(a, b, flags);                                           \
-        }                                                                                  \
-    }
 COMPUTE_WIDE(bt)
 COMPUTE_WIDE(bts)
 COMPUTE_WIDE(btr)

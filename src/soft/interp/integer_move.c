@@ -5,6 +5,7 @@
  *
  * Source: SDM 2A/2B, the pages of the instructions.
  */
+#include "soft/interp/compute.h"
 #include "soft/interp/host_alu.h"
 #include "soft/interp/integer.h"
 
@@ -65,20 +66,6 @@ static enum soft_result run_xchg(struct soft_cpu *cpu, const struct insn *insn)
     return result;
 }
 
-#define COMPUTE_BINARY(name)                                                               \
-    static uint64_t compute_##name(unsigned size, uint64_t a, uint64_t b, uint64_t *flags) \
-    {                                                                                      \
-        switch (size) {                                                                    \
-        case 1:                                                                            \
-            return host_##name##8((uint8_t)a, (uint8_t)b, flags);                          \
-        case 2:                                                                            \
-            return host_##name##16((uint16_t)a, (uint16_t)b, flags);                       \
-        case 4:                                                                            \
-            return host_##name##32((uint32_t)a, (uint32_t)b, flags);                       \
-        default:                                                                           \
-            return host_##name##64(a, b, flags);                                           \
-        }                                                                                  \
-    }
 COMPUTE_BINARY(add)
 COMPUTE_BINARY(cmp)
 

@@ -87,31 +87,6 @@ static enum soft_result iret_to_v86(struct soft_cpu *cpu, const struct iret_fram
     return SOFT_OK;
 }
 
-static enum soft_result iret_code(struct soft_cpu *cpu, uint16_t selector, uint64_t rip,
-                                  struct cpu_segment *ret)
-{
-    unsigned rpl = selector & 3;
-    struct descriptor d;
-    enum soft_result result;
-
-    if (selector_is_null(selector))
-        return gp(cpu, 0);
-    result = descriptor_read(cpu, selector, CPU_VECTOR_GP, &d);
-    if (result)
-        return result;
-    if (!descriptor_is_code(&d) || rpl < cpu->cpl ||
-        (descriptor_conforming(&d) ? descriptor_dpl(&d) > rpl : descriptor_dpl(&d) != rpl))
-        return gp(cpu, selector);
-    if (!descriptor_present(&d))
-        return fault_raise_error(cpu, CPU_VECTOR_NP, selector & 0xfffc);
-    result = code_target_check(cpu, &d, selector, rip);
-    if (!result)
-        result = descriptor_set_accessed(cpu, &d);
-    if (!result)
-        descriptor_expand(&d, selector, ret);
-    return result;
-}
-
 static enum soft_result iret_read(struct soft_cpu *cpu, unsigned size, struct iret_frame *frame)
 {
     enum soft_result result = stack_peek(cpu, 0, size, &frame->rip);
@@ -136,7 +111,7 @@ static enum soft_result iret_protected(struct soft_cpu *cpu, unsigned size)
         return result;
     if (size == 4 && (frame.flags & CPU_FLAG_VM) && cpu->cpl == 0 && !cpu_long_mode(cpu))
         return iret_to_v86(cpu, &frame);
-    result = iret_code(cpu, (uint16_t)frame.cs, frame.rip, &cs);
+    result = code_return_check(cpu, (uint16_t)frame.cs, frame.rip, &cs);
     if (result)
         return result;
     cpl = frame.cs & 3;

@@ -1,24 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Operands of the system instructions. The hot integer instructions have their own, specialised. */
+#include "soft/interp/integer.h"
 #include "soft/interp/sys.h"
-
-static uint64_t mask_of(unsigned size)
-{
-    return size >= 8 ? UINT64_MAX : (UINT64_C(1) << (8 * size)) - 1;
-}
 
 uint64_t sys_effective_address(const struct soft_cpu *cpu, const struct insn *insn)
 {
-    const struct insn_mem *mem = &insn->mem;
-    uint64_t address = (uint64_t)mem->displacement;
-
-    if (mem->rip_relative)
-        address += cpu->rip + insn->length;
-    if (mem->base != INSN_NO_REG)
-        address += cpu->gpr[mem->base];
-    if (mem->index != INSN_NO_REG)
-        address += cpu->gpr[mem->index] * mem->scale;
-    return address & mask_of(insn->address_size);
+    return integer_address(cpu, insn);
 }
 
 uint64_t sys_reg_read(const struct soft_cpu *cpu, const struct insn_operand *operand)
@@ -27,12 +14,12 @@ uint64_t sys_reg_read(const struct soft_cpu *cpu, const struct insn_operand *ope
         return cpu->segment[operand->reg].selector;
     if (operand->reg_class == INSN_REG_GPR8_HIGH)
         return cpu->gpr[operand->reg] >> 8 & 0xff;
-    return cpu->gpr[operand->reg] & mask_of(operand->size);
+    return cpu->gpr[operand->reg] & integer_mask(operand->size);
 }
 
 void sys_reg_write(struct soft_cpu *cpu, const struct insn_operand *operand, uint64_t value)
 {
-    uint64_t mask = mask_of(operand->size);
+    uint64_t mask = integer_mask(operand->size);
 
     if (operand->size == 4) /* zero-extends */
         cpu->gpr[operand->reg] = value & mask;
@@ -49,9 +36,9 @@ enum soft_result sys_operand_read(struct soft_cpu *cpu, const struct insn *insn,
     if (operand->kind == INSN_OPERAND_MEM)
         return mmu_load(cpu, insn->mem.segment, sys_effective_address(cpu, insn), ret, size);
     if (operand->kind == INSN_OPERAND_IMM)
-        *ret = insn->imm & mask_of(size);
+        *ret = insn->imm & integer_mask(size);
     else
-        *ret = sys_reg_read(cpu, operand) & mask_of(size);
+        *ret = sys_reg_read(cpu, operand) & integer_mask(size);
     return SOFT_OK;
 }
 

@@ -133,6 +133,9 @@ enum soft_result ldtr_load(struct soft_cpu *cpu, uint16_t selector, enum cpu_vec
 /* A transfer through CS whose checks are done: writes CS and next_rip. */
 enum soft_result code_target_check(struct soft_cpu *cpu, const struct descriptor *d,
                                    uint16_t selector, uint64_t offset);
+/* The code segment that RET or IRET goes back to, at the level of the selector or further out. */
+enum soft_result code_return_check(struct soft_cpu *cpu, uint16_t selector, uint64_t offset,
+                                   struct cpu_segment *ret);
 /* The frame of a stack switch or a push: values[0] is pushed first. Writes them below *sp of the
  * given stack and moves *sp; the stack is `cpl`'s. Faults: #SS(error) at the limit. */
 struct stack {
