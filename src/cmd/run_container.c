@@ -109,11 +109,11 @@ static _Noreturn void child_main(const struct container *c, pid_t parent)
     argv[nr++] = context->dir->id;
     if (getppid() != parent)
         _exit(125);
-    /* Without a terminal of its own it must not get what the user types at ours from the kernel as
+    /* Unless it has our terminal in raw mode, it must not get a Ctrl-C there from the kernel as
      * well as from us. */
-    if (!context->options->tty)
+    if (!(context->options->tty && context->options->stdin_open))
         setpgid(0, 0);
-    if (!context->options->stdin_open && !context->options->tty) {
+    if (!context->options->stdin_open) {
         int null = open("/dev/null", O_RDONLY);
 
         dup2(null, STDIN_FILENO);
@@ -183,10 +183,10 @@ static void handle_signal(struct container *c)
 
     if (read(c->context->signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
         return;
-    /* The runtime is in the terminal's foreground and sees a change of size itself. */
-    if (info.ssi_signo == SIGWINCH || info.ssi_signo == SIGCHLD)
-        return;
-    pass_on(c, (int)info.ssi_signo);
+    if (info.ssi_signo == SIGWINCH)
+        kill(c->runtime, SIGWINCH);
+    else if (info.ssi_signo != SIGCHLD)
+        pass_on(c, (int)info.ssi_signo);
 }
 
 static void retry_waiting(struct container *c)
