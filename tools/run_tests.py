@@ -143,7 +143,7 @@ def stage_asan(build, tally):
     env = {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1:allocator_may_return_null=1",
            "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1", "LODGE_SANITIZED": "1",
            "LODGE_GUEST": str(build / "guest"), **guest_kernel(build)}
-    run_programs(asan, tally, ["unit", "diff-short"], "asan: ", env, factor=6)
+    run_programs(asan, tally, ["unit", "diff"], "asan: ", env, factor=6)
     run_system(asan, tally, "sanitized", "asan: ", env)
 
 
