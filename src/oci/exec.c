@@ -43,10 +43,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-DEFINE_CLEANUP(cgroup_freep, struct cgroup *, cgroup_free);
-DEFINE_CLEANUP(state_freep, struct container_state *, state_free);
-DEFINE_CLEANUP(oci_spec_freep, struct oci_spec *, oci_spec_free);
-
 /* One exec while it is made. */
 struct joining {
     const struct exec_options *options;

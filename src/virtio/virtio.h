@@ -47,8 +47,8 @@ int virtio_mmio_attach(struct virtio_device *device, struct bus *bus, gpa_t gpa,
 void virtio_mmio_connect(struct virtio_device *device, const struct irq_line *line);
 extern const struct bus_ops virtio_mmio_ops;
 
-/* Resets (drains) and destroys. No vCPU may run, or be inside the device, any more. May wait for the
- * disk, and for host programs that still read what the guest sent them. */
+/* Resets (drains) and destroys. No vCPU may run, or be inside the device, any more. May wait for
+ * the disk, and for host programs that still read what the guest sent them. */
 void virtio_device_free(struct virtio_device *device);
 const char *virtio_device_name(const struct virtio_device *device); /* "blk", "vsock", ... */
 /* Why the device asked for a reset, or NULL while it works. Any thread; static text. */
