@@ -14,9 +14,13 @@
 #include "oci/cgroup.h"
 #include "oci/cgroup_processes.h"
 #include "oci/console.h"
+#include "oci/container_hooks.h"
 #include "oci/container_open.h"
 #include "oci/foreground.h"
+#include "oci/hooks.h"
 #include "oci/init.h"
+#include "oci/process_attributes.h"
+#include "oci/seccomp_filter.h"
 #include "oci/spec.h"
 #include "oci/state.h"
 #include "oci/sync.h"
@@ -47,7 +51,9 @@ struct making {
     struct container_state *state;
     int bundle_fd, state_fd, socket, pid_fd, master;
     pid_t pid;
-    bool state_made;
+    bool state_made, hooks_begun;
+    struct seccomp_program seccomp;
+    struct seccomp_handover *handover; /* NULL: nobody listens */
 };
 
 static void making_done(struct making *m)
@@ -62,6 +68,8 @@ static void making_done(struct making *m)
     fd_closep(&m->socket);
     fd_closep(&m->pid_fd);
     fd_closep(&m->master);
+    seccomp_program_done(&m->seccomp);
+    seccomp_handover_free(m->handover);
 }
 
 /* Takes back whatever stands. Errors on the way are not reported: the one that led here is. */
@@ -78,6 +86,8 @@ static void undo(struct making *m)
     }
     if (m->state_made)
         state_remove(m->options->root, m->options->id, NULL);
+    if (m->hooks_begun)
+        container_hooks_stopped(m->spec->hooks, m->state);
 }
 
 static int load_bundle(struct making *m, struct err *err)
@@ -99,6 +109,8 @@ static int load_bundle(struct making *m, struct err *err)
         return err_errno(err, -errno, "root.path '%s'", m->rootfs);
     if (!S_ISDIR(st.st_mode))
         return err_set(err, -ENOTDIR, "root.path '%s' is not a directory", m->rootfs);
+    if ((result = process_attributes_check_labels(&m->spec->process, err)) < 0)
+        return result;
     if (m->options->console_socket && !m->spec->process.terminal)
         return err_set(err, -EINVAL, "a console socket is given, but process.terminal is false");
     return 0;
@@ -159,7 +171,7 @@ static int open_namespaces(struct making *m, struct init_arguments *a, uint64_t 
 
         if (!ns->path) {
             /* The cgroup namespace is made when the process is in its cgroup. */
-            if (ns->flag != CLONE_NEWCGROUP)
+            if (ns->flag != CLONE_NEWCGROUP && ns->flag != CLONE_NEWTIME)
                 *ret_flags |= (uint64_t)(unsigned)ns->flag;
             continue;
         }
@@ -268,16 +280,78 @@ static int record_pid(struct making *m, struct err *err)
     return file_replace(AT_FDCWD, m->options->pid_file, text, strlen(text), 0644, err);
 }
 
+static int prepare_seccomp(struct making *m, struct init_arguments *a, struct err *err)
+{
+    int result;
+
+    if (!m->spec->seccomp)
+        return 0;
+    result = seccomp_prepare(m->spec->seccomp, m->options->root, &m->seccomp, err);
+    if (result < 0)
+        return result;
+    if (m->seccomp.notify && !(m->handover = seccomp_handover_new()))
+        return err_set(err, -ENOMEM, "linux.seccomp: out of memory");
+    a->seccomp = &m->seccomp;
+    a->handover = m->handover;
+    return 0;
+}
+
+/* The listener of the filter goes from the first process to the agent. */
+static int pass_listener(struct making *m, struct err *err)
+{
+    CLEANUP(json_decrefp) json_t *state = NULL;
+    CLEANUP(fd_closep) int listener = -1;
+
+    if (!m->handover)
+        return 0;
+    listener = seccomp_take_listener(m->handover, m->pid_fd, err);
+    if (listener == -ESRCH) {
+        int result = sync_wait(m->socket, SYNC_FAILED, NULL, err);
+
+        return result < 0 ? result : err_set(err, -ECHILD, "the container's first process died");
+    }
+    if (listener < 0)
+        return listener;
+    if (!(state = state_to_json(m->state, CONTAINER_CREATING)))
+        return err_set(err, -ENOMEM, "linux.seccomp: out of memory");
+    return seccomp_send_listener(&m->seccomp, listener, m->pid, state, err);
+}
+
+/* Hooks of the runtime, while the first process stands before pivot_root. */
+static int run_create_hooks(struct making *m, struct err *err)
+{
+    int result;
+
+    if (!hooks_present(m->spec->hooks, HOOKS_PRESTART) &&
+        !hooks_present(m->spec->hooks, HOOKS_CREATE_RUNTIME))
+        return 0;
+    result = sync_wait(m->socket, SYNC_MOUNTED, NULL, err);
+    if (result > 0)
+        return err_set(err, -ECHILD, "the container's first process died while it was set up");
+    if (result < 0)
+        return result;
+    m->hooks_begun = true;
+    if ((result = container_hooks_created(m->spec->hooks, m->state, m->pid, err)) < 0)
+        return result;
+    if ((result = sync_send(m->socket, SYNC_HOOKED, NULL, -1)) < 0)
+        return err_errno(err, result, "talk to the container's first process");
+    return 0;
+}
+
 /* From nothing to a first process that waits for its start. */
 static int make(struct making *m, bool foreground, bool fifo, struct err *err)
 {
     struct init_arguments a = {.wait_on_fifo = fifo, .die_with_parent = foreground};
+    CLEANUP(json_decrefp) json_t *hook_state = NULL;
     int result;
 
     memset(a.namespace_fds, 0xff, sizeof(a.namespace_fds));
     if ((result = load_bundle(m, err)) < 0 || (result = make_state(m, err)) < 0 ||
-        (result = make_cgroup(m, err)) < 0)
+        (result = container_hooks_save(m->state_fd, m->spec->hooks, err)) < 0 ||
+        (result = prepare_seccomp(m, &a, err)) < 0 || (result = make_cgroup(m, err)) < 0)
         return result;
+    if (m->spec->hooks && !(a.hook_state = hook_state = container_hooks_state(m->state)))
+        return err_set(err, -ENOMEM, "hooks: out of memory");
     if (fifo && mkfifoat(m->state_fd, STATE_EXEC_FIFO, 0622) < 0)
         return err_errno(err, -errno, "make the exec FIFO");
     if (fifo && fchmodat(m->state_fd, STATE_EXEC_FIFO, 0622, 0) < 0)
@@ -293,11 +367,14 @@ static int make(struct making *m, bool foreground, bool fifo, struct err *err)
         fd_closep(&a.namespace_fds[i]);
     if (result < 0)
         return result;
+    if ((result = run_create_hooks(m, err)) < 0)
+        return result;
     result = sync_wait(m->socket, SYNC_READY, &m->master, err);
     if (result > 0)
         return err_set(err, -ECHILD, "the container's first process died while it was set up");
-    if (result < 0 || (result = record_pid(m, err)) < 0)
+    if (result < 0 || (result = record_pid(m, err)) < 0 || (result = pass_listener(m, err)) < 0)
         return result;
+    m->hooks_begun = m->spec->hooks != NULL;
     if (m->master >= 0 && m->options->console_socket)
         return console_send(m->options->console_socket, m->master, err);
     return 0;
@@ -346,6 +423,11 @@ static int run(struct making *m, int *ret_status, struct err *err)
     int result, status = 0;
 
     if ((result = make(m, !options->detach, false, err)) < 0 || (result = release(m, err)) < 0) {
+        /* Whatever it waits for does not come any more. */
+        fd_closep(&m->socket);
+        m->socket = -1;
+        if (m->handover)
+            atomic_store(&m->handover->taken, 1);
         /* The exit status of the first process tells a program that cannot be executed from a
          * failed set-up. */
         if (m->pid > 0 && waitpid(m->pid, &status, 0) == m->pid) {
@@ -356,6 +438,7 @@ static int run(struct making *m, int *ret_status, struct err *err)
         undo(m);
         return result;
     }
+    container_hooks_started(m->spec->hooks, m->state);
     if (options->detach) {
         *ret_status = 0;
         return 0;
@@ -389,6 +472,7 @@ int container_start(const char *root, const char *id, struct err *err)
 {
     CLEANUP(state_freep) struct container_state *state = NULL;
     CLEANUP(fd_closep) int dir_fd = -1;
+    CLEANUP(json_decrefp) json_t *hooks = NULL;
     CLEANUP(fd_closep) int fifo = -1;
     enum container_status status;
     struct pollfd poll_fifo;
@@ -412,6 +496,8 @@ int container_start(const char *root, const char *id, struct err *err)
     }
     if (unlinkat(dir_fd, STATE_EXEC_FIFO, 0) < 0)
         return err_errno(err, -errno, "container '%s': exec FIFO", id);
+    hooks = container_hooks_load(dir_fd);
+    container_hooks_started(hooks, state);
     return 0;
 }
 
@@ -428,6 +514,7 @@ int container_delete(const char *root, const char *id, bool force, struct err *e
     CLEANUP(state_freep) struct container_state *state = NULL;
     CLEANUP(cgroup_freep) struct cgroup *cgroup = NULL;
     CLEANUP(fd_closep) int dir_fd = state_open(root, id, err);
+    CLEANUP(json_decrefp) json_t *hooks = NULL;
     CLEANUP(fd_closep) int process = -1;
     enum container_status status;
     int result;
@@ -452,7 +539,10 @@ int container_delete(const char *root, const char *id, bool force, struct err *e
             (result = cgroup_remove(cgroup, err)) < 0)
             return result;
     }
-    return state_remove(root, id, err);
+    hooks = container_hooks_load(dir_fd);
+    if ((result = state_remove(root, id, err)) == 0)
+        container_hooks_stopped(hooks, state);
+    return result;
 }
 
 int container_state(const char *root, const char *id, json_t **ret, struct err *err)

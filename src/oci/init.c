@@ -12,9 +12,11 @@
 #include "oci/capability.h"
 #include "oci/console.h"
 #include "oci/device.h"
+#include "oci/hooks.h"
 #include "oci/inroot.h"
 #include "oci/mount.h"
 #include "oci/passwd.h"
+#include "oci/process_attributes.h"
 #include "oci/reaper.h"
 #include "oci/state.h"
 #include "oci/sync.h"
@@ -28,6 +30,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -67,6 +70,34 @@ static int enter_user_namespace(const struct init_arguments *a, struct err *err)
         return result < 0 ? result : err_set(err, -EPIPE, "the runtime went away");
     if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
         return err_errno(err, -errno, "become root of the user namespace");
+    return 0;
+}
+
+/* A time namespace takes offsets only while nobody is in it; a process enters its own by the handle
+ * for its children. */
+static int enter_time_namespace(const struct oci_spec *spec, struct err *err)
+{
+    const struct oci_namespace *ns = oci_spec_namespace(spec, CLONE_NEWTIME);
+    CLEANUP(fd_closep) int fd = -1;
+    char text[96];
+    int result;
+
+    if (!ns || ns->path)
+        return 0;
+    if (unshare(CLONE_NEWTIME) < 0)
+        return err_errno(err, -errno, "make a time namespace");
+    for (size_t i = 0; i < spec->nr_time_offsets; i++) {
+        const struct oci_time_offset *offset = &spec->time_offsets[i];
+
+        snprintf(text, sizeof(text), "%s %lld %u\n", offset->clock, (long long)offset->seconds,
+                 offset->nanoseconds);
+        if ((result = file_write_string(AT_FDCWD, "/proc/self/timens_offsets", text)) < 0)
+            return err_errno(err, result, "linux.timeOffsets.%s: %lld s", offset->clock,
+                             (long long)offset->seconds);
+    }
+    fd = open("/proc/self/ns/time_for_children", O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || setns(fd, CLONE_NEWTIME) < 0)
+        return err_errno(err, -errno, "enter the time namespace");
     return 0;
 }
 
@@ -114,6 +145,34 @@ static int cover_paths(const struct oci_spec *spec, int root_fd, struct err *err
     return result;
 }
 
+static int run_hooks(const struct init_arguments *a, const char *kind, const char *status,
+                     struct err *err)
+{
+    CLEANUP(freep) char *state = NULL;
+
+    if (!hooks_present(a->spec->hooks, kind))
+        return 0;
+    if (!(state = hooks_state_text(a->hook_state, status, getpid())))
+        return err_set(err, -ENOMEM, "hooks.%s: out of memory", kind);
+    return hooks_run(a->spec->hooks, kind, state, err);
+}
+
+/* The moment between the mounts and pivot_root. */
+static int run_create_hooks(const struct init_arguments *a, struct err *err)
+{
+    int result;
+
+    if (hooks_present(a->spec->hooks, HOOKS_PRESTART) ||
+        hooks_present(a->spec->hooks, HOOKS_CREATE_RUNTIME)) {
+        if ((result = sync_send(a->socket, SYNC_MOUNTED, NULL, -1)) < 0)
+            return err_errno(err, result, "report to the runtime");
+        result = sync_wait(a->socket, SYNC_HOOKED, NULL, err);
+        if (result != 0)
+            return result < 0 ? result : err_set(err, -EPIPE, "the runtime went away");
+    }
+    return run_hooks(a, HOOKS_CREATE_CONTAINER, "creating", err);
+}
+
 /* Ends inside the container's root, with its terminal's master in *ret_master (-1: none). */
 static int build_root(const struct init_arguments *a, int *ret_master, struct err *err)
 {
@@ -139,7 +198,7 @@ static int build_root(const struct init_arguments *a, int *ret_master, struct er
             return err_errno(err, -errno, "terminal: owner");
     }
     if ((result = set_sysctls(spec, root_fd, err)) < 0 ||
-        (result = cover_paths(spec, root_fd, err)) < 0 ||
+        (result = cover_paths(spec, root_fd, err)) < 0 || (result = run_create_hooks(a, err)) < 0 ||
         (result = mount_pivot(root_fd, spec->root_read_only, err)) < 0)
         return result;
     *ret_master = TAKE_FD(master);
@@ -187,6 +246,31 @@ static int become_user(const struct oci_process *process, struct err *err)
         return result;
     if (process->no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return err_errno(err, -errno, "no new privileges");
+    return 0;
+}
+
+/*
+ * Without no_new_privs the filter has to be installed while we may, so the profile must allow what
+ * comes after; with it, it comes last (finish), unless somebody listens: the runtime of `create`
+ * waits to pass the listener on.
+ */
+static int give_up_privileges(const struct init_arguments *a, struct err *err)
+{
+    const struct oci_process *process = &a->spec->process;
+    int result;
+
+    if ((result = process_attributes_apply(process, err)) < 0 ||
+        (result = process_attributes_set_label(process, a->label_fd, err)) < 0)
+        return result;
+    if (a->spec->has_personality && personality(a->spec->personality) < 0)
+        return err_errno(err, -errno, "linux.personality");
+    if (a->seccomp && !process->no_new_privileges &&
+        (result = seccomp_install(a->seccomp, a->handover, err)) < 0)
+        return result;
+    if ((result = become_user(process, err)) < 0)
+        return result;
+    if (a->seccomp && process->no_new_privileges && a->seccomp->notify)
+        return seccomp_install(a->seccomp, a->handover, err);
     return 0;
 }
 
@@ -304,7 +388,7 @@ static int execute(const struct oci_process *process, struct err *err)
                : err_errno(err, first, "execute '%s'", program);
 }
 
-static int set_up(const struct init_arguments *a, struct err *err)
+static int set_up(struct init_arguments *a, struct err *err)
 {
     const struct oci_process *process = &a->spec->process;
     CLEANUP(fd_closep) int master = -1;
@@ -315,11 +399,15 @@ static int set_up(const struct init_arguments *a, struct err *err)
     if (setsid() < 0)
         return err_errno(err, -errno, "make a session");
     if ((result = enter_cgroup(a, err)) < 0 || (result = join_namespaces(a, err)) < 0 ||
-        (result = enter_user_namespace(a, err)) < 0 || (result = set_names(a->spec, err)) < 0)
+        (result = enter_user_namespace(a, err)) < 0 ||
+        (result = enter_time_namespace(a->spec, err)) < 0 || (result = set_names(a->spec, err)) < 0)
         return result;
     /* While the host's /proc is still there. */
     if ((result = limit_process(process, err)) < 0)
         return result;
+    a->label_fd = process_attributes_open_label(process, err);
+    if (a->label_fd < -1)
+        return a->label_fd;
     umask(0);
     if ((result = build_root(a, &master, err)) < 0)
         return result;
@@ -333,22 +421,30 @@ static int finish(const struct init_arguments *a, struct err *err)
 {
     const struct oci_process *process = &a->spec->process;
     unsigned first_closed = 3 + (unsigned)a->preserve_fds;
+    bool listened = a->seccomp && a->seccomp->notify;
     int result;
 
-    if ((result = wait_for_start(a, err)) < 0 || (result = become_user(process, err)) < 0 ||
+    /* Before a filter that may forbid them. */
+    restore_signals();
+    if (close_range(first_closed, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
+        return err_errno(err, -errno, "close descriptors on exec");
+    if ((listened && (result = give_up_privileges(a, err)) < 0) ||
+        (result = wait_for_start(a, err)) < 0 ||
+        (!a->exec && (result = run_hooks(a, HOOKS_START_CONTAINER, "created", err)) < 0) ||
+        (!listened && (result = give_up_privileges(a, err)) < 0) ||
         (result = enter_directory(process->cwd, err)) < 0)
         return result;
     /* After the change of user, which clears it. */
     if (a->die_with_parent && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
         return err_errno(err, -errno, "parent death signal");
-    restore_signals();
-    if (close_range(first_closed, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
-        return err_errno(err, -errno, "close descriptors on exec");
     if (!a->exec && reaper_is_wanted(a->spec)) {
         result = reaper_fork(a->spec->process.terminal, a->socket, err);
         if (result < 0)
             return result;
     }
+    if (a->seccomp && process->no_new_privileges && !listened &&
+        (result = seccomp_install(a->seccomp, a->handover, err)) < 0)
+        return result;
     return execute(process, err);
 }
 
@@ -383,7 +479,7 @@ static int take_terminal(const struct oci_process *process, int *ret_master, str
     return 0;
 }
 
-static int set_up_exec(const struct init_arguments *a, struct err *err)
+static int set_up_exec(struct init_arguments *a, struct err *err)
 {
     const struct oci_process *process = &a->spec->process;
     CLEANUP(fd_closep) int master = -1;
@@ -397,7 +493,12 @@ static int set_up_exec(const struct init_arguments *a, struct err *err)
         return err_errno(err, -errno, "make a session");
     if (a->cgroup && !a->in_cgroup && (result = cgroup_join_self(a->cgroup, err)) < 0)
         return result;
-    if ((result = limit_process(process, err)) < 0 || (result = join_container(a, err)) < 0)
+    if ((result = limit_process(process, err)) < 0)
+        return result;
+    a->label_fd = process_attributes_open_label(process, err);
+    if (a->label_fd < -1)
+        return a->label_fd;
+    if ((result = join_container(a, err)) < 0)
         return result;
     if (process->terminal && (result = take_terminal(process, &master, err)) < 0)
         return result;
@@ -423,14 +524,16 @@ __attribute__((noreturn)) static void finish_and_exit(const struct init_argument
 
 void init_exec_main(const struct init_arguments *arguments)
 {
+    struct init_arguments a = *arguments;
     struct err err = ERR_INIT;
 
-    finish_and_exit(arguments, set_up_exec(arguments, &err), &err);
+    finish_and_exit(&a, set_up_exec(&a, &err), &err);
 }
 
 void init_main(const struct init_arguments *arguments)
 {
+    struct init_arguments a = *arguments;
     struct err err = ERR_INIT;
 
-    finish_and_exit(arguments, set_up(arguments, &err), &err);
+    finish_and_exit(&a, set_up(&a, &err), &err);
 }

@@ -8,6 +8,7 @@
 #define LODGE_OCI_INIT_H
 
 #include "oci/cgroup.h"
+#include "oci/seccomp_filter.h"
 #include "oci/spec.h"
 
 #include <stdbool.h>
@@ -25,6 +26,10 @@ struct init_arguments {
     int namespace_fds[8];  /* to join, -1 ends the list */
     int namespace_flags[8];
     int preserve_fds;
+    const struct seccomp_program *seccomp; /* NULL: none */
+    struct seccomp_handover *handover;     /* with a listener: its way to the runtime */
+    json_t *hook_state;                    /* for hooks in the container; NULL: there are none */
+    int label_fd; /* the process's own: where its security label goes; -1: none */
     pid_t parent; /* for die_with_parent: 0 in a new pid namespace */
     /* exec only: spec's process is the one to add, to the container whose first process is
      * container_pid_fd, in its namespaces join_flags. */

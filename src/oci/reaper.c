@@ -36,12 +36,27 @@ static void reap(pid_t program)
     }
 }
 
+__attribute__((noreturn)) static void wait_only(pid_t program)
+{
+    int status;
+
+    for (;;) {
+        pid_t pid = waitpid(-1, &status, 0);
+
+        if (pid == program)
+            _exit(WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
+        if (pid < 0 && errno != EINTR)
+            _exit(1);
+    }
+}
+
 __attribute__((noreturn)) static void watch(pid_t program, const sigset_t *all)
 {
     int signals = signalfd(-1, all, SFD_CLOEXEC);
 
+    /* A system call filter may forbid it. */
     if (signals < 0)
-        _exit(1);
+        wait_only(program);
     /* Nothing of the host's is open or readable through us: /proc/1 belongs to the container. */
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     /* A descriptor, not sigwaitinfo: signals then look blocked from outside, which is how others
@@ -49,8 +64,11 @@ __attribute__((noreturn)) static void watch(pid_t program, const sigset_t *all)
     for (;;) {
         struct signalfd_siginfo info;
 
-        if (read(signals, &info, sizeof(info)) != (ssize_t)sizeof(info))
+        if (read(signals, &info, sizeof(info)) != (ssize_t)sizeof(info)) {
+            if (errno != EINTR)
+                wait_only(program);
             continue;
+        }
         if (info.ssi_signo == SIGCHLD)
             reap(program);
         else

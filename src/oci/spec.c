@@ -11,13 +11,18 @@
 #include "base/json.h"
 #include "base/util.h"
 #include "oci/capability.h"
+#include "oci/hooks.h"
+#include "oci/process_attributes.h"
+#include "oci/seccomp_filter.h"
 #include "oci/spec_read.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/personality.h>
 #include <sys/sysmacros.h>
 
 #define CONFIG_SIZE_MAX (16 * MIB)
@@ -79,6 +84,16 @@ static int rlimit_from_name(const char *name)
     return -1;
 }
 
+/* RLIM_INFINITY is written as 2^64 - 1, which the parser holds as a real, or as -1. */
+static rlim_t rlimit_value(const json_t *number)
+{
+    if (json_is_integer(number))
+        return (rlim_t)json_integer_value(number);
+    return json_real_value(number) >= 0 && json_real_value(number) < 0x1p64
+               ? (rlim_t)json_real_value(number)
+               : RLIM_INFINITY;
+}
+
 static int parse_rlimits(const struct json_at *process, struct oci_process *ret, struct err *err)
 {
     struct json_at array, item;
@@ -106,11 +121,10 @@ static int parse_rlimits(const struct json_at *process, struct oci_process *ret,
         hard = json_object_get(item.value, "hard");
         if (!json_is_number(soft) || !json_is_number(hard))
             return err_set(err, -EINVAL, "%s: soft and hard numbers are needed", item.path);
-        /* RLIM_INFINITY is written as 2^64 - 1, which parsers hold as a real. */
-        rlimit->limit.rlim_cur = json_is_integer(soft) ? (rlim_t)json_integer_value(soft)
-                                                       : RLIM_INFINITY;
-        rlimit->limit.rlim_max = json_is_integer(hard) ? (rlim_t)json_integer_value(hard)
-                                                       : RLIM_INFINITY;
+        rlimit->limit.rlim_cur = rlimit_value(soft);
+        rlimit->limit.rlim_max = rlimit_value(hard);
+        if (rlimit->limit.rlim_cur > rlimit->limit.rlim_max)
+            return err_set(err, -EINVAL, "%s: the soft limit is above the hard one", item.path);
         ret->nr_rlimits++;
     }
     return 0;
@@ -169,6 +183,7 @@ static int parse_process(const struct json_at *root, struct oci_process *ret, st
         (result = parse_user(&at, ret, err)) < 0 ||
         (result = parse_capabilities(&at, &ret->capabilities, err)) < 0 ||
         (result = parse_rlimits(&at, ret, err)) < 0 ||
+        (result = process_attributes_read(&at, ret, err)) < 0 ||
         (result = json_at_member(&at, "consoleSize", &size, err)) < 0)
         return result;
     if (size.value && ((result = spec_read_uint32(&size, "width", &ret->console_width, err)) < 0 ||
@@ -223,7 +238,7 @@ static int parse_namespaces(const struct json_at *linux_at, struct oci_spec *ret
     } types[] = {
         {"pid", CLONE_NEWPID},       {"network", CLONE_NEWNET}, {"mount", CLONE_NEWNS},
         {"ipc", CLONE_NEWIPC},       {"uts", CLONE_NEWUTS},     {"user", CLONE_NEWUSER},
-        {"cgroup", CLONE_NEWCGROUP},
+        {"cgroup", CLONE_NEWCGROUP}, {"time", CLONE_NEWTIME},
     };
     struct json_at array, item;
     size_t length;
@@ -444,21 +459,82 @@ static int parse_propagation(const struct json_at *linux_at, struct oci_spec *re
 
 /* Members of `linux` that change what a container may do and that this runtime does not carry out.
  */
-static int refuse_unsupported(const struct json_at *root, const struct json_at *linux_at,
-                              struct err *err)
+static int refuse_unsupported(const struct json_at *linux_at, struct err *err)
 {
-    static const char *const members[] = {"seccomp", "mountLabel", "intelRdt", "personality",
-                                          "timeOffsets"};
-    static const char *const hooks[] = {"prestart",       "createRuntime", "createContainer",
-                                        "startContainer", "poststart",     "poststop"};
-    json_t *all_hooks = json_object_get(root->value, "hooks");
+    static const char *const members[] = {"intelRdt", "netDevices"};
+    const char *label = NULL;
 
     for (size_t i = 0; i < ARRAY_LEN(members); i++)
         if (json_object_get(linux_at->value, members[i]))
             return err_set(err, -ENOTSUP, "linux.%s: not supported", members[i]);
-    for (size_t i = 0; i < ARRAY_LEN(hooks); i++)
-        if (json_array_size(json_object_get(all_hooks, hooks[i])))
-            return err_set(err, -ENOTSUP, "hooks.%s: not supported", hooks[i]);
+    if (json_opt_string(linux_at, "mountLabel", &label, err) < 0)
+        return -EINVAL;
+    if (label && label[0])
+        return err_set(err, -ENOTSUP, "linux.mountLabel: not supported");
+    return 0;
+}
+
+static int parse_seccomp(const struct json_at *linux_at, struct oci_spec *ret, struct err *err)
+{
+    struct seccomp_program program;
+    struct json_at at;
+    int result = json_at_member(linux_at, "seccomp", &at, err);
+
+    if (result < 0 || !at.value)
+        return result;
+    ret->seccomp = at.value;
+    return seccomp_describe(at.value, &program, err);
+}
+
+static int parse_personality(const struct json_at *linux_at, struct oci_spec *ret, struct err *err)
+{
+    const char *domain = NULL;
+    struct json_at at, flags;
+    size_t length;
+    int result = json_at_member(linux_at, "personality", &at, err);
+
+    if (result < 0 || !at.value)
+        return result;
+    if ((result = json_get_string(&at, "domain", &domain, err)) < 0 ||
+        (result = spec_read_array(&at, "flags", &flags, &length, err)) < 0)
+        return result;
+    /* The specification names no flag so far. */
+    if (length)
+        return err_set(err, -EINVAL, "%s: no flags are known", flags.path);
+    if (strcmp(domain, "LINUX") != 0 && strcmp(domain, "LINUX32") != 0)
+        return err_set(err, -EINVAL, "%s.domain: '%s' is not LINUX or LINUX32", at.path, domain);
+    ret->has_personality = true;
+    ret->personality = strcmp(domain, "LINUX32") == 0 ? PER_LINUX32 : PER_LINUX;
+    return 0;
+}
+
+static int parse_time_offsets(const struct json_at *linux_at, struct oci_spec *ret, struct err *err)
+{
+    static const char *const clocks[] = {"monotonic", "boottime"};
+    static const char *const known[] = {"monotonic", "boottime", NULL};
+    struct json_at at, clock;
+    int result = json_at_member(linux_at, "timeOffsets", &at, err);
+
+    if (result < 0 || !at.value)
+        return result;
+    if ((result = json_reject_unknown(&at, known, err)) < 0)
+        return result;
+    for (size_t i = 0; i < ARRAY_LEN(clocks); i++) {
+        struct oci_time_offset *offset = &ret->time_offsets[ret->nr_time_offsets];
+
+        if ((result = json_at_member(&at, clocks[i], &clock, err)) < 0)
+            return result;
+        if (!clock.value)
+            continue;
+        offset->clock = clocks[i];
+        if ((result = json_opt_int(&clock, "secs", &offset->seconds, err)) < 0 ||
+            (result = spec_read_uint32(&clock, "nanosecs", &offset->nanoseconds, err)) < 0)
+            return result;
+        if (offset->nanoseconds >= 1000000000)
+            return err_set(err, -ERANGE, "%s.nanosecs: %u is a second or more", clock.path,
+                           offset->nanoseconds);
+        ret->nr_time_offsets++;
+    }
     return 0;
 }
 
@@ -471,7 +547,7 @@ static int parse_linux(const struct json_at *root, struct oci_spec *ret, struct 
         return result;
     if (!at.value)
         return err_set(err, -EINVAL, "linux: required on this system, and absent");
-    if ((result = refuse_unsupported(root, &at, err)) < 0 ||
+    if ((result = refuse_unsupported(&at, err)) < 0 ||
         (result = parse_namespaces(&at, ret, err)) < 0 ||
         (result = parse_id_maps(&at, "uidMappings", &ret->uid_maps, &ret->nr_uid_maps, err)) < 0 ||
         (result = parse_id_maps(&at, "gidMappings", &ret->gid_maps, &ret->nr_gid_maps, err)) < 0 ||
@@ -479,6 +555,9 @@ static int parse_linux(const struct json_at *root, struct oci_spec *ret, struct 
         (result = parse_resources(&at, &ret->resources, err)) < 0 ||
         (result = parse_sysctls(&at, ret, err)) < 0 ||
         (result = parse_propagation(&at, ret, err)) < 0 ||
+        (result = parse_seccomp(&at, ret, err)) < 0 ||
+        (result = parse_personality(&at, ret, err)) < 0 ||
+        (result = parse_time_offsets(&at, ret, err)) < 0 ||
         (result = json_opt_string(&at, "cgroupsPath", &ret->cgroups_path, err)) < 0 ||
         (result = spec_read_strings(&at, "maskedPaths", &ret->masked_paths, err)) < 0)
         return result;
@@ -494,6 +573,11 @@ static int check_consistency(const struct oci_spec *spec, struct err *err)
     if (spec->nr_uid_maps && !oci_spec_namespace(spec, CLONE_NEWUSER))
         return err_set(err, -EINVAL,
                        "linux.uidMappings: needs a user namespace in linux.namespaces");
+    if (spec->domainname && !oci_spec_namespace(spec, CLONE_NEWUTS))
+        return err_set(err, -EINVAL, "domainname: needs a uts namespace in linux.namespaces");
+    if (spec->nr_time_offsets && !oci_spec_namespace(spec, CLONE_NEWTIME))
+        return err_set(err, -EINVAL,
+                       "linux.timeOffsets: needs a time namespace in linux.namespaces");
     if (spec->cgroups_path && strstr(spec->cgroups_path, ".."))
         return err_set(err, -EINVAL, "linux.cgroupsPath: '%s' leaves its root", spec->cgroups_path);
     return 0;
@@ -523,6 +607,9 @@ static int parse_document(struct oci_spec *spec, struct err *err)
         (result = parse_linux(&root, spec, err)) < 0)
         return result;
     spec->annotations = json_object_get(spec->document, "annotations");
+    spec->hooks = json_object_get(spec->document, "hooks");
+    if ((result = hooks_check(&root, err)) < 0)
+        return result;
     return check_consistency(spec, err);
 }
 

@@ -63,6 +63,12 @@ struct oci_sysctl {
     const char *name, *value;
 };
 
+struct oci_time_offset {
+    const char *clock; /* "monotonic", "boottime" */
+    int64_t seconds;
+    uint32_t nanoseconds;
+};
+
 /* Absent numbers are -1 (limits), 0 (shares, weights, periods). */
 struct oci_resources {
     int64_t memory_limit_bytes, memory_swap_bytes, memory_reservation_bytes;
@@ -83,6 +89,13 @@ struct oci_capabilities {
     uint64_t bounding, effective, permitted, inheritable, ambient;
 };
 
+struct oci_scheduler {
+    bool present;
+    uint32_t policy, priority;
+    int32_t nice;
+    uint64_t flags, runtime_ns, deadline_ns, period_ns;
+};
+
 struct oci_process {
     bool terminal;
     unsigned console_width, console_height;
@@ -99,6 +112,11 @@ struct oci_process {
     bool no_new_privileges;
     bool has_oom_score_adj;
     int oom_score_adj;
+    struct oci_scheduler scheduler;
+    bool has_io_priority;
+    int io_priority;                               /* as ioprio_set(2) takes it */
+    const char *affinity_initial, *affinity_final; /* for processes that join; NULL: none */
+    const char *apparmor_profile, *selinux_label;  /* NULL: none */
 };
 
 struct oci_spec {
@@ -123,6 +141,12 @@ struct oci_spec {
     size_t nr_sysctls;
     unsigned long rootfs_propagation; /* MS_*; 0: the default, MS_SLAVE|MS_REC */
     json_t *annotations;              /* object, or NULL */
+    json_t *hooks;                    /* object (hooks.h), or NULL */
+    json_t *seccomp;                  /* object (seccomp.h), or NULL */
+    bool has_personality;
+    unsigned long personality; /* as personality(2) takes it */
+    struct oci_time_offset time_offsets[2];
+    size_t nr_time_offsets;
 };
 
 /* Parses and checks text. Free with oci_spec_free. */

@@ -6,6 +6,8 @@
  *   runtime                           first process
  *      | -------- SYNC_MAPPED --------> |   user namespace mapped (sent only when there is one)
  *      |                                |   cgroup, mounts, devices, pivot_root, terminal
+ *      | <------ SYNC_MOUNTED --------- |   before pivot_root; only when the runtime has hooks
+ *      | ------- SYNC_HOOKED ---------> |   they have run
  *      | <------- SYNC_READY ---------- |   (terminal: its master comes along as a descriptor)
  *      | -------- SYNC_START ---------> |   state is written. run: at once
  *      |                                |   create: the exec FIFO stands for it
@@ -22,6 +24,8 @@ enum sync_kind {
     SYNC_READY,
     SYNC_START,
     SYNC_FAILED,
+    SYNC_MOUNTED,
+    SYNC_HOOKED,
 };
 
 /* fd: a descriptor to pass along, or -1. -errno. */

@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each member of config.json does, compared with runc on the same bundle wherever it supports the member."""
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import need_command
+from test_oci import rootfs, runtime  # noqa: F401 (fixtures)
+
+pytestmark = pytest.mark.sanitized
+
+
+def both(runtime, script, *, check=True):
+    """The script's output and status, ours and runc's."""
+    runc = need_command("runc")
+    ours = runtime.run("sh", "-c", script, check=check)
+    theirs = runtime.run("sh", "-c", script, program=runc, name=runtime.name + "-peer", check=check)
+    return (ours.stdout, ours.returncode), (theirs.stdout, theirs.returncode)
+
+
+def refused(runtime, *said):
+    done = runtime.run("true", check=False)
+    assert done.returncode == 1, done.stderr
+    for text in said:
+        assert text in done.stderr
+    runtime.nothing_left()
+
+
+# --- seccomp
+
+def profile(*rules, default="SCMP_ACT_ALLOW", **more):
+    return {"defaultAction": default, "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+            "syscalls": list(rules), **more}
+
+
+def system_calls():
+    """Names that this machine's C library knows: what a Docker-like profile would allow."""
+    header = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
+    if not header.exists():
+        pytest.skip("needs the kernel's headers (asm/unistd_64.h)")
+    return re.findall(r"#define __NR_(\w+)", header.read_text())
+
+
+DENY_MKDIR = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 39}
+PROFILES = {
+    "errno": (profile(DENY_MKDIR), "mkdir /tmp-x 2>&1; echo $?"),
+    "errno is EPERM when absent": (profile({"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}), "mkdir /tmp-x 2>&1"),
+    "kill the thread": (profile({"names": ["mkdir"], "action": "SCMP_ACT_KILL"}), "mkdir /tmp-x; echo $?"),
+    "kill the process": (profile({"names": ["mkdir"], "action": "SCMP_ACT_KILL_PROCESS"}), "mkdir /tmp-x; echo $?"),
+    "trap": (profile({"names": ["mkdir"], "action": "SCMP_ACT_TRAP"}), "mkdir /tmp-x; echo $?"),
+    "log goes on": (profile({"names": ["getppid"], "action": "SCMP_ACT_LOG"}), "sh -c 'echo ok'"),
+    "unknown names are skipped": (profile({"names": ["no_such_call", "mkdir"], "action": "SCMP_ACT_ERRNO"}), "mkdir /tmp-x 2>&1"),
+    "an argument's value": (profile({"names": ["kill"], "action": "SCMP_ACT_ERRNO",
+                                     "args": [{"index": 1, "value": 10, "op": "SCMP_CMP_EQ"}]}),
+                            "trap 'echo two' USR2; kill -USR1 $$ 2>&1; kill -USR2 $$; echo $?"),
+    "one argument twice: either": (profile({"names": ["kill"], "action": "SCMP_ACT_ERRNO",
+                                            "args": [{"index": 1, "value": 10, "op": "SCMP_CMP_EQ"},
+                                                     {"index": 1, "value": 12, "op": "SCMP_CMP_EQ"}]}),
+                                   "kill -USR1 $$ 2>&1; kill -USR2 $$ 2>&1; kill -0 $$; echo $?"),
+    "both of two arguments": (profile({"names": ["kill"], "action": "SCMP_ACT_ERRNO",
+                                       "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"},
+                                                {"index": 1, "value": 0, "op": "SCMP_CMP_EQ"}]}),
+                              "kill -0 1 2>&1; kill -CONT 1; echo $?"),
+    "masked": (profile({"names": ["kill"], "action": "SCMP_ACT_ERRNO",
+                        "args": [{"index": 1, "value": 8, "valueTwo": 8, "op": "SCMP_CMP_MASKED_EQ"}]}),
+               "kill -USR1 $$ 2>&1; kill -0 $$; echo $?"),
+    "flags": (profile(DENY_MKDIR, flags=["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"]),
+              "grep Speculation_Store /proc/self/status; mkdir /tmp-x 2>&1"),
+    "a rule that says the default": (profile({"names": ["mkdir"], "action": "SCMP_ACT_ALLOW"}), "mkdir -p /bin; echo $?"),
+}
+
+
+@pytest.mark.parametrize("new_privileges", [True, False])
+@pytest.mark.parametrize("case", PROFILES)
+def test_seccomp_as_runc(runtime, case, new_privileges):
+    rules, script = PROFILES[case]
+    runtime.config["linux"]["seccomp"] = rules
+    runtime.config["process"]["noNewPrivileges"] = not new_privileges
+    ours, theirs = both(runtime, script)
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("new_privileges", [True, False])
+def test_seccomp_of_hundreds_of_names(runtime, new_privileges):
+    names = [n for n in system_calls() if n not in ("mkdir", "mkdirat")]
+    runtime.config["linux"]["seccomp"] = profile({"names": names, "action": "SCMP_ACT_ALLOW"}, default="SCMP_ACT_ERRNO")
+    runtime.config["process"]["noNewPrivileges"] = not new_privileges
+    ours, theirs = both(runtime, "grep '^Seccomp:' /proc/self/status; mkdir /tmp-x 2>&1; echo $?")
+    assert ours == theirs and "Seccomp:\t2" in ours[0] and "not permitted" in ours[0]
+
+
+def test_seccomp_unknown_newer_calls_do_not_exist(runtime, rootfs, tmp_path):
+    """A C library falls back to older calls only when the newer one says ENOSYS."""
+    compiler = need_command("gcc")
+    source = tmp_path / "newer.c"
+    source.write_text("#include <errno.h>\n#include <stdio.h>\n#include <unistd.h>\n#include <sys/syscall.h>\n"
+                      "int main(void) { syscall(4000); printf(\"%d\\n\", errno); syscall(SYS_mkdir, \"/x\", 0); printf(\"%d\\n\", errno); }\n")
+    subprocess.run([compiler, "-static", "-o", rootfs / "bin" / "newer", source], check=True)
+    names = [n for n in system_calls() if n != "mkdir"]
+    runtime.config["linux"]["seccomp"] = profile({"names": names, "action": "SCMP_ACT_ALLOW"}, default="SCMP_ACT_ERRNO")
+    ours, theirs = both(runtime, "newer")
+    assert ours == theirs == ("38\n1\n", 0)
+
+
+def test_seccomp_cache_is_used_and_never_trusted_from_others(runtime):
+    runtime.config["linux"]["seccomp"] = profile(DENY_MKDIR)
+
+    def denied():
+        return "not empty" in runtime.run("sh", "-c", "mkdir /tmp-x 2>&1; true").stdout
+
+    assert denied()
+    cache = runtime.state / ".seccomp"
+    (entry,) = cache.iterdir()
+    before = entry.stat().st_ino
+    assert denied() and entry.stat().st_ino == before  # served from the file
+    # A filter that allows everything, planted by another user: refused, made anew.
+    planted = bytearray(entry.read_bytes())
+    planted[-8 * int.from_bytes(planted[16:24], "little"):] = (b"\x06\0\0\0\0\0\xff\x7f" * int.from_bytes(planted[16:24], "little"))
+    entry.write_bytes(planted)
+    os.chown(entry, 1000, 1000)
+    assert denied()
+    # Writable for others, a symlink, cut short, or of another profile: the same.
+    entry.write_bytes(planted)
+    entry.chmod(0o666)
+    assert denied()
+    entry.unlink()
+    (runtime.state / "planted").write_bytes(planted)
+    entry.symlink_to("../planted")
+    assert denied()
+    entry.unlink()
+    entry.write_bytes(planted[:40])
+    assert denied()
+    planted[40] ^= 1
+    entry.write_bytes(planted)
+    assert denied()
+    cache.chmod(0o777)
+    entry.write_bytes(planted)
+    assert denied()
+
+
+class Agent(threading.Thread):
+    """Answers each system call that the filter asks about with success and the value 0."""
+
+    def __init__(self, path):
+        super().__init__(daemon=True)
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.bind(str(path))
+        self.socket.listen()
+        self.message = None
+        self.start()
+
+    def run(self):
+        connection, _ = self.socket.accept()
+        data, fds, _, _ = socket.recv_fds(connection, 65536, 4)
+        self.message = json.loads(data)
+        import ctypes
+        libc = ctypes.CDLL(None, use_errno=True)
+        while True:
+            request, reply = ctypes.create_string_buffer(80), ctypes.create_string_buffer(24)
+            if libc.ioctl(fds[0], ctypes.c_ulong(0xC0502100), request) < 0:
+                return
+            reply[0:8] = request[0:8]
+            libc.ioctl(fds[0], ctypes.c_ulong(0xC0182101), reply)
+
+
+@pytest.mark.parametrize("new_privileges", [True, False])
+@pytest.mark.parametrize("verbs", ["run", "create"])
+def test_seccomp_listener(runtime, tmp_path, verbs, new_privileges):
+    agent = Agent(tmp_path / "agent")
+    runtime.config["process"]["noNewPrivileges"] = not new_privileges
+    runtime.config["linux"]["seccomp"] = profile({"names": ["mkdir", "sendmsg", "write"], "action": "SCMP_ACT_NOTIFY"}
+                                                 if verbs == "none" else {"names": ["mkdir", "sendmsg"], "action": "SCMP_ACT_NOTIFY"},
+                                                 listenerPath=str(tmp_path / "agent"), listenerMetadata="about it")
+    script = "mkdir /nowhere/at/all && echo answered"
+    if verbs == "run":
+        assert runtime.run("sh", "-c", script).stdout == "answered\n"
+    else:
+        runtime.write("sh", "-c", script)
+        with open(tmp_path / "out", "wb") as out:
+            subprocess.run(runtime.command("create", "--bundle", str(runtime.bundle), runtime.name), check=True, stdout=out, timeout=20)
+        assert agent.message["state"]["id"] == runtime.name
+        subprocess.run(runtime.command("start", runtime.name), check=True, timeout=20)
+        deadline = time.monotonic() + 5
+        while (tmp_path / "out").read_text() != "answered\n" and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert (tmp_path / "out").read_text() == "answered\n"
+        subprocess.run(runtime.command("delete", "--force", runtime.name), check=True)
+    message = agent.message
+    assert message["fds"] == ["seccompFd"] and message["metadata"] == "about it" and message["pid"] > 0
+    assert message["state"]["id"] == runtime.name and message["state"]["status"] == "creating"
+    assert message["state"]["pid"] == message["pid"] and message["state"]["bundle"] == str(runtime.bundle)
+    runtime.nothing_left()
+
+
+BAD_PROFILES = {
+    "default action": ({"defaultAction": "SCMP_ACT_MAYBE"}, "SCMP_ACT_MAYBE"),
+    "action": (profile({"names": ["mkdir"], "action": "odd"}), "syscalls[0].action"),
+    "architecture": ({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_PDP11"]}, "PDP11"),
+    "flag": (profile(flags=["SECCOMP_FILTER_FLAG_X"]), "SECCOMP_FILTER_FLAG_X"),
+    "comparison": (profile({"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "value": 1, "op": "<"}]}), "args[0].op"),
+    "argument": (profile({"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 6, "value": 1, "op": "SCMP_CMP_EQ"}]}), "0 to 5"),
+    "errno": (profile({"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 5000}), "5000"),
+    "notify by default": (profile(default="SCMP_ACT_NOTIFY", listenerPath="/x"), "defaultAction"),
+    "notify nobody": (profile({"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}), "listenerPath"),
+    "no listener there": (profile({"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}, listenerPath="/no/where"), "/no/where"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PROFILES)
+def test_bad_seccomp_profiles_are_named(runtime, case):
+    rules, said = BAD_PROFILES[case]
+    runtime.config["linux"]["seccomp"] = rules
+    refused(runtime, said)
+
+
+# --- hooks
+
+KINDS = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"]
+
+
+@pytest.fixture
+def hooked(runtime, tmp_path):
+    """Every hook notes its name, its namespaces and the state it read."""
+    out = tmp_path / "notes"
+    out.mkdir()
+    out.chmod(0o777)
+    runtime.config["mounts"].append({"destination": str(out), "type": "bind", "source": str(out), "options": ["bind"]})
+    script = (f'echo "$1 $NAME $(readlink /proc/self/ns/mnt) $(cat)" >>{out}/log; test -e /etc/debian_version && echo host >>{out}/$1; exit $2')
+    runtime.config["hooks"] = {kind: [{"path": "/bin/sh", "args": ["sh", "-c", script, "hook", kind, "0"], "env": [f"NAME={kind}-env"]}]
+                               for kind in KINDS}
+    runtime.notes = out
+    return runtime
+
+
+def notes(runtime):
+    found = {}
+    for line in (runtime.notes / "log").read_text().splitlines():
+        kind, name, namespace, state = line.split(" ", 3)
+        found[kind] = (name, namespace, json.loads(state))
+    return found
+
+
+def test_hooks_run_in_order_where_and_with_what_they_should(hooked):
+    hooked.run("sh", "-c", f"readlink /proc/self/ns/mnt >{hooked.notes}/inside")
+    found = notes(hooked)
+    inside = (hooked.notes / "inside").read_text().strip()
+    assert list(found) == KINDS
+    for kind, (name, namespace, state) in found.items():
+        assert name == kind + "-env"
+        assert state["id"] == hooked.name and state["bundle"] == str(hooked.bundle) and state["ociVersion"]
+        in_container = kind in ("createContainer", "startContainer")
+        assert (namespace == inside) == in_container
+        # createContainer still has the runtime's root; startContainer the container's.
+        assert (hooked.notes / kind).exists() == (kind != "startContainer")
+    status = {kind: state["status"] for kind, (_, _, state) in found.items()}
+    assert status == {"prestart": "creating", "createRuntime": "creating", "createContainer": "creating",
+                      "startContainer": "created", "poststart": "running", "poststop": "stopped"}
+    assert found["createRuntime"][2]["pid"] > 1 and found["startContainer"][2]["pid"] == 1 and "pid" not in found["poststop"][2]
+
+
+def test_hooks_by_the_single_verbs(hooked):
+    hooked.write("sleep", "100")
+    with open(os.devnull, "w") as null:
+        subprocess.run(hooked.command("create", "--bundle", str(hooked.bundle), hooked.name), check=True, stdout=null, stderr=null)
+    assert list(notes(hooked)) == KINDS[:3]
+    (hooked.bundle / "config.json").unlink()  # the container keeps what it needs
+    subprocess.run(hooked.command("start", hooked.name), check=True)
+    assert set(notes(hooked)) == set(KINDS[:5])
+    subprocess.run(hooked.command("delete", "--force", hooked.name), check=True)
+    assert list(notes(hooked))[-1] == "poststop"
+    hooked.nothing_left()
+
+
+@pytest.mark.parametrize("kind", KINDS[:4])
+def test_a_failed_hook_ends_the_container(hooked, kind):
+    hooked.config["hooks"][kind].insert(0, {"path": "/bin/sh", "args": ["sh", "-c", "echo the reason >&2; exit 3"]})
+    done = hooked.run("sh", "-c", f"echo >{hooked.notes}/started", check=False)
+    assert done.returncode == 1 and kind in done.stderr and "exit status 3: the reason" in done.stderr
+    assert not (hooked.notes / "started").exists()
+    assert kind not in notes(hooked) and list(notes(hooked))[-1] == "poststop"
+    hooked.nothing_left()
+
+
+@pytest.mark.parametrize("kind", KINDS[4:])
+def test_failures_of_late_hooks_are_only_warned_of(hooked, kind):
+    hooked.config["hooks"][kind].insert(0, {"path": "/bin/false"})
+    done = hooked.run("true")
+    assert "warning" in done.stderr and kind in done.stderr
+    assert kind in notes(hooked)
+
+
+def test_a_hook_is_ended_at_its_timeout(hooked):
+    hooked.config["hooks"]["createRuntime"].insert(0, {"path": "/bin/sleep", "args": ["sleep", "20"], "timeout": 1})
+    begun = time.monotonic()
+    done = hooked.run("true", check=False)
+    assert done.returncode == 1 and "within 1 s" in done.stderr and time.monotonic() - begun < 10
+    hooked.nothing_left()
+
+
+def test_hooks_have_no_descriptor_of_ours(hooked):
+    hooked.config["hooks"] = {kind: [{"path": "/bin/sh", "args": ["sh", "-c", f"ls /proc/$$/fd >{hooked.notes}/{kind}; true"], "env": ["PATH=/bin:/usr/bin"]}]
+                              for kind in KINDS}
+    hooked.run("true")
+    for kind in KINDS:
+        assert set((hooked.notes / kind).read_text().split()) <= {"0", "1", "2", "10", "255"}
+
+
+@pytest.mark.parametrize("hook, said", [
+    ({"path": "relative"}, "absolute"), ({"path": "/bin/true", "timeout": 0}, "timeout"), ({"args": ["x"]}, "path"),
+    ({"path": "/bin/true", "timeout": -1}, "timeout"), ({"path": "/bin/true", "env": [1]}, "env[0]")])
+def test_bad_hooks_are_named(runtime, hook, said):
+    runtime.config["hooks"] = {"createRuntime": [hook]}
+    refused(runtime, "hooks.createRuntime[0]", said)
