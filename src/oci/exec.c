@@ -27,6 +27,8 @@
 #include "oci/exec_process.h"
 #include "oci/foreground.h"
 #include "oci/init.h"
+#include "oci/process_attributes.h"
+#include "oci/seccomp_filter.h"
 #include "oci/spec.h"
 #include "oci/state.h"
 #include "oci/sync.h"
@@ -52,6 +54,8 @@ struct joining {
     int container_fd; /* pidfd of the container's first process */
     int socket, pid_fd, master;
     pid_t pid;
+    struct seccomp_program seccomp;
+    struct seccomp_handover *handover; /* NULL: nobody listens */
 };
 
 static void joining_done(struct joining *j)
@@ -63,6 +67,8 @@ static void joining_done(struct joining *j)
     fd_closep(&j->socket);
     fd_closep(&j->pid_fd);
     fd_closep(&j->master);
+    seccomp_program_done(&j->seccomp);
+    seccomp_handover_free(j->handover);
 }
 
 static int find_container(struct joining *j, int dir_fd, struct err *err)
@@ -96,6 +102,13 @@ static int make_spec(struct joining *j, int dir_fd, struct err *err)
                        "a console socket is given, but the process has no terminal (--tty)");
     if (j->spec->process.terminal && j->options->detach && !j->options->console_socket)
         return err_set(err, -EINVAL, "a detached terminal needs --console-socket");
+    if ((result = process_attributes_check_labels(&j->spec->process, err)) < 0)
+        return result;
+    if (j->spec->seccomp &&
+        (result = seccomp_prepare(j->spec->seccomp, j->options->root, &j->seccomp, err)) < 0)
+        return result;
+    if (j->seccomp.notify && !(j->handover = seccomp_handover_new()))
+        return err_set(err, -ENOMEM, "linux.seccomp: out of memory");
     return 0;
 }
 
@@ -141,6 +154,8 @@ static int start_process(struct joining *j, struct err *err)
                                .state_fd = -1,
                                .cgroup = j->cgroup,
                                .preserve_fds = j->options->preserve_fds,
+                               .seccomp = j->spec->seccomp ? &j->seccomp : NULL,
+                               .handover = j->handover,
                                .exec = true,
                                .container_pid_fd = j->container_fd};
     int pair[2];
@@ -183,6 +198,27 @@ static int write_pid_file(const struct joining *j, struct err *err)
     return file_replace(AT_FDCWD, j->options->pid_file, text, (size_t)length, 0644, err);
 }
 
+/* The listener of the filter goes from the new process to the agent. */
+static int pass_listener(struct joining *j, struct err *err)
+{
+    CLEANUP(json_decrefp) json_t *state = NULL;
+    CLEANUP(fd_closep) int listener = -1;
+
+    if (!j->handover)
+        return 0;
+    listener = seccomp_take_listener(j->handover, j->pid_fd, err);
+    if (listener == -ESRCH) {
+        int result = sync_wait(j->socket, SYNC_FAILED, NULL, err);
+
+        return result < 0 ? result : err_set(err, -ECHILD, "the process died");
+    }
+    if (listener < 0)
+        return listener;
+    if (!(state = state_to_json(j->state, CONTAINER_RUNNING)))
+        return err_set(err, -ENOMEM, "linux.seccomp: out of memory");
+    return seccomp_send_listener(&j->seccomp, listener, j->pid, state, err);
+}
+
 /* From the new process's first message to its program. */
 static int release(struct joining *j, struct err *err)
 {
@@ -190,7 +226,7 @@ static int release(struct joining *j, struct err *err)
 
     if (result > 0)
         return err_set(err, -ECHILD, "the process died while it was set up");
-    if (result < 0 || (result = write_pid_file(j, err)) < 0)
+    if (result < 0 || (result = write_pid_file(j, err)) < 0 || (result = pass_listener(j, err)) < 0)
         return result;
     if (j->master >= 0 && j->options->console_socket)
         result = console_send(j->options->console_socket, j->master, err);

@@ -295,21 +295,29 @@ static int enter_directory(const char *cwd, struct err *err)
     return 0;
 }
 
+/* Ends when the container is to be started and its startContainer hooks have run: `start` then
+ * goes on to the hooks of its own side. */
 static int wait_for_start(const struct init_arguments *a, struct err *err)
 {
+    CLEANUP(fd_closep) int writer = -1;
     int result;
 
     if (a->wait_on_fifo) {
         /* Blocks until `start` opens the other end. The directory's fd reaches the host's file
          * although its mount is gone from here. */
-        CLEANUP(fd_closep) int writer = openat(a->state_fd, STATE_EXEC_FIFO, O_WRONLY | O_CLOEXEC);
-
-        if (writer < 0 || write(writer, "0", 1) < 0)
+        writer = openat(a->state_fd, STATE_EXEC_FIFO, O_WRONLY | O_CLOEXEC);
+        if (writer < 0)
             return err_errno(err, -errno, "wait for the start");
-        return 0;
+    } else {
+        result = sync_wait(a->socket, SYNC_START, NULL, err);
+        if (result != 0)
+            return result < 0 ? result : err_set(err, -EPIPE, "the runtime went away");
     }
-    result = sync_wait(a->socket, SYNC_START, NULL, err);
-    return result > 0 ? err_set(err, -EPIPE, "the runtime went away") : result;
+    if (!a->exec && (result = run_hooks(a, HOOKS_START_CONTAINER, "created", err)) < 0)
+        return result;
+    if (a->wait_on_fifo && write(writer, "0", 1) < 0)
+        return err_errno(err, -errno, "wait for the start");
+    return 0;
 }
 
 static void restore_signals(void)
@@ -430,7 +438,6 @@ static int finish(const struct init_arguments *a, struct err *err)
         return err_errno(err, -errno, "close descriptors on exec");
     if ((listened && (result = give_up_privileges(a, err)) < 0) ||
         (result = wait_for_start(a, err)) < 0 ||
-        (!a->exec && (result = run_hooks(a, HOOKS_START_CONTAINER, "created", err)) < 0) ||
         (!listened && (result = give_up_privileges(a, err)) < 0) ||
         (result = enter_directory(process->cwd, err)) < 0)
         return result;
@@ -491,7 +498,11 @@ static int set_up_exec(struct init_arguments *a, struct err *err)
         return err_errno(err, -errno, "hide from the container");
     if (setsid() < 0)
         return err_errno(err, -errno, "make a session");
+    if ((result = process_attributes_set_affinity(process->affinity_initial, err)) < 0)
+        return result;
     if (a->cgroup && !a->in_cgroup && (result = cgroup_join_self(a->cgroup, err)) < 0)
+        return result;
+    if ((result = process_attributes_set_affinity(process->affinity_final, err)) < 0)
         return result;
     if ((result = limit_process(process, err)) < 0)
         return result;

@@ -145,6 +145,17 @@ int cpu_list_parse(const char *list, cpu_set_t *ret)
     return 0;
 }
 
+int process_attributes_set_affinity(const char *list, struct err *err)
+{
+    cpu_set_t set;
+
+    if (!list)
+        return 0;
+    if (cpu_list_parse(list, &set) < 0 || sched_setaffinity(0, sizeof(set), &set) < 0)
+        return err_errno(err, -errno, "process.execCPUAffinity '%s'", list);
+    return 0;
+}
+
 static int read_affinity(const struct json_at *process, struct oci_process *ret, struct err *err)
 {
     struct json_at at;

@@ -25,6 +25,9 @@ int process_attributes_open_label(const struct oci_process *process, struct err 
 /* The label for the next execve. fd -1: nothing to do. */
 int process_attributes_set_label(const struct oci_process *process, int fd, struct err *err);
 
+/* The CPUs of the calling process. list NULL: nothing to do. */
+int process_attributes_set_affinity(const char *list, struct err *err);
+
 /* "0-3,8" -> the set; -EINVAL. */
 int cpu_list_parse(const char *list, cpu_set_t *ret);
 
