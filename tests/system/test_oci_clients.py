@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""lodge-oci behind the engines that people use: podman, dockerd, containerd. Each with roots of its own below a
+temporary directory, an image from a local tar, no registry and no network of its own; nothing of the host's engines is
+touched, and no daemon, mount or cgroup stays behind."""
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import need_command, need_root
+
+APPLETS = "sh ls ps cat id mount sleep true false echo kill hostname".split()
+LOOP = 'echo started; trap "exit 3" TERM; while :; do sleep 0.1; done'
+
+
+@pytest.fixture(scope="module")
+def work():
+    need_root()
+    # Short: socket paths have 107 characters.
+    path = Path(tempfile.mkdtemp(prefix="lodge-cl-"))
+    path.chmod(0o755)
+    yield path
+    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+        where = line.split()[4]
+        if where.startswith(f"{path}/"):
+            subprocess.run(["umount", "-l", where])
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def image(work):
+    busybox = need_command("busybox")
+    tar = work / "image.tar"
+    root = work / "image"
+    (root / "bin").mkdir(parents=True)
+    shutil.copy(busybox, root / "bin" / "busybox")
+    for name in APPLETS:
+        (root / "bin" / name).symlink_to("busybox")
+    with tarfile.open(tar, "w") as archive:
+        archive.add(root, arcname=".")
+    return tar
+
+
+def cgroups_below(name):
+    return [p for p in Path("/sys/fs/cgroup").glob(f"*/**/*{name}*") if p.is_dir()]
+
+
+def until(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError("waited in vain")
+
+
+class Client:
+    """One engine's command line."""
+
+    def __init__(self, *command, env=None):
+        self.base = [str(c) for c in command]
+        self.env = dict(os.environ, **(env or {}))
+
+    def __call__(self, *args, status=0, **options):
+        done = subprocess.run([*self.base, *map(str, args)], text=True, capture_output=True, timeout=90, env=self.env,
+                              **options)
+        assert done.returncode == status, (args, done.returncode, done.stdout, done.stderr)
+        return done.stdout
+
+
+def hard_limit():
+    """Where the host lets nobody raise limits, the engines' own defaults must stay below them."""
+    return 1024
+
+
+@pytest.fixture(scope="module")
+def podman(work, image, program):
+    need_command("conmon")
+    config = work / "containers.conf"
+    config.write_text('[containers]\n'
+                      f'default_ulimits = ["nofile={hard_limit()}:{hard_limit()}", "nproc=1024:1024"]\n'
+                      'seccomp_profile = "unconfined"\n'
+                      'netns = "host"\n'
+                      '[engine]\n'
+                      'cgroup_manager = "cgroupfs"\n'
+                      'events_logger = "file"\n'
+                      'infra_image = "localhost/lodge-test:1"\n')
+    client = Client(need_command("podman"), "--root", work / "pr", "--runroot", work / "prr", "--tmpdir", work / "pt",
+                    "--storage-driver", "vfs", "--runtime", program("lodge-oci"), env={"CONTAINERS_CONF": str(config)})
+    # The command is for pods, whose first container runs it.
+    client("import", "--change", 'CMD ["/bin/sleep", "1000"]', image, "localhost/lodge-test:1")
+    yield client
+    client("rm", "--all", "--force", "--time", "0")
+
+
+def test_podman_run_has_output_and_status(podman):
+    assert podman("run", "--rm", "lodge-test:1", "/bin/echo", "hello") == "hello\n"
+    podman("run", "--rm", "lodge-test:1", "/bin/sh", "-c", "exit 42", status=42)
+    podman("run", "--rm", "lodge-test:1", "nosuch", status=127)
+    assert json.loads(podman("ps", "--all", "--format", "json")) == []
+
+
+def test_podman_run_in_a_network_of_its_own(podman):
+    assert podman("run", "--rm", "--network", "none", "--hostname", "box", "lodge-test:1", "/bin/hostname") == "box\n"
+
+
+def test_podman_life(podman):
+    podman("run", "--detach", "--name", "life", "--memory", "64m", "lodge-test:1", "/bin/sh", "-c", LOOP)
+    until(lambda: podman("logs", "life") == "started\n")
+    assert podman("exec", "life", "/bin/echo", "inside") == "inside\n"
+    podman("exec", "life", "/bin/sh", "-c", "exit 4", status=4)
+    podman("exec", "life", "nosuch", status=127)
+    assert podman("exec", "--user", "5:6", "life", "/bin/id", "-u") == "5\n"
+    assert podman("exec", "--tty", "life", "/bin/sh", "-c", "echo by terminal >/dev/tty").split("\n")[0].rstrip() == "by terminal"
+    podman("pause", "life")
+    assert "aused" in podman("ps", "--all", "--format", "{{.Status}}")
+    podman("unpause", "life")
+    assert "sleep" in podman("top", "life", "args")
+    stats = json.loads(podman("stats", "--no-stream", "--format", "json", "life"))
+    assert int(stats[0]["pids"]) >= 1
+    podman("stop", "--time", "10", "life")
+    assert podman("inspect", "--format", "{{.State.ExitCode}} {{.State.Status}}", "life") == "3 exited\n"
+    podman("start", "life")
+    podman("restart", "--time", "5", "life")
+    identity = podman("inspect", "--format", "{{.Id}}", "life").strip()
+    podman("rm", "--force", "--time", "0", "life")
+    assert not cgroups_below(identity)
+
+
+def test_podman_plays_kube(podman, work):
+    (work / "pod.yaml").write_text(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: pod, annotations: {seccomp.security.alpha.kubernetes.io/pod: unconfined}}\nspec:\n  hostNetwork: true\n  containers:\n"
+        '  - {name: one, image: "localhost/lodge-test:1", imagePullPolicy: Never, command: ["/bin/sh", "-c", "echo one; sleep 100"]}\n'
+        '  - {name: two, image: "localhost/lodge-test:1", imagePullPolicy: Never, command: ["/bin/sh", "-c", "echo two; sleep 100"]}\n')
+    podman("play", "kube", work / "pod.yaml")
+    assert until(lambda: podman("logs", "pod-one")) == "one\n"
+    assert until(lambda: podman("logs", "pod-two")) == "two\n"
+    podman("pod", "rm", "--force", "--time", "0", "pod")
+    assert podman("ps", "--all", "--quiet") == ""
+
+
+@pytest.fixture(scope="module")
+def dockerd(work, program):
+    """A daemon of its own with its own containerd; yields its directory."""
+    daemon = need_command("dockerd")
+    need_command("docker")
+    need_command("containerd-shim-runc-v2")
+    place = work / "d"
+    place.mkdir()
+    (place / "daemon.json").write_text(json.dumps({
+        "runtimes": {"lodge": {"path": program("lodge-oci")}}, "default-runtime": "lodge", "data-root": str(place / "root"),
+        "exec-root": str(place / "exec"), "pidfile": str(place / "pid"), "hosts": [f"unix://{place}/sock"], "bridge": "none",
+        "iptables": False, "ip6tables": False, "storage-driver": "vfs", "exec-opts": ["native.cgroupdriver=cgroupfs"],
+        "default-ulimits": {"nofile": {"Name": "nofile", "Soft": hard_limit(), "Hard": hard_limit()}}}))
+    with open(place / "log", "w") as log:
+        process = subprocess.Popen([daemon, "--config-file", str(place / "daemon.json")], stdout=log, stderr=log)
+    try:
+        docker = Client("docker", "-H", f"unix://{place}/sock")
+        deadline = time.monotonic() + 40
+        while subprocess.run([*docker.base, "version"], capture_output=True).returncode != 0:
+            if process.poll() is not None or time.monotonic() > deadline:
+                pytest.skip("dockerd does not start here: " + (place / "log").read_text()[-300:])
+            time.sleep(0.1)
+        yield place
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def docker(dockerd, image):
+    client = Client("docker", "-H", f"unix://{dockerd}/sock")
+    client("import", image, "lodge-test:1")
+    yield client
+    if left := client("ps", "--all", "--quiet").split():
+        client("rm", "--force", *left)
+
+
+OPTIONS = ("--network", "host", "--security-opt", "seccomp=unconfined")
+
+
+def test_docker_run_has_output_and_status(docker):
+    assert docker("run", "--rm", *OPTIONS, "lodge-test:1", "/bin/echo", "hello") == "hello\n"
+    docker("run", "--rm", *OPTIONS, "lodge-test:1", "/bin/sh", "-c", "exit 42", status=42)
+    docker("run", "--rm", *OPTIONS, "lodge-test:1", "nosuch", status=127)
+
+
+def test_docker_life(docker):
+    docker("run", "--detach", "--name", "life", "--memory", "64m", *OPTIONS, "lodge-test:1", "/bin/sh", "-c", LOOP)
+    until(lambda: docker("logs", "life") == "started\n")
+    assert docker("exec", "life", "/bin/echo", "inside") == "inside\n"
+    docker("exec", "life", "/bin/sh", "-c", "exit 4", status=4)
+    assert "64MiB" in docker("stats", "--no-stream", "life")
+    assert "sh -c" in docker("top", "life")
+    docker("pause", "life")
+    assert "Paused" in docker("ps")
+    docker("unpause", "life")
+    docker("update", "--memory", "32m", "--memory-swap", "64m", "--cpus", "0.5", "life")
+    assert "32MiB" in docker("stats", "--no-stream", "life")
+    docker("restart", "--time", "5", "life")
+    assert until(lambda: docker("logs", "life") == "started\nstarted\n")
+    docker("stop", "--time", "10", "life")
+    assert docker("inspect", "--format", "{{.State.ExitCode}} {{.State.Status}}", "life") == "3 exited\n"
+    identity = docker("inspect", "--format", "{{.Id}}", "life").strip()
+    docker("rm", "--force", "life")
+    assert not cgroups_below(identity)
+
+
+def test_docker_containers_in_a_row_share_a_volume(docker):
+    """What compose does: a volume, a first service that fills it, a second that needs it."""
+    docker("volume", "create", "shared")
+    docker("run", "--rm", "--volume", "shared:/data", *OPTIONS, "lodge-test:1", "/bin/sh", "-c", "echo kept >/data/file")
+    assert docker("run", "--rm", "--volume", "shared:/data:ro", *OPTIONS, "lodge-test:1", "/bin/cat", "/data/file") == "kept\n"
+    docker("run", "--rm", "--volume", "shared:/data:ro", *OPTIONS, "lodge-test:1", "/bin/sh", "-c", "echo no >/data/file", status=1)
+    docker("volume", "rm", "shared")
+
+
+def test_containerd_life(dockerd, docker, work, program):
+    """ctr against the containerd that dockerd brought along, in a namespace of its own."""
+    archive = work / "oci.tar"
+    docker("save", "--output", archive, "lodge-test:1")
+    ctr = Client(need_command("ctr"), "--address", dockerd / "exec/containerd/containerd.sock", "--namespace", "lodge")
+    ctr("images", "import", archive)
+    name = ctr("images", "list", "--quiet").split()[0]
+    run = ("run", "--runc-binary", program("lodge-oci"), "--snapshotter", "native")
+    assert ctr(*run, "--rm", name, "first", "/bin/echo", "hello") == "hello\n"
+    ctr(*run, "--detach", name, "second", "/bin/sleep", "100")
+    assert ctr("task", "exec", "--exec-id", "e1", "second", "/bin/echo", "inside") == "inside\n"
+    ctr("task", "pause", "second")
+    assert "PAUSED" in ctr("task", "list")
+    ctr("task", "resume", "second")
+    assert "RUNNING" in ctr("task", "list")
+    ctr("task", "metrics", "second")
+    ctr("task", "kill", "--signal", "SIGKILL", "second")
+    until(lambda: "STOPPED" in ctr("task", "list"))
+    ctr("container", "rm", "second")
+    ctr("images", "rm", name)
+    assert ctr("container", "list", "--quiet") == ""

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs that engines call on a container that runs: exec, ps, pause, update, events and the rest; where runc is
+installed, its answer for the same container is the right one."""
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import need_command
+from test_oci import Runtime, rootfs  # noqa: F401 (a fixture)
+
+pytestmark = pytest.mark.sanitized
+
+
+class Container(Runtime):
+    def verb(self, *args, status=0, **options):
+        done = subprocess.run(self.command(*map(str, args)), text=True, capture_output=True, timeout=30, **options)
+        assert done.returncode == status, (args, done.returncode, done.stdout, done.stderr)
+        return done.stdout if status == 0 else done.stderr
+
+    def start(self, *args, program=None):
+        self.write(*args)
+        with open(os.devnull, "r+") as null:
+            subprocess.run(self.command("run", "--detach", "--bundle", str(self.bundle), self.name, program=program),
+                           check=True, stdin=null, stdout=null, timeout=30)
+
+    def exec(self, *args, options=(), **more):
+        return self.verb("exec", *options, self.name, *args, **more)
+
+    def status(self):
+        return json.loads(self.verb("state", self.name))["status"]
+
+
+@pytest.fixture
+def container(program, rootfs, tmp_path):  # noqa: F811
+    made = Container(program("lodge-oci"), rootfs, tmp_path)
+    yield made
+    made.verb("delete", "--force", made.name)
+    made.nothing_left()
+
+
+@pytest.fixture
+def sleeping(container):
+    container.config["process"]["env"].append("FROM=config")
+    container.start("sleep", "1000")
+    return container
+
+
+def until(condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_exec_passes_streams_and_status(sleeping):
+    assert sleeping.exec("cat", input="through\n") == "through\n"
+    sleeping.exec("sh", "-c", "exit 7", status=7)
+    sleeping.exec("sh", "-c", "kill -9 $$", status=137)
+    assert "executable file not found" in sleeping.exec("nosuch", status=255)
+    assert "Permission denied" in sleeping.exec("/bin", status=255)
+
+
+def test_exec_is_inside_everything(sleeping):
+    """The new process is where the first one is: every namespace, every cgroup, the same root."""
+    pid = json.loads(sleeping.verb("state", sleeping.name))["pid"]
+    names = "cgroup ipc mnt net pid uts".split()
+    inside = sleeping.exec("sh", "-c", "for n in cgroup ipc mnt net pid uts; do stat -L -c %i /proc/self/ns/$n; done").split()
+    assert inside == [str(os.stat(f"/proc/{pid}/ns/{n}").st_ino) for n in names]
+    sleeping.exec("sleep", "50", options=("--detach",))
+    processes = json.loads(sleeping.verb("ps", "--format", "json", sleeping.name))
+    assert pid in processes and len(processes) == 2
+    assert len({Path(f"/proc/{p}/cgroup").read_text() for p in processes}) == 1
+
+
+def test_exec_options(sleeping):
+    options = ("--user", "5:6", "--additional-gids", "7", "--env", "A=b", "--cwd", "/bin", "--cap", "CAP_NET_RAW", "--no-new-privs")
+    said = sleeping.exec("sh", "-c", "id; echo $A $FROM; pwd; grep -E 'NoNew|CapBnd' /proc/self/status", options=options)
+    identity, env, cwd, bounding, privileges = said.splitlines()
+    assert identity.startswith("uid=5 gid=6") and identity.endswith("7")
+    assert (env, cwd) == ("b config", "/bin")
+    assert int(bounding.split()[1], 16) & 1 << 13 and privileges.split()[1] == "1"
+
+
+def test_exec_of_a_process_file_with_pid_file(sleeping, tmp_path):
+    process = {"args": ["sh", "-c", "echo $X >/dev/shm/out; sleep 50"], "cwd": "/", "env": ["X=file", "PATH=/bin"], "user": {"uid": 0, "gid": 0}}
+    (tmp_path / "process.json").write_text(json.dumps(process))
+    sleeping.verb("exec", "--process", tmp_path / "process.json", "--detach", "--pid-file", tmp_path / "pid", sleeping.name,
+                  stdin=subprocess.DEVNULL)
+    pid = int((tmp_path / "pid").read_text())
+    assert b"sh\0-c\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    until(lambda: sleeping.exec("sh", "-c", "cat /dev/shm/out 2>/dev/null; true") == "file\n")
+
+
+def test_exec_gets_a_terminal(sleeping):
+    assert sleeping.exec("tty", options=("--tty",)).strip() == "/dev/pts/0"
+    assert "console-socket" in sleeping.exec("sh", options=("--tty", "--detach"), status=255)
+
+
+def test_exec_leaks_no_descriptor_and_no_directory(sleeping):
+    """CVE-2024-21626: neither an inherited descriptor nor a working directory leads outside."""
+    fd = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        listed = sleeping.exec("sh", "-c", "ls /proc/self/fd | wc -w", pass_fds=(fd,)) if "wc" in os.listdir(sleeping.rootfs / "bin") \
+            else sleeping.exec("ls", "/proc/self/fd", pass_fds=(fd,))
+        assert len(listed.split()) <= 4 and str(fd) not in listed.split()[3:] or fd <= 3
+        for number in range(3, 20):
+            said = subprocess.run(sleeping.command("exec", "--cwd", f"/proc/self/fd/{number}", sleeping.name, "ls"), text=True,
+                                  capture_output=True, pass_fds=(fd,), timeout=20)
+            assert said.returncode != 0 and "home" not in said.stdout
+    finally:
+        os.close(fd)
+
+
+def test_exec_preserves_only_what_was_asked(sleeping):
+    read, write = os.pipe()
+    try:
+        os.dup2(write, 3)
+        os.dup2(write, 4)
+        done = subprocess.run(sleeping.command("exec", "--preserve-fds", "1", sleeping.name, "sh", "-c", "echo x >&3; echo y >&4"),
+                              pass_fds=(3, 4), capture_output=True, text=True, timeout=20)
+        assert done.returncode != 0 and os.read(read, 10) == b"x\n"
+    finally:
+        for fd in (read, write, 3, 4):
+            try:
+                os.close(fd)
+            except OSError:
+                pass
+
+
+def test_the_new_process_is_hidden_until_its_program_runs(sleeping):
+    """No process of the container may look into the runtime through /proc while it is joining."""
+    said = sleeping.exec("sh", "-c", "ls -l /proc/self/exe")
+    assert "lodge" not in said
+
+
+def test_pause_stops_and_resume_continues(sleeping):
+    sleeping.verb("pause", sleeping.name)
+    assert sleeping.status() == "paused"
+    assert "paused" in sleeping.exec("true", status=255)
+    assert "paused" in sleeping.verb("pause", sleeping.name, status=1)
+    sleeping.verb("resume", sleeping.name)
+    assert sleeping.status() == "running"
+    sleeping.exec("true")
+    assert "running" in sleeping.verb("resume", sleeping.name, status=1)
+
+
+def test_a_paused_container_can_be_killed_and_deleted(sleeping):
+    sleeping.verb("pause", sleeping.name)
+    sleeping.verb("kill", sleeping.name, "KILL")
+    until(lambda: sleeping.status() == "stopped")
+    assert "container not running" in sleeping.verb("kill", sleeping.name, status=1)
+
+
+def test_delete_force_of_a_paused_one(sleeping):
+    sleeping.verb("pause", sleeping.name)
+    sleeping.verb("delete", "--force", sleeping.name)
+    sleeping.nothing_left()
+
+
+@pytest.mark.parametrize("name", ["TERM", "SIGTERM", "sigterm", "15"])
+def test_signals_by_name_and_number(container, name):
+    container.config["process"]["args"] = []
+    container.start("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done")
+    time.sleep(0.1)
+    container.verb("kill", container.name, name)
+    until(lambda: container.status() == "stopped")
+
+
+def test_kill_all_reaches_every_process(sleeping):
+    sleeping.exec("sleep", "50", options=("--detach",))
+    sleeping.exec("sleep", "51", options=("--detach",))
+    sleeping.verb("kill", "--all", sleeping.name, "TERM")
+    # The first process is the container's pid 1: TERM without a handler does not end it.
+    until(lambda: len(json.loads(sleeping.verb("ps", "--format", "json", sleeping.name))) == 1)
+    assert "unknown signal" in sleeping.verb("kill", sleeping.name, "NOSUCH", status=1)
+
+
+def test_delete_takes_several(sleeping):
+    said = sleeping.verb("delete", sleeping.name, "nosuch", status=1)
+    assert "running" in said and "does not exist" in said
+    sleeping.verb("delete", "--force", sleeping.name, "nosuch")
+
+
+def limit_file(container, v1, v2):
+    for path in (f"/sys/fs/cgroup/{v1.split('.')[0]}/{container.name}/{v1}", f"/sys/fs/cgroup/{container.name}/{v2}"):
+        if Path(path).exists():
+            return Path(path).read_text().strip()
+    pytest.skip(f"no controller for {v1}")
+
+
+def test_update_by_options_and_file(sleeping):
+    def memory():
+        return limit_file(sleeping, "memory.limit_in_bytes", "memory.max")
+
+    sleeping.verb("update", "--memory", "64M", "--memory-swap", "128M", "--pids-limit", "50", sleeping.name)
+    assert memory() == str(64 << 20) and limit_file(sleeping, "pids.max", "pids.max") == "50"
+    # Growing past the limit with swap, and shrinking below it, in one step each.
+    sleeping.verb("update", "--memory", "256M", "--memory-swap", "512M", sleeping.name)
+    assert memory() == str(256 << 20)
+    sleeping.verb("update", "--memory", "32M", "--memory-swap", "33M", sleeping.name)
+    assert memory() == str(32 << 20)
+    sleeping.verb("update", "--resources", "-", sleeping.name, input='{"memory": {"limit": 0}, "cpu": {"shares": 512}}')
+    assert memory() == str(32 << 20)
+    assert limit_file(sleeping, "cpu.shares", "cpu.weight") in ("512", "59")
+    assert "limit" in sleeping.verb("update", "--resources", "-", sleeping.name, status=1, input='{"memory": {"limit": "much"}}')
+
+
+def shape(value):
+    """Member names and kinds, without the numbers."""
+    if isinstance(value, dict):
+        return {k: shape(v) for k, v in value.items()}
+    return "list" if isinstance(value, list) else "number" if isinstance(value, (int, float)) else type(value).__name__
+
+
+def test_events_have_the_shape_of_runcs(sleeping):
+    runc = need_command("runc")
+    ours = json.loads(sleeping.verb("events", "--stats", sleeping.name))
+    assert ours["type"] == "stats" and ours["id"] == sleeping.name
+    name = sleeping.name + "-peer"
+    with open(os.devnull, "r+") as null:
+        subprocess.run(sleeping.command("run", "--detach", "--bundle", str(sleeping.bundle), name, program=runc), check=True,
+                       stdin=null, stdout=null)
+    try:
+        theirs = json.loads(subprocess.check_output(sleeping.command("events", "--stats", name, program=runc)))
+    finally:
+        subprocess.run(sleeping.command("delete", "--force", name, program=runc), check=True)
+    for part in ("cpu", "memory", "pids"):
+        mine, peers = shape(ours["data"][part]), shape(theirs["data"][part])
+        for member, kind in mine.items():
+            if isinstance(kind, dict) and member in peers:
+                extra = set(kind) - set(peers[member])
+                assert not extra, (part, member, extra)
+        assert set(mine) <= set(peers), part
+    assert ours["data"]["memory"]["usage"]["usage"] > 0 and ours["data"]["pids"]["current"] == 1
+
+
+def test_events_follow_until_the_end(sleeping):
+    child = subprocess.Popen(sleeping.command("events", "--interval", "50ms", sleeping.name), stdout=subprocess.PIPE, text=True)
+    assert json.loads(child.stdout.readline())["type"] == "stats"
+    sleeping.verb("kill", sleeping.name, "KILL")
+    assert child.wait(10) == 0
+    child.stdout.close()
+
+
+def test_list_and_state_have_the_members_of_runcs(sleeping):
+    runc = need_command("runc")
+    ours = json.loads(sleeping.verb("list", "--format", "json"))[0]
+    name = sleeping.name + "-peer"
+    with open(os.devnull, "r+") as null:
+        subprocess.run([runc, "--root", str(sleeping.state) + "-peer", "run", "--detach", "--bundle", str(sleeping.bundle), name],
+                       check=True, stdin=null, stdout=null)
+    try:
+        theirs = json.loads(subprocess.check_output([runc, "--root", str(sleeping.state) + "-peer", "list", "--format", "json"]))[0]
+    finally:
+        subprocess.run([runc, "--root", str(sleeping.state) + "-peer", "delete", "--force", name], check=True)
+    assert shape(ours) == shape(theirs)
+
+
+def test_features_name_what_the_runtime_takes(container):
+    features = json.loads(container.verb("features"))
+    assert features["ociVersionMax"].startswith("1.") and "pid" in features["linux"]["namespaces"]
+    # Every mount option that is named is taken.
+    container.config["mounts"].append({"destination": "/mnt", "type": "bind", "source": "/usr", "options": ["bind"]})
+    for option in features["mountOptions"]:
+        if option in ("unbindable", "runbindable", "private", "rprivate", "shared", "rshared", "slave", "rslave", "bind", "rbind"):
+            continue
+        container.config["mounts"][-1]["options"] = ["rbind", option]
+        container.run("true")
+
+
+def test_the_configuration_is_the_one_of_create(sleeping):
+    """What happens to the bundle later does not concern the container."""
+    (sleeping.bundle / "config.json").write_text("{}")
+    assert sleeping.exec("echo", "still") == "still\n"
+
+
+def test_systemd_is_refused_with_the_reason(container):
+    done = subprocess.run([container.program, "--systemd-cgroup", "list"], text=True, capture_output=True)
+    assert done.returncode == 1 and "cgroupfs" in done.stderr
+
+
+def test_errors_reach_the_log_as_json(container, tmp_path):
+    log = tmp_path / "log"
+    done = subprocess.run([container.program, "--root", str(container.state), "--log", str(log), "--log-format", "json", "state", "nosuch"],
+                          text=True, capture_output=True)
+    entry = json.loads(log.read_text())
+    assert done.returncode == 1 and entry["level"] == "error" and "does not exist" in entry["msg"]
