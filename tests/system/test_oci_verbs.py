@@ -31,6 +31,11 @@ class Container(Runtime):
     def exec(self, *args, options=(), **more):
         return self.verb("exec", *options, self.name, *args, **more)
 
+    def detach(self, *args):
+        """exec --detach: whoever keeps running keeps its streams, so they are nobody's."""
+        subprocess.run(self.command("exec", "--detach", *map(str, args)), check=True, stdin=subprocess.DEVNULL,
+                       stdout=subprocess.DEVNULL, timeout=30)
+
     def status(self):
         return json.loads(self.verb("state", self.name))["status"]
 
@@ -71,7 +76,7 @@ def test_exec_is_inside_everything(sleeping):
     names = "cgroup ipc mnt net pid uts".split()
     inside = sleeping.exec("sh", "-c", "for n in cgroup ipc mnt net pid uts; do stat -L -c %i /proc/self/ns/$n; done").split()
     assert inside == [str(os.stat(f"/proc/{pid}/ns/{n}").st_ino) for n in names]
-    sleeping.exec("sleep", "50", options=("--detach",))
+    sleeping.detach(sleeping.name, "sleep", "50")
     processes = json.loads(sleeping.verb("ps", "--format", "json", sleeping.name))
     assert pid in processes and len(processes) == 2
     assert len({Path(f"/proc/{p}/cgroup").read_text() for p in processes}) == 1
@@ -89,8 +94,7 @@ def test_exec_options(sleeping):
 def test_exec_of_a_process_file_with_pid_file(sleeping, tmp_path):
     process = {"args": ["sh", "-c", "echo $X >/dev/shm/out; sleep 50"], "cwd": "/", "env": ["X=file", "PATH=/bin"], "user": {"uid": 0, "gid": 0}}
     (tmp_path / "process.json").write_text(json.dumps(process))
-    sleeping.verb("exec", "--process", tmp_path / "process.json", "--detach", "--pid-file", tmp_path / "pid", sleeping.name,
-                  stdin=subprocess.DEVNULL)
+    sleeping.detach("--process", tmp_path / "process.json", "--pid-file", tmp_path / "pid", sleeping.name)
     pid = int((tmp_path / "pid").read_text())
     assert b"sh\0-c\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
     until(lambda: sleeping.exec("sh", "-c", "cat /dev/shm/out 2>/dev/null; true") == "file\n")
@@ -172,8 +176,8 @@ def test_signals_by_name_and_number(container, name):
 
 
 def test_kill_all_reaches_every_process(sleeping):
-    sleeping.exec("sleep", "50", options=("--detach",))
-    sleeping.exec("sleep", "51", options=("--detach",))
+    sleeping.detach(sleeping.name, "sleep", "50")
+    sleeping.detach(sleeping.name, "sleep", "51")
     sleeping.verb("kill", "--all", sleeping.name, "TERM")
     # The first process is the container's pid 1: TERM without a handler does not end it.
     until(lambda: len(json.loads(sleeping.verb("ps", "--format", "json", sleeping.name))) == 1)
@@ -235,7 +239,7 @@ def test_events_have_the_shape_of_runcs(sleeping):
             if isinstance(kind, dict) and member in peers:
                 extra = set(kind) - set(peers[member])
                 assert not extra, (part, member, extra)
-        assert set(mine) <= set(peers), part
+        assert set(mine) - {"cache"} <= set(peers), part  # runc leaves out a cache of 0
     assert ours["data"]["memory"]["usage"]["usage"] > 0 and ours["data"]["pids"]["current"] == 1
 
 
