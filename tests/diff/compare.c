@@ -96,10 +96,56 @@ static bool only_native(const struct diff_result *guest)
            guest->address >= UINT64_C(0x7fff0000) && guest->address < UINT64_C(0x100080000000);
 }
 
+/* Around the 4 GiB limit of a flat segment, whether an access that wraps faults on the limit is the
+ * implementation's (SDM 3A 5.3). */
+static bool limit_differs(const struct diff_stream *stream, const struct diff_result *native,
+                          const struct diff_result *guest)
+{
+    if (stream->code_mode != INSN_MODE_32 || native->error ||
+        (native->vector != CPU_VECTOR_SS && native->vector != CPU_VECTOR_GP))
+        return false;
+    return guest->vector == CPU_VECTOR_AC ||
+           (guest->vector == CPU_VECTOR_PF &&
+            (guest->address >= 0xffffffc0 || guest->address < 64));
+}
+
+/* The instruction that faulted; NULL: none. */
+static const struct diff_insn *faulted_insn(const struct diff_stream *stream,
+                                            const struct diff_result *guest)
+{
+    uint64_t base = stream->code_mode == INSN_MODE_16 ? 0 : DIFF_CODE_VA;
+    uint16_t offset[DIFF_INSNS_MAX + 1];
+    uint8_t code[DIFF_CODE_MAX];
+
+    if (guest->vector == DIFF_COMPLETED)
+        return NULL;
+    diff_layout(stream, code, offset);
+    for (unsigned i = 0; i < stream->nr_insns; i++)
+        if (base + offset[i] == guest->rip)
+            return &stream->insn[i];
+    return NULL;
+}
+
+static void compare_gprs(struct diff_report *report, const struct diff_stream *stream,
+                         const struct diff_state *native, const struct diff_state *guest,
+                         bool partial)
+{
+    bool is_64 = stream->code_mode == INSN_MODE_64;
+    uint64_t mask = is_64 ? UINT64_MAX : UINT32_MAX;
+    char name[8];
+
+    for (unsigned i = 0; i < (is_64 ? CPU_NR_GPRS : CPU_R8); i++) {
+        snprintf(name, sizeof(name), "r%u", i);
+        if (!partial || i == CPU_RSP)
+            compare_value(report, name, native->gpr[i] & mask, guest->gpr[i] & mask);
+    }
+}
+
 bool diff_equal(const struct diff_stream *stream, const struct diff_result *native,
                 const struct diff_result *guest, struct diff_report *report)
 {
-    uint64_t mask = ~CPU_FLAG_RF;
+    const struct diff_insn *faulted = faulted_insn(stream, guest);
+    uint64_t mask = ~(CPU_FLAG_RF | (faulted ? faulted->undefined_flags : stream->undefined_flags));
     char name[8];
 
     report->text[0] = 0;
@@ -109,7 +155,18 @@ bool diff_equal(const struct diff_stream *stream, const struct diff_result *nati
     }
     if (only_native(guest))
         return true;
-    compare_value(report, "exception (ff: none)", native->vector, guest->vector);
+    if (native->vector == DIFF_ENDLESS && guest->vector == DIFF_ENDLESS)
+        return true;
+    if (limit_differs(stream, native, guest))
+        compare_value(report, "at", native->rip, guest->rip);
+    else if (native->vector != guest->vector)
+        add(report, "  exception (ff: none): native %x, interpreted %x\n", native->vector,
+            guest->vector);
+    if (native->vector != guest->vector && report->text[0])
+        add(report,
+            "  native at %llx, error %x, cr2 %llx; interpreted at %llx, error %x, cr2 %llx\n",
+            (unsigned long long)native->rip, native->error, (unsigned long long)native->address,
+            (unsigned long long)guest->rip, guest->error, (unsigned long long)guest->address);
     if (native->vector != DIFF_COMPLETED && native->vector == guest->vector) {
         compare_value(report, "at", native->rip, guest->rip);
         if (native->vector == CPU_VECTOR_PF)
@@ -119,10 +176,7 @@ bool diff_equal(const struct diff_stream *stream, const struct diff_result *nati
         else
             compare_value(report, "error code", native->error, guest->error);
     }
-    for (unsigned i = 0; i < CPU_NR_GPRS; i++) {
-        snprintf(name, sizeof(name), "r%u", i);
-        compare_value(report, name, native->state.gpr[i], guest->state.gpr[i]);
-    }
+    compare_gprs(report, stream, &native->state, &guest->state, faulted && faulted->partial);
     compare_value(report, "flags", native->state.rflags & mask, guest->state.rflags & mask);
     for (unsigned i = 0; i < DIFF_WRITABLE; i += 8) {
         if (load_le64(native->memory + i) == load_le64(guest->memory + i))

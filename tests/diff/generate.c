@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Random streams. Bytes are drawn with a bias towards what decodes (prefixes, maps, ModRM with a
- * base register that holds a pointer), decoded, and kept when the instruction is on the allow-list:
- * what a user program may do, whose result the two sides can share. Not on it: system calls, what
- * differs by design (CPUID, time stamps, random numbers, segment selectors), and branches through
- * registers to anywhere.
+ * base register that holds a pointer), decoded, and kept when the instruction is allowed
+ * (allowed.c).
+ *
+ * A stream should run on for long, and still fault now and then. So what faults surely is drawn
+ * seldom, and most instructions whose address, count or bit offset would lead out of the scratch
+ * pages get a MOV before them that puts the register right. `lost` says which pointer registers
+ * hold something else by now.
  */
 #include "diff.h"
 
@@ -12,198 +15,71 @@
 
 #include <string.h>
 
-uint64_t diff_random(uint64_t *state)
-{
-    uint64_t z = (*state += UINT64_C(0x9e3779b97f4a7c15));
+/* In how many draws one is kept that ends the stream, and how many repairs are left out. */
+#define SELDOM 80u
 
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
-}
+/* What repair puts before an instruction (base, index, bit offset, stack pointer), itself, and
+ * what define_flags puts behind it. */
+#define REPAIRS_MAX 10u
 
-static unsigned pick(uint64_t *seed, unsigned n)
-{
-    return (unsigned)(diff_random(seed) % n);
-}
+struct builder {
+    const struct diff_guest *guest;
+    enum diff_mode mode;
+    enum insn_mode code_mode;
+    uint64_t *seed;
+    struct diff_stream *stream;
+    unsigned nr;   /* instructions that it shall have */
+    uint32_t lost; /* by register */
+};
 
-void diff_memory_fill(uint64_t seed, uint8_t memory[DIFF_SCRATCH])
-{
-    uint64_t state = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
-
-    for (unsigned i = 0; i < DIFF_SCRATCH; i += 8) {
-        state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-        store_le64(memory + i, state ^ state >> 29);
-    }
-}
-
-unsigned diff_layout(const struct diff_stream *stream, uint8_t code[DIFF_CODE_MAX],
-                     uint16_t offset[DIFF_INSNS_MAX + 1])
-{
-    unsigned length = 0;
-
-    for (unsigned i = 0; i < stream->nr_insns; i++) {
-        offset[i] = (uint16_t)length;
-        memcpy(code + length, stream->insn[i].bytes, stream->insn[i].length);
-        length += stream->insn[i].length;
-    }
-    offset[stream->nr_insns] = (uint16_t)length;
-    for (unsigned i = 0; i < stream->nr_insns; i++) {
-        const struct diff_insn *insn = &stream->insn[i];
-        unsigned target = MIN((unsigned)insn->target, stream->nr_insns);
-        int32_t distance = offset[MAX(target, i + 1)] - offset[i + 1];
-
-        if (!insn->target)
-            continue;
-        if (insn->displacement_size == 1)
-            code[offset[i] + insn->displacement_offset] = (uint8_t)distance;
-        else
-            store_le32(code + offset[i] + insn->displacement_offset, (uint32_t)distance);
-    }
-    /* jmp *DIFF_LEAVE_POINTER */
-    code[length++] = 0xff;
-    code[length++] = 0x24;
-    code[length++] = 0x25;
-    store_le32(code + length, DIFF_LEAVE_POINTER);
-    return length + 4;
-}
-
-static bool integer_allowed(const struct insn *insn)
-{
-    switch (insn->id) {
-    case INSN_INT: /* int 80h is a system call */
-    case INSN_RET:
-    case INSN_CALL_FAR:
-    case INSN_JMP_FAR:
-    case INSN_RET_FAR:
-    case INSN_IRET:
-    case INSN_SYSCALL:
-    case INSN_SYSENTER:
-    case INSN_SYSRET:
-    case INSN_SYSEXIT:
-    case INSN_CPUID:
-    case INSN_RDTSC:
-    case INSN_RDTSCP:
-    case INSN_RDPMC:
-    case INSN_RDPID:
-    case INSN_RDRAND:
-    case INSN_RDSEED:
-    case INSN_XGETBV:
-    case INSN_XSETBV:
-    case INSN_VMCALL:
-    case INSN_VMMCALL:
-    case INSN_MOV_SEG:
-    case INSN_LDS:
-    case INSN_LES:
-    case INSN_LSS:
-    case INSN_LFS:
-    case INSN_LGS:
-    case INSN_SGDT:
-    case INSN_SIDT:
-    case INSN_SLDT:
-    case INSN_STR:
-    case INSN_SMSW:
-    case INSN_LAR:
-    case INSN_LSL:
-    case INSN_VERR:
-    case INSN_VERW:
-    case INSN_RDFSBASE:
-    case INSN_RDGSBASE:
-    case INSN_WRFSBASE:
-    case INSN_WRGSBASE:
-    case INSN_MONITOR:
-    case INSN_MWAIT:
-    case INSN_UD0: /* the host's length of it is the vendor's */
-    case INSN_RSM:
-        return false;
-    default:
-        break;
-    }
-    if ((insn->id == INSN_PUSH || insn->id == INSN_POP) &&
-        insn->operand[0].reg_class == INSN_REG_SEGMENT)
-        return false;
-    /* Its memory operand is 16 or 32 bits wide, by vendor. */
-    if (insn->id == INSN_MOVSXD && insn->operand_size == 2)
-        return false;
-    /* Likewise 0F 0D with a register is #UD on AMD, a NOP on Intel. */
-    if (insn->map == 1 && insn->opcode == 0x0d && insn->modrm >= 0xc0)
-        return false;
-    /* Some processors take F2 and F3 for the condition of LOOPE and LOOPNE. */
-    if ((insn->id == INSN_LOOPE || insn->id == INSN_LOOPNE) &&
-        (insn->prefixes & (INSN_PREFIX_REP | INSN_PREFIX_REPNE)))
-        return false;
-    /* With 66 a near branch of 64-bit mode is 16 bits wide on AMD and unchanged on Intel. */
-    if (insn->traits & INSN_TRAIT_BRANCH)
-        return insn->operand[0].kind == INSN_OPERAND_REL &&
-               !(insn->prefixes & INSN_PREFIX_OPERAND_SIZE);
-    return true;
-}
-
-static bool is_vector(const struct insn *insn)
-{
-    if (insn->traits & (INSN_TRAIT_X87 | INSN_TRAIT_MMX | INSN_TRAIT_SSE | INSN_TRAIT_AVX))
-        return true;
-    for (unsigned i = 0; i < insn->nr_operands; i++)
-        if (insn->operand[i].kind == INSN_OPERAND_REG &&
-            insn->operand[i].reg_class >= INSN_REG_ST && insn->operand[i].reg_class <= INSN_REG_YMM)
-            return true;
-    return insn->id >= INSN_FXSAVE && insn->id <= INSN_EMMS;
-}
-
-/* Not those whose image holds the last x87 instruction's address, which processors keep
- * differently. */
-static bool vector_allowed(const struct insn *insn)
-{
-    switch (insn->id) {
-    case INSN_FXSAVE:
-    case INSN_FXRSTOR:
-    case INSN_XSAVE:
-    case INSN_XRSTOR:
-    case INSN_XSAVEOPT:
-    case INSN_XSAVEC:
-    case INSN_XSAVES:
-    case INSN_XRSTORS:
-    case INSN_FNSTENV:
-    case INSN_FLDENV:
-    case INSN_FNSAVE:
-    case INSN_FRSTOR:
-        return false;
-    default:
-        return true;
-    }
-}
-
-bool diff_allowed(const struct diff_guest *guest, enum diff_mode mode, const struct insn *insn)
-{
-    bool vector = is_vector(insn);
-
-    if (!diff_guest_exposes(guest, insn))
-        return false;
-    /* FS is the child's thread storage. */
-    for (unsigned i = 0; i < insn->nr_operands; i++)
-        if (insn->operand[i].kind == INSN_OPERAND_MEM && insn->mem.segment == CPU_FS)
-            return false;
-    if (vector)
-        return mode != DIFF_MODE_INTEGER && vector_allowed(insn);
-    return mode != DIFF_MODE_VECTOR && integer_allowed(insn);
-}
-
-/* Registers that start as pointers into the scratch pages. */
+/* Registers that start as pointers into the scratch pages; the first four have 16-bit addressing
+ * forms too. */
 static const uint8_t pointer_registers[] = {CPU_RBX, CPU_RBP, CPU_RSI, CPU_RDI, CPU_R13, CPU_R14};
+
+static unsigned nr_pointers(enum insn_mode code_mode)
+{
+    return code_mode == INSN_MODE_64 ? 6 : 4;
+}
+
+static bool is_pointer(enum insn_mode code_mode, unsigned reg)
+{
+    for (unsigned i = 0; i < nr_pointers(code_mode); i++)
+        if (pointer_registers[i] == reg)
+            return true;
+    return reg == CPU_RSP;
+}
 
 /* Wild displacements stay away from what only one side has (the trampoline's page, the guest's own
  * tables): few values of the top byte. */
 #define WILD_TOP_BYTE 0xc0u
 
-/* ModRM, SIB and displacement; returns the bytes written. rex_b: of the base. */
-static unsigned put_modrm(uint64_t *seed, uint8_t *bytes, bool *rex_b)
+static unsigned put_modrm_16(uint64_t *seed, uint8_t *bytes)
 {
-    unsigned reg = pick(seed, 8), base;
+    unsigned mod = diff_pick(seed, 3), rm = diff_pick(seed, 8);
 
-    if (pick(seed, 100) < 40) {
-        bytes[0] = (uint8_t)(0xc0 | reg << 3 | pick(seed, 8));
+    /* Two registers together lead out of the segment more often. */
+    if (rm < 4 && diff_pick(seed, 2))
+        rm |= 4;
+    bytes[0] = (uint8_t)(mod << 6 | diff_pick(seed, 8) << 3 | rm);
+    store_le16(bytes + 1,
+               (uint16_t)(diff_pick(seed, 16) ? diff_pick(seed, 2048) : diff_random(seed)));
+    return 3;
+}
+
+/* ModRM, SIB and displacement; returns the bytes written. rex_b: of the base. */
+static unsigned put_modrm(const struct builder *b, unsigned address_size, uint8_t *bytes,
+                          bool *rex_b)
+{
+    uint64_t *seed = b->seed;
+    unsigned reg = diff_pick(seed, 8), base;
+
+    if (diff_pick(seed, 100) < 40) {
+        bytes[0] = (uint8_t)(0xc0 | reg << 3 | diff_pick(seed, 8));
         return 1;
     }
-    if (pick(seed, 100) < 4) {
+    if (address_size == 2)
+        return put_modrm_16(seed, bytes);
+    if (diff_pick(seed, 100) < 4) {
         /* Anything, RIP-relative and absolute too. */
         store_le64(bytes, diff_random(seed));
         bytes[0] &= 0xbf;
@@ -211,146 +87,367 @@ static unsigned put_modrm(uint64_t *seed, uint8_t *bytes, bool *rex_b)
         bytes[5] &= WILD_TOP_BYTE;
         return 6;
     }
-    base = pointer_registers[pick(seed, ARRAY_LEN(pointer_registers))];
+    base = pointer_registers[diff_pick(seed, nr_pointers(b->code_mode))];
     *rex_b = base >= 8;
     base &= 7;
-    if (base != 4 && pick(seed, 2)) {
+    if (base != 4 && diff_pick(seed, 2)) {
         bytes[0] = (uint8_t)(0x40 | reg << 3 | base);
         bytes[1] = (uint8_t)diff_random(seed);
         return 2;
     }
-    if (pick(seed, 3)) {
+    if (diff_pick(seed, 3)) {
         bytes[0] = (uint8_t)(0x80 | reg << 3 | base);
-        store_le32(bytes + 1, pick(seed, 4) ? pick(seed, 4096) - 2048u
-                                            : (uint32_t)diff_random(seed) & 0xc0ffffffu);
+        store_le32(bytes + 1, diff_pick(seed, 2 * SELDOM)
+                                  ? diff_pick(seed, 2048) - 1024u
+                                  : (uint32_t)diff_random(seed) & 0xc0ffffffu);
         return 5;
     }
     /* SIB: no index, or RCX, which often is small. */
     bytes[0] = (uint8_t)(0x40 | reg << 3 | 4);
-    bytes[1] = (uint8_t)(pick(seed, 4) << 6 | (pick(seed, 2) ? 4u : 1u) << 3 | base);
+    bytes[1] = (uint8_t)(diff_pick(seed, 4) << 6 | (diff_pick(seed, 2) ? 4u : 1u) << 3 | base);
     bytes[2] = (uint8_t)diff_random(seed);
     return 3;
 }
 
-static unsigned put_prefixes(uint64_t *seed, uint8_t *bytes)
+static unsigned put_prefixes(uint64_t *seed, uint8_t *bytes, bool *address)
 {
     static const uint8_t prefixes[] = {0x66, 0x66, 0x66, 0xf2, 0xf3, 0xf3, 0xf0,
                                        0xf0, 0x67, 0x2e, 0x36, 0x3e, 0x26, 0x65};
     unsigned n = 0;
 
-    while (n < 3 && pick(seed, 100) < 30)
-        bytes[n++] = prefixes[pick(seed, ARRAY_LEN(prefixes))];
+    while (n < 3 && diff_pick(seed, 100) < 30) {
+        bytes[n] = prefixes[diff_pick(seed, ARRAY_LEN(prefixes))];
+        *address |= bytes[n++] == 0x67;
+    }
     return n;
 }
 
-static unsigned put_vex(uint64_t *seed, uint8_t *bytes, bool rex_b, enum diff_mode mode)
+static unsigned put_vex(const struct builder *b, uint8_t *bytes, bool rex_b)
 {
-    unsigned map = mode == DIFF_MODE_INTEGER ? 2 + pick(seed, 2) : 1 + pick(seed, 3);
+    uint64_t *seed = b->seed;
+    bool integer = b->mode == DIFF_MODE_INTEGER;
+    unsigned map = integer ? 2 + diff_pick(seed, 2) : 1 + diff_pick(seed, 3);
+    unsigned rx = b->code_mode == INSN_MODE_64 ? diff_pick(seed, 4) : 0;
 
     bytes[0] = 0xc4;
-    bytes[1] = (uint8_t)((pick(seed, 4) << 6 ^ 0xc0) | (rex_b ? 0u : 0x20u) | map);
-    bytes[2] = (uint8_t)((diff_random(seed) & 0x80) | (pick(seed, 16) << 3) | pick(seed, 8));
-    if (mode == DIFF_MODE_INTEGER)
+    bytes[1] = (uint8_t)((rx << 6 ^ 0xc0) | (rex_b ? 0u : 0x20u) | map);
+    bytes[2] = (uint8_t)((diff_random(seed) & 0x80) | (diff_pick(seed, 16) << 3) |
+                         diff_pick(seed, 8));
+    if (integer)
         bytes[2] &= (uint8_t)~4;
     return 3;
 }
 
-/* Random bytes of one would-be instruction. */
-static void draw(uint64_t *seed, enum diff_mode mode, uint8_t bytes[24])
+static unsigned put_opcode(const struct builder *b, unsigned kind, uint8_t *bytes)
 {
-    uint8_t modrm[8];
-    bool rex_b = pick(seed, 2);
-    unsigned n = 0, length = put_modrm(seed, modrm, &rex_b);
-    unsigned kind = pick(seed, 100);
+    bool integer = b->mode == DIFF_MODE_INTEGER;
+    uint8_t any = (uint8_t)diff_random(b->seed);
+    unsigned n = 0;
+
+    if (kind < 60) {
+        bytes[n++] = b->mode == DIFF_MODE_VECTOR && diff_pick(b->seed, 2)
+                         ? (uint8_t)(0xd8 | diff_pick(b->seed, 8))
+                         : any;
+        return n;
+    }
+    bytes[n++] = 0x0f;
+    if (kind >= 90)
+        bytes[n++] = kind & 1 ? 0x38 : 0x3a;
+    bytes[n++] = kind >= 90 && integer ? (uint8_t)(0xf0 | (any & 7)) : any;
+    return n;
+}
+
+/* Random bytes of one would-be instruction. */
+static void draw(const struct builder *b, uint8_t bytes[24])
+{
+    uint64_t *seed = b->seed;
+    bool is_64 = b->code_mode == INSN_MODE_64, integer = b->mode == DIFF_MODE_INTEGER;
+    bool rex_b = is_64 && diff_pick(seed, 2), address = false, vex;
+    uint8_t prefix[4], modrm[8];
+    unsigned kind = diff_pick(seed, 100), n = 0, prefixes, length, address_size;
 
     for (unsigned i = 0; i < 24; i += 8)
         store_le64(bytes + i, diff_random(seed));
-    if (kind < (mode == DIFF_MODE_INTEGER ? 6u : 35u)) {
-        n = put_vex(seed, bytes, rex_b, mode);
-        bytes[n++] = mode == DIFF_MODE_INTEGER ? (uint8_t)(0xf0 | pick(seed, 8))
-                                               : (uint8_t)diff_random(seed);
+    vex = kind < (integer ? 6u : 35u);
+    prefixes = vex ? 0 : put_prefixes(seed, prefix, &address);
+    address_size = (b->code_mode == INSN_MODE_16) != address ? 2 : 4;
+    length = put_modrm(b, is_64 ? 4 : address_size, modrm, &rex_b);
+    if (vex) {
+        n = put_vex(b, bytes, rex_b);
+        bytes[n++] = integer ? (uint8_t)(0xf0 | diff_pick(seed, 8)) : (uint8_t)diff_random(seed);
     } else {
-        n = put_prefixes(seed, bytes);
-        if (rex_b || pick(seed, 2))
-            bytes[n++] = (uint8_t)(0x40 | (pick(seed, 2) ? 8u : 0u) | (pick(seed, 4) << 1 & 6u) |
-                                   rex_b);
-        if (kind < 60) {
-            bytes[n++] = mode == DIFF_MODE_VECTOR && pick(seed, 2) ? (uint8_t)(0xd8 | pick(seed, 8))
-                                                                   : (uint8_t)diff_random(seed);
-        } else {
-            bytes[n++] = 0x0f;
-            if (kind >= 90)
-                bytes[n++] = kind & 1 ? 0x38 : 0x3a;
-            bytes[n++] = kind >= 90 && mode == DIFF_MODE_INTEGER ? (uint8_t)(0xf0 | pick(seed, 8))
-                                                                 : (uint8_t)diff_random(seed);
-        }
+        memcpy(bytes, prefix, prefixes);
+        n = prefixes;
+        if (is_64 && (rex_b || diff_pick(seed, 2)))
+            bytes[n++] = (uint8_t)(0x40 | (diff_pick(seed, 2) ? 8u : 0u) |
+                                   (diff_pick(seed, 4) << 1 & 6u) | rex_b);
+        n += put_opcode(b, kind, bytes + n);
     }
     memcpy(bytes + n, modrm, length);
 }
 
-static bool is_pointer(unsigned reg)
+static bool uses_stack(const struct insn *insn)
 {
-    for (unsigned i = 0; i < ARRAY_LEN(pointer_registers); i++)
-        if (pointer_registers[i] == reg)
-            return true;
-    return reg == CPU_RSP;
+    switch (insn->id) {
+    case INSN_PUSH:
+    case INSN_POP:
+    case INSN_PUSHA:
+    case INSN_POPA:
+    case INSN_PUSHF:
+    case INSN_POPF:
+    case INSN_CALL:
+    case INSN_RET:
+    case INSN_ENTER:
+    case INSN_CALL_FAR:
+    case INSN_RET_FAR:
+    case INSN_IRET:
+        return true;
+    default:
+        return false;
+    }
 }
 
-/* What ends most streams is drawn less often: sure exceptions, lost pointers. */
+/* What ends most streams: sure exceptions, control that goes anywhere. */
 static bool unwelcome(const struct insn *insn)
 {
     if (insn->traits & (INSN_TRAIT_PRIVILEGED | INSN_TRAIT_IO))
         return true;
+    if ((insn->traits & INSN_TRAIT_BRANCH) &&
+        (insn->operand[0].kind != INSN_OPERAND_REL ||
+         (insn->mode == INSN_MODE_32 && insn->operand_size == 2 /* truncates EIP */)))
+        return true;
     switch (insn->id) {
     case INSN_POPF:
-    case INSN_LEAVE:
-    case INSN_ENTER:
     case INSN_HLT:
     case INSN_CLI:
     case INSN_STI:
+    case INSN_INT:
     case INSN_INT3:
     case INSN_INT1:
+    case INSN_INTO:
     case INSN_UD1:
     case INSN_UD2:
     case INSN_DIV:
     case INSN_IDIV:
-    case INSN_XLAT:
+    case INSN_BOUND:
+    case INSN_LDS:
+    case INSN_LES:
+    case INSN_LSS:
+    case INSN_MOV_SEG:
         return true;
+    case INSN_POP:
+        return insn->operand[0].reg_class == INSN_REG_SEGMENT;
+    case INSN_ENTER:
+        return insn->imm > 256;
     default:
         break;
     }
     for (unsigned i = 0; i < insn->nr_operands; i++) {
         const struct insn_operand *operand = &insn->operand[i];
 
-        if (operand->kind == INSN_OPERAND_REG && operand->reg_class == INSN_REG_GPR &&
-            (operand->access & INSN_WRITE) && is_pointer(operand->reg))
-            return true;
-        if (operand->kind == INSN_OPERAND_MEM && !operand->implicit &&
-            (insn->mem.base == INSN_NO_REG || !is_pointer(insn->mem.base)))
+        if (operand->kind == INSN_OPERAND_MEM && insn->id != INSN_LEA &&
+            ((insn->mem.segment == CPU_GS && insn->mode != INSN_MODE_64) ||
+             insn->mem.rip_relative || (insn->address_size == 2 && insn->mode == INSN_MODE_32)))
             return true;
     }
     return false;
 }
 
-static bool draw_insn(const struct diff_guest *guest, enum diff_mode mode, uint64_t *seed,
-                      unsigned index, unsigned nr, struct diff_insn *ret)
+/* mov $value, %reg: all of its 32 bits, in every mode. */
+static void put_mov(const struct builder *b, unsigned reg, uint32_t value)
 {
+    struct diff_insn *ret = &b->stream->insn[b->stream->nr_insns++];
+
+    *ret = (struct diff_insn){.length = 0};
+    if (reg >= 8)
+        ret->bytes[ret->length++] = 0x41;
+    if (b->code_mode == INSN_MODE_16)
+        ret->bytes[ret->length++] = 0x66;
+    ret->bytes[ret->length++] = (uint8_t)(0xb8 | (reg & 7));
+    store_le32(ret->bytes + ret->length, value);
+    ret->length += 4;
+}
+
+static uint32_t scratch_address(const struct builder *b, unsigned offset)
+{
+    return b->code_mode == INSN_MODE_16 ? offset : DIFF_SCRATCH_VA + offset;
+}
+
+static void restore_pointer(struct builder *b, unsigned reg)
+{
+    if (reg >= CPU_NR_GPRS || !(b->lost >> reg & 1) || !diff_pick(b->seed, SELDOM))
+        return;
+    put_mov(b, reg, scratch_address(b, 1536 + (diff_pick(b->seed, 4096) & ~7u)));
+    b->lost &= ~(1u << reg);
+}
+
+static void repair_memory(struct builder *b, const struct insn *insn)
+{
+    const struct insn_mem *mem = &insn->mem;
+
+    if (mem->base != INSN_NO_REG && is_pointer(b->code_mode, mem->base))
+        restore_pointer(b, mem->base);
+    else if (mem->base != INSN_NO_REG && diff_pick(b->seed, SELDOM))
+        put_mov(b, mem->base, scratch_address(b, diff_pick(b->seed, 4096)));
+    if (mem->index == INSN_NO_REG || mem->vsib)
+        return;
+    if (is_pointer(b->code_mode, mem->index) || mem->index == mem->base) {
+        restore_pointer(b, mem->index);
+    } else if (diff_pick(b->seed, SELDOM)) {
+        put_mov(b, mem->index, diff_pick(b->seed, 64) - (insn->address_size == 8 ? 0u : 16u));
+        b->lost |= 1u << mem->index;
+    }
+}
+
+/* An address without a register, and one too far from it, is put into the scratch pages. */
+static void repair_displacement(struct builder *b, const struct insn *insn, uint8_t *bytes)
+{
+    uint32_t value = scratch_address(b, diff_pick(b->seed, DIFF_WRITABLE - 64));
+    unsigned size = insn->displacement_size;
+
+    if (insn->mem.base != INSN_NO_REG)
+        value = diff_pick(b->seed, 2048) - 1024u;
+    if (size < 2 || insn->mem.rip_relative || !diff_pick(b->seed, SELDOM))
+        return;
+    memset(bytes + insn->displacement_offset, 0, size);
+    if (size == 2)
+        store_le16(bytes + insn->displacement_offset, (uint16_t)value);
+    else
+        store_le32(bytes + insn->displacement_offset, value);
+}
+
+static void repair_id(struct builder *b, const struct insn *insn)
+{
+    bool repeats = insn->prefixes & (INSN_PREFIX_REP | INSN_PREFIX_REPNE);
+
+    switch (insn->id) {
+    case INSN_BT:
+    case INSN_BTS:
+    case INSN_BTR:
+    case INSN_BTC:
+        if (insn->operand[0].kind == INSN_OPERAND_MEM &&
+            insn->operand[1].kind == INSN_OPERAND_REG && diff_pick(b->seed, SELDOM) &&
+            !is_pointer(b->code_mode, insn->operand[1].reg))
+            put_mov(b, insn->operand[1].reg,
+                    diff_pick(b->seed, 8192) - (insn->operand_size == 8 ? 0u : 4096u));
+        break;
+    case INSN_MOVS:
+    case INSN_STOS:
+    case INSN_LODS:
+    case INSN_SCAS:
+    case INSN_CMPS:
+        restore_pointer(b, CPU_RSI);
+        restore_pointer(b, CPU_RDI);
+        if (repeats && diff_pick(b->seed, SELDOM))
+            put_mov(b, CPU_RCX, diff_pick(b->seed, 48));
+        break;
+    case INSN_LEAVE:
+        restore_pointer(b, CPU_RBP);
+        break;
+    case INSN_XLAT:
+        restore_pointer(b, CPU_RBX);
+        break;
+    default:
+        break;
+    }
+}
+
+/* What has to stand before the instruction. At most REPAIRS_MAX - 1 instructions. */
+static void repair(struct builder *b, const struct insn *insn, uint8_t *bytes)
+{
+    for (unsigned i = 0; i < insn->nr_operands; i++) {
+        if (insn->operand[i].kind != INSN_OPERAND_MEM || insn->operand[i].implicit)
+            continue;
+        repair_memory(b, insn);
+        repair_displacement(b, insn, bytes);
+    }
+    repair_id(b, insn);
+    if (uses_stack(insn))
+        restore_pointer(b, CPU_RSP);
+}
+
+static void note_lost(struct builder *b, const struct insn *insn)
+{
+    for (unsigned i = 0; i < insn->nr_operands; i++) {
+        const struct insn_operand *operand = &insn->operand[i];
+
+        if (operand->kind == INSN_OPERAND_REG && (operand->access & INSN_WRITE)) {
+            if (operand->reg_class == INSN_REG_GPR)
+                b->lost |= 1u << operand->reg;
+            else if (operand->reg_class == INSN_REG_GPR8_HIGH)
+                b->lost |= 1u << (operand->reg & 3);
+        }
+    }
+    if (insn->id == INSN_POPA)
+        b->lost |= 0xff & ~(1u << CPU_RSP);
+    if (insn->id == INSN_LEAVE)
+        b->lost |= 1u << CPU_RBP;
+}
+
+uint32_t diff_undefined_flags(unsigned id)
+{
+    switch (id) {
+    case INSN_AAA:
+    case INSN_AAS:
+        return CPU_FLAG_OF | CPU_FLAG_SF | CPU_FLAG_ZF | CPU_FLAG_PF;
+    case INSN_AAM:
+    case INSN_AAD:
+        return CPU_FLAG_OF | CPU_FLAG_AF | CPU_FLAG_CF;
+    case INSN_DAA:
+    case INSN_DAS:
+        return CPU_FLAG_OF;
+    default:
+        return 0;
+    }
+}
+
+/* mov esp, somewhere; pushfd; and dword [esp], ~flags; popfd */
+static void define_flags(struct builder *b, uint32_t flags)
+{
+    static const uint8_t bytes[3][8] = {{0x66, 0x9c}, {0x67, 0x66, 0x81, 0x24, 0x24}, {0x66, 0x9d}};
+    static const uint8_t length[3] = {2, 9, 2};
+    static const uint8_t prefixes[3] = {1, 2, 1}; /* not there in 32-bit code */
+    unsigned first = b->stream->nr_insns;
+
+    put_mov(b, CPU_RSP, scratch_address(b, 2048));
+    for (unsigned i = 0; i < 3; i++) {
+        struct diff_insn *ret = &b->stream->insn[b->stream->nr_insns++];
+        unsigned skip = b->code_mode == INSN_MODE_16 ? 0 : prefixes[i];
+
+        *ret = (struct diff_insn){.length = (uint8_t)(length[i] - skip)};
+        memcpy(ret->bytes, bytes[i] + skip, sizeof(bytes[i]) - skip);
+        if (i == 1)
+            store_le32(ret->bytes + ret->length - 4, ~flags);
+    }
+    for (unsigned i = first; i < b->stream->nr_insns; i++)
+        b->stream->insn[i].undefined_flags = (uint16_t)flags;
+}
+
+static bool draw_insn(struct builder *b)
+{
+    struct diff_insn *ret;
     uint8_t bytes[24];
     struct insn insn;
 
-    draw(seed, mode, bytes);
-    if (insn_decode(bytes, INSN_LENGTH_MAX, INSN_MODE_64, &insn) != INSN_OK ||
-        !diff_allowed(guest, mode, &insn) || (unwelcome(&insn) && pick(seed, 12)))
+    draw(b, bytes);
+    if (insn_decode(bytes, INSN_LENGTH_MAX, b->code_mode, &insn) != INSN_OK ||
+        !diff_allowed(b->guest, b->mode, &insn) || (unwelcome(&insn) && diff_pick(b->seed, SELDOM)))
         return false;
-    *ret = (struct diff_insn){.length = insn.length};
+    if (insn.nr_operands && insn.operand[0].kind == INSN_OPERAND_REL && insn.imm_size != 1 &&
+        insn.imm_size != 2 && insn.imm_size != 4)
+        return false;
+    repair(b, &insn, bytes);
+    note_lost(b, &insn);
+    ret = &b->stream->insn[b->stream->nr_insns++];
+    *ret = (struct diff_insn){.length = insn.length, .partial = insn.id == INSN_POPA};
     memcpy(ret->bytes, bytes, insn.length);
     if (insn.nr_operands && insn.operand[0].kind == INSN_OPERAND_REL) {
-        if (insn.imm_size != 1 && insn.imm_size != 4)
-            return false;
-        ret->target = (uint8_t)(index + 1 + pick(seed, nr - index));
+        ret->target = (uint8_t)(b->stream->nr_insns + diff_pick(b->seed, 4));
         ret->displacement_offset = insn.imm_offset;
         ret->displacement_size = insn.imm_size;
     }
+    if (diff_undefined_flags(insn.id))
+        define_flags(b, diff_undefined_flags(insn.id));
     return true;
 }
 
@@ -371,26 +468,28 @@ static uint64_t interesting(uint64_t *seed)
                                       UINT64_C(0x0000800000000000),
                                       UINT64_C(0x00007fffffffffff)};
 
-    switch (pick(seed, 4)) {
+    switch (diff_pick(seed, 4)) {
     case 0:
-        return values[pick(seed, ARRAY_LEN(values))];
+        return values[diff_pick(seed, ARRAY_LEN(values))];
     case 1:
-        return pick(seed, 64);
+        return diff_pick(seed, 64);
     case 2:
-        return diff_random(seed) >> pick(seed, 64);
+        return diff_random(seed) >> diff_pick(seed, 64);
     default:
         return diff_random(seed);
     }
 }
 
-/* Mostly inside, often near the page boundaries and the end. */
+/* Mostly inside; often across the boundary of the writable pages, now and then where it faults. */
 static uint64_t pointer(uint64_t *seed)
 {
-    static const uint16_t spots[] = {0, 4096, 8192, 12288};
+    static const uint16_t spots[] = {0, 8192, 12288};
 
-    if (pick(seed, 3))
-        return DIFF_SCRATCH_VA + 512 + pick(seed, DIFF_WRITABLE - 1024);
-    return DIFF_SCRATCH_VA + spots[pick(seed, ARRAY_LEN(spots))] + pick(seed, 64) - 32u;
+    if (!diff_pick(seed, 8))
+        return DIFF_SCRATCH_VA + 4096 + diff_pick(seed, 64) - 32u;
+    if (diff_pick(seed, 24))
+        return DIFF_SCRATCH_VA + 512 + diff_pick(seed, DIFF_WRITABLE - 1024);
+    return DIFF_SCRATCH_VA + spots[diff_pick(seed, ARRAY_LEN(spots))] + diff_pick(seed, 64) - 32u;
 }
 
 static void xsave_fill(uint64_t *seed, uint8_t *xsave)
@@ -400,20 +499,22 @@ static void xsave_fill(uint64_t *seed, uint8_t *xsave)
                                       0x7fc00000, 0x7f800001, 0x00000001, 0x7f7fffff};
 
     memset(xsave, 0, CPU_XSAVE_SIZE);
-    store_le16(xsave, (uint16_t)(0x037f | (pick(seed, 4) << 10)));
-    xsave[4] = (uint8_t)(pick(seed, 2) ? 0xff : diff_random(seed));
-    store_le16(xsave + 2, (uint16_t)(pick(seed, 8) << 11));
-    store_le32(xsave + 24, 0x1f80u | pick(seed, 4) << 13 | (pick(seed, 8) ? 0u : 0x8040u));
+    store_le16(xsave, (uint16_t)(0x037f | (diff_pick(seed, 4) << 10)));
+    xsave[4] = (uint8_t)(diff_pick(seed, 2) ? 0xff : diff_random(seed));
+    store_le16(xsave + 2, (uint16_t)(diff_pick(seed, 8) << 11));
+    store_le32(xsave + 24,
+               0x1f80u | diff_pick(seed, 4) << 13 | (diff_pick(seed, 8) ? 0u : 0x8040u));
     for (unsigned i = 0; i < 8; i++) {
         store_le64(xsave + 32 + 16 * i, diff_random(seed) | UINT64_C(1) << 63);
         store_le16(xsave + 40 + 16 * i,
-                   (uint16_t)(exponents[pick(seed, ARRAY_LEN(exponents))] | (pick(seed, 2) << 15)));
-        if (!load_le16(xsave + 40 + 16 * i) || pick(seed, 8) == 0)
+                   (uint16_t)(exponents[diff_pick(seed, ARRAY_LEN(exponents))] |
+                              (diff_pick(seed, 2) << 15)));
+        if (!load_le16(xsave + 40 + 16 * i) || diff_pick(seed, 8) == 0)
             store_le64(xsave + 32 + 16 * i, 0), store_le16(xsave + 40 + 16 * i, 0);
     }
     for (unsigned i = 0; i < 256; i += 4) {
-        uint32_t value = pick(seed, 2) ? floats[pick(seed, ARRAY_LEN(floats))]
-                                       : (uint32_t)diff_random(seed);
+        uint32_t value = diff_pick(seed, 2) ? floats[diff_pick(seed, ARRAY_LEN(floats))]
+                                            : (uint32_t)diff_random(seed);
 
         store_le32(xsave + 160 + i, value);
         store_le32(xsave + CPU_XSAVE_AVX_OFFSET + i, (uint32_t)diff_random(seed));
@@ -421,38 +522,58 @@ static void xsave_fill(uint64_t *seed, uint8_t *xsave)
     store_le64(xsave + 512, CPU_XCR0_SUPPORTED);
 }
 
-static void state_fill(uint64_t *seed, struct diff_state *state)
+/* Addresses of 16-bit code are offsets into its data segment. */
+static uint64_t own_pointer(uint64_t *seed, enum insn_mode code_mode)
+{
+    if (code_mode != INSN_MODE_16)
+        return pointer(seed);
+    if (diff_pick(seed, 8))
+        return diff_pick(seed, DIFF_WRITABLE / 2);
+    return (pointer(seed) - DIFF_SCRATCH_VA) & 0xffff;
+}
+
+static void state_fill(uint64_t *seed, enum insn_mode code_mode, struct diff_state *state)
 {
     for (unsigned i = 0; i < CPU_NR_GPRS; i++)
         state->gpr[i] = interesting(seed);
-    for (unsigned i = 0; i < ARRAY_LEN(pointer_registers); i++)
-        state->gpr[pointer_registers[i]] = pointer(seed);
-    state->gpr[CPU_RSP] = DIFF_SCRATCH_VA + 2048 + 8u * pick(seed, 512);
-    if (pick(seed, 16) == 0)
-        state->gpr[CPU_RSP] = pointer(seed);
-    if (pick(seed, 2))
-        state->gpr[CPU_RCX] = pick(seed, 32);
+    for (unsigned i = 0; i < nr_pointers(code_mode); i++)
+        state->gpr[pointer_registers[i]] = own_pointer(seed, code_mode);
+    state->gpr[CPU_RSP] = (code_mode == INSN_MODE_16 ? 0 : DIFF_SCRATCH_VA) + 2048 +
+                          8u * diff_pick(seed, 512);
+    if (diff_pick(seed, 4) == 0)
+        state->gpr[CPU_RSP] = own_pointer(seed, code_mode);
+    if (diff_pick(seed, 2))
+        state->gpr[CPU_RCX] = diff_pick(seed, 32);
+    for (unsigned i = 0; i < CPU_NR_GPRS && code_mode != INSN_MODE_64; i++)
+        state->gpr[i] &= UINT32_MAX;
     state->rflags = CPU_FLAG_ONE | CPU_FLAG_IF | (diff_random(seed) & CPU_FLAGS_STATUS) |
-                    (pick(seed, 4) ? 0 : CPU_FLAG_DF) | (pick(seed, 64) ? 0 : CPU_FLAG_AC);
+                    (diff_pick(seed, 4) ? 0 : CPU_FLAG_DF) |
+                    (diff_pick(seed, 64) ? 0 : CPU_FLAG_AC);
 }
 
-void diff_generate(const struct diff_guest *guest, enum diff_mode mode, uint64_t seed,
-                   struct diff_stream *ret)
+void diff_generate(const struct diff_guest *guest, enum diff_mode mode, enum insn_mode code_mode,
+                   uint64_t seed, struct diff_stream *ret)
 {
-    unsigned nr = 4 + pick(&seed, DIFF_INSNS_MAX - 4);
     unsigned by_form = mode == DIFF_MODE_INTEGER ? 0 : mode == DIFF_MODE_VECTOR ? 95 : 40;
+    struct builder b = {
+        .guest = guest, .mode = mode, .code_mode = code_mode, .seed = &seed, .stream = ret};
 
+    b.nr = 8 + diff_pick(&seed, DIFF_INSNS_MAX - 8);
+    if (code_mode == INSN_MODE_16)
+        by_form = 0; /* their addresses are 32 bits wide */
     memset(ret, 0, sizeof(*ret));
+    ret->code_mode = (uint8_t)code_mode;
     ret->memory_seed = diff_random(&seed) | 1;
     ret->vector = mode != DIFF_MODE_INTEGER;
-    state_fill(&seed, &ret->initial);
+    state_fill(&seed, code_mode, &ret->initial);
     if (ret->vector) {
-        nr = 16 + pick(&seed, DIFF_INSNS_MAX - 16);
+        b.nr = 16 + diff_pick(&seed, DIFF_INSNS_MAX - 16);
         xsave_fill(&seed, ret->initial.xsave);
     }
-    while (ret->nr_insns < nr)
-        if (pick(&seed, 100) < by_form && ret->nr_insns + 2 <= nr)
-            ret->nr_insns += diff_draw_form(guest, &seed, &ret->insn[ret->nr_insns]);
-        else if (draw_insn(guest, mode, &seed, ret->nr_insns, nr, &ret->insn[ret->nr_insns]))
-            ret->nr_insns++;
+    while (ret->nr_insns + REPAIRS_MAX < b.nr) {
+        if (diff_pick(&seed, 100) < by_form)
+            ret->nr_insns += diff_draw_form(guest, code_mode, &seed, &ret->insn[ret->nr_insns]);
+        else
+            draw_insn(&b);
+    }
 }

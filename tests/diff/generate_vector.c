@@ -11,11 +11,6 @@
 
 #include <string.h>
 
-static unsigned pick(uint64_t *seed, unsigned n)
-{
-    return (unsigned)(diff_random(seed) % n);
-}
-
 static const struct forms *all_forms(void)
 {
     static struct forms forms;
@@ -63,14 +58,16 @@ static uint32_t target(uint64_t *seed, bool aligned)
 {
     static const uint16_t edges[] = {0, 4096, 8192, 12288};
 
-    if (pick(seed, 64) == 0)
-        return DIFF_SCRATCH_VA + edges[pick(seed, ARRAY_LEN(edges))] + pick(seed, 64) - 32u;
-    if (aligned || pick(seed, 3))
-        return DIFF_SCRATCH_VA + 64u * pick(seed, DIFF_WRITABLE / 64);
-    return DIFF_SCRATCH_VA + pick(seed, DIFF_WRITABLE - 128);
+    if (diff_pick(seed, 64) == 0)
+        return DIFF_SCRATCH_VA + edges[diff_pick(seed, ARRAY_LEN(edges))] + diff_pick(seed, 64) -
+               32u;
+    if (aligned || diff_pick(seed, 3))
+        return DIFF_SCRATCH_VA + 64u * diff_pick(seed, DIFF_WRITABLE / 64);
+    return DIFF_SCRATCH_VA + diff_pick(seed, DIFF_WRITABLE - 128);
 }
 
 struct draft {
+    enum insn_mode code_mode;
     struct diff_insn insn;
     unsigned rxb, reg, rm, vvvv;
     unsigned scale, index; /* VSIB */
@@ -104,7 +101,7 @@ static bool assemble(const struct form *form, struct draft *draft, uint64_t *see
     if (length > INSN_LENGTH_MAX - 2)
         return false;
     store_le16(draft->insn.bytes + length, (uint16_t)diff_random(seed));
-    if (insn_decode(draft->insn.bytes, INSN_LENGTH_MAX, INSN_MODE_64, insn) != INSN_OK)
+    if (insn_decode(draft->insn.bytes, INSN_LENGTH_MAX, draft->code_mode, insn) != INSN_OK)
         return false;
     finish(&draft->insn, insn->length);
     return true;
@@ -112,16 +109,18 @@ static bool assemble(const struct form *form, struct draft *draft, uint64_t *see
 
 static void draw_registers(const struct form *form, struct draft *draft, uint64_t *seed)
 {
-    draft->rxb = form->map == 0 ? 0 : pick(seed, 8);
-    draft->reg = form->fixed_reg ? form->reg : pick(seed, 8);
-    draft->rm = form->fixed_rm ? form->rm : pick(seed, 8);
-    draft->vvvv = pick(seed, 16);
+    unsigned registers = draft->code_mode == INSN_MODE_64 ? 16 : 8;
+
+    draft->rxb = form->map == 0 || registers == 8 ? 0 : diff_pick(seed, 8);
+    draft->reg = form->fixed_reg ? form->reg : diff_pick(seed, 8);
+    draft->rm = form->fixed_rm ? form->rm : diff_pick(seed, 8);
+    draft->vvvv = diff_pick(seed, registers);
     if (!form->memory)
         return;
     draft->address = target(seed, true);
     if (form->fixed_rm) {
-        draft->scale = pick(seed, 4);
-        draft->index = pick(seed, 16);
+        draft->scale = diff_pick(seed, 4);
+        draft->index = diff_pick(seed, registers);
         draft->rxb = (draft->rxb & 5) | (draft->index & 8) >> 2;
         draft->address = DIFF_SCRATCH_VA;
     } else {
@@ -158,14 +157,17 @@ static unsigned prepare(const struct form *form, const struct draft *draft, uint
     }
 }
 
-unsigned diff_draw_form(const struct diff_guest *guest, uint64_t *seed, struct diff_insn *ret)
+unsigned diff_draw_form(const struct diff_guest *guest, enum insn_mode code_mode, uint64_t *seed,
+                        struct diff_insn *ret)
 {
     const struct forms *forms = all_forms();
-    const struct form *form = &forms->form[pick(seed, forms->count)];
-    struct draft draft = {.insn = {.length = 0}};
+    const struct form *form = &forms->form[diff_pick(seed, forms->count)];
+    struct draft draft = {.code_mode = code_mode, .insn = {.length = 0}};
     struct insn insn;
     unsigned before;
 
+    if (code_mode != INSN_MODE_64 && form->w && !form->vex)
+        return 0; /* its REX would be an instruction of its own */
     draw_registers(form, &draft, seed);
     if (!assemble(form, &draft, seed, &insn)) {
         draft.vvvv = 0;

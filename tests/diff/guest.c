@@ -26,6 +26,7 @@ enum {
     GPA_GDT = 0x8000,
     GPA_IDT = 0x9000,
     GPA_TSS = 0xa000,
+    GPA_LDT = 0xa800,
     GPA_HANDLERS = 0xb000, /* 16 bytes each */
     GPA_STACK_TOP = 0xe000,
     GPA_CODE = 0x100000,
@@ -33,11 +34,13 @@ enum {
     GPA_AREA = 0x104000,
     GUEST_RAM = 0x200000,
 
-    SELECTOR_KERNEL_CODE = 0x08,
-    SELECTOR_KERNEL_DATA = 0x10,
-    SELECTOR_TSS = 0x18,
-    SELECTOR_USER_DATA = 0x2b, /* as Linux has them: they are pushed */
-    SELECTOR_USER_CODE = 0x33,
+    /* As Linux has them. */
+    SELECTOR_KERNEL_CODE_32 = 0x08,
+    SELECTOR_KERNEL_CODE = 0x10,
+    SELECTOR_KERNEL_DATA = 0x18,
+    SELECTOR_TSS = 0x40,
+    SELECTOR_LDT = 0x50,
+    GDT_LIMIT = 0x7f,
 };
 
 #define PTE_PRESENT  UINT64_C(1)
@@ -107,15 +110,38 @@ static void map_all(struct diff_guest *guest)
     map_page(guest, DIFF_AREA_VA, GPA_PT_AREA, GPA_AREA, user);
 }
 
+static const struct cpu_segment segment_code_16 = {
+    .base = DIFF_CODE_VA, .limit = 0xffff, .attributes = 0xfb, .selector = DIFF_SELECTOR_CODE_16};
+static const struct cpu_segment segment_data_16 = {.base = DIFF_SCRATCH_VA,
+                                                   .limit = DIFF_SCRATCH - 1,
+                                                   .attributes = 0xf3,
+                                                   .selector = DIFF_SELECTOR_DATA_16};
+static const struct cpu_segment segment_code_32 = {
+    .limit = 0xffffffff, .attributes = 0xc0fb, .selector = DIFF_SELECTOR_CODE_32};
+static const struct cpu_segment segment_data_32 = {
+    .limit = 0xffffffff, .attributes = 0xc0f3, .selector = DIFF_SELECTOR_DATA};
+
+/* Of a segment with byte granularity. */
+static uint64_t descriptor(const struct cpu_segment *segment)
+{
+    return (segment->limit & 0xffff) | (segment->base & 0xffffff) << 16 |
+           (uint64_t)segment->attributes << 40 | (uint64_t)(segment->limit >> 16 & 15) << 48 |
+           (segment->base >> 24 & 0xff) << 56;
+}
+
 static void tables_fill(struct diff_guest *guest)
 {
     uint8_t *gdt = guest->ram + GPA_GDT, *idt = guest->ram + GPA_IDT;
 
+    store_le64(gdt + SELECTOR_KERNEL_CODE_32, UINT64_C(0x00cf9b000000ffff));
     store_le64(gdt + SELECTOR_KERNEL_CODE, UINT64_C(0x00af9b000000ffff));
     store_le64(gdt + SELECTOR_KERNEL_DATA, UINT64_C(0x00cf93000000ffff));
     store_le64(gdt + SELECTOR_TSS, UINT64_C(0x00008b0000000067));
-    store_le64(gdt + (SELECTOR_USER_DATA & ~7), UINT64_C(0x00cff3000000ffff));
-    store_le64(gdt + (SELECTOR_USER_CODE & ~7), UINT64_C(0x00affb000000ffff));
+    store_le64(gdt + (DIFF_SELECTOR_CODE_32 & ~7u), UINT64_C(0x00cffb000000ffff));
+    store_le64(gdt + (DIFF_SELECTOR_DATA & ~7u), UINT64_C(0x00cff3000000ffff));
+    store_le64(gdt + (DIFF_SELECTOR_CODE_64 & ~7u), UINT64_C(0x00affb000000ffff));
+    store_le64(guest->ram + GPA_LDT + (DIFF_SELECTOR_CODE_16 & ~7u), descriptor(&segment_code_16));
+    store_le64(guest->ram + GPA_LDT + (DIFF_SELECTOR_DATA_16 & ~7u), descriptor(&segment_data_16));
     store_le64(guest->ram + GPA_TSS + 4, DIFF_KERNEL_VA + GPA_STACK_TOP);
     store_le16(guest->ram + GPA_TSS + 102, 0x68);
     for (unsigned vector = 0; vector < NR_HANDLERS; vector++) {
@@ -146,7 +172,11 @@ static void state_fill(struct diff_guest *guest)
     s->efer = CPU_EFER_SCE | CPU_EFER_LME | CPU_EFER_LMA | CPU_EFER_NXE;
     s->xcr0 = CPU_XCR0_SUPPORTED;
     s->gdtr.base = DIFF_KERNEL_VA + GPA_GDT;
-    s->gdtr.limit = 0x3f;
+    s->gdtr.limit = GDT_LIMIT;
+    s->ldtr = (struct cpu_segment){.base = DIFF_KERNEL_VA + GPA_LDT,
+                                   .limit = 15,
+                                   .attributes = 0x82,
+                                   .selector = SELECTOR_LDT};
     s->idtr.base = DIFF_KERNEL_VA + GPA_IDT;
     s->idtr.limit = 16 * NR_HANDLERS - 1;
     s->tr = (struct cpu_segment){.base = DIFF_KERNEL_VA + GPA_TSS,
@@ -156,11 +186,23 @@ static void state_fill(struct diff_guest *guest)
     for (unsigned i = 0; i < CPU_NR_SEGMENTS; i++)
         s->segment[i] = (struct cpu_segment){.limit = 0xffffffff,
                                              .attributes = 0x10000 /* unusable: null */};
-    s->segment[CPU_SS] = (struct cpu_segment){
-        .limit = 0xffffffff, .attributes = 0xc0f3, .selector = SELECTOR_USER_DATA};
+    s->segment[CPU_SS] = segment_data_32;
     s->segment[CPU_CS] = (struct cpu_segment){
-        .limit = 0xffffffff, .attributes = 0xa0fb, .selector = SELECTOR_USER_CODE};
+        .limit = 0xffffffff, .attributes = 0xa0fb, .selector = DIFF_SELECTOR_CODE_64};
     s->rip = DIFF_CODE_VA;
+}
+
+/* Stops a stream that goes on for ever. The handler's only way to the guest that runs. */
+static struct cpu *volatile ticking;
+static volatile unsigned ticks;
+
+static void on_tick(int number)
+{
+    struct cpu *cpu = ticking;
+
+    (void)number;
+    if (cpu && ++ticks >= 3)
+        cpu_request(cpu, CPU_REQUEST_KICK);
 }
 
 int diff_guest_new(const char *engine_options, struct diff_guest **ret, struct err *err)
@@ -194,11 +236,13 @@ int diff_guest_new(const char *engine_options, struct diff_guest **ret, struct e
         diff_guest_free(guest);
         return r;
     }
+    diff_ticks_start(on_tick);
     guest->ram = memory_range(guest->memory, 0, GUEST_RAM);
     map_all(guest);
     tables_fill(guest);
     state_fill(guest);
     memset(guest->ram + GPA_CODE, 0xcc, 4096);
+    diff_gate_fill(guest->ram + GPA_CODE + (DIFF_GATE_VA - DIFF_CODE_VA));
     diff_memory_fill(0, memory);
     memcpy(guest->ram + GPA_SCRATCH, memory, DIFF_SCRATCH);
     *ret = guest;
@@ -266,6 +310,31 @@ static void collect(struct diff_guest *guest, const struct cpu_state *state,
     }
 }
 
+static void segments_set(struct cpu_state *state, uint8_t code_mode)
+{
+    bool is_16 = code_mode == INSN_MODE_16;
+
+    if (code_mode == INSN_MODE_64)
+        return;
+    state->segment[CPU_CS] = is_16 ? segment_code_16 : segment_code_32;
+    state->segment[CPU_SS] = is_16 ? segment_data_16 : segment_data_32;
+    state->segment[CPU_DS] = state->segment[CPU_ES] = state->segment[CPU_SS];
+    if (is_16)
+        state->rip = 0;
+}
+
+static int run_for_a_while(struct diff_guest *guest, struct cpu_exit *exit)
+{
+    int r;
+
+    cpu_take_requests(guest->cpu, CPU_REQUEST_KICK);
+    ticks = 0;
+    ticking = guest->cpu;
+    r = soft_engine.run(guest->cpu, exit, NULL);
+    ticking = NULL;
+    return r;
+}
+
 void diff_guest_run(struct diff_guest *guest, const struct diff_stream *stream,
                     struct diff_result *ret)
 {
@@ -283,10 +352,10 @@ void diff_guest_run(struct diff_guest *guest, const struct diff_stream *stream,
     memcpy(guest->ram + GPA_SCRATCH, ret->memory, DIFF_WRITABLE);
     memcpy(state.gpr, stream->initial.gpr, sizeof(state.gpr));
     state.rflags = stream->initial.rflags;
+    segments_set(&state, stream->code_mode);
     if (stream->vector)
         memcpy(state.xsave, stream->initial.xsave, sizeof(state.xsave));
-    if (soft_engine.set_state(guest->cpu, &state, NULL) ||
-        soft_engine.run(guest->cpu, &exit, NULL) ||
+    if (soft_engine.set_state(guest->cpu, &state, NULL) || run_for_a_while(guest, &exit) ||
         soft_engine.get_state(guest->cpu, &state, NULL)) {
         ret->lost = true;
         snprintf(ret->reason, sizeof(ret->reason), "the engine failed");
@@ -297,8 +366,12 @@ void diff_guest_run(struct diff_guest *guest, const struct diff_stream *stream,
         collect(guest, &state, ret);
         return;
     }
-    ret->lost = true;
     ret->rip = state.rip;
+    if (exit.kind == CPU_EXIT_KICK) {
+        ret->vector = DIFF_ENDLESS;
+        return;
+    }
+    ret->lost = true;
     snprintf(ret->reason, sizeof(ret->reason), "exit %d at 0x%llx: %s", (int)exit.kind,
              (unsigned long long)state.rip,
              exit.kind == CPU_EXIT_UNSUPPORTED ? exit.unsupported.reason : "");

@@ -12,6 +12,7 @@
 
 #include "base/util.h"
 
+#include <asm/ldt.h>
 #include <errno.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -30,6 +31,7 @@
 struct job {
     uint8_t code[DIFF_CODE_MAX];
     unsigned code_length;
+    uint8_t code_mode;
     bool vector;
     uint64_t memory_seed;
     struct diff_state state; /* in and out */
@@ -37,6 +39,7 @@ struct job {
 };
 
 struct shared {
+    bool has_16;
     unsigned nr_jobs;
     unsigned done; /* jobs completed: the next one is the culprit when the child dies */
     struct job job[DIFF_BATCH];
@@ -55,9 +58,12 @@ struct area {
     uint64_t gpr[16];    /* 0x000 */
     uint64_t rflags;     /* 0x080 */
     uint64_t host_stack; /* 0x088 */
-    uint64_t code;       /* 0x090 */
-    uint64_t vector;     /* 0x098: load and store vector state */
-    uint64_t reserved[4];
+    uint32_t code;       /* 0x090: far pointer */
+    uint16_t code_selector;
+    uint64_t vector; /* 0x098: load and store vector state */
+    uint64_t data;   /* 0x0a0: selector of DS and ES */
+    uint64_t stack;  /* 0x0a8: of SS */
+    uint64_t reserved[2];
     uint8_t xsave[CPU_XSAVE_SIZE] __attribute__((aligned(64)));      /* 0x0c0 */
     uint8_t host_xsave[CPU_XSAVE_SIZE] __attribute__((aligned(64))); /* 0x400 */
 };
@@ -82,18 +88,20 @@ __asm__(
     "    mov $7, %eax\n xor %edx, %edx\n"
     "    xsave AREA+0x400\n"
     "    xrstor AREA+0xc0\n"
-    "1:  pushq AREA+0x80\n popfq\n"
+    "1:  mov AREA+0xa0, %ds\n mov AREA+0xa0, %es\n"
+    "    pushq AREA+0x80\n popfq\n"
     "    mov AREA+0x00, %rax\n mov AREA+0x08, %rcx\n mov AREA+0x10, %rdx\n mov AREA+0x18, %rbx\n"
-    "    mov AREA+0x20, %rsp\n mov AREA+0x28, %rbp\n mov AREA+0x30, %rsi\n mov AREA+0x38, %rdi\n"
+    "    mov AREA+0x28, %rbp\n mov AREA+0x30, %rsi\n mov AREA+0x38, %rdi\n"
     "    mov AREA+0x40, %r8\n mov AREA+0x48, %r9\n mov AREA+0x50, %r10\n mov AREA+0x58, %r11\n"
     "    mov AREA+0x60, %r12\n mov AREA+0x68, %r13\n mov AREA+0x70, %r14\n mov AREA+0x78, %r15\n"
-    "    jmp *AREA+0x90\n"
+    "    mov AREA+0xa8, %ss\n mov AREA+0x20, %rsp\n"
+    "    ljmpl *AREA+0x90\n"
     "diff_leave:\n"
     "    mov %rax, AREA+0x00\n mov %rcx, AREA+0x08\n mov %rdx, AREA+0x10\n mov %rbx, AREA+0x18\n"
     "    mov %rsp, AREA+0x20\n mov %rbp, AREA+0x28\n mov %rsi, AREA+0x30\n mov %rdi, AREA+0x38\n"
     "    mov %r8, AREA+0x40\n mov %r9, AREA+0x48\n mov %r10, AREA+0x50\n mov %r11, AREA+0x58\n"
     "    mov %r12, AREA+0x60\n mov %r13, AREA+0x68\n mov %r14, AREA+0x70\n mov %r15, AREA+0x78\n"
-    "    mov AREA+0x88, %rsp\n"
+    "    mov $0x2b, %eax\n mov %eax, %ss\n mov AREA+0x88, %rsp\n"
     "    pushfq\n popq AREA+0x80\n"
     "    cmpq $0, AREA+0x98\n"
     "    je diff_return\n"
@@ -122,6 +130,7 @@ static uint8_t *at(uint32_t address)
 
 /* The job that runs; the signal handler's only way to it. */
 static struct job *current;
+static volatile unsigned ticks;
 
 static void copy_registers(struct diff_state *state, const greg_t *from)
 {
@@ -134,6 +143,14 @@ static void copy_registers(struct diff_state *state, const greg_t *from)
     state->rflags = (uint64_t)from[REG_EFL];
 }
 
+/* Does the tick stop the stream? Only while it runs, not in the trampoline. */
+static bool tick_stops(const greg_t *gregs)
+{
+    bool is_64 = (uint16_t)gregs[REG_CSGSFS] == DIFF_SELECTOR_CODE_64;
+
+    return ++ticks >= 3 && (!is_64 || (uint64_t)gregs[REG_RIP] - DIFF_CODE_VA < 4096);
+}
+
 /* An exception of the stream: keep what the kernel saved and go back to diff_enter's caller. */
 static void on_signal(int number, siginfo_t *info, void *context)
 {
@@ -142,10 +159,12 @@ static void on_signal(int number, siginfo_t *info, void *context)
 
     /* AC may be set: nothing unaligned before it is cleared. */
     __asm__ volatile("pushfq; andl $~0x40000, (%%rsp); popfq" ::: "cc", "memory");
-    (void)number, (void)info;
+    (void)info;
+    if (number == SIGVTALRM && (!current || !tick_stops(gregs)))
+        return;
     if (!current)
         _exit(3);
-    current->result.vector = (uint8_t)gregs[REG_TRAPNO];
+    current->result.vector = number == SIGVTALRM ? DIFF_ENDLESS : (uint8_t)gregs[REG_TRAPNO];
     current->result.error = (uint32_t)gregs[REG_ERR];
     current->result.address = (uint64_t)gregs[REG_CR2];
     current->result.rip = (uint64_t)gregs[REG_RIP];
@@ -155,7 +174,20 @@ static void on_signal(int number, siginfo_t *info, void *context)
     if (current->vector && uc->uc_mcontext.fpregs)
         memcpy(current->state.xsave, uc->uc_mcontext.fpregs, CPU_XSAVE_SIZE);
     gregs[REG_RIP] = (greg_t)(uintptr_t)diff_return;
+    gregs[REG_CSGSFS] = (greg_t)((uint64_t)DIFF_SELECTOR_DATA << 48 | DIFF_SELECTOR_CODE_64);
     gregs[REG_EFL] = 0x202;
+}
+
+static void segments_fill(struct area *a, uint8_t code_mode)
+{
+    bool is_16 = code_mode == INSN_MODE_16;
+
+    a->code = is_16 ? 0 : DIFF_CODE_VA;
+    a->code_selector = is_16                       ? DIFF_SELECTOR_CODE_16
+                       : code_mode == INSN_MODE_32 ? DIFF_SELECTOR_CODE_32
+                                                   : DIFF_SELECTOR_CODE_64;
+    a->stack = is_16 ? DIFF_SELECTOR_DATA_16 : DIFF_SELECTOR_DATA;
+    a->data = code_mode == INSN_MODE_64 ? 0 : a->stack;
 }
 
 static void run_job(struct job *job, uint8_t *code_alias)
@@ -169,10 +201,11 @@ static void run_job(struct job *job, uint8_t *code_alias)
     memcpy(at(DIFF_SCRATCH_VA), job->result.memory, DIFF_WRITABLE);
     memcpy(a->gpr, job->state.gpr, sizeof(a->gpr));
     a->rflags = job->state.rflags;
-    a->code = DIFF_CODE_VA;
+    segments_fill(a, job->code_mode);
     a->vector = job->vector;
     memcpy(a->xsave, job->state.xsave, sizeof(a->xsave));
     job->result.vector = DIFF_COMPLETED;
+    ticks = 0;
     current = job;
     diff_enter();
     current = NULL;
@@ -229,6 +262,7 @@ static uint8_t *child_map(void)
     if (alias == MAP_FAILED)
         return NULL;
     memset(alias, 0xcc, 4096);
+    diff_gate_fill(alias + DIFF_GATE_VA - DIFF_CODE_VA);
     diff_memory_fill(0, memory);
     memcpy(at(DIFF_SCRATCH_VA), memory, DIFF_SCRATCH);
     if (mprotect(at(DIFF_SCRATCH_VA + DIFF_WRITABLE), 4096, PROT_READ))
@@ -237,9 +271,26 @@ static uint8_t *child_map(void)
     return alias;
 }
 
+/* The segments of 16-bit streams. */
+static bool child_ldt(void)
+{
+    struct user_desc code = {.entry_number = DIFF_SELECTOR_CODE_16 >> 3,
+                             .base_addr = DIFF_CODE_VA,
+                             .limit = 0xffff,
+                             .contents = 2 /* code, readable */,
+                             .useable = 1};
+    struct user_desc data = {.entry_number = DIFF_SELECTOR_DATA_16 >> 3,
+                             .base_addr = DIFF_SCRATCH_VA,
+                             .limit = DIFF_SCRATCH - 1,
+                             .useable = 1};
+
+    return !syscall(SYS_modify_ldt, 1, &code, sizeof(code)) &&
+           !syscall(SYS_modify_ldt, 1, &data, sizeof(data));
+}
+
 static bool child_signals(void)
 {
-    static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
+    static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGVTALRM};
     stack_t stack = {.ss_size = 65536};
     struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
 
@@ -250,6 +301,7 @@ static bool child_signals(void)
     for (unsigned i = 0; i < ARRAY_LEN(signals); i++)
         if (sigaction(signals[i], &action, NULL))
             return false;
+    diff_ticks_start(NULL);
     return true;
 }
 
@@ -259,7 +311,8 @@ static _Noreturn void child_main(struct shared *shared, int commands, int replie
     char byte = 0;
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (!alias || !child_signals() || !sandbox_enter())
+    shared->has_16 = child_ldt();
+    if (!alias || !child_signals() || !sandbox_enter() || write(replies, &byte, 1) != 1)
         _exit(2);
     while (read(commands, &byte, 1) == 1) {
         for (shared->done = 0; shared->done < shared->nr_jobs; shared->done++)
@@ -273,6 +326,7 @@ static _Noreturn void child_main(struct shared *shared, int commands, int replie
 static int child_start(struct diff_native *native)
 {
     int commands[2], replies[2];
+    char byte;
 
     if (pipe(commands) || pipe(replies))
         return -errno;
@@ -288,7 +342,7 @@ static int child_start(struct diff_native *native)
     close(replies[1]);
     native->to_child = commands[1];
     native->from_child = replies[0];
-    return 0;
+    return read(replies[0], &byte, 1) == 1 ? 0 : -EIO;
 }
 
 static int child_stop(struct diff_native *native)
@@ -333,6 +387,11 @@ void diff_native_free(struct diff_native *native)
     free(native);
 }
 
+bool diff_native_has_16(const struct diff_native *native)
+{
+    return native->shared->has_16;
+}
+
 void diff_native_start(struct diff_native *native, const struct diff_stream *streams, unsigned nr)
 {
     struct shared *shared = native->shared;
@@ -342,6 +401,7 @@ void diff_native_start(struct diff_native *native, const struct diff_stream *str
         struct job *job = &shared->job[i];
 
         job->code_length = diff_layout(&streams[i], job->code, offset);
+        job->code_mode = streams[i].code_mode;
         job->vector = streams[i].vector;
         job->memory_seed = streams[i].memory_seed;
         job->state = streams[i].initial;

@@ -106,6 +106,39 @@ static const struct vector control[] = {
     {"call [rbx], wild", "ff13"}, {"jmp rdx, wild", "ffe2"}, {"jmp [rbx], wild", "ff23"},
     {"ret, wild", "c3"},     {"ret 8, wild", "c20800"},
 };
+
+/* What only 16- and 32-bit code has, or what differs there. */
+static const struct vector legacy[] = {
+    {"daa", "27"},               {"das", "2f"},              {"aaa", "37"},
+    {"aas", "3f"},               {"aam", "d40a"},            {"aad", "d50a"},
+    {"aam 7", "d407"},           {"aad 81h", "d581"},        {"inc eax", "40"},
+    {"dec sp", "664c"},          {"pusha", "60"},            {"pushaw", "6660"},
+    {"popa", "61"},              {"popaw", "6661"},          {"bound eax, [rbx]", "6203"},
+    {"bound ax, [rbx]", "666203"}, {"into", "ce"},           {"aam 0", "d400"},
+    {"push cs", "0e"},           {"push ds", "1e"},          {"push word ss", "6616"},
+    {"pop es", "07"},            {"pop ss", "17"},           {"mov ds, [rbx]", "8e1b"},
+    {"mov [rbx], es", "8c03"},   {"mov eax, ss", "8cd0"},    {"les eax, [rbx]", "c403"},
+    {"lds ax, [rbx]", "66c503"}, {"lss esp, [rbx]", "0fb223"}, {"arpl [rbx], cx", "630b"},
+    {"arpl cs:[rbx], cx", "2e630b"}, {"arpl [20002000h], cx", "630d00200020"},
+    {"mov al, moffs", "a000010020"}, {"mov moffs, eax", "a3fe0f0020"},
+    {"mov eax, fs:[rbx]", "648b03"}, {"mov cs:[rbx], eax", "2e8903"},
+    {"mov eax, [bx+si+10h], 16-bit", "678b4010"}, {"movsb, 16-bit", "67a4"},
+    {"rep stosd, 16-bit", "67f3ab"}, {"jcxz", "67e300"},     {"jecxz", "e300"},
+    {"loop, 16-bit", "67e200"},  {"salc", "d6"},             {"add [rbx], al by 82h", "820380"},
+    {"enter 16, 2", "c8100002"}, {"leave", "c9"},            {"pushf", "9c"},
+    {"popfw", "669d"},           {"push word imm8", "666a80"}, {"call far 0:0", "9a000000000000"},
+    {"call far kernel", "9a000000001000"}, {"jmp far null", "ea000000000300"},
+    {"jmp far data", "ea000000002b00"}, {"jmp far [rbx]", "ff2b"}, {"call far [rbx]", "ff1b"},
+    {"retf", "cb"},              {"iret", "cf"},             {"ret, wild", "c3"},
+    {"call eax, wild", "ffd0"},  {"jmp [rbx], wild", "ff23"}, {"int 21h", "cd21"},
+    {"crc32 eax, ecx", "f20f38f1c1"}, {"mulx ecx, edx, [rbx]", "c4e273f60b"},
+    {"andn edx, ecx, eax, W", "c4e2f0f2d0"}, {"cmpxchg8b [rbx]", "0fc70b"},
+    {"movd eax, xmm1", "660f7ec8"}, {"vmovd eax, xmm1, W", "c4e1f97ec8"},
+    {"vcvtsi2sd xmm0, xmm1, eax, W", "c4e1f32ac0"}, {"cvttsd2si eax, xmm1", "f20f2cc1"},
+    {"pcmpestri xmm0, xmm1", "660f3a61c104"}, {"vpcmpestri xmm0, xmm1, W", "c4e3f961c100"},
+    {"vpcmpestrm xmm0, [rbx], W", "c4e3f9600340"}, {"fld tbyte [rbx]", "db2b"},
+    {"fild qword [rbx]", "df2b"}, {"fnstcw [rbx]", "d93b"},  {"maskmovdqu xmm0, xmm1", "660ff7c1"},
+};
 /* clang-format on */
 
 static unsigned unhex(const char *hex, uint8_t *bytes)
@@ -117,23 +150,28 @@ static unsigned unhex(const char *hex, uint8_t *bytes)
     return length;
 }
 
-static void run_row(struct diff_native *native, struct diff_guest *guest, const struct vector *row)
+static void run_row(struct diff_native *native, struct diff_guest *guest, const struct vector *row,
+                    enum insn_mode code_mode)
 {
     static struct diff_stream stream[STATES];
     static struct diff_result expected[STATES];
+    uint8_t bytes[INSN_LENGTH_MAX];
+    unsigned length = unhex(row->hex, bytes);
     struct diff_report report;
     struct insn insn;
 
+    ck_assert_msg(insn_decode(bytes, length, code_mode, &insn) == INSN_OK && insn.length == length,
+                  "%s: the row's bytes are not one instruction", row->name);
     for (unsigned i = 0; i < STATES; i++) {
-        diff_generate(guest, DIFF_MODE_INTEGER, i * 7919 + 1, &stream[i]);
+        diff_generate(guest, code_mode == INSN_MODE_64 ? DIFF_MODE_INTEGER : DIFF_MODE_ALL,
+                      code_mode, i * 7919 + 1, &stream[i]);
         stream[i].nr_insns = 1;
         stream[i].insn[0] = (struct diff_insn){0};
-        stream[i].insn[0].length = (uint8_t)unhex(row->hex, stream[i].insn[0].bytes);
+        stream[i].undefined_flags = diff_undefined_flags(insn.id);
+        stream[i].insn[0].partial = strstr(row->name, "popa") != NULL;
+        stream[i].insn[0].length = (uint8_t)length;
+        memcpy(stream[i].insn[0].bytes, bytes, length);
     }
-    ck_assert_msg(insn_decode(stream[0].insn[0].bytes, stream[0].insn[0].length, INSN_MODE_64,
-                              &insn) == INSN_OK &&
-                      insn.length == stream[0].insn[0].length,
-                  "%s: the row's bytes are not one instruction", row->name);
     if (!diff_guest_exposes(guest, &insn))
         return;
     diff_native_start(native, stream, STATES);
@@ -149,7 +187,8 @@ static void run_row(struct diff_native *native, struct diff_guest *guest, const 
     }
 }
 
-static void run_engine(const char *options, const struct vector *table, unsigned nr)
+static void run_engine(const char *options, const struct vector *table, unsigned nr,
+                       enum insn_mode code_mode)
 {
     struct diff_native *native;
     struct diff_guest *guest;
@@ -158,34 +197,36 @@ static void run_engine(const char *options, const struct vector *table, unsigned
     ck_assert_msg(!diff_native_new(&native, &err), "%s", err.message);
     ck_assert_msg(!diff_guest_new(options, &guest, &err), "%s", err.message);
     for (unsigned i = 0; i < nr; i++)
-        run_row(native, guest, &table[i]);
+        run_row(native, guest, &table[i], code_mode);
     diff_guest_free(guest);
     diff_native_free(native);
 }
 
-static void run_table(const struct vector *table, unsigned nr)
+static void run_table(const struct vector *table, unsigned nr, enum insn_mode code_mode)
 {
-    run_engine("tier=interp", table, nr);
-    run_engine("tier=translate,runs=0", table, nr);
+    run_engine("tier=interp", table, nr, code_mode);
+    run_engine("tier=translate,runs=0", table, nr, code_mode);
 }
 
-#define GROUP(name)                       \
-    START_TEST(group_##name)              \
-    {                                     \
-        run_table(name, ARRAY_LEN(name)); \
-    }                                     \
+#define GROUP(name, mode)                       \
+    START_TEST(group_##name)                    \
+    {                                           \
+        run_table(name, ARRAY_LEN(name), mode); \
+    }                                           \
     END_TEST
 /* clang-format off */
-GROUP(moves)
-GROUP(arithmetic)
-GROUP(shifts)
-GROUP(bits)
-GROUP(locked)
-GROUP(strings)
-GROUP(control)
+GROUP(moves, INSN_MODE_64)
+GROUP(arithmetic, INSN_MODE_64)
+GROUP(shifts, INSN_MODE_64)
+GROUP(bits, INSN_MODE_64)
+GROUP(locked, INSN_MODE_64)
+GROUP(strings, INSN_MODE_64)
+GROUP(control, INSN_MODE_64)
+GROUP(legacy, INSN_MODE_32)
 /* clang-format on */
 
 TEST_MAIN("diff_groups", tcase_add_test(tcase, group_moves);
           tcase_add_test(tcase, group_arithmetic); tcase_add_test(tcase, group_shifts);
           tcase_add_test(tcase, group_bits); tcase_add_test(tcase, group_locked);
-          tcase_add_test(tcase, group_strings); tcase_add_test(tcase, group_control);)
+          tcase_add_test(tcase, group_strings); tcase_add_test(tcase, group_control);
+          tcase_add_test(tcase, group_legacy);)

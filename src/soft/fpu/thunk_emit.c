@@ -167,14 +167,15 @@ static void emit_opcode_legacy(const struct insn *insn, struct thunk_code *code)
     emit(code, insn->opcode);
 }
 
-/* Opcodes whose W names a 64-bit general register or integer: ignored outside 64-bit mode. */
+/* Opcodes whose W names a 64-bit general register or integer (lengths of VPCMPESTRx too): ignored
+ * outside 64-bit mode. */
 static bool w_is_integer_size(const struct insn *insn)
 {
     unsigned op = insn->opcode;
 
     if (insn->map == 1)
         return op == 0x2a || op == 0x2c || op == 0x2d || op == 0x6e || op == 0x7e;
-    return insn->map == 3 && (op == 0x16 || op == 0x22);
+    return insn->map == 3 && (op == 0x16 || op == 0x22 || op == 0x60 || op == 0x61);
 }
 
 static void emit_opcode_vex(const struct insn *insn, const struct thunk *thunk,

@@ -5,6 +5,8 @@
  *
  * Source: SDM 3A 3.4, 3.5, 5.2-5.7; 2 MOV, POP, LDS, LLDT, LAR, LSL, VERR, ARPL.
  */
+#include "soft/interp/integer.h"
+#include "soft/interp/stack.h"
 #include "soft/interp/sys.h"
 
 static enum soft_result selector_fault(struct soft_cpu *cpu, enum cpu_vector vector,
@@ -238,13 +240,11 @@ enum soft_result op_mov_seg(struct soft_cpu *cpu, const struct insn *insn)
 enum soft_result op_push_seg(struct soft_cpu *cpu, const struct insn *insn)
 {
     uint64_t value = cpu->segment[insn->operand[0].reg].selector;
-    enum soft_result result;
-    struct stack stack;
+    uint64_t sp = integer_stack_pointer(cpu);
+    enum soft_result result = integer_push_at(cpu, &sp, insn->operand_size, value);
 
-    stack_current(cpu, &stack);
-    result = stack_push(cpu, &stack, &value, 1, insn->operand_size);
     if (!result)
-        stack_pointer_write(cpu, stack.address_size, stack.sp);
+        integer_stack_pointer_write(cpu, sp);
     return result;
 }
 

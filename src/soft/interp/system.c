@@ -224,11 +224,9 @@ enum soft_result op_arpl(struct soft_cpu *cpu, const struct insn *insn)
     if (result)
         return result;
     if ((to & 3) >= (from & 3)) {
-        /* The memory operand is written, or at least checked for it, all the same. */
-        result = sys_operand_write(cpu, insn, 0, to);
-        if (!result)
-            set_zf(cpu, false);
-        return result;
+        /* As processors do it: without a write, nor a check for one. */
+        set_zf(cpu, false);
+        return SOFT_OK;
     }
     result = sys_operand_write(cpu, insn, 0, (to & ~UINT64_C(3)) | (from & 3));
     if (!result)
