@@ -10,19 +10,10 @@
 # could be taken for a kernel. A kernel that is there already costs one look; --refresh fetches again.
 set -eu
 
-say() { printf 'fetch_kernel: %s\n' "$*"; }
-fail() { printf 'fetch_kernel: %s\n' "$*" >&2; exit 1; }
+# shellcheck source=tools/store.sh
+. "$(dirname "$0")/store.sh"
 
-top=$(cd "$(dirname "$0")/.." && pwd)
-# Beside the sources their build is the store; installed, it is the host's, or the user's own.
-if [ -f "$top/meson.build" ]; then
-    store=$top/build/guest
-elif [ "$(id -u)" = 0 ]; then
-    store=/var/lib/lodge
-else
-    store=${XDG_DATA_HOME:-$HOME/.local/share}/lodge
-fi
-store=${LODGE_HOME:-$store}
+store=$(store_default)
 refresh=no
 names=
 while [ $# -gt 0 ]; do
@@ -41,12 +32,7 @@ for tool in apt-get apt-cache dpkg-deb tar; do
     command -v "$tool" >/dev/null || fail "$tool is needed (Debian or a relative of it)"
 done
 
-mkdir -p "$store/kernels" || fail "cannot create '$store/kernels': choose another with --store"
-store=$(cd "$store" && pwd)
-work=
-trap '[ -z "$work" ] || rm -rf "$work"' EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
+store_open "$store" kernels
 
 metapackage() {
     case $1 in
@@ -59,14 +45,6 @@ metapackage() {
 # The package that the metapackage stands for: its first dependency that names a kernel image.
 real_package() {
     apt-cache depends "$1" 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p' | head -n 1
-}
-
-# Leftovers of runs that were killed: their process is gone.
-sweep() {
-    for old in "$store"/kernels/.new.*; do
-        [ -d "$old" ] || continue
-        kill -0 "${old##*.}" 2>/dev/null || rm -rf "$old"
-    done
 }
 
 fetch() {
@@ -119,17 +97,10 @@ fetch() {
     rm -rf "$work/root" "$work/log" "$work/$package"_*.deb
     echo "$release" >"$work/release"
     chmod -R go+rX "$work"
-    if [ -e "$final" ]; then
-        rm -rf "$final.old"
-        mv "$final" "$final.old"
-    fi
-    mv -T "$work" "$final"
-    work=
-    rm -rf "$final.old"
+    store_put "$final"
     say "$name: $release is ready in $final ($(du -sh "$final" | cut -f1))"
 }
 
-sweep
 for name in $names; do
     fetch "$name"
 done

@@ -36,7 +36,7 @@ tidy_check() {
         xargs -P 2 -n 4 clang-tidy --quiet -p "$build-clang" --warnings-as-errors='*'
 }
 
-shell_check() { git ls-files -z bootstrap .ci/run 'tools/*.sh' 'bench/*.sh' | xargs -0 shellcheck; }
+shell_check() { git ls-files -z bootstrap .ci/run 'tools/*.sh' 'bench/*.sh' | xargs -0 shellcheck -x; }
 
 manual_check() { git ls-files -z 'docs/man/*.[1-8]' | xargs -0 mandoc -T lint -W warning; }
 

@@ -10,19 +10,10 @@
 # that a VM boots from is made by `lodge` once per digest.
 set -eu
 
-say() { printf 'make_images: %s\n' "$*"; }
-fail() { printf 'make_images: %s\n' "$*" >&2; exit 1; }
+# shellcheck source=tools/store.sh
+. "$(dirname "$0")/store.sh"
 
-top=$(cd "$(dirname "$0")/.." && pwd)
-# Beside the sources their build is the store; installed, it is the host's, or the user's own.
-if [ -f "$top/meson.build" ]; then
-    store=$top/build/guest
-elif [ "$(id -u)" = 0 ]; then
-    store=/var/lib/lodge
-else
-    store=${XDG_DATA_HOME:-$HOME/.local/share}/lodge
-fi
-store=${LODGE_HOME:-$store}
+store=$(store_default)
 refresh=no
 names=
 while [ $# -gt 0 ]; do
@@ -38,19 +29,7 @@ while [ $# -gt 0 ]; do
 done
 [ -n "$names" ] || names=" busybox debian"
 
-mkdir -p "$store/images" || fail "cannot create '$store/images': choose another with --store"
-store=$(cd "$store" && pwd)
-work=
-trap '[ -z "$work" ] || rm -rf --one-file-system "$work"' EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
-
-sweep() {
-    for old in "$store"/images/.new.*; do
-        [ -d "$old" ] || continue
-        kill -0 "${old##*.}" 2>/dev/null || rm -rf --one-file-system "$old"
-    done
-}
+store_open "$store" images
 
 skeleton() {
     root=$1
@@ -157,17 +136,10 @@ build() {
 }
 JSON
     sync -f "$work/config.json"
-    if [ -e "$final" ]; then
-        rm -rf --one-file-system "$final.old"
-        mv "$final" "$final.old"
-    fi
-    mv -T "$work" "$final"
-    work=
-    rm -rf --one-file-system "$final.old"
+    store_put "$final"
     say "$name: is ready in $final ($(du -sh "$final" | cut -f1))"
 }
 
-sweep
 for name in $names; do
     build "$name"
 done
