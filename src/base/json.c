@@ -3,15 +3,66 @@
  */
 #include "base/json.h"
 
+#include "base/buf.h"
+#include "base/cleanup.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+
+/* Digits that begin a number beyond int64 (20 digits cannot be one that fits). */
+static bool is_wide(const char *digits, size_t length)
+{
+    static const char max[] = "9223372036854775807";
+
+    return length > sizeof(max) - 1 ||
+           (length == sizeof(max) - 1 && memcmp(digits, max, sizeof(max) - 1) > 0);
+}
+
+/*
+ * The parser holds integers in 64 bits with a sign and refuses a text with larger ones, but 2^64 -
+ * 1 is how several formats write "unlimited". Such numbers are read as reals: each gets ".0" behind
+ * it.
+ */
+static json_t *load_wide(const char *text, size_t length, json_error_t *error)
+{
+    CLEANUP(buf_donep) struct buf copy;
+    bool in_string = false;
+    size_t i = 0;
+
+    buf_init(&copy, 4 * length + 64);
+    while (i < length) {
+        size_t start = i;
+
+        if (in_string || text[i] < '0' || text[i] > '9') {
+            if (in_string && text[i] == '\\' && i + 1 < length)
+                i++;
+            else if (text[i] == '"')
+                in_string = !in_string;
+            i++;
+        } else {
+            while (i < length && text[i] >= '0' && text[i] <= '9')
+                i++;
+        }
+        if (buf_append(&copy, text + start, i - start) < 0)
+            return NULL;
+        /* A fraction or an exponent makes it a real already; one before it makes these digits its
+         * tail. */
+        if (!in_string && text[start] >= '0' && text[start] <= '9' &&
+            is_wide(text + start, i - start) && (i == length || !strchr(".eE", text[i])) &&
+            (start == 0 || !strchr(".eE+", text[start - 1])) && buf_append(&copy, ".0", 2) < 0)
+            return NULL;
+    }
+    return json_loadb(copy.data, copy.length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, error);
+}
 
 int json_parse(const char *text, size_t length, const char *source, json_t **ret, struct err *err)
 {
     json_error_t error;
     json_t *value = json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
 
+    if (!value && json_error_code(&error) == json_error_numeric_overflow)
+        value = load_wide(text, length, &error);
     if (!value)
         return err_set(err, -EINVAL, "%s:%d:%d: %s", source, error.line, error.column, error.text);
     *ret = value;

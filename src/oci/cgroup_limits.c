@@ -5,12 +5,13 @@
  * the runtime specification's: cpu.shares -> cpu.weight: 10^((log2(s)^2 + 125 log2(s)) / 612 -
  * 7/34), so that 1024 is 100.
  */
-#include "oci/cgroup.h"
+#include "oci/cgroup_internal.h"
 
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/buf.h"
 #include "base/util.h"
+#include "oci/device_filter.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,7 +32,12 @@ static struct cgroup_hierarchy *owner_of(struct cgroup *cgroup, const char *file
     return NULL;
 }
 
-static int write_text(struct cgroup *cgroup, const char *file, const char *text, struct err *err)
+bool cgroup_has_file(struct cgroup *cgroup, const char *file)
+{
+    return owner_of(cgroup, file) != NULL;
+}
+
+int cgroup_write_text(struct cgroup *cgroup, const char *file, const char *text, struct err *err)
 {
     struct cgroup_hierarchy *hierarchy = owner_of(cgroup, file);
     int result;
@@ -46,19 +52,19 @@ static int write_text(struct cgroup *cgroup, const char *file, const char *text,
     return 0;
 }
 
-static int write_number(struct cgroup *cgroup, const char *file, int64_t value, struct err *err)
+int cgroup_write_number(struct cgroup *cgroup, const char *file, int64_t value, struct err *err)
 {
     char text[32];
 
     snprintf(text, sizeof(text), "%lld", (long long)value);
-    return write_text(cgroup, file, text, err);
+    return cgroup_write_text(cgroup, file, text, err);
 }
 
 /* v2 files take "max" where v1 takes -1. */
 static int write_limit(struct cgroup *cgroup, const char *file, int64_t value, struct err *err)
 {
-    return value < 0 ? write_text(cgroup, file, "max", err)
-                     : write_number(cgroup, file, value, err);
+    return value < 0 ? cgroup_write_text(cgroup, file, "max", err)
+                     : cgroup_write_number(cgroup, file, value, err);
 }
 
 static uint64_t weight_from_shares(uint64_t shares)
@@ -74,13 +80,14 @@ static int apply_memory_v1(struct cgroup *cgroup, const struct oci_resources *r,
     int result = 0;
 
     if (r->memory_limit_bytes != -1)
-        result = write_number(cgroup, "memory.limit_in_bytes", r->memory_limit_bytes, err);
+        result = cgroup_write_number(cgroup, "memory.limit_in_bytes", r->memory_limit_bytes, err);
     if (result == 0 && r->memory_swap_bytes != -1 &&
         owner_of(cgroup, "memory.memsw.limit_in_bytes"))
-        result = write_number(cgroup, "memory.memsw.limit_in_bytes", r->memory_swap_bytes, err);
+        result = cgroup_write_number(cgroup, "memory.memsw.limit_in_bytes", r->memory_swap_bytes,
+                                     err);
     if (result == 0 && r->memory_reservation_bytes != -1)
-        result = write_number(cgroup, "memory.soft_limit_in_bytes", r->memory_reservation_bytes,
-                              err);
+        result = cgroup_write_number(cgroup, "memory.soft_limit_in_bytes",
+                                     r->memory_reservation_bytes, err);
     return result;
 }
 
@@ -108,11 +115,11 @@ static int apply_cpu_v1(struct cgroup *cgroup, const struct oci_resources *r, st
     int result = 0;
 
     if (r->cpu_shares)
-        result = write_number(cgroup, "cpu.shares", (int64_t)r->cpu_shares, err);
+        result = cgroup_write_number(cgroup, "cpu.shares", (int64_t)r->cpu_shares, err);
     if (result == 0 && r->cpu_period_us)
-        result = write_number(cgroup, "cpu.cfs_period_us", (int64_t)r->cpu_period_us, err);
+        result = cgroup_write_number(cgroup, "cpu.cfs_period_us", (int64_t)r->cpu_period_us, err);
     if (result == 0 && r->cpu_quota_us != -1)
-        result = write_number(cgroup, "cpu.cfs_quota_us", r->cpu_quota_us, err);
+        result = cgroup_write_number(cgroup, "cpu.cfs_quota_us", r->cpu_quota_us, err);
     return result;
 }
 
@@ -123,8 +130,8 @@ static int apply_cpu_v2(struct cgroup *cgroup, const struct oci_resources *r, st
     int result = 0;
 
     if (r->cpu_shares)
-        result = write_number(cgroup, "cpu.weight", (int64_t)weight_from_shares(r->cpu_shares),
-                              err);
+        result = cgroup_write_number(cgroup, "cpu.weight",
+                                     (int64_t)weight_from_shares(r->cpu_shares), err);
     if (result < 0 || (r->cpu_quota_us == -1 && !r->cpu_period_us))
         return result;
     if (r->cpu_quota_us > 0)
@@ -132,7 +139,7 @@ static int apply_cpu_v2(struct cgroup *cgroup, const struct oci_resources *r, st
                  (unsigned long long)period);
     else
         snprintf(text, sizeof(text), "max %llu", (unsigned long long)period);
-    return write_text(cgroup, "cpu.max", text, err);
+    return cgroup_write_text(cgroup, "cpu.max", text, err);
 }
 
 static int apply_unified(struct cgroup *cgroup, const struct oci_resources *r, struct err *err)
@@ -151,7 +158,7 @@ static int apply_unified(struct cgroup *cgroup, const struct oci_resources *r, s
         if (!json_is_string(value) || strchr(file, '/'))
             return err_set(err, -EINVAL,
                            "linux.resources.unified.%s: not a cgroup file with a string", file);
-        if ((result = write_text(cgroup, file, json_string_value(value), err)) < 0)
+        if ((result = cgroup_write_text(cgroup, file, json_string_value(value), err)) < 0)
             return result;
     }
     return result;
@@ -170,12 +177,14 @@ static int write_device_rule(struct cgroup *cgroup, const struct oci_device_rule
         snprintf(text, sizeof(text), "a");
     else
         snprintf(text, sizeof(text), "%c %s:%s %s", rule->type, major, minor, rule->access);
-    return write_text(cgroup, rule->allow ? "devices.allow" : "devices.deny", text, err);
+    return cgroup_write_text(cgroup, rule->allow ? "devices.allow" : "devices.deny", text, err);
 }
 
 /* The devices that the specification promises in every container work whatever the configuration's
  * rules were. */
 static const struct oci_device_rule default_device_rules[] = {
+    {true, 'c', -1, -1, "m"},    /* making a node opens nothing */
+    {true, 'b', -1, -1, "m"},    /* the same */
     {true, 'c', 1, 3, "rwm"},    /* null */
     {true, 'c', 1, 5, "rwm"},    /* zero */
     {true, 'c', 1, 7, "rwm"},    /* full */
@@ -186,13 +195,37 @@ static const struct oci_device_rule default_device_rules[] = {
     {true, 'c', 136, -1, "rwm"}, /* pts */
 };
 
-/* v1 only: on v2 device rules are a BPF program. */
+static int attach_device_filter(struct cgroup *cgroup, const struct oci_resources *r,
+                                struct err *err)
+{
+    CLEANUP(freep)
+    struct bpf_insn *items = calloc(
+        DEVICE_FILTER_LENGTH(r->nr_devices + ARRAY_LEN(default_device_rules)), sizeof(*items));
+    CLEANUP(fd_closep) int directory = cgroup_v2_fd(cgroup);
+    size_t length;
+    int result;
+
+    if (!items || directory < 0)
+        return err_set(err, -ENOMEM, "device rules: out of memory");
+    length = device_filter_make(r->devices, r->nr_devices, default_device_rules,
+                                ARRAY_LEN(default_device_rules), items);
+    result = device_filter_attach(directory, items, length, err);
+    /* Without the host's privileges no device can be made in the first place. */
+    return result == -EPERM && geteuid() != 0 ? 0 : result;
+}
+
+/* What no rule speaks of is denied, in both versions. */
 static int apply_devices(struct cgroup *cgroup, const struct oci_resources *r, struct err *err)
 {
-    int result = 0;
+    int result;
 
-    if (!r->nr_devices || !owner_of(cgroup, "devices.allow"))
+    if (!r->nr_devices)
         return 0;
+    if (cgroup->layout == CGROUP_LAYOUT_V2)
+        return attach_device_filter(cgroup, r, err);
+    if (!owner_of(cgroup, "devices.allow"))
+        return 0;
+    result = r->devices[0].type == 'a' ? 0 : cgroup_write_text(cgroup, "devices.deny", "a", err);
     for (size_t i = 0; result == 0 && i < r->nr_devices; i++)
         result = write_device_rule(cgroup, &r->devices[i], err);
     for (size_t i = 0; result == 0 && i < ARRAY_LEN(default_device_rules); i++)
@@ -208,18 +241,24 @@ int cgroup_apply(struct cgroup *cgroup, const struct oci_resources *r, struct er
     if (result == 0)
         result = v2 ? apply_cpu_v2(cgroup, r, err) : apply_cpu_v1(cgroup, r, err);
     if (result == 0 && r->cpuset_cpus && r->cpuset_cpus[0])
-        result = write_text(cgroup, "cpuset.cpus", r->cpuset_cpus, err);
+        result = cgroup_write_text(cgroup, "cpuset.cpus", r->cpuset_cpus, err);
     if (result == 0 && r->cpuset_mems && r->cpuset_mems[0])
-        result = write_text(cgroup, "cpuset.mems", r->cpuset_mems, err);
+        result = cgroup_write_text(cgroup, "cpuset.mems", r->cpuset_mems, err);
     if (result == 0 && r->pids_limit != -1 && r->pids_limit != 0)
-        result = r->pids_limit < 0 ? write_text(cgroup, "pids.max", "max", err)
-                                   : write_number(cgroup, "pids.max", r->pids_limit, err);
+        result = r->pids_limit < 0 ? cgroup_write_text(cgroup, "pids.max", "max", err)
+                                   : cgroup_write_number(cgroup, "pids.max", r->pids_limit, err);
     if (result == 0 && r->blkio_weight)
-        result = v2 ? write_number(cgroup, "io.weight",
-                                   1 + ((int64_t)r->blkio_weight - 10) * 9999 / 990, err)
-                    : write_number(cgroup, "blkio.weight", (int64_t)r->blkio_weight, err);
+        result = v2 ? cgroup_write_number(cgroup, "io.weight",
+                                          1 + ((int64_t)r->blkio_weight - 10) * 9999 / 990, err)
+                    : cgroup_write_number(cgroup,
+                                          cgroup_has_file(cgroup, "blkio.weight")
+                                              ? "blkio.weight"
+                                              : "blkio.bfq.weight",
+                                          (int64_t)r->blkio_weight, err);
     if (result == 0)
         result = apply_devices(cgroup, r, err);
+    if (result == 0)
+        result = cgroup_apply_document(cgroup, r->document, err);
     return result < 0 ? result : apply_unified(cgroup, r, err);
 }
 
@@ -248,7 +287,7 @@ void cgroup_raise_swap_limit(struct cgroup *cgroup, int64_t bytes)
 
     if (bytes > 0 && read_number(cgroup, "memory.memsw.limit_in_bytes", "", &now) == 0 &&
         (uint64_t)bytes > now)
-        write_number(cgroup, "memory.memsw.limit_in_bytes", bytes, NULL);
+        cgroup_write_number(cgroup, "memory.memsw.limit_in_bytes", bytes, NULL);
 }
 
 int cgroup_memory_bytes(struct cgroup *cgroup, uint64_t *ret_current, uint64_t *ret_peak)

@@ -404,6 +404,7 @@ static int parse_resources(const struct json_at *linux_at, struct oci_resources 
         return result;
     if (block.value && (result = json_opt_uint(&block, "weight", &ret->blkio_weight, err)) < 0)
         return result;
+    ret->document = at.value;
     ret->unified = json_object_get(at.value, "unified");
     return parse_device_rules(&at, ret, err);
 }

@@ -80,6 +80,7 @@ struct oci_resources {
     uint64_t blkio_weight;
     struct oci_device_rule *devices;
     size_t nr_devices;
+    json_t *document; /* linux.resources itself, or NULL */
     json_t *unified; /* object of strings, or NULL */
 };
 

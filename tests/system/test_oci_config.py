@@ -340,3 +340,122 @@ def test_hooks_have_no_descriptor_of_ours(hooked):
 def test_bad_hooks_are_named(runtime, hook, said):
     runtime.config["hooks"] = {"createRuntime": [hook]}
     refused(runtime, "hooks.createRuntime[0]", said)
+
+
+# --- resources
+
+def v1():
+    if not Path("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists():
+        pytest.skip("needs cgroup version 1")
+
+
+RESOURCES = {
+    "kernelTCP": ({"memory": {"kernelTCP": 8 << 20}}, "memory/memory.kmem.tcp.limit_in_bytes"),
+    "swappiness": ({"memory": {"swappiness": 17}}, "memory/memory.swappiness"),
+    "no OOM killer": ({"memory": {"limit": 64 << 20, "disableOOMKiller": True}}, "memory/memory.oom_control"),
+    "reservation": ({"memory": {"limit": 64 << 20, "reservation": 32 << 20}}, "memory/memory.soft_limit_in_bytes"),
+    "burst": ({"cpu": {"quota": 50000, "period": 100000, "burst": 20000}}, "cpu/cpu.cfs_burst_us"),
+    "idle": ({"cpu": {"idle": 1}}, "cpu/cpu.idle"),
+    "cpuset": ({"cpu": {"cpus": "0", "mems": "0"}}, "cpuset/cpuset.cpus"),
+    "weight": ({"blockIO": {"weight": 250}}, "blkio/blkio.bfq.weight"),
+}
+NEWER_THAN_RUNC = {"burst": "20000", "idle": "1", "kernelTCP": str(8 << 20), "weight": "250"}
+
+
+@pytest.mark.parametrize("case", RESOURCES)
+def test_resources_reach_the_kernel(runtime, case):
+    v1()
+    resources, file = RESOURCES[case]
+    runtime.config["linux"]["resources"].update(resources)
+    script = f"cat /sys/fs/cgroup/{file}"
+    if case == "weight" and not list(Path("/sys/fs/cgroup/blkio").glob("*/blkio.bfq.weight")):
+        refused(runtime, "blkio.bfq.weight")
+    elif case in NEWER_THAN_RUNC:
+        assert runtime.run("sh", "-c", script).stdout.strip() == NEWER_THAN_RUNC[case]
+    else:
+        ours, theirs = both(runtime, script)
+        assert ours == theirs
+
+
+THROTTLES = ["throttleReadBpsDevice", "throttleWriteBpsDevice", "throttleReadIOPSDevice", "throttleWriteIOPSDevice"]
+
+
+def test_block_throttles_as_runc(runtime):
+    v1()
+    device = os.stat("/").st_dev
+    disk = {"major": os.major(device), "minor": os.minor(device)}
+    if not Path(f"/sys/dev/block/{disk['major']}:{disk['minor']}").exists():
+        pytest.skip("needs a block device under /")
+    runtime.config["linux"]["resources"]["blockIO"] = {name: [{**disk, "rate": 1000000 + i}] for i, name in enumerate(THROTTLES)}
+    ours, theirs = both(runtime, "cd /sys/fs/cgroup/blkio; cat blkio.throttle.*_device")
+    assert ours == theirs and "1000003" in ours[0]
+
+
+BAD_RESOURCES = {
+    "swappiness": ({"memory": {"swappiness": 101}}, "swappiness"),
+    "idle": ({"cpu": {"idle": 2}}, "cpu.idle"),
+    "page size": ({"hugepageLimits": [{"pageSize": "../../x", "limit": 1}]}, "pageSize"),
+    "huge pages without controller": ({"hugepageLimits": [{"pageSize": "2MB", "limit": 4 << 20}]}, "hugetlb.2MB.limit_in_bytes"),
+    "class without controller": ({"network": {"classID": 7}}, "net_cls.classid"),
+    "priorities without controller": ({"network": {"priorities": [{"name": "lo", "priority": 1}]}}, "net_prio.ifpriomap"),
+    "rdma without controller": ({"rdma": {"mlx5_1": {"hcaHandles": 3}}}, "rdma.max"),
+    "leaf weight": ({"blockIO": {"leafWeight": 10}}, "leafWeight"),
+    "unified on v1": ({"unified": {"memory.high": "1"}}, "unified"),
+    "throttle of nothing": ({"blockIO": {"throttleReadBpsDevice": [{"major": 1, "rate": 1}]}}, "minor"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_RESOURCES)
+def test_resources_that_cannot_be_are_named(runtime, case):
+    v1()
+    resources, said = BAD_RESOURCES[case]
+    runtime.config["linux"]["resources"].update(resources)
+    refused(runtime, said)
+
+
+def test_device_rules_without_a_first_denial_still_deny(runtime):
+    runtime.config["linux"]["resources"]["devices"] = [{"allow": True, "type": "c", "major": 1, "minor": 11, "access": "r"}]
+    runtime.config["linux"]["devices"] = [{"path": "/dev/loop-control", "type": "c", "major": 10, "minor": 237}]
+    ours, theirs = both(runtime, "echo >/dev/null && cat /dev/loop-control 2>&1; echo $?")
+    assert ours == theirs and "not permitted" in ours[0]
+
+
+# --- process
+
+@pytest.mark.parametrize("soft, hard", [(64, 2 ** 64 - 1), (2 ** 64 - 1, 2 ** 64 - 1)])
+def test_rlimits_of_64_bits(runtime, soft, hard):
+    runtime.config["process"]["rlimits"] = [{"type": "RLIMIT_CORE", "soft": soft, "hard": hard}]
+    ours, theirs = both(runtime, "grep -i core /proc/self/limits", check=False)
+    assert ours == theirs
+
+
+def test_personality_as_runc(runtime):
+    runtime.config["linux"]["personality"] = {"domain": "LINUX32"}
+    assert runtime.run("sh", "-c", "cat /proc/self/personality").stdout.strip() == "00000008"
+
+
+def test_scheduler_and_io_priority(runtime):
+    runtime.config["process"]["scheduler"] = {"policy": "SCHED_BATCH", "nice": 7}
+    runtime.config["process"]["ioPriority"] = {"class": "IOPRIO_CLASS_IDLE", "priority": 0}
+    done = runtime.run("sh", "-c", "cut -d' ' -f19,41 /proc/self/stat")
+    assert done.stdout.split() == ["7", "3"]
+
+
+def test_time_offsets(runtime):
+    runtime.config["linux"]["namespaces"].append({"type": "time"})
+    runtime.config["linux"]["timeOffsets"] = {"boottime": {"secs": 1000000, "nanosecs": 5}, "monotonic": {"secs": 500}}
+    done = runtime.run("sh", "-c", "cat /proc/uptime; readlink /proc/self/ns/time; cat /proc/self/timens_offsets")
+    uptime, namespace, *offsets = done.stdout.splitlines()
+    here = float(Path("/proc/uptime").read_text().split()[0])
+    assert abs(float(uptime.split()[0]) - here - 1000000) < 60
+    assert namespace != os.readlink("/proc/self/ns/time")
+    assert [line.split() for line in offsets] == [["monotonic", "500", "0"], ["boottime", "1000000", "5"]]
+
+
+@pytest.mark.parametrize("member, value, said", [
+    ("apparmorProfile", "docker-default", "AppArmor"), ("selinuxLabel", "system_u:system_r:container_t:s0", "SELinux")])
+def test_labels_without_their_module_are_refused(runtime, member, value, said):
+    if Path("/sys/kernel/security/apparmor").exists() or Path("/sys/fs/selinux/enforce").exists():
+        pytest.skip("this host has a labelling security module")
+    runtime.config["process"][member] = value
+    refused(runtime, member, said)
