@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * kill_at_syscall N PROGRAM [ARG...]: runs a program under ptrace and kills the process that makes
+ * the Nth system call, counted over the program and all it forks, at that call's entry. With the
+ * first argument `pN` only the program's own calls count, with `cN` only its children's.
+ *
+ * Exit status: 0 killed; 10 the program ended before its Nth call; 2 wrong usage; 1 failure.
+ * Processes that are left behind when the program ends are let go, not killed: they are what the
+ * test looks for.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define SYSCALL_STOP (SIGTRAP | 0x80)
+#define TRACED_MAX   64
+
+struct traced {
+    pid_t pid;
+    bool inside; /* between a call's entry and its exit */
+};
+
+static struct traced *find(struct traced *all, pid_t pid)
+{
+    for (int i = 0; i < TRACED_MAX; i++)
+        if (all[i].pid == pid)
+            return &all[i];
+    for (int i = 0; i < TRACED_MAX; i++)
+        if (all[i].pid == 0) {
+            all[i] = (struct traced){.pid = pid};
+            return &all[i];
+        }
+    return NULL;
+}
+
+static bool is_new_child(int status)
+{
+    int event = status >> 16;
+
+    return event == PTRACE_EVENT_FORK || event == PTRACE_EVENT_VFORK || event == PTRACE_EVENT_CLONE;
+}
+
+/* Ends with the status for main. */
+static int follow(pid_t program, char whose, long number)
+{
+    struct traced all[TRACED_MAX] = {0};
+    long count = 0;
+    int status;
+    pid_t pid;
+
+    while ((pid = waitpid(-1, &status, __WALL)) > 0) {
+        struct traced *traced = find(all, pid);
+        int pass = 0;
+
+        if (!traced)
+            return 1;
+        if (WIFEXITED(status) || WIFSIGNALED(status)) {
+            if (pid == program)
+                return 10;
+            traced->pid = 0;
+            continue;
+        }
+        if (WSTOPSIG(status) == SYSCALL_STOP) {
+            bool counts = whose == 0 || (whose == 'p') == (pid == program);
+
+            traced->inside = !traced->inside;
+            if (traced->inside && counts && ++count == number) {
+                kill(pid, SIGKILL);
+                return 0;
+            }
+        } else if (status >> 16 == 0 && WSTOPSIG(status) != SIGTRAP && WSTOPSIG(status) != SIGSTOP) {
+            pass = WSTOPSIG(status);
+        } else if (is_new_child(status)) {
+            /* It stops by itself and is found then. */
+            traced->inside = true;
+        }
+        ptrace(PTRACE_SYSCALL, pid, NULL, (void *)(long)pass);
+    }
+    return 10;
+}
+
+int main(int argc, char **argv)
+{
+    long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |
+                   PTRACE_O_TRACECLONE;
+    const char *at = argc > 2 ? argv[1] : "";
+    char whose = *at == 'p' || *at == 'c' ? *at++ : 0;
+    long number = strtol(at, NULL, 10);
+    int status, result;
+    pid_t program;
+
+    if (number < 1) {
+        fprintf(stderr, "usage: kill_at_syscall [p|c]N PROGRAM [ARG...]\n");
+        return 2;
+    }
+    program = fork();
+    if (program == 0) {
+        raise(SIGSTOP);
+        execvp(argv[2], argv + 2);
+        _exit(127);
+    }
+    if (program < 0 || waitpid(program, &status, WUNTRACED) != program)
+        return 1;
+    if (ptrace(PTRACE_SEIZE, program, NULL, (void *)options) < 0) {
+        fprintf(stderr, "kill_at_syscall: ptrace: %s\n", strerror(errno));
+        return 1;
+    }
+    kill(program, SIGCONT);
+    ptrace(PTRACE_SYSCALL, program, NULL, NULL);
+    result = follow(program, whose, number);
+    if (result == 0) {
+        /* Whoever was killed is reaped; the program itself may go on when it was a child of its. */
+        for (int i = 0; i < 2000 && waitpid(program, &status, __WALL | WNOHANG) != program; i++) {
+            int other = 0;
+            pid_t pid = waitpid(-1, &other, __WALL | WNOHANG);
+
+            if (pid == program && (WIFEXITED(other) || WIFSIGNALED(other)))
+                break;
+            if (pid > 0 && WIFSTOPPED(other))
+                ptrace(PTRACE_DETACH, pid, NULL,
+                       (void *)(long)(other >> 16 == 0 && WSTOPSIG(other) != SYSCALL_STOP &&
+                                              WSTOPSIG(other) != SIGTRAP &&
+                                              WSTOPSIG(other) != SIGSTOP
+                                          ? WSTOPSIG(other)
+                                          : 0));
+            usleep(1000);
+        }
+    }
+    return result;
+}
