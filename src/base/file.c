@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -132,8 +133,8 @@ int file_write_string(int dirfd, const char *path, const char *string)
     return (size_t)n == length ? 0 : -EIO;
 }
 
-int file_replace(int dirfd, const char *path, const void *data, size_t length, mode_t mode,
-                 struct err *err)
+static int replace(int dirfd, const char *path, const void *data, size_t length, mode_t mode,
+                   bool sync, struct err *err)
 {
     CLEANUP(freep) char *temporary = NULL;
     CLEANUP(fd_closep) int fd = -1;
@@ -147,7 +148,7 @@ int file_replace(int dirfd, const char *path, const void *data, size_t length, m
     if (fd < 0)
         return err_errno(err, -errno, "create '%s'", temporary);
     result = file_write_full(fd, data, length);
-    if (result == 0 && fsync(fd) < 0)
+    if (result == 0 && sync && fsync(fd) < 0)
         result = -errno;
     if (result == 0 && renameat(dirfd, temporary, dirfd, path) < 0)
         result = -errno;
@@ -156,4 +157,16 @@ int file_replace(int dirfd, const char *path, const void *data, size_t length, m
         return err_errno(err, result, "write '%s'", path);
     }
     return 0;
+}
+
+int file_replace(int dirfd, const char *path, const void *data, size_t length, mode_t mode,
+                 struct err *err)
+{
+    return replace(dirfd, path, data, length, mode, true, err);
+}
+
+int file_replace_unsynced(int dirfd, const char *path, const void *data, size_t length, mode_t mode,
+                          struct err *err)
+{
+    return replace(dirfd, path, data, length, mode, false, err);
 }

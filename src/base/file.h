@@ -24,5 +24,9 @@ int file_write_string(int dirfd, const char *path, const char *string);
 /* Replaces dirfd/path atomically (temporary file, fsync, rename). */
 int file_replace(int dirfd, const char *path, const void *data, size_t length, mode_t mode,
                  struct err *err);
+/* The same without fsync: readers see the old or the new file, and a crash of the host may lose
+ * both. For what a restart of the host makes meaningless anyway. */
+int file_replace_unsynced(int dirfd, const char *path, const void *data, size_t length, mode_t mode,
+                          struct err *err);
 
 #endif

@@ -76,13 +76,11 @@ const char *capability_name(unsigned number)
 int capability_limit_bounding(uint64_t bounding, struct err *err)
 {
     for (int number = 0; number < 64; number++) {
-        int present = prctl(PR_CAPBSET_READ, number, 0, 0, 0);
-
-        if (present < 0)
-            return 0; /* past the last capability of this kernel */
-        if (!present || (bounding & (UINT64_C(1) << number)))
+        if ((bounding & (UINT64_C(1) << number)) || prctl(PR_CAPBSET_DROP, number, 0, 0, 0) == 0)
             continue;
-        if (prctl(PR_CAPBSET_DROP, number, 0, 0, 0) < 0)
+        if (errno == EINVAL)
+            return 0; /* past the last capability of this kernel */
+        if (prctl(PR_CAPBSET_READ, number, 0, 0, 0) > 0)
             return err_errno(err, -errno, "drop capability %d from the bounding set", number);
     }
     return 0;

@@ -19,6 +19,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <signal.h>
 #include <stdio.h>
@@ -35,12 +36,19 @@
 
 DEFINE_CLEANUP(cgroup_freep, struct cgroup *, cgroup_free);
 
-static bool has_type(int dirfd, const char *name, long type)
+static long type_of(const char *path)
 {
-    CLEANUP(fd_closep) int fd = openat(dirfd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     struct statfs fs;
 
-    return fd >= 0 && fstatfs(fd, &fs) == 0 && (long)fs.f_type == type;
+    return statfs(path, &fs) == 0 ? (long)fs.f_type : -1;
+}
+
+/* hierarchy-root/path. These are the kernel's own directories, without symlinks. */
+static int path_in(const struct cgroup_hierarchy *hierarchy, const char *path, char *ret)
+{
+    int n = snprintf(ret, PATH_MAX, CGROUP_ROOT "/%s/%s", hierarchy->name, path);
+
+    return n < 0 || n >= PATH_MAX ? -ENAMETOOLONG : 0;
 }
 
 static void add_hierarchy(struct cgroup *cgroup, const char *name, bool v2)
@@ -59,37 +67,36 @@ static void add_hierarchy(struct cgroup *cgroup, const char *name, bool v2)
 static void find_hierarchies(struct cgroup *cgroup)
 {
     CLEANUP(dir_closep) DIR *dir = NULL;
-    CLEANUP(fd_closep) int fd = open(CGROUP_ROOT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    long type = type_of(CGROUP_ROOT);
     bool v1 = false, v2 = false;
     struct dirent *entry;
-    struct statfs fs;
 
-    cgroup->layout = CGROUP_LAYOUT_NONE;
-    if (fd < 0 || fstatfs(fd, &fs) < 0)
-        return;
-    if (fs.f_type == CGROUP2_SUPER_MAGIC) {
-        cgroup->layout = CGROUP_LAYOUT_V2;
+    cgroup->layout = type == CGROUP2_SUPER_MAGIC ? CGROUP_LAYOUT_V2 : CGROUP_LAYOUT_NONE;
+    if (cgroup->layout == CGROUP_LAYOUT_V2)
         add_hierarchy(cgroup, "", true);
+    if (type == CGROUP2_SUPER_MAGIC || type < 0 || !(dir = opendir(CGROUP_ROOT)))
         return;
-    }
-    if (!(dir = fdopendir(fd)))
-        return;
-    (void)TAKE_FD(fd);
     while ((entry = readdir(dir))) {
+        char path[sizeof(CGROUP_ROOT) + sizeof(entry->d_name)];
+
         if (entry->d_name[0] == '.' || entry->d_type == DT_LNK)
             continue;
-        if (has_type(dirfd(dir), entry->d_name, CGROUP_SUPER_MAGIC)) {
-            add_hierarchy(cgroup, entry->d_name, false);
-            v1 = true;
-        } else if (has_type(dirfd(dir), entry->d_name, CGROUP2_SUPER_MAGIC)) {
-            add_hierarchy(cgroup, entry->d_name, true);
-            v2 = true;
-        }
+        snprintf(path, sizeof(path), CGROUP_ROOT "/%s", entry->d_name);
+        type = type_of(path);
+        if (type == CGROUP_SUPER_MAGIC || type == CGROUP2_SUPER_MAGIC)
+            add_hierarchy(cgroup, entry->d_name, type == CGROUP2_SUPER_MAGIC);
+        v1 = v1 || type == CGROUP_SUPER_MAGIC;
+        v2 = v2 || type == CGROUP2_SUPER_MAGIC;
     }
     if (v1)
         cgroup->layout = v2 ? CGROUP_LAYOUT_HYBRID : CGROUP_LAYOUT_V1;
     else if (v2)
         cgroup->layout = CGROUP_LAYOUT_V2;
+}
+
+bool cgroup_is_v2(void)
+{
+    return type_of(CGROUP_ROOT) == CGROUP2_SUPER_MAGIC;
 }
 
 enum cgroup_layout cgroup_detect(void)
@@ -174,6 +181,25 @@ static int walk(const struct cgroup_hierarchy *hierarchy, const char *path, bool
     return TAKE_FD(fd);
 }
 
+/* Nothing to hand down from parent to child: one step. *ret_new: it was not there before. */
+static int make_directory(const struct cgroup *cgroup, const struct cgroup_hierarchy *hierarchy,
+                          bool *ret_new)
+{
+    char path[PATH_MAX];
+    int fd = path_in(hierarchy, cgroup->path, path);
+
+    *ret_new = false;
+    if (fd < 0)
+        return fd;
+    if (cgroup->layout == CGROUP_LAYOUT_V2 || strstr(hierarchy->name, "cpuset"))
+        return walk(hierarchy, cgroup->path, true);
+    *ret_new = mkdir(path, 0755) == 0;
+    if (!*ret_new && errno != EEXIST)
+        return walk(hierarchy, cgroup->path, true);
+    fd = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
 static bool has_processes(int fd)
 {
     CLEANUP(buf_donep) struct buf procs;
@@ -206,8 +232,9 @@ int cgroup_create(const char *path, struct cgroup **ret, struct err *err)
         return err_set(err, -EINVAL, "cgroup path '%s' leaves its root", path);
     for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
         struct cgroup_hierarchy *hierarchy = &cgroup->hierarchies[i];
+        bool made = false;
 
-        hierarchy->fd = walk(hierarchy, path, true);
+        hierarchy->fd = make_directory(cgroup, hierarchy, &made);
         if (hierarchy->fd < 0) {
             result = hierarchy->fd;
             hierarchy->fd = -1;
@@ -217,7 +244,7 @@ int cgroup_create(const char *path, struct cgroup **ret, struct err *err)
             cgroup_remove(cgroup, NULL);
             return result;
         }
-        if (has_processes(hierarchy->fd))
+        if (!made && has_processes(hierarchy->fd))
             return err_set(err, -EEXIST, "cgroup '%s' is in use: it holds processes (%s/%s)", path,
                            CGROUP_ROOT, hierarchy->name);
     }
@@ -233,9 +260,11 @@ int cgroup_open(const char *path, struct cgroup **ret, struct err *err)
     if (result < 0)
         return result;
     for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
-        int fd = walk(&cgroup->hierarchies[i], path, false);
+        char full[PATH_MAX];
 
-        cgroup->hierarchies[i].fd = MAX(fd, -1);
+        if ((result = path_in(&cgroup->hierarchies[i], path, full)) < 0)
+            return err_errno(err, result, "cgroup '%s'", path);
+        cgroup->hierarchies[i].fd = open(full, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     }
     *ret = TAKE_PTR(cgroup);
     return 0;
@@ -361,6 +390,19 @@ static int remove_tree(int parent, const char *name)
             return -errno;
         pause_ms(2);
     }
+}
+
+bool cgroup_remove_empty(const struct cgroup *cgroup)
+{
+    bool gone = true;
+
+    for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
+        char path[PATH_MAX];
+
+        gone = path_in(&cgroup->hierarchies[i], cgroup->path, path) == 0 &&
+               (rmdir(path) == 0 || errno == ENOENT) && gone;
+    }
+    return gone;
 }
 
 int cgroup_remove(struct cgroup *cgroup, struct err *err)

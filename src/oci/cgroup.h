@@ -42,6 +42,8 @@ struct cgroup {
 
 /* What this host has mounted at /sys/fs/cgroup. */
 enum cgroup_layout cgroup_detect(void);
+/* Is it version 2 alone? One system call. */
+bool cgroup_is_v2(void);
 const char *cgroup_layout_name(enum cgroup_layout layout);
 
 /* Makes the directories (parents too). -EEXIST when the path exists and holds processes. */
@@ -64,6 +66,8 @@ int cgroup_v2_fd(struct cgroup *cgroup);
 
 /* SIGKILL to every process in it, until none is left (bounded). */
 int cgroup_kill_all(struct cgroup *cgroup, struct err *err);
+/* Where nothing is left in it (the usual case) this is all it takes; false: something is. */
+bool cgroup_remove_empty(const struct cgroup *cgroup);
 /* Removes it everywhere, child cgroups too; processes must be gone. Missing directories are fine.
  */
 int cgroup_remove(struct cgroup *cgroup, struct err *err);

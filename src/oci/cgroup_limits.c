@@ -25,6 +25,15 @@
  * one. NULL: nobody. */
 static struct cgroup_hierarchy *owner_of(struct cgroup *cgroup, const char *file)
 {
+    size_t length = strcspn(file, ".");
+
+    /* Most often the hierarchy is called what the file begins with. */
+    for (unsigned i = 0; i < cgroup->nr_hierarchies; i++)
+        if (cgroup->hierarchies[i].fd >= 0 &&
+            strncmp(cgroup->hierarchies[i].name, file, length) == 0 &&
+            cgroup->hierarchies[i].name[length] == '\0' &&
+            faccessat(cgroup->hierarchies[i].fd, file, F_OK, 0) == 0)
+            return &cgroup->hierarchies[i];
     for (unsigned i = 0; i < cgroup->nr_hierarchies; i++)
         if (cgroup->hierarchies[i].fd >= 0 &&
             faccessat(cgroup->hierarchies[i].fd, file, F_OK, 0) == 0)

@@ -80,7 +80,7 @@ static void undo(struct making *m)
         waitpid(m->pid, NULL, 0);
         m->pid = 0;
     }
-    if (m->cgroup) {
+    if (m->cgroup && !cgroup_remove_empty(m->cgroup)) {
         cgroup_kill_all(m->cgroup, NULL);
         cgroup_remove(m->cgroup, NULL);
     }
@@ -277,7 +277,7 @@ static int record_pid(struct making *m, struct err *err)
         text = NULL;
         return err_set(err, -ENOMEM, "pid file: out of memory");
     }
-    return file_replace(AT_FDCWD, m->options->pid_file, text, strlen(text), 0644, err);
+    return file_replace_unsynced(AT_FDCWD, m->options->pid_file, text, strlen(text), 0644, err);
 }
 
 static int prepare_seccomp(struct making *m, struct init_arguments *a, struct err *err)
@@ -534,9 +534,10 @@ int container_delete(const char *root, const char *id, bool force, struct err *e
         wait_for_exit(process);
     }
     if (state->cgroup_path) {
-        if ((result = cgroup_open(state->cgroup_path, &cgroup, err)) < 0 ||
-            (result = cgroup_kill_all(cgroup, err)) < 0 ||
-            (result = cgroup_remove(cgroup, err)) < 0)
+        if ((result = cgroup_open(state->cgroup_path, &cgroup, err)) < 0)
+            return result;
+        if (!cgroup_remove_empty(cgroup) && ((result = cgroup_kill_all(cgroup, err)) < 0 ||
+                                             (result = cgroup_remove(cgroup, err)) < 0))
             return result;
     }
     hooks = container_hooks_load(dir_fd);

@@ -195,7 +195,7 @@ static int write_pid_file(const struct joining *j, struct err *err)
 
     if (!j->options->pid_file)
         return 0;
-    return file_replace(AT_FDCWD, j->options->pid_file, text, (size_t)length, 0644, err);
+    return file_replace_unsynced(AT_FDCWD, j->options->pid_file, text, (size_t)length, 0644, err);
 }
 
 /* The listener of the filter goes from the new process to the agent. */

@@ -245,7 +245,7 @@ static int mount_new(const struct oci_mount *mount, const struct mount_options *
     if (options->copy_up)
         return err_set(err, -ENOTSUP, "mount '%s': option tmpcopyup is not supported",
                        mount->destination);
-    if (cgroup && cgroup_detect() != CGROUP_LAYOUT_V2)
+    if (cgroup && !cgroup_is_v2())
         return mount_cgroup_v1(mount, options, cgroup_path, target, err);
     fd = make_filesystem(cgroup ? "cgroup2" : mount->type,
                          mount->source ? mount->source : mount->type, &options->data, read_only,

@@ -124,7 +124,7 @@ int state_save(int dir_fd, const struct container_state *state, struct err *err)
 
     if (!text)
         return err_set(err, -ENOMEM, "state of container '%s': out of memory", state->id);
-    if ((result = file_replace(dir_fd, STATE_FILE, text, strlen(text), 0600, err)) < 0)
+    if ((result = file_replace_unsynced(dir_fd, STATE_FILE, text, strlen(text), 0600, err)) < 0)
         return err_wrap(err, "state of container '%s'", state->id);
     return 0;
 }

@@ -74,7 +74,8 @@ static int follow(pid_t program, char whose, long number)
                 kill(pid, SIGKILL);
                 return 0;
             }
-        } else if (status >> 16 == 0 && WSTOPSIG(status) != SIGTRAP && WSTOPSIG(status) != SIGSTOP) {
+        } else if (status >> 16 == 0 && WSTOPSIG(status) != SIGTRAP &&
+                   WSTOPSIG(status) != SIGSTOP) {
             pass = WSTOPSIG(status);
         } else if (is_new_child(status)) {
             /* It stops by itself and is found then. */

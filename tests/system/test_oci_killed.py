@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nothing left behind: every verb is killed at its Nth system call, in the runtime itself and in the container's first
+process; `delete --force` then removes all there is. LODGE_KILL_STEP=1 tries every call; the default is a sample that
+moves from run to run."""
+import os
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from test_oci import Runtime, rootfs  # noqa: F401 (a fixture)
+
+STEP = int(os.environ.get("LODGE_KILL_STEP", "29"))
+MARK = f"7{os.getpid()}"  # the sleep of our containers, to find its processes by
+
+
+def processes():
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if f"sleep\0{MARK}\0".encode() in path.read_bytes():
+                found.append(path.parent.name)
+        except OSError:
+            pass
+    return found
+
+
+class Victim(Runtime):
+    def quietly(self, *command):
+        return subprocess.run([str(c) for c in command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL, timeout=30).returncode
+
+    def verb(self, *args):
+        assert self.quietly(*self.command(*args)) == 0, args
+
+    def clean(self, what):
+        done = subprocess.run(self.command("delete", "--force", self.name), text=True, capture_output=True, timeout=30)
+        assert done.returncode == 0, (what, done.stderr)
+        deadline = time.monotonic() + 5
+        while processes() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not processes(), what
+        assert not list(self.state.iterdir()) if self.state.exists() else True, what
+        self.nothing_left()
+
+
+@pytest.fixture
+def victim(program, rootfs, tmp_path):  # noqa: F811
+    made = Victim(program("lodge-oci"), rootfs, tmp_path)
+    made.write("sleep", MARK)
+    return made
+
+
+def prepare_none(v):
+    pass
+
+
+def prepare_created(v):
+    v.verb("create", "--bundle", str(v.bundle), v.name)
+
+
+def prepare_running(v):
+    v.verb("run", "--detach", "--bundle", str(v.bundle), v.name)
+
+
+VERBS = {
+    "create": (prepare_none, lambda v: ("create", "--bundle", str(v.bundle), v.name)),
+    "run": (prepare_none, lambda v: ("run", "--detach", "--bundle", str(v.bundle), v.name)),
+    "start": (prepare_created, lambda v: ("start", v.name)),
+    "exec": (prepare_running, lambda v: ("exec", "--detach", v.name, "sleep", MARK)),
+    "kill": (prepare_running, lambda v: ("kill", "--all", v.name, "KILL")),
+    "pause": (prepare_running, lambda v: ("pause", v.name)),
+    "update": (prepare_running, lambda v: ("update", "--pids-limit", "50", v.name)),
+    "delete": (prepare_running, lambda v: ("delete", "--force", v.name)),
+}
+
+
+@pytest.mark.parametrize("whose", ["p", "c"])
+@pytest.mark.parametrize("verb", VERBS)
+def test_killed_anywhere(victim, build, verb, whose):
+    tool = build / "tests" / "kill_at_syscall"
+    if not tool.exists():
+        pytest.skip("kill_at_syscall is not built")
+    if whose == "c" and verb not in ("create", "run", "exec"):
+        pytest.skip(f"{verb} has no process of its own")
+    prepare, arguments = VERBS[verb]
+    number, killed = random.randint(1, STEP), 0
+    while number < 3000:
+        prepare(victim)
+        status = victim.quietly(tool, f"{whose}{number}", *victim.command(*arguments(victim)))
+        victim.clean(f"{verb} killed at {whose}{number}")
+        if status == 10:
+            break
+        assert status == 0, f"{verb} at {whose}{number}: {status}"
+        killed += 1
+        number += STEP
+    assert killed >= 1, "a verb of so few calls proves nothing"
