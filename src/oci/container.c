@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/util.h"
 #include "oci/cgroup.h"
 #include "oci/cgroup_processes.h"
@@ -17,6 +18,7 @@
 #include "oci/container_hooks.h"
 #include "oci/container_open.h"
 #include "oci/foreground.h"
+#include "oci/id_map.h"
 #include "oci/hooks.h"
 #include "oci/init.h"
 #include "oci/process_attributes.h"
@@ -146,13 +148,28 @@ static int make_state(struct making *m, struct err *err)
     return container_copy_config(m->bundle_fd, m->state_fd, err);
 }
 
+static bool resources_are_limited(const struct oci_resources *r)
+{
+    return r->memory_limit_bytes > 0 || r->pids_limit > 0 || r->cpu_quota_us > 0 || r->cpu_shares ||
+           r->cpuset_cpus || r->cpuset_mems;
+}
+
 static int make_cgroup(struct making *m, struct err *err)
 {
     int result;
 
     if (!m->state->cgroup_path)
         return 0;
-    if ((result = cgroup_create(m->state->cgroup_path, &m->cgroup, err)) < 0)
+    result = cgroup_create(m->state->cgroup_path, &m->cgroup, err);
+    if ((result == -EACCES || result == -EPERM || result == -EROFS) && geteuid() != 0) {
+        /* An ordinary user to whom no cgroup was delegated. */
+        if (resources_are_limited(&m->spec->resources))
+            log_warning("the limits of linux.resources are not in force: %s",
+                        err ? err->message : "no cgroup");
+        free(TAKE_PTR(m->state->cgroup_path));
+        return 0;
+    }
+    if (result < 0)
         return result;
     return cgroup_apply(m->cgroup, &m->spec->resources, err);
 }
@@ -192,25 +209,6 @@ static int open_namespaces(struct making *m, struct init_arguments *a, uint64_t 
     return 0;
 }
 
-static int write_map(pid_t pid, const char *file, const struct oci_id_map *maps, size_t length,
-                     struct err *err)
-{
-    CLEANUP(buf_donep) struct buf text;
-    char path[64];
-    int result = 0;
-
-    buf_init(&text, 65536);
-    for (size_t i = 0; result == 0 && i < length; i++)
-        result = buf_printf(&text, "%u %u %u\n", maps[i].container_id, maps[i].host_id,
-                            maps[i].size);
-    snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
-    if (result == 0 && !buf_string(&text))
-        result = -ENOMEM;
-    if (result == 0 && length)
-        result = file_write_string(AT_FDCWD, path, text.data);
-    return result < 0 ? err_errno(err, result, "write %s", path) : 0;
-}
-
 static int map_ids(struct making *m, struct err *err)
 {
     const struct oci_namespace *ns = oci_spec_namespace(m->spec, CLONE_NEWUSER);
@@ -218,8 +216,7 @@ static int map_ids(struct making *m, struct err *err)
 
     if (!ns || ns->path)
         return 0;
-    if ((result = write_map(m->pid, "uid_map", m->spec->uid_maps, m->spec->nr_uid_maps, err)) < 0 ||
-        (result = write_map(m->pid, "gid_map", m->spec->gid_maps, m->spec->nr_gid_maps, err)) < 0)
+    if ((result = id_map_write(m->pid, m->spec, err)) < 0)
         return result;
     if ((result = sync_send(m->socket, SYNC_MAPPED, NULL, -1)) < 0)
         return err_errno(err, result, "talk to the container's first process");

@@ -226,6 +226,15 @@ static int limit_process(const struct oci_process *process, struct err *err)
     return 0;
 }
 
+static bool setgroups_denied(void)
+{
+    CLEANUP(buf_donep) struct buf text;
+
+    buf_init(&text, 64);
+    return file_load(AT_FDCWD, "/proc/self/setgroups", &text, NULL) == 0 && text.length >= 4 &&
+           memcmp(text.data, "deny", 4) == 0;
+}
+
 static int become_user(const struct oci_process *process, struct err *err)
 {
     const struct oci_capabilities *capabilities = &process->capabilities;
@@ -236,7 +245,9 @@ static int become_user(const struct oci_process *process, struct err *err)
         return result;
     if (capabilities->present && prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
         return err_errno(err, -errno, "keep capabilities");
-    if (setgroups(process->nr_additional_gids, process->additional_gids) < 0)
+    /* In a namespace that maps one id only, groups can be neither shed nor gained. */
+    if (setgroups(process->nr_additional_gids, process->additional_gids) < 0 &&
+        !(errno == EPERM && process->nr_additional_gids == 0 && setgroups_denied()))
         return err_errno(err, -errno, "set %zu additional groups", process->nr_additional_gids);
     if (setresgid(process->gid, process->gid, process->gid) < 0)
         return err_errno(err, -errno, "become group %u", process->gid);

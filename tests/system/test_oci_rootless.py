@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An ordinary user's containers: one id mapped by themselves, or a range through newuidmap; no cgroup of their own."""
+import json
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from conftest import need_command
+from test_oci import rootfs  # noqa: F401 (a fixture)
+
+
+class User:
+    def __init__(self, program, rootfs, name):  # noqa: F811
+        self.entry = pwd.getpwnam(name)
+        self.place = Path(tempfile.mkdtemp(prefix="lodge-user-"))
+        shutil.copy(program, self.place / "lodge-oci")
+        (self.place / "lodge-oci").chmod(0o755)
+        shutil.copytree(rootfs, self.place / "rootfs", symlinks=True)
+        for path in [self.place, *self.place.rglob("*")]:
+            os.chown(path, self.entry.pw_uid, self.entry.pw_gid, follow_symlinks=False)
+        self.verb("spec", "--rootless", "--bundle", self.place)
+        self.config = json.loads((self.place / "config.json").read_text())
+        self.config["process"]["terminal"] = False
+
+    def write(self, *args):
+        self.config["process"]["args"] = list(args)
+        (self.place / "config.json").write_text(json.dumps(self.config))
+
+    def call(self, *args, **options):
+        return subprocess.run([self.place / "lodge-oci", *map(str, args)], user=self.entry.pw_uid, group=self.entry.pw_gid,
+                              extra_groups=[], env={"XDG_RUNTIME_DIR": str(self.place), "PATH": "/usr/bin:/bin"}, text=True,
+                              timeout=30, **({"capture_output": True} | options))
+
+    def verb(self, *args, **options):
+        done = self.call(*args, **options)
+        assert done.returncode == 0, (args, done.stderr)
+        return done.stdout
+
+    def run(self, *args):
+        self.write(*args)
+        return self.verb("run", "--bundle", self.place, "box")
+
+
+def make(program, rootfs, name):  # noqa: F811
+    if Path("/proc/sys/kernel/unprivileged_userns_clone").exists() and \
+            Path("/proc/sys/kernel/unprivileged_userns_clone").read_text().strip() == "0":
+        pytest.skip("the kernel gives ordinary users no user namespaces")
+    return User(program("lodge-oci"), rootfs, name)
+
+
+@pytest.fixture
+def nobody(program, rootfs):  # noqa: F811
+    user = make(program, rootfs, "nobody")
+    yield user
+    shutil.rmtree(user.place)
+
+
+def test_a_single_id_is_root_inside(nobody):
+    said = nobody.run("sh", "-c", "id; cat /proc/self/uid_map")
+    assert said.startswith("uid=0 gid=0") and said.split()[-3:] == ["0", str(nobody.entry.pw_uid), "1"]
+    assert json.loads(nobody.verb("list", "--format", "json")) == []
+
+
+def test_life_and_exec(nobody):
+    nobody.write("sleep", "100")
+    quiet = {"capture_output": False, "stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    nobody.verb("run", "--detach", "--bundle", nobody.place, "box", **quiet)
+    assert nobody.verb("exec", "box", "id").startswith("uid=0 gid=0")
+    assert nobody.verb("exec", "box", "sh", "-c", "echo $$") != "1\n"
+    nobody.verb("delete", "--force", "box")
+    assert not (nobody.place / "lodge-oci" / "box").exists()
+
+
+def test_limits_without_a_cgroup_are_said_not_to_hold(nobody):
+    nobody.config["linux"]["resources"] = {"memory": {"limit": 64 << 20}}
+    nobody.write("true")
+    done = nobody.call("run", "--bundle", nobody.place, "box")
+    assert done.returncode == 0 and "not in force" in done.stderr
+
+
+def test_a_foreign_id_is_refused_with_the_reason(nobody):
+    nobody.config["linux"]["uidMappings"] = [{"containerID": 0, "hostID": 0, "size": 1}]
+    nobody.write("true")
+    done = nobody.call("run", "--bundle", nobody.place, "box")
+    assert done.returncode == 1 and ("/etc/subuid" in done.stderr or "not installed" in done.stderr)
+
+
+def test_a_range_through_newuidmap(program, rootfs):  # noqa: F811
+    need_command("newuidmap")
+    granted = [line.split(":") for line in Path("/etc/subuid").read_text().splitlines()] if Path("/etc/subuid").exists() else []
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    granted = [g for g in granted if len(g) == 3 and g[0] in known and g[0] in Path("/etc/subgid").read_text()]
+    if not granted:
+        pytest.skip("no user is granted ids in /etc/subuid and /etc/subgid")
+    name, first, count = granted[0]
+    user = make(program, rootfs, name)
+    try:
+        for kind, own in (("uidMappings", user.entry.pw_uid), ("gidMappings", user.entry.pw_gid)):
+            user.config["linux"][kind] = [{"containerID": 0, "hostID": own, "size": 1},
+                                          {"containerID": 1, "hostID": int(first), "size": min(int(count), 65535)}]
+        assert user.run("cat", "/proc/self/uid_map").split()[:5] == ["0", str(user.entry.pw_uid), "1", "1", first]
+    finally:
+        shutil.rmtree(user.place)
