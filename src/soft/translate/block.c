@@ -156,13 +156,26 @@ static void stubs_emit(struct translator *tr)
 /* False: bytes and block disagree. */
 static bool block_emit(struct translator *tr, const struct interp_block *block)
 {
-    const uint8_t *bytes = memory_range(tr->cpu->vm->memory, block->gpa, 1);
+    struct memory *memory = tr->cpu->vm->memory;
+    const uint8_t *bytes = memory_range(memory, block->gpa, 1);
     unsigned start = (unsigned)(block->gpa & GUEST_PAGE_MASK);
+    uint8_t crossing[2 * INSN_LENGTH_MAX];
     bool open = true;
 
+    if (block->page[1].mask) { /* one instruction, in two pages */
+        unsigned first = (unsigned)GUEST_PAGE_SIZE - start;
+
+        if (first > INSN_LENGTH_MAX)
+            return false;
+        memcpy(crossing, bytes, first);
+        memcpy(crossing + first, memory_range(memory, block->page[1].gpa, INSN_LENGTH_MAX),
+               INSN_LENGTH_MAX);
+        bytes = crossing;
+    }
     for (tr->op = 0; tr->op < block->nr_instructions && open; tr->op++) {
         const struct interp_op *op = &block->ops[tr->op];
-        unsigned left = (unsigned)GUEST_PAGE_SIZE - start - op->offset;
+        unsigned left = block->page[1].mask ? INSN_LENGTH_MAX
+                                            : (unsigned)GUEST_PAGE_SIZE - start - op->offset;
 
         tr->offset = start + op->offset;
         tr->bytes = bytes + op->offset;
@@ -211,7 +224,7 @@ struct translation *translate_block(struct soft_cpu *cpu, struct interp_block *b
     struct translation *t = (void *)(translate->arena + translate->arena_used);
     struct translator tr;
 
-    if (block->page[1].mask || block->nr_instructions > 48 || !room(translate))
+    if (block->nr_instructions > 48 || !room(translate))
         return NULL;
     translate->arena_used += align_up(sizeof(*t) + block->nr_instructions * sizeof(uint32_t), 64);
     memset(t, 0, sizeof(*t));

@@ -31,6 +31,32 @@ void translator_far(struct translator *tr, int64_t target)
     emit_jump_indexed(&tr->e);
 }
 
+const uint8_t *translate_far_link(struct translate *translate, const struct translation *from,
+                                  uint16_t target)
+{
+    struct emit e = {.at = translate->code.write + translate->code.used};
+    const uint8_t *start = code_cache_run(&translate->code, e.at);
+    uint8_t *miss;
+
+    if (translate->code.size - translate->code.used < 256)
+        return NULL;
+    emit_load_hot(&e, HOST_R10, HOT(page));
+    emit_lea(&e, HOST_R10, HOST_R10, HOST_NONE, 0, target);
+    emit_pext(&e, HOST_R11, HOST_R10, HOT(jump_mask));
+    emit_load_indexed(&e, HOST_RCX, CLASS(jump_tag));
+    emit_lea(&e, HOST_RCX, HOST_RCX, HOST_R10, 0, 0);
+    emit8(&e, 0xe3);
+    emit8(&e, 5);
+    miss = emit_jump(&e);
+    emit_jump_indexed(&e);
+    emit_patch(miss, e.at);
+    emit8(&e, 0xb9);
+    emit32(&e, from->number << TRANSLATE_SHIFT | TRANSLATE_EXIT_GOTO);
+    emit_patch(emit_jump(&e), translate->leave);
+    translate->code.used = align_up((uint64_t)(e.at - translate->code.write), 16);
+    return start;
+}
+
 static bool in_page(int64_t target)
 {
     return target >= 0 && target < (int64_t)GUEST_PAGE_SIZE;

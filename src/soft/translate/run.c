@@ -481,6 +481,24 @@ static bool link_leads(const struct translation *from, const struct translate_li
            (from->block->gpa & ~GUEST_PAGE_MASK) == (to->block->gpa & ~GUEST_PAGE_MASK);
 }
 
+/* A block in two pages depends on a translation of the second: it is entered through the jump
+ * table only, which forgets with the TLB. */
+static void link_make(struct translate *translate, const struct translation *from,
+                      struct translate_link *link, struct translation *to)
+{
+    const uint8_t *far;
+
+    if (to->block->page[1].mask) {
+        far = translate_far_link(translate, from, link->target);
+        if (far)
+            link_patch(translate, link, far);
+        return;
+    }
+    link_patch(translate, link, to->entry);
+    link->next = to->incoming;
+    to->incoming = link;
+}
+
 int translate_execute(struct soft_cpu *cpu)
 {
     struct translate *translate = cpu->translate;
@@ -511,11 +529,8 @@ int translate_execute(struct soft_cpu *cpu)
                 result = SOFT_OK;
             continue;
         }
-        if (link && generation == translate->generation && link_leads(from, link, t)) {
-            link_patch(translate, link, t->entry);
-            link->next = t->incoming;
-            t->incoming = link;
-        }
+        if (link && generation == translate->generation && link_leads(from, link, t))
+            link_make(translate, from, link, t);
         enlist(cpu, t);
         visit.t = t;
         result = visit_run(cpu, &visit);

@@ -126,6 +126,10 @@ struct translate {
 
 /* trampoline.c */
 int trampolines_emit(struct translate *translate);
+/* branch.c: code that goes to offset `target` of the running block's page through the jump table:
+ * what a link to a block in two pages is patched to. NULL: no room. */
+const uint8_t *translate_far_link(struct translate *translate, const struct translation *from,
+                                  uint16_t target);
 /* block.c: NULL when the block is not for this tier or there is no room (translate->full). */
 struct translation *translate_block(struct soft_cpu *cpu, struct interp_block *block);
 
