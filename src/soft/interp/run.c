@@ -209,6 +209,8 @@ void run_until_exit(struct soft_cpu *cpu)
     cpu->interp.thread = pthread_self();
     __atomic_store_n(&cpu->interp.in_run, true, __ATOMIC_RELEASE);
     cpu->end_block = true;
+    if (cpu->translate)
+        translate_begin(cpu);
     do {
         result = attention(cpu);
         if (result == SOFT_OK && step_needed(cpu))

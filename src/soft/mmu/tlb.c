@@ -9,6 +9,7 @@
  * near the address, and only then everything is forgotten.
  */
 #include "soft/mmu/mmu_internal.h"
+#include "soft/translate/translate.h"
 
 #include <linux/membarrier.h>
 #include <sys/syscall.h>
@@ -48,6 +49,8 @@ static void numbers_renew(struct soft_mmu *mmu)
     mmu->number[0] = number_draw(mmu);
     mmu->number[1] = number_draw(mmu);
     mmu->upper_private = false;
+    mmu->epoch[0]++;
+    mmu->epoch[1]++;
 }
 
 static void lower_renew(struct soft_cpu *cpu)
@@ -55,10 +58,12 @@ static void lower_renew(struct soft_cpu *cpu)
     struct soft_mmu *mmu = &cpu->mmu;
     unsigned slot;
 
-    if (mmu->next_number >= MMU_TAG_NEVER - 1 || mmu->upper_private)
+    if (mmu->next_number >= MMU_TAG_NEVER - 1 || mmu->upper_private) {
         numbers_renew(mmu);
-    else
+    } else {
         mmu->number[0] = number_draw(mmu);
+        mmu->epoch[0]++;
+    }
     for (slot = 0; slot < MMU_PCID_SLOTS; slot++)
         if (mmu->pcid_slot[slot].number && mmu->pcid_slot[slot].pcid == current_pcid(cpu))
             break;
@@ -121,9 +126,11 @@ void mmu_cr3_loaded(struct soft_cpu *cpu, bool keep)
             if (mmu->upper_private && mmu->next_number < MMU_TAG_NEVER - 1) {
                 mmu->number[1] = number_draw(mmu);
                 mmu->upper_private = false;
+                mmu->epoch[1]++;
             }
             if (!mmu->upper_private) {
                 mmu->number[0] = mmu->pcid_slot[i].number;
+                mmu->epoch[0]++;
                 mmu->flushes++;
                 tags_set(cpu);
                 return;
@@ -180,6 +187,8 @@ void mmu_flush_page(struct soft_cpu *cpu, gva_t address)
     for (unsigned user = 0; user < 2; user++)
         if (tag_is_page(mmu->fetch_table[user][index].tag, address))
             mmu->fetch_table[user][index].tag = 0;
+    if (cpu->translate)
+        translate_page_flushed(cpu, address);
     mmu->flushes++;
 }
 

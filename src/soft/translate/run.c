@@ -11,8 +11,8 @@
  * seen in translation.block, which is NULL when it is dead; memory of a dead translation stays
  * until translate_flushed, which is called only between blocks.
  *
- * The page tables' view is checked at every entry: when mmu.flushes has moved, what this class has
- * cached of addresses is forgotten.
+ * The page tables' view is checked at every entry: when mmu.epoch has moved, what this class has
+ * cached of that half of the address space is forgotten.
  */
 #include "soft/translate/translate_internal.h"
 
@@ -38,23 +38,88 @@ static bool host_can(void)
            (getauxval(AT_HWCAP2) & HWCAP2_WRGSBASE);
 }
 
-static void class_flush(struct translate *translate, struct translate_class *class)
+/* The half of the address space whose code a class's jump table holds. */
+static unsigned jump_half(unsigned number)
 {
-    memcpy(class->read_tag, translate->no_tag, sizeof(class->read_tag));
-    memcpy(class->write_tag, translate->no_tag, sizeof(class->write_tag));
-    memcpy(class->jump_tag, translate->no_jump, sizeof(class->jump_tag));
+    return number != MMU_CLASS_USER;
+}
+
+static void class_jumps_flush(struct translate *translate, unsigned number)
+{
+    memcpy(translate->region[number]->jump_tag, translate->no_jump, sizeof(translate->no_jump));
+    memset(translate->jump_pages[number], 0, sizeof(translate->jump_pages[number]));
+}
+
+/* half: by bit 63 of the address */
+static void class_flush(struct translate *translate, unsigned number, unsigned half)
+{
+    struct translate_class *region = translate->region[number];
+    unsigned first = half * (TRANSLATE_INDEX / 2);
+    size_t size = sizeof(region->read_tag) / 2;
+
+    memcpy(region->read_tag + first, translate->no_tag + first, size);
+    memcpy(region->write_tag + first, translate->no_tag + first, size);
+    if (half == jump_half(number))
+        class_jumps_flush(translate, number);
 }
 
 static void jumps_flush(struct translate *translate)
 {
     for (unsigned i = 0; i < MMU_NR_CLASSES; i++)
-        memcpy(translate->class[i] -> jump_tag, translate -> no_jump, sizeof(translate->no_jump));
+        class_jumps_flush(translate, i);
+}
+
+/* Forgets in the current class what mmu.epoch says. */
+static void class_sync(struct soft_cpu *cpu)
+{
+    struct translate *translate = cpu->translate;
+    unsigned number = cpu->mmu.current_class;
+
+    for (unsigned half = 0; half < 2; half++) {
+        if (LIKELY(translate->seen_epoch[number][half] == cpu->mmu.epoch[half]))
+            continue;
+        translate->seen_epoch[number][half] = cpu->mmu.epoch[half];
+        class_flush(translate, number, half);
+    }
+}
+
+static unsigned page_index(uint64_t address)
+{
+    return (unsigned)((address >> 12 & 511) | (address >> 47 & 1) << 9); /* INDEX_MASK */
+}
+
+static unsigned jump_page_hash(uint64_t address)
+{
+    return (unsigned)(address >> 12 ^ address >> 22) % TRANSLATE_JUMP_PAGES;
+}
+
+void translate_page_flushed(struct soft_cpu *cpu, gva_t address)
+{
+    struct translate *translate = cpu->translate;
+    unsigned index = page_index(address), hash = jump_page_hash(address);
+    /* An instruction that begins in the page before may end in this one. */
+    unsigned before = jump_page_hash(address - GUEST_PAGE_SIZE);
+
+    for (unsigned i = 0; i < MMU_NR_CLASSES; i++) {
+        struct translate_class *region = translate->region[i];
+        const uint64_t *pages = translate->jump_pages[i];
+
+        region->read_tag[index] = translate->no_tag[index];
+        region->write_tag[index] = translate->no_tag[index];
+        if ((pages[hash / 64] >> (hash % 64) & 1) || (pages[before / 64] >> (before % 64) & 1))
+            class_jumps_flush(translate, i);
+    }
+}
+
+void translate_begin(struct soft_cpu *cpu)
+{
+    cpu->translate->gs = NULL;
 }
 
 static void stores_flush(struct translate *translate)
 {
     for (unsigned i = 0; i < MMU_NR_CLASSES; i++)
-        memcpy(translate->class[i] -> write_tag, translate -> no_tag, sizeof(translate->no_tag));
+        memcpy(translate->region[i]->write_tag, translate->no_tag, sizeof(translate->no_tag));
 }
 
 /* The three classes, their first pages one. */
@@ -70,11 +135,11 @@ static int classes_map(struct translate *translate)
 
         if (map == MAP_FAILED)
             return -errno;
-        translate->class[i] = map;
+        translate->region[i] = map;
         if (mmap(map, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
             return -errno;
     }
-    translate->hot = &translate->class[0]->hot;
+    translate->hot = &translate->region[0]->hot;
     return 0;
 }
 
@@ -88,8 +153,10 @@ static void tables_fill(struct soft_cpu *cpu, struct translate *translate)
         translate->no_tag[i] = -(((i ^ 2) & 511) << 12);
     for (uint64_t i = 0; i < TRANSLATE_JUMPS; i++)
         translate->no_jump[i] = -(i ^ 1);
-    for (unsigned i = 0; i < MMU_NR_CLASSES; i++)
-        class_flush(translate, translate->class[i]);
+    for (unsigned i = 0; i < MMU_NR_CLASSES; i++) {
+        class_flush(translate, i, 0);
+        class_flush(translate, i, 1);
+    }
     hot->index_mask = INDEX_MASK;
     hot->jump_mask = JUMP_MASK;
     for (unsigned i = 0; i < ARRAY_LEN(hot->check_mask); i++)
@@ -145,8 +212,8 @@ void translate_done(struct soft_cpu *cpu)
     if (translate->table && translate->table != (void *)MAP_FAILED)
         munmap(translate->table, TRANSLATE_TABLE_MAX * sizeof(translate->table[0]));
     for (unsigned i = 0; i < MMU_NR_CLASSES; i++)
-        if (translate->class[i])
-            munmap(translate->class[i], sizeof(struct translate_class));
+        if (translate->region[i])
+            munmap(translate->region[i], sizeof(struct translate_class));
     free(translate);
 }
 
@@ -232,8 +299,8 @@ static bool translate_fill(struct soft_cpu *cpu, bool write)
 {
     struct translate *translate = cpu->translate;
     uint64_t address = translate->hot->address, page = address & ~GUEST_PAGE_MASK;
-    struct translate_class *class = translate->class[cpu->mmu.current_class];
-    uint64_t index = (address >> 12 & 511) | (address >> 47 & 1) << 9; /* INDEX_MASK */
+    struct translate_class *region = translate->region[cpu->mmu.current_class];
+    unsigned index = page_index(address);
     const struct mmu_entry *entry;
     unsigned length;
     void *host;
@@ -246,15 +313,15 @@ static bool translate_fill(struct soft_cpu *cpu, bool write)
     tag = page | cpu->mmu.tag[address >> 63];
     if (entry->read_tag != tag)
         return false;
-    if (class->read_tag[index] == -page && (!write || class->write_tag[index] == -page))
+    if (region->read_tag[index] == -page && (!write || region->write_tag[index] == -page))
         return false; /* it is there: something else is the matter */
     cpu->counters.translated_fills++;
-    class->addend[index] = entry->addend;
-    class->read_tag[index] = -page;
-    class->write_tag[index] = translate->no_tag[index];
+    region->addend[index] = entry->addend;
+    region->read_tag[index] = -page;
+    region->write_tag[index] = translate->no_tag[index];
     if (entry->write_tag == tag && !__atomic_load_n(entry->code_byte, __ATOMIC_SEQ_CST))
-        class->write_tag[index] = -page;
-    return !write || class->write_tag[index] == -page;
+        region->write_tag[index] = -page;
+    return !write || region->write_tag[index] == -page;
 }
 
 /* May vector code of this translation run with the registers loaded? */
@@ -273,7 +340,7 @@ static uint32_t go_in(struct soft_cpu *cpu, const uint8_t *code, bool vector)
 {
     struct translate *translate = cpu->translate;
     unsigned number = cpu->mmu.current_class;
-    struct translate_class *class = translate->class[number];
+    struct translate_class *region = translate->region[number];
     struct translate_hot *hot = translate->hot;
     uint32_t exit;
 
@@ -283,13 +350,10 @@ static uint32_t go_in(struct soft_cpu *cpu, const uint8_t *code, bool vector)
         stores_flush(translate);
         __atomic_store_n(&translate->revoke, 0, __ATOMIC_RELEASE);
     }
-    if (translate->seen_flushes[number] != cpu->mmu.flushes) {
-        translate->seen_flushes[number] = cpu->mmu.flushes;
-        class_flush(translate, class);
-    }
-    if (translate->gs != class) {
-        translate->gs = class;
-        __asm__ volatile("wrgsbase %0" : : "r"((uintptr_t) class));
+    class_sync(cpu);
+    if (translate->gs != region) {
+        translate->gs = region;
+        __asm__ volatile("wrgsbase %0" : : "r"((uintptr_t) region));
     }
     hot->segment_base[0] = cpu->segment[CPU_FS].base;
     hot->segment_base[1] = cpu->segment[CPU_GS].base;
@@ -430,11 +494,33 @@ static int visit_run(struct soft_cpu *cpu, struct visit *visit)
 
 static void enlist(struct soft_cpu *cpu, struct translation *t)
 {
-    struct translate_class *class = cpu->translate->class[cpu->mmu.current_class];
+    struct translate *translate = cpu->translate;
+    unsigned number = cpu->mmu.current_class, hash = jump_page_hash(cpu->rip);
+    struct translate_class *region = translate->region[number];
     uint64_t index = cpu->rip & JUMP_MASK;
 
-    class->jump_tag[index] = -cpu->rip;
-    class->jump_code[index] = (uintptr_t)t->entry_far;
+    if (cpu->rip >> 63 != jump_half(number))
+        return;
+    class_sync(cpu);
+    translate->jump_pages[number][hash / 64] |= UINT64_C(1) << (hash % 64);
+    translate->jump_translation[number][index] = t;
+    region->jump_tag[index] = -cpu->rip;
+    region->jump_code[index] = (uintptr_t)t->entry_far;
+}
+
+/* The translation at RIP, if the jump table has it. */
+static struct translation *enlisted(struct soft_cpu *cpu)
+{
+    struct translate *translate = cpu->translate;
+    unsigned number = cpu->mmu.current_class;
+    uint64_t index = cpu->rip & JUMP_MASK;
+
+    if (cpu->code_mode != INSN_MODE_64 || cpu->mmu.tag[0] == MMU_TAG_NEVER)
+        return NULL;
+    class_sync(cpu);
+    if (translate->region[number]->jump_tag[index] != -cpu->rip)
+        return NULL;
+    return translate->jump_translation[number][index];
 }
 
 /* The translation of a block, made if it is worth it. */
@@ -505,10 +591,11 @@ int translate_execute(struct soft_cpu *cpu)
     struct visit visit = {0};
     int result;
 
-    __atomic_store_n(&translate->hot->pending, 0, __ATOMIC_SEQ_CST);
-    translate->gs = NULL;             /* another vCPU may have run on this thread */
-    if (cpu_peek_requests(&cpu->cpu)) /* came before pending was cleared */
-        return SOFT_OK;
+    if (__atomic_load_n(&translate->hot->pending, __ATOMIC_RELAXED)) {
+        __atomic_store_n(&translate->hot->pending, 0, __ATOMIC_SEQ_CST);
+        if (cpu_peek_requests(&cpu->cpu)) /* came before pending was cleared */
+            return SOFT_OK;
+    }
     interp_flags_load(cpu);
     do {
         uint32_t generation = translate->generation;
@@ -519,19 +606,22 @@ int translate_execute(struct soft_cpu *cpu)
         visit.link = NULL;
         if (UNLIKELY(translate->full))
             translate_flushed(cpu);
-        result = find(cpu, &block);
-        if (result)
-            break;
-        t = cpu->mmu.tag[0] == MMU_TAG_NEVER ? NULL : translation_of(cpu, block);
+        t = enlisted(cpu);
         if (!t) {
-            result = block->ops[0].run(cpu, &block->ops[0]);
-            if (result == INTERP_LEFT)
-                result = SOFT_OK;
-            continue;
+            result = find(cpu, &block);
+            if (result)
+                break;
+            t = cpu->mmu.tag[0] == MMU_TAG_NEVER ? NULL : translation_of(cpu, block);
+            if (!t) {
+                result = block->ops[0].run(cpu, &block->ops[0]);
+                if (result == INTERP_LEFT)
+                    result = SOFT_OK;
+                continue;
+            }
+            enlist(cpu, t);
         }
         if (link && generation == translate->generation && link_leads(from, link, t))
             link_make(translate, from, link, t);
-        enlist(cpu, t);
         visit.t = t;
         result = visit_run(cpu, &visit);
     } while (!result && !attention_due(cpu));

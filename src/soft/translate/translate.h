@@ -29,6 +29,11 @@ int translate_execute(struct soft_cpu *cpu);
 void translate_block_killed(struct soft_cpu *cpu, struct interp_block *block);
 void translate_flushed(struct soft_cpu *cpu);
 
+/* cpu_run begins: maybe on another thread than before. */
+void translate_begin(struct soft_cpu *cpu);
+/* INVLPG; larger invalidations show in mmu.epoch. */
+void translate_page_flushed(struct soft_cpu *cpu, gva_t address);
+
 /* Any thread: generated code comes out at its next poll. */
 void translate_kick(struct soft_cpu *cpu);
 

@@ -31,6 +31,7 @@
 #define TRANSLATE_BLOCK_BYTES 24576u /* more than the code of any block */
 #define TRANSLATE_INDEX       1024u
 #define TRANSLATE_JUMPS       4096u
+#define TRANSLATE_JUMP_PAGES 1024u
 #define TRANSLATE_KEPT        4u /* guest registers that live in memory */
 
 struct translate_hot {
@@ -101,7 +102,7 @@ struct translation {
 };
 
 struct translate {
-    struct translate_class *class[MMU_NR_CLASSES];
+    struct translate_class *region[MMU_NR_CLASSES];
     struct translate_hot *hot;
     struct code_cache code;
     size_t code_start; /* behind the trampolines */
@@ -111,7 +112,11 @@ struct translate {
     uint32_t nr_translations;
     uint32_t generation; /* counts translate_flushed */
     bool full;           /* drop everything before the next block */
-    uint32_t seen_flushes[MMU_NR_CLASSES];
+    uint32_t seen_epoch[MMU_NR_CLASSES][2];
+    /* What jump_code leads to; and which pages, hashed, have an entry: INVLPG of others leaves the
+     * table alone. */
+    struct translation *jump_translation[MMU_NR_CLASSES][TRANSLATE_JUMPS];
+    uint64_t jump_pages[MMU_NR_CLASSES][TRANSLATE_JUMP_PAGES / 64];
     const struct translate_class *gs;
     uint32_t (*enter)(struct soft_cpu *cpu);
     uint32_t (*enter_vector)(struct soft_cpu *cpu);
