@@ -160,7 +160,9 @@ static struct interp_code_page *page_find(struct soft_interp *interp, gpa_t page
 
 static struct interp_block **block_head(struct soft_interp *interp, gpa_t gpa, uint32_t key)
 {
-    return &interp->block_hash[(gpa ^ gpa >> 15 ^ key << 9) & (CACHE_BLOCKS - 1)];
+    uint64_t hash = (gpa ^ (uint64_t)key << 52) * UINT64_C(0x9e3779b97f4a7c15);
+
+    return &interp->block_hash[hash >> 32 & (CACHE_BLOCKS - 1)];
 }
 
 static void block_kill(struct soft_cpu *cpu, struct interp_block *block)

@@ -29,7 +29,7 @@
 
 /* Index of a linear address: bits 12..20, and which half it is in. */
 #define INDEX_MASK UINT64_C(0x8000001ff000)
-#define JUMP_MASK  (TRANSLATE_JUMPS - 1)
+#define JUMP_MASK  ((TRANSLATE_JUMPS - 1) << 1)
 #define NO_BLOCK   UINT32_MAX /* interp_block.runs: not to be translated (again) */
 
 static bool host_can(void)
@@ -46,7 +46,17 @@ static unsigned jump_half(unsigned number)
 
 static void class_jumps_flush(struct translate *translate, unsigned number)
 {
-    memcpy(translate->region[number]->jump_tag, translate->no_jump, sizeof(translate->no_jump));
+    struct translate_class *region = translate->region[number];
+
+    if (translate->nr_jump_log[number] > TRANSLATE_JUMP_LOG)
+        memcpy(region->jump_tag, translate->no_jump, sizeof(translate->no_jump));
+    else
+        for (uint32_t i = 0; i < translate->nr_jump_log[number]; i++) {
+            unsigned index = translate->jump_log[number][i];
+
+            region->jump_tag[index] = translate->no_jump[index];
+        }
+    translate->nr_jump_log[number] = 0;
     memset(translate->jump_pages[number], 0, sizeof(translate->jump_pages[number]));
 }
 
@@ -86,6 +96,11 @@ static void class_sync(struct soft_cpu *cpu)
 static unsigned page_index(uint64_t address)
 {
     return (unsigned)((address >> 12 & 511) | (address >> 47 & 1) << 9); /* INDEX_MASK */
+}
+
+static unsigned jump_index(uint64_t address)
+{
+    return (unsigned)((address & JUMP_MASK) >> 1);
 }
 
 static unsigned jump_page_hash(uint64_t address)
@@ -152,8 +167,9 @@ static void tables_fill(struct soft_cpu *cpu, struct translate *translate)
     for (uint64_t i = 0; i < TRANSLATE_INDEX; i++)
         translate->no_tag[i] = -(((i ^ 2) & 511) << 12);
     for (uint64_t i = 0; i < TRANSLATE_JUMPS; i++)
-        translate->no_jump[i] = -(i ^ 1);
+        translate->no_jump[i] = -((i ^ 1) << 1);
     for (unsigned i = 0; i < MMU_NR_CLASSES; i++) {
+        translate->nr_jump_log[i] = TRANSLATE_JUMP_LOG + 1; /* all */
         class_flush(translate, i, 0);
         class_flush(translate, i, 1);
     }
@@ -497,13 +513,17 @@ static void enlist(struct soft_cpu *cpu, struct translation *t)
     struct translate *translate = cpu->translate;
     unsigned number = cpu->mmu.current_class, hash = jump_page_hash(cpu->rip);
     struct translate_class *region = translate->region[number];
-    uint64_t index = cpu->rip & JUMP_MASK;
+    uint64_t index = jump_index(cpu->rip);
 
     if (cpu->rip >> 63 != jump_half(number))
         return;
     class_sync(cpu);
     translate->jump_pages[number][hash / 64] |= UINT64_C(1) << (hash % 64);
     translate->jump_translation[number][index] = t;
+    if (translate->nr_jump_log[number] < TRANSLATE_JUMP_LOG)
+        translate->jump_log[number][translate->nr_jump_log[number]++] = (uint16_t)index;
+    else
+        translate->nr_jump_log[number] = TRANSLATE_JUMP_LOG + 1;
     region->jump_tag[index] = -cpu->rip;
     region->jump_code[index] = (uintptr_t)t->entry_far;
 }
@@ -513,7 +533,7 @@ static struct translation *enlisted(struct soft_cpu *cpu)
 {
     struct translate *translate = cpu->translate;
     unsigned number = cpu->mmu.current_class;
-    uint64_t index = cpu->rip & JUMP_MASK;
+    uint64_t index = jump_index(cpu->rip);
 
     if (cpu->code_mode != INSN_MODE_64 || cpu->mmu.tag[0] == MMU_TAG_NEVER)
         return NULL;

@@ -30,7 +30,8 @@
 #define TRANSLATE_ARENA_SHARE 2u     /* the side tables' part of the code's size: 1/2 */
 #define TRANSLATE_BLOCK_BYTES 24576u /* more than the code of any block */
 #define TRANSLATE_INDEX       1024u
-#define TRANSLATE_JUMPS       4096u
+#define TRANSLATE_JUMP_LOG    1024u
+#define TRANSLATE_JUMPS       16384u
 #define TRANSLATE_JUMP_PAGES 1024u
 #define TRANSLATE_KEPT        4u /* guest registers that live in memory */
 
@@ -116,6 +117,8 @@ struct translate {
     /* What jump_code leads to; and which pages, hashed, have an entry: INVLPG of others leaves the
      * table alone. */
     struct translation *jump_translation[MMU_NR_CLASSES][TRANSLATE_JUMPS];
+    uint16_t jump_log[MMU_NR_CLASSES][TRANSLATE_JUMP_LOG]; /* indexes filled since the last flush */
+    uint32_t nr_jump_log[MMU_NR_CLASSES];
     uint64_t jump_pages[MMU_NR_CLASSES][TRANSLATE_JUMP_PAGES / 64];
     const struct translate_class *gs;
     uint32_t (*enter)(struct soft_cpu *cpu);
