@@ -212,6 +212,7 @@ static void mail_post(struct soft_cpu *cpu, gpa_t page, uint64_t mask)
     else
         interp->mail[interp->nr_mail++] = (struct interp_mail){.gpa = page, .mask = mask};
     __atomic_fetch_or(&cpu->cpu.requests, CPU_REQUEST_ENGINE, __ATOMIC_SEQ_CST);
+    translate_kick(cpu);
 }
 
 void cache_take_mail(struct soft_cpu *cpu)

@@ -369,7 +369,7 @@ static uint32_t go_in(struct soft_cpu *cpu, const uint8_t *code, bool vector)
     class_sync(cpu);
     if (translate->gs != region) {
         translate->gs = region;
-        __asm__ volatile("wrgsbase %0" : : "r"((uintptr_t) region));
+        __asm__ volatile("wrgsbase %0" : : "r"((uintptr_t)region));
     }
     hot->segment_base[0] = cpu->segment[CPU_FS].base;
     hot->segment_base[1] = cpu->segment[CPU_GS].base;

@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The translating tier through the engine's interface, with small programs in 64-bit mode: links
+ * and their end, code that changes under it from here and from elsewhere, the software TLB's edges,
+ * polls. What single instructions do is the differential test's matter (tests/diff).
+ */
+#include "cpu/cpuid.h"
+#include "soft/soft.h"
+#include "soft/soft_cpu.h"
+#include "testing.h"
+
+#include <pthread.h>
+#include <time.h>
+
+#define RAM   0x400000u
+#define CODE  0x10000u
+#define DATA  0x20000u
+#define STACK 0x30000u
+#define NR    2u
+/* The same 4 MiB again: supervisor code is looked for in the jump table in this half only. */
+#define UPPER UINT64_C(0xffff800000000000)
+
+#define PTE(gpa) ((gpa) | UINT64_C(0x63)) /* present, writable, accessed, dirty */
+
+struct fixture {
+    struct memory *memory;
+    struct cpuid_policy policy;
+    struct cpu_bus bus;
+    struct cpu_vm *vm;
+    struct cpu *cpu[NR];
+};
+
+static void io_nothing(void *context, unsigned cpu, uint16_t port, const void *data, unsigned size)
+{
+    (void)context, (void)cpu, (void)port, (void)data, (void)size;
+}
+
+static void mmio_ones(void *context, unsigned cpu, gpa_t gpa, void *data, unsigned size)
+{
+    (void)context, (void)cpu, (void)gpa;
+    memset(data, 0xff, size);
+}
+
+static void mmio_nothing(void *context, unsigned cpu, gpa_t gpa, const void *data, unsigned size)
+{
+    (void)context, (void)cpu, (void)gpa, (void)data, (void)size;
+}
+
+static void put(struct fixture *f, gpa_t gpa, const void *bytes, size_t length)
+{
+    ck_assert_int_eq(memory_write(f->memory, gpa, bytes, length), 0);
+}
+
+static void put64(struct fixture *f, gpa_t gpa, uint64_t value)
+{
+    put(f, gpa, &value, 8);
+}
+
+static uint64_t peek64(struct fixture *f, gpa_t gpa)
+{
+    uint64_t value;
+
+    ck_assert_int_eq(memory_read(f->memory, gpa, &value, 8), 0);
+    return value;
+}
+
+#define PROGRAM(f, gpa, ...)                          \
+    do {                                              \
+        static const uint8_t code_[] = {__VA_ARGS__}; \
+        put(f, gpa, code_, sizeof(code_));            \
+    } while (0)
+
+/* 4 MiB identity-mapped by 4 KiB pages: the second half has the TLB indexes of the first. */
+static void tables_fill(struct fixture *f)
+{
+    put64(f, 0x1000, PTE(0x2000));
+    put64(f, 0x1800, PTE(0x2000));
+    put64(f, 0x2000, PTE(0x3000));
+    put64(f, 0x3000, PTE(0x4000));
+    put64(f, 0x3008, PTE(0x5000));
+    for (uint64_t page = 0; page < RAM / 4096; page++)
+        put64(f, 0x4000 + 8 * page, PTE(page * 4096));
+}
+
+static void start_at(struct fixture *f, unsigned index, uint64_t rip)
+{
+    struct cpu_state s;
+
+    cpu_state_reset(&s, index);
+    s.cr0 = CPU_CR0_PE | CPU_CR0_ET | CPU_CR0_NE | CPU_CR0_WP | CPU_CR0_PG;
+    s.cr3 = 0x1000;
+    s.cr4 = CPU_CR4_PAE | CPU_CR4_OSFXSR | CPU_CR4_OSXMMEXCPT;
+    s.efer = CPU_EFER_LME | CPU_EFER_LMA | CPU_EFER_NXE;
+    s.segment[CPU_CS] =
+        (struct cpu_segment){.limit = 0xffffffff, .attributes = 0xa09b, .selector = 8};
+    s.segment[CPU_SS] =
+        (struct cpu_segment){.limit = 0xffffffff, .attributes = 0xc093, .selector = 16};
+    s.rip = rip;
+    s.gpr[CPU_RSP] = STACK - 0x1000u * index;
+    s.activity = CPU_ACTIVITY_RUNNING;
+    ck_assert_int_eq(soft_engine.set_state(f->cpu[index], &s, NULL), 0);
+}
+
+static struct fixture *fixture_new(void)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+    struct cpuid_options options = {.nr_cpus = NR, .tsc_hz = 1000000000};
+    struct cpu_vm_config config = {
+        .nr_cpus = NR, .tsc_hz = options.tsc_hz, .options = "tier=translate,runs=0"};
+    struct err err = ERR_INIT;
+
+    ck_assert_ptr_nonnull(f);
+    cpuid_policy_init(&f->policy, &options);
+    ck_assert_int_eq(memory_new(&f->memory, NULL), 0);
+    ck_assert_int_eq(memory_add_ram(f->memory, 0, RAM, NULL), 0);
+    f->bus.io_write = io_nothing;
+    f->bus.mmio_read = mmio_ones;
+    f->bus.mmio_write = mmio_nothing;
+    config.memory = f->memory;
+    config.bus = &f->bus;
+    config.cpuid = &f->policy;
+    ck_assert_int_eq(soft_engine.vm_new(&config, &f->vm, NULL), 0);
+    for (unsigned i = 0; i < NR; i++)
+        ck_assert_msg(!soft_engine.cpu_new(f->vm, i, &f->cpu[i], &err), "%s", err.message);
+    tables_fill(f);
+    for (unsigned i = 0; i < NR; i++)
+        start_at(f, i, CODE);
+    return f;
+}
+
+static void fixture_free(struct fixture *f)
+{
+    for (unsigned i = 0; i < NR; i++)
+        soft_engine.cpu_free(f->cpu[i]);
+    soft_engine.vm_free(f->vm);
+    memory_free(f->memory);
+    free(f);
+}
+
+static struct cpu_state run(struct fixture *f, unsigned index, enum cpu_exit_kind kind)
+{
+    struct cpu_state state;
+    struct cpu_exit exit;
+
+    ck_assert_int_eq(soft_engine.run(f->cpu[index], &exit, NULL), 0);
+    ck_assert_int_eq(exit.kind, kind);
+    ck_assert_int_eq(soft_engine.get_state(f->cpu[index], &state, NULL), 0);
+    return state;
+}
+
+static struct cpu_counters counters(struct fixture *f, unsigned index)
+{
+    struct cpu_counters c;
+
+    soft_engine.counters(f->cpu[index], &c);
+    return c;
+}
+
+START_TEST(loop_stays_inside)
+{
+    struct fixture *f = fixture_new();
+
+    /* mov ecx, 100000; l: inc rax; dec ecx; jnz l; hlt */
+    PROGRAM(f, CODE, 0xb9, 0xa0, 0x86, 1, 0, 0x48, 0xff, 0xc0, 0xff, 0xc9, 0x75, 0xf9, 0xf4);
+    ck_assert_uint_eq(run(f, 0, CPU_EXIT_HALT).gpr[CPU_RAX], 100000);
+    ck_assert_uint_ge(counters(f, 0).blocks_translated, 2);
+    ck_assert_uint_lt(counters(f, 0).translated_exits, 20);
+    fixture_free(f);
+}
+END_TEST
+
+START_TEST(calls_and_returns_across_pages_stay_inside)
+{
+    struct fixture *f = fixture_new();
+    struct cpu_state state;
+
+    /* mov ebx, 10000; l: call CODE + 0x1100; dec ebx; jnz l; hlt */
+    PROGRAM(f, CODE, 0xbb, 0x10, 0x27, 0, 0, 0xe8, 0xf6, 0x10, 0, 0, 0xff, 0xcb, 0x75, 0xf7, 0xf4);
+    PROGRAM(f, CODE + 0x1100, 0x48, 0x83, 0xc0, 3, 0xc3); /* add rax, 3; ret */
+    start_at(f, 0, UPPER + CODE);
+    state = run(f, 0, CPU_EXIT_HALT);
+    ck_assert_uint_eq(state.gpr[CPU_RAX], 30000);
+    ck_assert_uint_eq(state.gpr[CPU_RSP], STACK);
+    ck_assert_uint_lt(counters(f, 0).translated_exits, 30);
+    fixture_free(f);
+}
+END_TEST
+
+START_TEST(store_into_the_next_instruction)
+{
+    struct fixture *f = fixture_new();
+
+    /* mov byte [rip + 1], 42h; mov al, 1; hlt */
+    PROGRAM(f, CODE, 0xc6, 0x05, 1, 0, 0, 0, 0x42, 0xb0, 1, 0xf4);
+    ck_assert_uint_eq(run(f, 0, CPU_EXIT_HALT).gpr[CPU_RAX] & 0xff, 0x42);
+    fixture_free(f);
+}
+END_TEST
+
+START_TEST(loop_that_changes_itself)
+{
+    struct fixture *f = fixture_new();
+
+    /* mov ecx, 50; l: inc byte [rip + 1]; mov al, 0; add ebx, eax; dec ecx; jnz l; hlt */
+    PROGRAM(f, CODE, 0xb9, 50, 0, 0, 0, 0xfe, 0x05, 1, 0, 0, 0, 0xb0, 0, 0x01, 0xc3, 0xff, 0xc9,
+            0x75, 0xf2, 0xf4);
+    ck_assert_uint_eq(run(f, 0, CPU_EXIT_HALT).gpr[CPU_RBX], 50 * 51 / 2);
+    fixture_free(f);
+}
+END_TEST
+
+START_TEST(linked_target_changes)
+{
+    struct fixture *f = fixture_new();
+    uint8_t two = 2;
+
+    /* mov ecx, 100; l: jmp m; nops; m: mov eax, 1; add ebx, eax; dec ecx; jnz l; hlt */
+    PROGRAM(f, CODE, 0xb9, 100, 0, 0, 0, 0xeb, 2, 0x90, 0x90, 0xb8, 1, 0, 0, 0, 0x01, 0xc3, 0xff,
+            0xc9, 0x75, 0xf1, 0xf4);
+    ck_assert_uint_eq(run(f, 0, CPU_EXIT_HALT).gpr[CPU_RBX], 100);
+    put(f, CODE + 10, &two, 1);
+    start_at(f, 0, CODE);
+    ck_assert_uint_eq(run(f, 0, CPU_EXIT_HALT).gpr[CPU_RBX], 200);
+    fixture_free(f);
+}
+END_TEST
+
+START_TEST(instruction_in_two_pages_in_a_loop)
+{
+    struct fixture *f = fixture_new();
+
+    /* mov ecx, 1000 | jmp; l (page end - 2): add rbx, 5 (4 bytes); dec ecx; jnz l; hlt */
+    PROGRAM(f, CODE + 0xff0, 0xb9, 0xe8, 3, 0, 0, 0xeb, 7);
+    PROGRAM(f, CODE + 0xffe, 0x48, 0x83, 0xc3, 5, 0xff, 0xc9, 0x75, 0xf8, 0xf4);
+    start_at(f, 0, UPPER + CODE + 0xff0);
+    ck_assert_uint_eq(run(f, 0, CPU_EXIT_HALT).gpr[CPU_RBX], 5000);
+    ck_assert_uint_lt(counters(f, 0).translated_exits, 40);
+    fixture_free(f);
+}
+END_TEST
+
+START_TEST(access_across_pages_that_are_not_neighbours)
+{
+    struct fixture *f = fixture_new();
+
+    /* DATA + 0x1000 is mapped elsewhere: what lies behind DATA's page in memory is not next. */
+    put64(f, 0x4000 + 8 * (DATA / 4096 + 1), PTE(DATA + 0x5000));
+    put64(f, DATA + 0x1000, UINT64_C(0xeeeeeeeeeeeeeeee));
+    put64(f, DATA + 0xff8, UINT64_C(0x4444444433333333));
+    put64(f, DATA + 0x5000, UINT64_C(0x6666666655555555));
+    /* mov esi, DATA + 0xff8; mov rax, [rsi]; mov rbx, [rsi + 8]; mov rcx, [rsi + 4];
+     * mov [rsi + 4], rbx; hlt: both pages are cached when they are crossed */
+    PROGRAM(f, CODE, 0xbe, 0xf8, 0x0f, 0x02, 0, 0x48, 0x8b, 0x06, 0x48, 0x8b, 0x5e, 8, 0x48, 0x8b,
+            0x4e, 4, 0x48, 0x89, 0x5e, 4, 0xf4);
+    ck_assert_uint_eq(run(f, 0, CPU_EXIT_HALT).gpr[CPU_RCX], UINT64_C(0x5555555544444444));
+    ck_assert_uint_eq(peek64(f, DATA + 0xff8), UINT64_C(0x5555555533333333));
+    ck_assert_uint_eq(peek64(f, DATA + 0x5000), UINT64_C(0x6666666666666666));
+    ck_assert_uint_eq(peek64(f, DATA + 0x1000), UINT64_C(0xeeeeeeeeeeeeeeee));
+    fixture_free(f);
+}
+END_TEST
+
+START_TEST(two_accesses_at_one_index)
+{
+    struct fixture *f = fixture_new();
+
+    put64(f, STACK - 8 + 0x200000, 77);
+    /* push qword [rsp + 0x1ffff8]; pop rax; hlt */
+    PROGRAM(f, CODE, 0xff, 0xb4, 0x24, 0xf8, 0xff, 0x1f, 0, 0x58, 0xf4);
+    ck_assert_uint_eq(run(f, 0, CPU_EXIT_HALT).gpr[CPU_RAX], 77);
+    fixture_free(f);
+}
+END_TEST
+
+START_TEST(invlpg_forgets)
+{
+    struct fixture *f = fixture_new();
+
+    put64(f, DATA, 1);
+    put64(f, DATA + 0x5000, 2);
+    /* mov esi, DATA; mov rax, [rsi]; mov rax, [rsi]; mov edi, its PTE; mov edx, PTE(DATA + 0x5000);
+     * mov [rdi], rdx; invlpg [rsi]; mov rbx, [rsi]; hlt */
+    PROGRAM(f, CODE, 0xbe, 0, 0, 2, 0, 0x48, 0x8b, 0x06, 0x48, 0x8b, 0x06, 0xbf, 0x00, 0x41, 0, 0,
+            0xba, 0x63, 0x50, 2, 0, 0x48, 0x89, 0x17, 0x0f, 0x01, 0x3e, 0x48, 0x8b, 0x1e, 0xf4);
+    struct cpu_state state = run(f, 0, CPU_EXIT_HALT);
+    ck_assert_uint_eq(state.gpr[CPU_RAX], 1);
+    ck_assert_uint_eq(state.gpr[CPU_RBX], 2);
+    fixture_free(f);
+}
+END_TEST
+
+START_TEST(flags_at_a_fault_are_exact)
+{
+    struct fixture *f = fixture_new();
+    struct cpu_state state;
+
+    /* IDT at DATA with a gate for #PF; handler at CODE + 0x100: pop rax; pop rbx; pop; pop rdx
+     * (RFLAGS); hlt */
+    PROGRAM(f, CODE + 0x100, 0x58, 0x5b, 0x59, 0x5a, 0xf4);
+    put64(f, DATA + 16 * 14, UINT64_C(0x00018e0000080100));
+    put64(f, DATA + 16 * 14 + 8, 0);
+    put64(f, DATA + 0x800 + 8, UINT64_C(0x00af9b000000ffff)); /* GDT */
+    put64(f, DATA + 0x800 + 16, UINT64_C(0x00cf93000000ffff));
+    /* xor eax, eax; sub al, 1 (CF AF SF PF); mov rcx, [0x7000000]; add eax, ecx */
+    PROGRAM(f, CODE, 0x31, 0xc0, 0x2c, 1, 0x48, 0x8b, 0x0c, 0x25, 0, 0, 0, 7, 0x01, 0xc8, 0xf4);
+    ck_assert_int_eq(soft_engine.get_state(f->cpu[0], &state, NULL), 0);
+    state.idtr.base = DATA;
+    state.idtr.limit = 0xfff;
+    state.gdtr.base = DATA + 0x800;
+    state.gdtr.limit = 0x1f;
+    ck_assert_int_eq(soft_engine.set_state(f->cpu[0], &state, NULL), 0);
+    state = run(f, 0, CPU_EXIT_HALT);
+    ck_assert_uint_eq(state.cr2, 0x7000000);
+    ck_assert_uint_eq(state.gpr[CPU_RBX], CODE + 4); /* RIP of the load */
+    ck_assert_uint_eq(state.gpr[CPU_RDX] & CPU_FLAGS_STATUS,
+                      CPU_FLAG_CF | CPU_FLAG_AF | CPU_FLAG_SF | CPU_FLAG_PF);
+    fixture_free(f);
+}
+END_TEST
+
+static void *run_second(void *context)
+{
+    struct cpu_exit exit;
+
+    soft_engine.run(((struct fixture *)context)->cpu[1], &exit, NULL);
+    return (void *)(uintptr_t)exit.kind;
+}
+
+static void sleep_ms(long ms)
+{
+    struct timespec t = {.tv_nsec = ms * 1000000};
+
+    nanosleep(&t, NULL);
+}
+
+START_TEST(kick_ends_an_endless_loop)
+{
+    struct fixture *f = fixture_new();
+    pthread_t thread;
+    void *kind;
+
+    PROGRAM(f, CODE, 0xeb, 0xfe); /* jmp $ */
+    ck_assert_int_eq(pthread_create(&thread, NULL, run_second, f), 0);
+    sleep_ms(20);
+    cpu_request(f->cpu[1], CPU_REQUEST_KICK);
+    pthread_join(thread, &kind);
+    ck_assert_uint_eq((uintptr_t)kind, CPU_EXIT_KICK);
+    fixture_free(f);
+}
+END_TEST
+
+START_TEST(code_changed_by_a_device_reaches_a_running_vcpu)
+{
+    struct fixture *f = fixture_new();
+    uint8_t two = 2;
+    pthread_t thread;
+    void *kind;
+
+    /* l: mov eax, 1; cmp eax, 2; jne l; hlt */
+    PROGRAM(f, CODE, 0xb8, 1, 0, 0, 0, 0x83, 0xf8, 2, 0x75, 0xf6, 0xf4);
+    ck_assert_int_eq(pthread_create(&thread, NULL, run_second, f), 0);
+    sleep_ms(20);
+    put(f, CODE + 1, &two, 1);
+    pthread_join(thread, &kind);
+    ck_assert_uint_eq((uintptr_t)kind, CPU_EXIT_HALT);
+    fixture_free(f);
+}
+END_TEST
+
+START_TEST(a_page_becomes_code_while_another_vcpu_stores_to_it)
+{
+    struct fixture *f = fixture_new();
+    pthread_t thread;
+    void *kind;
+
+    /* vCPU 1 at CODE: l: inc dword [DATA + 1]; cmp byte [DATA + 0x800], 0; je l; hlt
+     * The dword is the operand of what vCPU 0 runs: l: mov eax, imm; cmp eax, ebx; je l (while it
+     * does not change); then it tells, hlt. */
+    PROGRAM(f, CODE, 0xff, 0x04, 0x25, 1, 0, 2, 0, 0x80, 0x3c, 0x25, 0, 8, 2, 0, 0, 0x74, 0xef,
+            0xf4);
+    /* mov eax, 0 | mov ebx, eax | mov ecx, 200 at CODE + 0x800: calls DATA until EAX was new 200
+     * times: l: call DATA; cmp eax, ebx; je l; mov ebx, eax; dec ecx; jnz l; mov byte [DATA +
+     * 0x800], 1; hlt */
+    PROGRAM(f, DATA, 0xb8, 0, 0, 0, 0, 0xc3); /* mov eax, n; ret */
+    PROGRAM(f, CODE + 0x800, 0xb9, 200, 0, 0, 0, 0xe8, 0xf6, 0xf7, 0, 0, 0x39, 0xd8, 0x74, 0xf7,
+            0x89, 0xc3, 0xff, 0xc9, 0x75, 0xf1, 0xc6, 0x04, 0x25, 0, 8, 2, 0, 1, 0xf4);
+    start_at(f, 0, CODE + 0x800);
+    ck_assert_int_eq(pthread_create(&thread, NULL, run_second, f), 0);
+    run(f, 0, CPU_EXIT_HALT);
+    pthread_join(thread, &kind);
+    ck_assert_uint_eq((uintptr_t)kind, CPU_EXIT_HALT);
+    fixture_free(f);
+}
+END_TEST
+
+TEST_MAIN("translate", tcase_add_test(tcase, loop_stays_inside);
+          tcase_add_test(tcase, calls_and_returns_across_pages_stay_inside);
+          tcase_add_test(tcase, store_into_the_next_instruction);
+          tcase_add_test(tcase, loop_that_changes_itself);
+          tcase_add_test(tcase, linked_target_changes);
+          tcase_add_test(tcase, instruction_in_two_pages_in_a_loop);
+          tcase_add_test(tcase, access_across_pages_that_are_not_neighbours);
+          tcase_add_test(tcase, two_accesses_at_one_index); tcase_add_test(tcase, invlpg_forgets);
+          tcase_add_test(tcase, flags_at_a_fault_are_exact);
+          tcase_add_test(tcase, kick_ends_an_endless_loop);
+          tcase_add_test(tcase, code_changed_by_a_device_reaches_a_running_vcpu);
+          tcase_add_test(tcase, a_page_becomes_code_while_another_vcpu_stores_to_it);)
