@@ -39,6 +39,21 @@ static const uint16_t operand_bytes[Z_NR_SIZES][6] = {
 };
 /* clang-format on */
 
+/* size bytes, none for 0. */
+static bool take_displacement(struct decoder *d, struct insn *insn, unsigned size)
+{
+    uint64_t displacement;
+
+    if (size == 0)
+        return true;
+    insn->displacement_offset = d->position;
+    insn->displacement_size = size;
+    if (!take(d, size, &displacement))
+        return false;
+    insn->mem.displacement = (int64_t)sign_extend(displacement, size);
+    return true;
+}
+
 static bool decode_memory_16(struct decoder *d, struct insn *insn)
 {
     static const uint8_t bases[8] = {CPU_RBX, CPU_RBX, CPU_RBP, CPU_RBP,
@@ -47,7 +62,6 @@ static bool decode_memory_16(struct decoder *d, struct insn *insn)
                                        INSN_NO_REG, INSN_NO_REG, INSN_NO_REG, INSN_NO_REG};
     unsigned mod = insn->modrm >> 6, rm = insn->modrm & 7;
     unsigned size = mod == 2 ? 2 : mod;
-    uint64_t displacement;
 
     if (mod == 0 && rm == 6) {
         size = 2;
@@ -57,14 +71,7 @@ static bool decode_memory_16(struct decoder *d, struct insn *insn)
     }
     if (insn->mem.base == CPU_RBP)
         insn->mem.segment = CPU_SS;
-    if (size) {
-        insn->displacement_offset = d->position;
-        insn->displacement_size = size;
-        if (!take(d, size, &displacement))
-            return false;
-        insn->mem.displacement = (int64_t)sign_extend(displacement, size);
-    }
-    return true;
+    return take_displacement(d, insn, size);
 }
 
 /* ModRM with mod != 3: SIB, displacement, default segment. */
@@ -72,7 +79,6 @@ bool decode_memory(struct decoder *d, struct insn *insn, bool vsib)
 {
     unsigned mod = insn->modrm >> 6, base = insn->modrm & 7, index;
     unsigned size = mod == 1 ? 1 : mod == 2 ? 4 : 0;
-    uint64_t displacement;
     uint8_t sib;
 
     if (UNLIKELY(insn->address_size == 2))
@@ -97,14 +103,7 @@ bool decode_memory(struct decoder *d, struct insn *insn, bool vsib)
         if (base == CPU_RSP || base == CPU_RBP)
             insn->mem.segment = CPU_SS;
     }
-    if (size) {
-        insn->displacement_offset = d->position;
-        insn->displacement_size = size;
-        if (!take(d, size, &displacement))
-            return false;
-        insn->mem.displacement = (int64_t)sign_extend(displacement, size);
-    }
-    return true;
+    return take_displacement(d, insn, size);
 }
 
 static inline bool take_immediate(struct decoder *d, struct insn *insn, unsigned size,
