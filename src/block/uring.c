@@ -9,6 +9,7 @@
 
 #include "block/block_driver.h"
 
+#include <assert.h>
 #include <errno.h>
 
 static void append(struct block_request ***end, struct block_request *request)
@@ -22,6 +23,7 @@ static struct block_request *take(struct block_request **list, struct block_requ
 {
     struct block_request *request = *list;
 
+    assert(request);
     *list = request->next_;
     if (!*list)
         *end = list;

@@ -249,7 +249,8 @@ static void page_written(struct soft_vm *vm, gpa_t gpa, uint64_t mask)
 
         if (!cpu)
             continue;
-        if (cpu->interp.in_run && pthread_equal(cpu->interp.thread, self))
+        if (__atomic_load_n(&cpu->interp.in_run, __ATOMIC_ACQUIRE) &&
+            pthread_equal(cpu->interp.thread, self))
             page_invalidate(cpu, page, mask);
         else
             mail_post(cpu, page, mask);

@@ -18,6 +18,7 @@
 
 #include "base/cleanup.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -388,6 +389,7 @@ static int interpret(struct soft_cpu *cpu, const struct translation *t,
 {
     int result;
 
+    assert(first);
     cpu->counters.translated_handbacks++;
     cpu->rip = cpu->translate->hot->page + t->start;
     result = first->run(cpu, first);
