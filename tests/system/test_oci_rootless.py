@@ -18,8 +18,8 @@ class User:
     def __init__(self, program, rootfs, name):  # noqa: F811
         self.entry = pwd.getpwnam(name)
         self.place = Path(tempfile.mkdtemp(prefix="lodge-user-"))
-        shutil.copy(program, self.place / "lodge-oci")
-        (self.place / "lodge-oci").chmod(0o755)
+        shutil.copy(program, self.place / "runtime")
+        (self.place / "runtime").chmod(0o755)
         shutil.copytree(rootfs, self.place / "rootfs", symlinks=True)
         for path in [self.place, *self.place.rglob("*")]:
             os.chown(path, self.entry.pw_uid, self.entry.pw_gid, follow_symlinks=False)
@@ -32,7 +32,7 @@ class User:
         (self.place / "config.json").write_text(json.dumps(self.config))
 
     def call(self, *args, **options):
-        return subprocess.run([self.place / "lodge-oci", *map(str, args)], user=self.entry.pw_uid, group=self.entry.pw_gid,
+        return subprocess.run([self.place / "runtime", *map(str, args)], user=self.entry.pw_uid, group=self.entry.pw_gid,
                               extra_groups=[], env={"XDG_RUNTIME_DIR": str(self.place), "PATH": "/usr/bin:/bin"}, text=True,
                               timeout=30, **({"capture_output": True} | options))
 
