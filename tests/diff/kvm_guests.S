@@ -7,6 +7,7 @@
 #define IDT    0x3000
 #define LOG    0x4000
 #define RESUME 0x3ff0
+#define ALL    0x3fd0 /* what KVM needs hardware for, too */
 
         .section .rodata
 
@@ -189,7 +190,43 @@ prot_32:
         movl    %cs, %eax
         value   %eax
         ljmp    $0x08, $(14f - PROT)
-14:     xorl    %eax, %eax              /* no flags that instructions leave undefined */
+14:     cmpl    $0, ALL
+        je      18f
+        movl    $0x7000, 0x5004         /* ring 0 stack of ring 3 */
+        movl    $0x10, 0x5008
+        expect  2f
+        int     $0x21
+2:      expect  3f
+        int     $0x40                   /* beyond the IDT */
+3:      movl    $0x40, %eax
+        lar     %eax, %ebx
+        value   %ebx
+        lsl     %eax, %ecx
+        value   %ecx
+        movl    $0x3, %eax
+        movl    $0x10, %ebx
+        arpl    %ax, %bx
+        value   %ebx
+        str     %eax
+        value   %eax
+        expect  16f
+        pushl   $0x23                   /* to ring 3, and back by a gate */
+        pushl   $0x9000
+        pushl   $0x2
+        pushl   $0x1b
+        pushl   $(15f - PROT)
+        iret
+15:     movl    %cs, %eax
+        int     $0x22
+16:     expect  18f
+        pushl   $0x23                   /* privileged in ring 3 */
+        pushl   $0x9000
+        pushl   $0x2
+        pushl   $0x1b
+        pushl   $(17f - PROT)
+        iret
+17:     hlt
+18:     xorl    %eax, %eax              /* no flags that instructions leave undefined */
         value   %eax
         out     %al, $0x11
         hlt
