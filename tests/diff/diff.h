@@ -65,6 +65,7 @@ struct diff_insn {
     uint8_t length;
     uint8_t target; /* 0: no branch */
     uint8_t displacement_offset, displacement_size;
+    bool any_order;           /* which of its stack words it reads first is the implementation's */
     bool partial;             /* when it faults, some of its registers may be written */
     uint16_t undefined_flags; /* whose values at this instruction the architecture leaves open */
 };

@@ -40,6 +40,7 @@ struct run {
     struct diff_guest *guest;
     const struct options *options;
     uint64_t streams, lost, failures, faults;
+    uint64_t endless; /* instructions of endless streams, which do not count */
 };
 
 static struct diff_stream streams[DIFF_BATCH];
@@ -139,8 +140,13 @@ static void batch(struct run *run, uint64_t first_seed, unsigned nr)
                       &streams[i]);
     if (!run->options->interpret_only)
         diff_native_start(run->native, streams, nr);
-    for (unsigned i = 0; i < nr; i++)
+    for (unsigned i = 0; i < nr; i++) {
+        uint64_t before = diff_guest_instructions(run->guest);
+
         diff_guest_run(run->guest, &streams[i], &guest_results[i]);
+        if (guest_results[i].vector == DIFF_ENDLESS)
+            run->endless += diff_guest_instructions(run->guest) - before;
+    }
     if (run->options->interpret_only) {
         run->streams += nr;
         return;
@@ -159,6 +165,11 @@ static void batch(struct run *run, uint64_t first_seed, unsigned nr)
             report_failure(run, &streams[i], first_seed + i);
 }
 
+static uint64_t compared(const struct run *run)
+{
+    return diff_guest_instructions(run->guest) - run->endless;
+}
+
 static int run_all(struct run *run)
 {
     const struct options *options = run->options;
@@ -168,7 +179,7 @@ static int run_all(struct run *run)
     if (options->only_one) {
         batch(run, options->one, 1);
     } else {
-        while (diff_guest_instructions(run->guest) < options->count && seconds < options->seconds &&
+        while (compared(run) < options->count && seconds < options->seconds &&
                run->failures < 200) {
             batch(run, seed, DIFF_BATCH);
             seed += DIFF_BATCH;
@@ -177,9 +188,8 @@ static int run_all(struct run *run)
     }
     printf("%llu instructions in %llu streams (%.1f each; %.0f%% end in an exception), %llu lost, "
            "%llu different, %.1f s\n",
-           (unsigned long long)diff_guest_instructions(run->guest),
-           (unsigned long long)run->streams,
-           (double)diff_guest_instructions(run->guest) / (double)MAX(run->streams, 1u),
+           (unsigned long long)compared(run), (unsigned long long)run->streams,
+           (double)compared(run) / (double)MAX(run->streams, 1u),
            100.0 * (double)run->faults / (double)MAX(run->streams, 1u),
            (unsigned long long)run->lost, (unsigned long long)run->failures,
            (double)(clock_monotonic_ns() - start) / (double)NS_PER_S);

@@ -439,7 +439,9 @@ static bool draw_insn(struct builder *b)
     repair(b, &insn, bytes);
     note_lost(b, &insn);
     ret = &b->stream->insn[b->stream->nr_insns++];
-    *ret = (struct diff_insn){.length = insn.length, .partial = insn.id == INSN_POPA};
+    *ret = (struct diff_insn){.length = insn.length,
+                              .partial = insn.id == INSN_POPA,
+                              .any_order = insn.id == INSN_RET_FAR || insn.id == INSN_IRET};
     memcpy(ret->bytes, bytes, insn.length);
     if (insn.nr_operands && insn.operand[0].kind == INSN_OPERAND_REL) {
         ret->target = (uint8_t)(b->stream->nr_insns + diff_pick(b->seed, 4));
