@@ -280,13 +280,13 @@ void cgroup_free(struct cgroup *cgroup)
     free(cgroup);
 }
 
-int cgroup_join_self(struct cgroup *cgroup, struct err *err)
+int cgroup_join_self(struct cgroup *cgroup, bool v2_done, struct err *err)
 {
     for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
         struct cgroup_hierarchy *hierarchy = &cgroup->hierarchies[i];
         int result;
 
-        if (hierarchy->fd < 0)
+        if (hierarchy->fd < 0 || (hierarchy->v2 && v2_done))
             continue;
         result = file_write_string(hierarchy->fd, hierarchy->v2 ? "cgroup.procs" : "tasks", "0");
         if (result < 0 && !(cgroup->layout == CGROUP_LAYOUT_HYBRID && hierarchy->v2))
@@ -298,9 +298,10 @@ int cgroup_join_self(struct cgroup *cgroup, struct err *err)
 
 int cgroup_v2_fd(struct cgroup *cgroup)
 {
-    if (cgroup->layout != CGROUP_LAYOUT_V2 || cgroup->hierarchies[0].fd < 0)
-        return -1;
-    return openat(cgroup->hierarchies[0].fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (unsigned i = 0; i < cgroup->nr_hierarchies; i++)
+        if (cgroup->hierarchies[i].v2 && cgroup->hierarchies[i].fd >= 0)
+            return openat(cgroup->hierarchies[i].fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return -1;
 }
 
 static void pause_ms(long milliseconds)

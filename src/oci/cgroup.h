@@ -58,10 +58,10 @@ int cgroup_apply(struct cgroup *cgroup, const struct oci_resources *resources, s
 /* v1, before both limits are raised: memory and swap together, if that is more than now. Failure
  * shows in cgroup_apply. */
 void cgroup_raise_swap_limit(struct cgroup *cgroup, int64_t bytes);
-/* The calling (single-threaded) process enters. */
-int cgroup_join_self(struct cgroup *cgroup, struct err *err);
-/* For clone3(CLONE_INTO_CGROUP): the v2 directory on a pure v2 host, opened for it; -1 elsewhere.
- * Close it. */
+/* The calling (single-threaded) process enters. v2_done: clone3 has put it into the v2 one. */
+int cgroup_join_self(struct cgroup *cgroup, bool v2_done, struct err *err);
+/* For clone3(CLONE_INTO_CGROUP): the v2 directory, opened for it; -1 without one. On hybrid hosts
+ * too, where a write to its cgroup.procs takes the host-wide lock that is slow (cgroup.c). */
 int cgroup_v2_fd(struct cgroup *cgroup);
 
 /* SIGKILL to every process in it, until none is left (bounded). */

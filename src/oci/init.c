@@ -50,8 +50,8 @@ static int enter_cgroup(const struct init_arguments *a, struct err *err)
     const struct oci_namespace *ns = oci_spec_namespace(a->spec, CLONE_NEWCGROUP);
     int result = 0;
 
-    if (a->cgroup && !a->in_cgroup)
-        result = cgroup_join_self(a->cgroup, err);
+    if (a->cgroup)
+        result = cgroup_join_self(a->cgroup, a->in_cgroup, err);
     /* Only now: the namespace's root is where its creator is. */
     if (result == 0 && ns && !ns->path && unshare(CLONE_NEWCGROUP) < 0)
         result = err_errno(err, -errno, "make a cgroup namespace");
@@ -512,7 +512,7 @@ static int set_up_exec(struct init_arguments *a, struct err *err)
         return err_errno(err, -errno, "make a session");
     if ((result = process_attributes_set_affinity(process->affinity_initial, err)) < 0)
         return result;
-    if (a->cgroup && !a->in_cgroup && (result = cgroup_join_self(a->cgroup, err)) < 0)
+    if (a->cgroup && (result = cgroup_join_self(a->cgroup, a->in_cgroup, err)) < 0)
         return result;
     if ((result = process_attributes_set_affinity(process->affinity_final, err)) < 0)
         return result;
