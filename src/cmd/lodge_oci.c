@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "cmd/oci_cli.h"
+#include "oci/self.h"
 #include "oci/state.h"
 
 #include <stdio.h>
@@ -128,5 +129,9 @@ int main(int argc, char **argv)
         fputs(usage, stderr);
         return 1;
     }
+    /* The verbs whose processes become a container's. */
+    if (strcmp(argv[optind], "run") == 0 || strcmp(argv[optind], "create") == 0 ||
+        strcmp(argv[optind], "exec") == 0)
+        self_protect(argv);
     return run_verb(&global, argc - optind, argv + optind);
 }

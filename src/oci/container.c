@@ -20,6 +20,7 @@
 #include "oci/foreground.h"
 #include "oci/id_map.h"
 #include "oci/hooks.h"
+#include "oci/mount_idmap.h"
 #include "oci/init.h"
 #include "oci/process_attributes.h"
 #include "oci/seccomp_filter.h"
@@ -345,6 +346,7 @@ static int make(struct making *m, bool foreground, bool fifo, struct err *err)
     memset(a.namespace_fds, 0xff, sizeof(a.namespace_fds));
     if ((result = load_bundle(m, err)) < 0 || (result = make_state(m, err)) < 0 ||
         (result = container_hooks_save(m->state_fd, m->spec->hooks, err)) < 0 ||
+        (result = mount_idmap_prepare(m->spec, m->bundle_fd, err)) < 0 ||
         (result = prepare_seccomp(m, &a, err)) < 0 || (result = make_cgroup(m, err)) < 0)
         return result;
     if (m->spec->hooks && !(a.hook_state = hook_state = container_hooks_state(m->state)))

@@ -11,6 +11,7 @@
 #include "base/mounts.h"
 #include "base/util.h"
 #include "oci/cgroup.h"
+#include "oci/copy_up.h"
 #include "oci/inroot.h"
 #include "oci/mount_options.h"
 
@@ -148,16 +149,18 @@ static int mount_bind(const struct oci_mount *mount, const struct mount_options 
 
     if (!mount->source)
         return err_set(err, -EINVAL, "mount '%s': a bind needs a source", mount->destination);
-    source = openat(bundle_fd, mount->source, O_PATH | O_CLOEXEC);
+    source = mount->tree_fd >= 0 ? fcntl(mount->tree_fd, F_DUPFD_CLOEXEC, 3)
+                                 : openat(bundle_fd, mount->source, O_PATH | O_CLOEXEC);
     if (source < 0 || fstat(source, &st) < 0)
         return err_errno(err, -errno, "mount '%s': source '%s'", mount->destination, mount->source);
     target = S_ISDIR(st.st_mode) ? inroot_make_directory(root_fd, mount->destination)
                                  : inroot_make_file(root_fd, mount->destination);
     if (target < 0)
         return err_errno(err, target, "mount '%s': mount point", mount->destination);
-    tree = open_tree(source, "",
-                     OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH |
-                         (options->recursive ? AT_RECURSIVE : 0u));
+    tree = mount->tree_fd >= 0 ? TAKE_FD(source)
+                               : open_tree(source, "",
+                                           OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH |
+                                               (options->recursive ? AT_RECURSIVE : 0u));
     if (tree < 0)
         return err_errno(err, -errno, "mount '%s': bind '%s'", mount->destination, mount->source);
     if ((result = set_attributes(tree, options->attributes_set, options->attributes_clear, false)) <
@@ -238,20 +241,29 @@ static int mount_new(const struct oci_mount *mount, const struct mount_options *
                      strcmp(mount->type, "sysfs") != 0 && !cgroup;
     CLEANUP(fd_closep) int target = inroot_make_directory(root_fd, mount->destination);
     CLEANUP(fd_closep) int fd = -1;
-    int result;
+    const uint64_t late = MOUNT_ATTR_RDONLY;
+    int result = 0;
 
     if (target < 0)
         return err_errno(err, target, "mount '%s': mount point", mount->destination);
-    if (options->copy_up)
-        return err_set(err, -ENOTSUP, "mount '%s': option tmpcopyup is not supported",
+    if (options->copy_up && strcmp(mount->type, "tmpfs") != 0)
+        return err_set(err, -EINVAL, "mount '%s': option tmpcopyup is for tmpfs",
                        mount->destination);
     if (cgroup && !cgroup_is_v2())
         return mount_cgroup_v1(mount, options, cgroup_path, target, err);
     fd = make_filesystem(cgroup ? "cgroup2" : mount->type,
                          mount->source ? mount->source : mount->type, &options->data, read_only,
-                         options->attributes_set, err);
+                         options->attributes_set & ~(options->copy_up ? late : 0u), err);
     if (fd < 0)
         return err_wrap(err, "mount '%s'", mount->destination);
+    if (options->copy_up) {
+        CLEANUP(fd_closep)
+        int from = inroot_open(root_fd, mount->destination, O_RDONLY | O_DIRECTORY);
+
+        if (from < 0 || (result = copy_up(from, fd)) < 0 ||
+            (result = set_attributes(fd, options->attributes_set & late, 0, false)) < 0)
+            return err_errno(err, MIN(from, result), "mount '%s': tmpcopyup", mount->destination);
+    }
     if ((result = attach(fd, target)) < 0)
         return err_errno(err, result, "mount '%s'", mount->destination);
     return 0;
@@ -266,9 +278,6 @@ static int mount_one(const struct oci_mount *mount, const char *cgroup_path, int
 
     if (result < 0)
         return result;
-    if (mount->destination[0] != '/')
-        return err_set(err, -EINVAL, "mount '%s': the destination is not an absolute path",
-                       mount->destination);
     if (options.bind || !mount->type)
         result = mount_bind(mount, &options, bundle_fd, root_fd, err);
     else

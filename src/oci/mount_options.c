@@ -103,6 +103,9 @@ static void take_option(struct mount_options *options, const char *name)
         options->recursive = name[0] == 'r';
     } else if (strcmp(name, "tmpcopyup") == 0) {
         options->copy_up = true;
+    } else if (strcmp(name, "idmap") == 0 || strcmp(name, "ridmap") == 0) {
+        options->idmap = true;
+        options->idmap_recursive = name[0] == 'r';
     } else if (!take_propagation(options, name) && !is_ignored(name)) {
         options->data.items[options->data.length++] = name;
     }

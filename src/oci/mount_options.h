@@ -16,7 +16,8 @@ struct mount_options {
     uint64_t recursive_set, recursive_clear;   /* the same for the whole tree (rro, rnosuid, ...) */
     unsigned long propagation;                 /* MS_SHARED, ... | MS_REC; 0: untouched */
     bool superblock_read_only;
-    bool copy_up;            /* tmpcopyup */
+    bool copy_up; /* tmpcopyup */
+    bool idmap, idmap_recursive;
     struct oci_strings data; /* the rest: for the file system; items owned, strings borrowed */
 };
 

@@ -203,6 +203,34 @@ static int parse_process(const struct json_at *root, struct oci_process *ret, st
     return 0;
 }
 
+static int parse_id_maps(const struct json_at *linux_at, const char *name, struct oci_id_map **ret,
+                         size_t *ret_length, struct err *err)
+{
+    struct json_at array, item;
+    size_t length;
+    int result = spec_read_array(linux_at, name, &array, &length, err);
+
+    if (result < 0 || !length)
+        return result;
+    if (length > 340)
+        return err_set(err, -E2BIG, "%s: the kernel takes at most 340 ranges", array.path);
+    if (!(*ret = spec_new_list(length, sizeof(**ret))))
+        return err_set(err, -ENOMEM, "%s: out of memory", array.path);
+    for (size_t i = 0; i < length; i++) {
+        struct oci_id_map *map = &(*ret)[i];
+
+        if ((result = json_at_index(&array, i, &item, err)) < 0 ||
+            (result = spec_read_uint32(&item, "containerID", &map->container_id, err)) < 0 ||
+            (result = spec_read_uint32(&item, "hostID", &map->host_id, err)) < 0 ||
+            (result = spec_read_uint32(&item, "size", &map->size, err)) < 0)
+            return result;
+        if (map->size == 0)
+            return err_set(err, -EINVAL, "%s.size: must be at least 1", item.path);
+    }
+    *ret_length = length;
+    return 0;
+}
+
 static int parse_mounts(const struct json_at *root, struct oci_spec *ret, struct err *err)
 {
     struct json_at array, item;
@@ -216,16 +244,18 @@ static int parse_mounts(const struct json_at *root, struct oci_spec *ret, struct
     for (size_t i = 0; i < length; i++) {
         struct oci_mount *mount = &ret->mounts[i];
 
+        mount->tree_fd = -1;
         ret->nr_mounts++;
         if ((result = json_at_index(&array, i, &item, err)) < 0 ||
             (result = json_get_string(&item, "destination", &mount->destination, err)) < 0 ||
             (result = json_opt_string(&item, "type", &mount->type, err)) < 0 ||
             (result = json_opt_string(&item, "source", &mount->source, err)) < 0 ||
-            (result = spec_read_strings(&item, "options", &mount->options, err)) < 0)
+            (result = spec_read_strings(&item, "options", &mount->options, err)) < 0 ||
+            (result = parse_id_maps(&item, "uidMappings", &mount->uid_maps, &mount->nr_uid_maps,
+                                    err)) < 0 ||
+            (result = parse_id_maps(&item, "gidMappings", &mount->gid_maps, &mount->nr_gid_maps,
+                                    err)) < 0)
             return result;
-        if (json_object_get(item.value, "uidMappings") ||
-            json_object_get(item.value, "gidMappings"))
-            return err_set(err, -ENOTSUP, "%s: id-mapped mounts are not supported", item.path);
     }
     return 0;
 }
@@ -271,34 +301,6 @@ static int parse_namespaces(const struct json_at *linux_at, struct oci_spec *ret
         ns->flag = types[t].flag;
         ret->nr_namespaces++;
     }
-    return 0;
-}
-
-static int parse_id_maps(const struct json_at *linux_at, const char *name, struct oci_id_map **ret,
-                         size_t *ret_length, struct err *err)
-{
-    struct json_at array, item;
-    size_t length;
-    int result = spec_read_array(linux_at, name, &array, &length, err);
-
-    if (result < 0 || !length)
-        return result;
-    if (length > 340)
-        return err_set(err, -E2BIG, "%s: the kernel takes at most 340 ranges", array.path);
-    if (!(*ret = spec_new_list(length, sizeof(**ret))))
-        return err_set(err, -ENOMEM, "%s: out of memory", array.path);
-    for (size_t i = 0; i < length; i++) {
-        struct oci_id_map *map = &(*ret)[i];
-
-        if ((result = json_at_index(&array, i, &item, err)) < 0 ||
-            (result = spec_read_uint32(&item, "containerID", &map->container_id, err)) < 0 ||
-            (result = spec_read_uint32(&item, "hostID", &map->host_id, err)) < 0 ||
-            (result = spec_read_uint32(&item, "size", &map->size, err)) < 0)
-            return result;
-        if (map->size == 0)
-            return err_set(err, -EINVAL, "%s.size: must be at least 1", item.path);
-    }
-    *ret_length = length;
     return 0;
 }
 
@@ -565,6 +567,33 @@ static int parse_linux(const struct json_at *root, struct oci_spec *ret, struct 
     return spec_read_strings(&at, "readonlyPaths", &ret->read_only_paths, err);
 }
 
+/* A parameter that belongs to no namespace of the container would be changed for the whole host. */
+static int check_sysctl(const struct oci_spec *spec, const char *name, struct err *err)
+{
+    static const char *const ipc[] = {"kernel.msgmax", "kernel.msgmnb",         "kernel.msgmni",
+                                      "kernel.sem",    "kernel.shmall",         "kernel.shmmax",
+                                      "kernel.shmmni", "kernel.shm_rmid_forced"};
+    int flag = 0;
+
+    if (strncmp(name, "net.", 4) == 0)
+        flag = CLONE_NEWNET;
+    else if (strncmp(name, "fs.mqueue.", 10) == 0)
+        flag = CLONE_NEWIPC;
+    else if (strcmp(name, "kernel.domainname") == 0 || strcmp(name, "kernel.hostname") == 0)
+        flag = CLONE_NEWUTS;
+    for (size_t i = 0; i < ARRAY_LEN(ipc); i++)
+        if (strcmp(name, ipc[i]) == 0)
+            flag = CLONE_NEWIPC;
+    if (flag == 0)
+        return err_set(err, -EINVAL, "linux.sysctl.%s: belongs to no namespace", name);
+    if (!oci_spec_namespace(spec, flag))
+        return err_set(err, -EINVAL, "linux.sysctl.%s: needs a namespace of its own (%s)", name,
+                       flag == CLONE_NEWNET   ? "network"
+                       : flag == CLONE_NEWIPC ? "ipc"
+                                              : "uts");
+    return 0;
+}
+
 static int check_consistency(const struct oci_spec *spec, struct err *err)
 {
     if (!oci_spec_namespace(spec, CLONE_NEWNS))
@@ -574,6 +603,12 @@ static int check_consistency(const struct oci_spec *spec, struct err *err)
     if (spec->nr_uid_maps && !oci_spec_namespace(spec, CLONE_NEWUSER))
         return err_set(err, -EINVAL,
                        "linux.uidMappings: needs a user namespace in linux.namespaces");
+    for (size_t i = 0; i < spec->nr_sysctls; i++) {
+        int result = check_sysctl(spec, spec->sysctls[i].name, err);
+
+        if (result < 0)
+            return result;
+    }
     if (spec->domainname && !oci_spec_namespace(spec, CLONE_NEWUTS))
         return err_set(err, -EINVAL, "domainname: needs a uts namespace in linux.namespaces");
     if (spec->nr_time_offsets && !oci_spec_namespace(spec, CLONE_NEWTIME))
@@ -664,8 +699,12 @@ void oci_spec_free(struct oci_spec *spec)
 {
     if (!spec)
         return;
-    for (size_t i = 0; i < spec->nr_mounts; i++)
+    for (size_t i = 0; i < spec->nr_mounts; i++) {
         free(spec->mounts[i].options.items);
+        free(spec->mounts[i].uid_maps);
+        free(spec->mounts[i].gid_maps);
+        fd_closep(&spec->mounts[i].tree_fd);
+    }
     free(spec->mounts);
     free(spec->namespaces);
     free(spec->uid_maps);

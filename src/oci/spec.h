@@ -22,20 +22,23 @@ struct oci_strings {
     size_t length;
 };
 
+struct oci_id_map {
+    uint32_t container_id, host_id, size;
+};
+
 struct oci_mount {
-    const char *destination; /* absolute, inside the container */
+    const char *destination; /* inside the container; counts from / in any case */
     const char *type;        /* NULL: bind */
     const char *source;      /* NULL: none */
     struct oci_strings options;
+    struct oci_id_map *uid_maps, *gid_maps; /* of an id-mapped mount */
+    size_t nr_uid_maps, nr_gid_maps;
+    int tree_fd; /* written by mount_idmap_prepare: the detached mount; -1: none */
 };
 
 struct oci_namespace {
     int flag;         /* CLONE_NEW* */
     const char *path; /* join this one; NULL: a new one */
-};
-
-struct oci_id_map {
-    uint32_t container_id, host_id, size;
 };
 
 struct oci_device {
@@ -81,7 +84,7 @@ struct oci_resources {
     struct oci_device_rule *devices;
     size_t nr_devices;
     json_t *document; /* linux.resources itself, or NULL */
-    json_t *unified; /* object of strings, or NULL */
+    json_t *unified;  /* object of strings, or NULL */
 };
 
 /* Bit sets of capability numbers. */

@@ -459,3 +459,219 @@ def test_labels_without_their_module_are_refused(runtime, member, value, said):
         pytest.skip("this host has a labelling security module")
     runtime.config["process"][member] = value
     refused(runtime, member, said)
+
+
+# --- mounts
+
+@pytest.fixture
+def shared(tmp_path):
+    """A directory with a file of each kind in it, owned by another user."""
+    path = tmp_path / "shared"
+    path.mkdir()
+    (path / "file").write_text("x\n")
+    (path / "file").chmod(0o666)
+    os.chown(path / "file", 1000, 1000)
+    (path / "below").mkdir()
+    yield path
+    subprocess.run(["umount", path / "below"], capture_output=True)
+
+
+def test_relative_destinations_count_from_the_root(runtime, shared):
+    runtime.config["mounts"].append({"destination": "mnt/here", "type": "bind", "source": str(shared), "options": ["rbind"]})
+    assert runtime.run("cat", "/mnt/here/file").stdout == "x\n"
+
+
+def test_files_and_sockets_can_be_bound(runtime, shared):
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(shared / "socket"))
+    for name in ("file", "socket"):
+        runtime.config["mounts"].append({"destination": f"/run/{name}", "type": "bind", "source": str(shared / name), "options": ["bind", "ro"]})
+    assert runtime.run("sh", "-c", "stat -c %F /run/file /run/socket; echo >/run/file", check=False).stdout == "regular file\nsocket\n"
+
+
+@pytest.mark.parametrize("options, file, below", [
+    (["rbind"], True, True), (["rbind", "ro"], False, True), (["rbind", "rro"], False, False), (["bind", "ro"], False, False)])
+def test_recursive_attributes(runtime, shared, options, file, below):
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", shared / "below"], check=True)
+    runtime.config["mounts"].append({"destination": "/mnt", "type": "bind", "source": str(shared), "options": options})
+    done = runtime.run("sh", "-c", "{ echo >/mnt/file; } 2>/dev/null && echo file; { echo >/mnt/below/new; } 2>/dev/null && echo below; true")
+    # A bind that is not recursive shows an empty, ordinary directory there.
+    assert done.stdout.split() == ["file"] * file + ["below"] * below
+
+
+def test_tmpfs_copies_up_what_it_covers(runtime, rootfs):
+    source = rootfs / "seeded"
+    (source / "sub").mkdir(parents=True)
+    (source / "sub" / "file").write_text("kept\n")
+    os.chown(source / "sub" / "file", 7, 8)
+    (source / "sub" / "file").chmod(0o604)
+    (source / "link").symlink_to("/etc/shadow")
+    os.mkfifo(source / "fifo")
+    try:
+        runtime.config["mounts"].append({"destination": "/seeded", "type": "tmpfs", "source": "tmpfs",
+                                         "options": ["tmpcopyup", "ro", "mode=755", "size=1m"]})
+        ours = runtime.run("sh", "-c", "cd /seeded; cat sub/file; stat -c '%a %u %g' sub/file; ls; { echo >x; } 2>&1; true").stdout
+        assert ours.splitlines()[:2] == ["kept", "604 7 8"] and "link" in ours and "Read-only" in ours and "fifo" not in ours
+        assert (source / "sub" / "file").exists()
+    finally:
+        shutil.rmtree(source)
+
+
+@pytest.mark.parametrize("user_namespace", [False, True])
+def test_id_mapped_mounts(runtime, shared, user_namespace):
+    maps = [{"containerID": 1000, "hostID": 4000, "size": 1}]
+    if user_namespace:
+        runtime.config["linux"]["namespaces"].append({"type": "user"})
+        for kind in ("uidMappings", "gidMappings"):
+            runtime.config["linux"][kind] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+        maps = [{"containerID": 1000, "hostID": 104000, "size": 1}]
+    runtime.config["mounts"].append({"destination": "/mnt", "type": "bind", "source": str(shared), "options": ["rbind", "idmap"],
+                                     "uidMappings": maps, "gidMappings": maps})
+    done = runtime.run("stat", "-c", "%u %g", "/mnt/file", check=False)
+    if "Invalid argument" in done.stderr:
+        pytest.skip("the file system under the temporary directory takes no id map")
+    assert done.stdout == "4000 4000\n", done.stderr
+    assert (shared / "file").stat().st_uid == 1000
+    runtime.nothing_left()
+
+
+def test_id_map_of_the_container_itself(runtime, shared):
+    runtime.config["linux"]["namespaces"].append({"type": "user"})
+    for kind in ("uidMappings", "gidMappings"):
+        runtime.config["linux"][kind] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    runtime.config["mounts"].append({"destination": "/mnt", "type": "bind", "source": str(shared), "options": ["rbind", "idmap"]})
+    assert runtime.run("stat", "-c", "%u %g", "/mnt/file").stdout == "1000 1000\n"
+
+
+@pytest.mark.parametrize("mount, said", [
+    ({"destination": "/m", "type": "tmpfs", "source": "t", "options": ["idmap"]}, "bind"),
+    ({"destination": "/m", "type": "bind", "source": "/tmp", "options": ["idmap"]}, "mappings"),
+    ({"destination": "/m", "type": "bind", "source": "/tmp", "uidMappings": [{"containerID": 0, "hostID": 0, "size": 1}]}, "together"),
+    ({"destination": "/m", "type": "proc", "source": "proc", "options": ["tmpcopyup"]}, "tmpcopyup")])
+def test_mounts_that_cannot_be_are_named(runtime, mount, said):
+    runtime.config["mounts"].append(mount)
+    refused(runtime, "/m", said)
+
+
+@pytest.mark.parametrize("name, value", [("kernel.msgmax", "9000"), ("net.ipv4.ip_forward", "1"), ("kernel.domainname", "there")])
+def test_sysctls_of_the_container_as_runc(runtime, name, value):
+    runtime.config["linux"]["sysctl"] = {name: value}
+    path = "/proc/sys/" + name.replace(".", "/")
+    before = Path(path).read_text()
+    ours, theirs = both(runtime, f"cat {path}")
+    assert ours == theirs == (value + "\n", 0)
+    assert Path(path).read_text() == before
+
+
+@pytest.mark.parametrize("name, without, said", [
+    ("kernel.panic", None, "no namespace"), ("vm.swappiness", None, "no namespace"), ("net.core.somaxconn", "network", "network"),
+    ("kernel.shmmax", "ipc", "ipc"), ("fs.mqueue.msg_max", "ipc", "ipc")])
+def test_sysctls_of_the_host_are_refused(runtime, name, without, said):
+    runtime.config["linux"]["namespaces"] = [n for n in runtime.config["linux"]["namespaces"] if n["type"] != without]
+    runtime.config["linux"]["sysctl"] = {name: "1"}
+    refused(runtime, name, said)
+
+
+# --- attacks: each is carried out against us and must not get through
+
+@pytest.mark.parametrize("place", ["proc", "sys", "dev"])
+@pytest.mark.parametrize("target", ["/", "/..", "/etc", "../../../../etc", "/proc/self/root/etc"])
+def test_a_symlink_for_a_system_directory_leads_nowhere(runtime, tmp_path, rootfs, place, target):
+    """CVE-2019-19921, CVE-2023-27561: /proc of the image is a symlink."""
+    hostile = tmp_path / "hostile"
+    shutil.copytree(rootfs, hostile, symlinks=True)
+    shutil.rmtree(hostile / place, ignore_errors=True)
+    (hostile / place).symlink_to(target)
+    runtime.config["root"] = {"path": str(hostile), "readonly": False}
+    before = sorted(os.listdir("/etc"))
+    done = runtime.run("sh", "-c", "echo x >/proc/sys/kernel/core_pattern; cat /proc/self/status", check=False)
+    assert sorted(os.listdir("/etc")) == before
+    assert "x" != Path("/proc/sys/kernel/core_pattern").read_text().strip()
+    runtime.nothing_left()
+
+
+def test_a_false_null_device_masks_nothing_else(runtime, tmp_path, rootfs):
+    """CVE-2025-31133: /dev/null of the image is a symlink to what shall be written."""
+    hostile = tmp_path / "hostile"
+    shutil.copytree(rootfs, hostile, symlinks=True)
+    shutil.rmtree(hostile / "dev", ignore_errors=True)
+    (hostile / "dev").mkdir()
+    (hostile / "dev" / "null").symlink_to("/proc/sys/kernel/core_pattern")
+    runtime.config["root"] = {"path": str(hostile), "readonly": False}
+    runtime.config["mounts"] = [m for m in runtime.config["mounts"] if not m["destination"].startswith("/dev")]
+    done = runtime.run("sh", "-c", "stat -c '%F %t,%T' /proc/kcore; { echo x >/proc/sys/kernel/core_pattern; } 2>&1; true", check=False)
+    if done.returncode == 0:
+        assert done.stdout.startswith("character special file 1,3") and "Read-only" in done.stdout
+    assert Path("/proc/sys/kernel/core_pattern").read_text().strip() != "x"
+    runtime.nothing_left()
+
+
+@pytest.mark.parametrize("number", range(3, 14))
+def test_a_working_directory_through_a_leaked_descriptor(runtime, number):
+    """CVE-2024-21626: process.cwd is /proc/self/fd/N, a directory of the host."""
+    runtime.config["process"]["cwd"] = f"/proc/self/fd/{number}"
+    done = runtime.run("sh", "-c", "ls ../../../../etc/debian_version", check=False)
+    assert done.returncode != 0 and "debian_version\n" not in done.stdout
+
+
+def test_no_descriptor_of_the_runtime_is_left_open(runtime):
+    listed = runtime.run("sh", "-c", "ls -l /proc/self/fd").stdout
+    inside = [line for line in listed.splitlines() if "->" in line]
+    assert len(inside) <= 4 and not [line for line in inside if str(runtime.bundle) in line or "/run/" in line]
+
+
+OVERWRITE = r"""
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+/* Stands in for the image's dynamic loader: run instead of whatever asks for it, with that program's
+ * file as /proc/self/exe, as root of the host. */
+int main(int argc, char **argv)
+{
+    int fd = open("/proc/self/exe", O_RDONLY);
+    char path[64];
+    printf("here\n");
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    if (argc > 1 && strcmp(argv[1], "again") == 0) { snprintf(path, sizeof(path), "/proc/self/fd/%s", argv[2]); }
+    else { char number[16]; snprintf(number, 16, "%d", fd); execl("/bin/overwrite", "overwrite", "again", number, (char *)0); }
+    fd = open(path, O_WRONLY);
+    if (fd >= 0) printf("opened for writing\n");
+    else perror("open");
+    return 0;
+}
+"""
+
+
+def test_the_runtime_cannot_be_overwritten_from_inside(runtime, tmp_path, rootfs):
+    """CVE-2019-5736: the image's program is /proc/self/exe, and its dynamic loader writes to that file."""
+    compiler = need_command("gcc")
+    hostile = tmp_path / "hostile"
+    shutil.copytree(rootfs, hostile, symlinks=True)
+    (tmp_path / "overwrite.c").write_text(OVERWRITE)
+    subprocess.run([compiler, "-static-pie", "-fPIE", "-o", hostile / "bin" / "overwrite", tmp_path / "overwrite.c"], check=True)
+    loader = subprocess.run(["readelf", "-l", runtime.program], text=True, capture_output=True).stdout
+    loader = re.search(r"interpreter: (\S+)\]", loader)
+    if not loader:
+        pytest.skip("the runtime is a static program: an image cannot take its loader's place")
+    place = hostile / loader.group(1).lstrip("/")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(hostile / "bin" / "overwrite", place)
+    (hostile / "bin" / "attack").write_text("#!/proc/self/exe\n")
+    (hostile / "bin" / "attack").chmod(0o755)
+    runtime.config["root"] = {"path": str(hostile), "readonly": False}
+    before = Path(runtime.program).read_bytes()
+    for program in ("/proc/self/exe", "/bin/attack"):
+        done = runtime.run(program, check=False)
+        assert "here" in done.stdout, done.stderr  # the attack does run
+        assert "opened" not in done.stdout and "Read-only file system" in done.stderr
+    assert Path(runtime.program).read_bytes() == before
+
+
+def test_procfs_writes_cannot_be_redirected(runtime, tmp_path):
+    """CVE-2025-52881: another file system stands where the sysctl is written."""
+    runtime.config["mounts"].append({"destination": "/proc/sys/kernel", "type": "tmpfs", "source": "tmpfs"})
+    runtime.config["linux"]["sysctl"] = {"kernel.msgmax": "1"}
+    done = runtime.run("true", check=False)
+    assert done.returncode == 1 and "kernel.msgmax" in done.stderr
+    runtime.nothing_left()
