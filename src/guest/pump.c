@@ -193,9 +193,16 @@ static int input_step(struct pump *pump)
     return 1;
 }
 
+/* A header that has been read and not looked at: poll would not tell of it, as it has left the
+ * connection. */
+static bool has_header(const struct pump *pump)
+{
+    return pump->input && pump->left == 0 && pump->end - pump->at >= AGENT_HEADER_SIZE;
+}
+
 void pump_work(struct pump *pump)
 {
-    for (int i = 0; i < WORK_ROUNDS && pump->active; i++) {
+    for (int i = 0; pump->active && (i < WORK_ROUNDS || has_header(pump)); i++) {
         int result;
 
         if (pump->input)
