@@ -122,6 +122,8 @@ void translate_page_flushed(struct soft_cpu *cpu, gva_t address)
 
         region->read_tag[index] = translate->no_tag[index];
         region->write_tag[index] = translate->no_tag[index];
+        if (address >> 63 != jump_half(i))
+            continue;
         if ((pages[hash / 64] >> (hash % 64) & 1) || (pages[before / 64] >> (before % 64) & 1))
             class_jumps_flush(translate, i);
     }
