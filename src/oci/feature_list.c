@@ -44,14 +44,15 @@ static json_t *capabilities(void)
 
 json_t *oci_features(void)
 {
-    return json_pack(
-        "{s:s, s:s, s:o, s:o, s:{s:o, s:o, s:{s:b, s:b, s:b, s:b}, s:{s:b}, s:{s:b}, s:{s:b}},"
-        " s:[sss]}",
-        "ociVersionMin", "1.0.0", "ociVersionMax", "1.2.0", "hooks",
-        strings(hooks, ARRAY_LEN(hooks)), "mountOptions",
-        strings(mount_options, ARRAY_LEN(mount_options)), "linux", "namespaces",
-        strings(namespaces, ARRAY_LEN(namespaces)), "capabilities", capabilities(), "cgroup", "v1",
-        1, "v2", 1, "systemd", 0, "systemdUser", 0, "apparmor", "enabled", 0, "selinux", "enabled",
-        0, "intelRdt", "enabled", 0, "potentiallyUnsafeConfigAnnotations", "io.lodge.overlay.lower",
-        "io.lodge.overlay.upper", "io.lodge.overlay.work");
+    return json_pack("{s:s, s:s, s:o, s:o, s:{s:o, s:o, s:{s:b, s:b, s:b, s:b}, s:{s:b}, s:{s:b}, "
+                     "s:{s:b}, s:{s:b}},"
+                     " s:[sss]}",
+                     "ociVersionMin", "1.0.0", "ociVersionMax", "1.2.0", "hooks",
+                     strings(hooks, ARRAY_LEN(hooks)), "mountOptions",
+                     strings(mount_options, ARRAY_LEN(mount_options)), "linux", "namespaces",
+                     strings(namespaces, ARRAY_LEN(namespaces)), "capabilities", capabilities(),
+                     "cgroup", "v1", 1, "v2", 1, "systemd", 0, "systemdUser", 0, "apparmor",
+                     "enabled", 0, "selinux", "enabled", 0, "intelRdt", "enabled", 0, "seccomp",
+                     "enabled", 1, "potentiallyUnsafeConfigAnnotations", "io.lodge.overlay.lower",
+                     "io.lodge.overlay.upper", "io.lodge.overlay.work");
 }

@@ -85,7 +85,6 @@ def podman(work, image, program):
     config = work / "containers.conf"
     config.write_text('[containers]\n'
                       f'default_ulimits = ["nofile={hard_limit()}:{hard_limit()}", "nproc=1024:1024"]\n'
-                      'seccomp_profile = "unconfined"\n'
                       'netns = "host"\n'
                       '[engine]\n'
                       'cgroup_manager = "cgroupfs"\n'
@@ -135,7 +134,7 @@ def test_podman_life(podman):
 
 def test_podman_plays_kube(podman, work):
     (work / "pod.yaml").write_text(
-        "apiVersion: v1\nkind: Pod\nmetadata: {name: pod, annotations: {seccomp.security.alpha.kubernetes.io/pod: unconfined}}\nspec:\n  hostNetwork: true\n  containers:\n"
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: pod}\nspec:\n  hostNetwork: true\n  containers:\n"
         '  - {name: one, image: "localhost/lodge-test:1", imagePullPolicy: Never, command: ["/bin/sh", "-c", "echo one; sleep 100"]}\n'
         '  - {name: two, image: "localhost/lodge-test:1", imagePullPolicy: Never, command: ["/bin/sh", "-c", "echo two; sleep 100"]}\n')
     podman("play", "kube", work / "pod.yaml")
@@ -186,7 +185,7 @@ def docker(dockerd, image):
         client("rm", "--force", *left)
 
 
-OPTIONS = ("--network", "host", "--security-opt", "seccomp=unconfined")
+OPTIONS = ("--network", "none")
 
 
 def test_docker_run_has_output_and_status(docker):
