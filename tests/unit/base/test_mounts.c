@@ -75,8 +75,12 @@ START_TEST(in_a_chroot)
     /* What containers do next. */
     ck_assert_int_eq(mkdir("/new", 0755), 0);
     ck_assert_int_eq(mount("test", "/new", "tmpfs", 0, NULL), 0);
+    ck_assert_int_eq(mkdir("/new/proc", 0755), 0);
+    ck_assert_int_eq(mount("proc", "/new/proc", "proc", 0, NULL), 0);
     ck_assert_int_eq(chdir("/new"), 0);
     ck_assert_int_eq(syscall(SYS_pivot_root, ".", "."), 0);
+    ck_assert_int_eq(umount2(".", MNT_DETACH), 0);
+    ck_assert_int_eq(access("/proc/self", F_OK), 0);
 }
 END_TEST
 
