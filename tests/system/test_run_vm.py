@@ -128,7 +128,7 @@ class TestMachine(Behaviour):
         assert done.returncode == 125 and b"before the command did" in done.stderr
 
     def test_memory_run_out_in_the_guest(self, lodge):
-        done = lodge.run("-q", "--memory", "128M", "busybox", "sh", "-c", "x=$(head -c 300000000 /dev/zero | tr '\\0' x); echo survived")
+        done = lodge.run("-q", "--memory", "128M", "busybox", "sh", "-c", "x=$(head -c 150000000 /dev/zero | tr '\\0' x); echo survived")
         assert done.returncode != 0 and b"survived" not in done.stdout
 
     def test_killed_while_the_disk_image_is_made(self, lodge, guest, tmp_path):
