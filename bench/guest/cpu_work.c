@@ -148,12 +148,24 @@ static uint64_t work_bytecode(void)
 
     for (;;) {
         switch (program[at++]) {
-        case 0: a += b; break;
-        case 1: b ^= a; break;
-        case 2: a = a << 7 | a >> 57; break;
-        case 3: b += 3; break;
-        case 4: a -= b >> 3; break;
-        case 5: b = b * 5 + 1; break;
+        case 0:
+            a += b;
+            break;
+        case 1:
+            b ^= a;
+            break;
+        case 2:
+            a = a << 7 | a >> 57;
+            break;
+        case 3:
+            b += 3;
+            break;
+        case 4:
+            a -= b >> 3;
+            break;
+        case 5:
+            b = b * 5 + 1;
+            break;
         default:
             if (!--count)
                 return a ^ b;
@@ -274,11 +286,11 @@ static const struct {
     const char *name;
     uint64_t (*run)(void);
 } works[] = {
-    {"list", work_list},         {"matrix", work_matrix},   {"crc", work_crc},
-    {"qsort", work_qsort},       {"hash", work_hash},       {"bytecode", work_bytecode},
-    {"fib", work_fib},           {"divide", work_divide},   {"nbody", work_nbody},
-    {"matmul", work_matmul},     {"memcpy", work_memcpy},   {"getppid", work_getppid},
-    {"fault", work_fault},       {"pipe", work_pipe},       {"fork", work_fork},
+    {"list", work_list},     {"matrix", work_matrix}, {"crc", work_crc},
+    {"qsort", work_qsort},   {"hash", work_hash},     {"bytecode", work_bytecode},
+    {"fib", work_fib},       {"divide", work_divide}, {"nbody", work_nbody},
+    {"matmul", work_matmul}, {"memcpy", work_memcpy}, {"getppid", work_getppid},
+    {"fault", work_fault},   {"pipe", work_pipe},     {"fork", work_fork},
 };
 
 int main(int argc, char **argv)

@@ -64,8 +64,8 @@ struct soft_mmu {
     bool alignment_check; /* CPL 3 with CR0.AM and EFLAGS.AC */
     bool watch;           /* DR7 enables a data breakpoint */
     uint8_t current_class;
-    /* By bit 63 of the address: changes whenever everything cached there is forgotten (single pages:
-     * translate_page_flushed). */
+    /* By bit 63 of the address: changes whenever everything cached there is forgotten (single
+     * pages: translate_page_flushed). */
     uint32_t epoch[2];
     uint32_t flushes; /* changes whenever a cached translation of an instruction may have died */
 

@@ -32,7 +32,7 @@
 #define TRANSLATE_INDEX       1024u
 #define TRANSLATE_JUMP_LOG    1024u
 #define TRANSLATE_JUMPS       16384u
-#define TRANSLATE_JUMP_PAGES 1024u
+#define TRANSLATE_JUMP_PAGES  1024u
 #define TRANSLATE_KEPT        4u /* guest registers that live in memory */
 
 struct translate_hot {
