@@ -9,7 +9,7 @@
  *
  * Invariants:
  *  1. Generated code reaches guest memory only through translate_class.addend, at an index whose
- *     tag it has compared with the address just before; entries are written by translate_fill
+ *     tag it has compared with the address just before; entries are written by view_fill
  *     alone, and give one page of one slot.
  *  2. write_tag is set only where the page is writable for the class, dirty in the guest's tables,
  *     not logged, and holds no decoded code.
@@ -134,6 +134,36 @@ struct translate {
 
 /* trampoline.c */
 int trampolines_emit(struct translate *translate);
+
+/* view.c. view_init: empty tables, and translate->hot. */
+int view_init(struct translate *translate);
+void view_done(struct translate *translate);
+/* Forgets in the current class what mmu.epoch says. */
+void view_sync(struct soft_cpu *cpu);
+/* Before generated code is entered: stores that were revoked. */
+void view_obey(struct translate *translate);
+/* Caches the page of hot.address for loads (and stores) if it can be. False: the instruction is to
+ * be interpreted. */
+bool view_fill(struct soft_cpu *cpu, bool write);
+
+/* jumps.c */
+void jumps_init(struct translate *translate);
+void jumps_flush(struct translate *translate);
+/* half: by bit 63 of the address */
+void jumps_half_flush(struct translate *translate, unsigned number, unsigned half);
+/* INVLPG */
+void jumps_page_flush(struct translate *translate, gva_t address);
+/* The translation at RIP, if the current class's table has it; and to have it from now on. */
+struct translation *jumps_find(struct soft_cpu *cpu);
+void jumps_add(struct soft_cpu *cpu, struct translation *t);
+/* `link` was left, and the next block is `to`: patches it when that is a block of this very page.
+ * A block in two pages depends on a translation of the second: it is entered through the jump
+ * table only, which forgets with the TLB. */
+void link_make(struct translate *translate, const struct translation *from,
+               struct translate_link *link, struct translation *to);
+/* Jumps to `t` become exits again. */
+void links_cut(struct translate *translate, struct translation *t);
+
 /* branch.c: code that goes to offset `target` of the running block's page through the jump table:
  * what a link to a block in two pages is patched to. NULL: no room. */
 const uint8_t *translate_far_link(struct translate *translate, const struct translation *from,

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Ways from one translation to the next without leaving generated code: the jump table of each
+ * class, by linear address, and the links of direct jumps inside a page.
+ *
+ * The table of the user class holds code of the lower half of the address space only, the others'
+ * of the upper; each is emptied when that half of the TLB is flushed.
+ */
+#include "soft/translate/translate_internal.h"
+
+#define JUMP_MASK ((TRANSLATE_JUMPS - 1) << 1)
+
+/* The half of the address space whose code a class's jump table holds. */
+static unsigned jump_half(unsigned number)
+{
+    return number != MMU_CLASS_USER;
+}
+
+static void class_jumps_flush(struct translate *translate, unsigned number)
+{
+    struct translate_class *region = translate->region[number];
+
+    if (translate->nr_jump_log[number] > TRANSLATE_JUMP_LOG)
+        memcpy(region->jump_tag, translate->no_jump, sizeof(translate->no_jump));
+    else
+        for (uint32_t i = 0; i < translate->nr_jump_log[number]; i++) {
+            unsigned index = translate->jump_log[number][i];
+
+            region->jump_tag[index] = translate->no_jump[index];
+        }
+    translate->nr_jump_log[number] = 0;
+    memset(translate->jump_pages[number], 0, sizeof(translate->jump_pages[number]));
+}
+
+void jumps_half_flush(struct translate *translate, unsigned number, unsigned half)
+{
+    if (half == jump_half(number))
+        class_jumps_flush(translate, number);
+}
+
+void jumps_flush(struct translate *translate)
+{
+    for (unsigned i = 0; i < MMU_NR_CLASSES; i++)
+        class_jumps_flush(translate, i);
+}
+
+static unsigned jump_index(uint64_t address)
+{
+    return (unsigned)((address & JUMP_MASK) >> 1);
+}
+
+static unsigned jump_page_hash(uint64_t address)
+{
+    return (unsigned)(address >> 12 ^ address >> 22) % TRANSLATE_JUMP_PAGES;
+}
+
+void jumps_page_flush(struct translate *translate, gva_t address)
+{
+    unsigned hash = jump_page_hash(address);
+    /* An instruction that begins in the page before may end in this one. */
+    unsigned before = jump_page_hash(address - GUEST_PAGE_SIZE);
+
+    for (unsigned i = 0; i < MMU_NR_CLASSES; i++) {
+        const uint64_t *pages = translate->jump_pages[i];
+
+        if (address >> 63 != jump_half(i))
+            continue;
+        if ((pages[hash / 64] >> (hash % 64) & 1) || (pages[before / 64] >> (before % 64) & 1))
+            class_jumps_flush(translate, i);
+    }
+}
+
+void jumps_init(struct translate *translate)
+{
+    for (uint64_t i = 0; i < TRANSLATE_JUMPS; i++)
+        translate->no_jump[i] = -((i ^ 1) << 1);
+    for (unsigned i = 0; i < MMU_NR_CLASSES; i++) {
+        translate->nr_jump_log[i] = TRANSLATE_JUMP_LOG + 1; /* all */
+        class_jumps_flush(translate, i);
+    }
+    translate->hot->jump_mask = JUMP_MASK;
+}
+
+void jumps_add(struct soft_cpu *cpu, struct translation *t)
+{
+    struct translate *translate = cpu->translate;
+    unsigned number = cpu->mmu.current_class, hash = jump_page_hash(cpu->rip);
+    struct translate_class *region = translate->region[number];
+    uint64_t index = jump_index(cpu->rip);
+
+    if (cpu->rip >> 63 != jump_half(number))
+        return;
+    view_sync(cpu);
+    translate->jump_pages[number][hash / 64] |= UINT64_C(1) << (hash % 64);
+    translate->jump_translation[number][index] = t;
+    if (translate->nr_jump_log[number] < TRANSLATE_JUMP_LOG)
+        translate->jump_log[number][translate->nr_jump_log[number]++] = (uint16_t)index;
+    else
+        translate->nr_jump_log[number] = TRANSLATE_JUMP_LOG + 1;
+    region->jump_tag[index] = -cpu->rip;
+    region->jump_code[index] = (uintptr_t)t->entry_far;
+}
+
+struct translation *jumps_find(struct soft_cpu *cpu)
+{
+    struct translate *translate = cpu->translate;
+    unsigned number = cpu->mmu.current_class;
+    uint64_t index = jump_index(cpu->rip);
+
+    if (cpu->code_mode != INSN_MODE_64 || cpu->mmu.tag[0] == MMU_TAG_NEVER)
+        return NULL;
+    view_sync(cpu);
+    if (translate->region[number]->jump_tag[index] != -cpu->rip)
+        return NULL;
+    return translate->jump_translation[number][index];
+}
+
+static void link_patch(struct translate *translate, const struct translate_link *link,
+                       const uint8_t *target)
+{
+    int64_t distance = target - (code_cache_run(&translate->code, link->patch) + 4);
+
+    __atomic_store_n((uint32_t *)(void *)link->patch, (uint32_t)distance, __ATOMIC_RELAXED);
+}
+
+void links_cut(struct translate *translate, struct translation *t)
+{
+    for (struct translate_link *link = t->incoming; link; link = link->next)
+        link_patch(translate, link, link->stub);
+    t->incoming = NULL;
+}
+
+/* Was `link` left at a block of this very page that is now `t`? */
+static bool link_leads(const struct translation *from, const struct translate_link *link,
+                       const struct translation *to)
+{
+    return from->block && from->block->key == to->block->key && link->target == to->start &&
+           (from->block->gpa & ~GUEST_PAGE_MASK) == (to->block->gpa & ~GUEST_PAGE_MASK);
+}
+
+void link_make(struct translate *translate, const struct translation *from,
+               struct translate_link *link, struct translation *to)
+{
+    const uint8_t *far;
+
+    if (!link_leads(from, link, to))
+        return;
+    if (to->block->page[1].mask) {
+        far = translate_far_link(translate, from, link->target);
+        if (far)
+            link_patch(translate, link, far);
+        return;
+    }
+    link_patch(translate, link, to->entry);
+    link->next = to->incoming;
+    to->incoming = link;
+}

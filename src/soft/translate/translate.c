@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A vCPU's translator comes and goes; translations die.
+ *
+ * A translation dies with its block (translate_block_killed) or with everything
+ * (translate_flushed). Its memory stays until the latter, which is called only between blocks.
+ */
+#include "soft/translate/translate_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+
+#define HWCAP2_WRGSBASE 2u
+
+static bool host_can(void)
+{
+    return __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("avx2") &&
+           (getauxval(AT_HWCAP2) & HWCAP2_WRGSBASE);
+}
+
+static int memory_map(struct translate *translate, size_t size, struct err *err)
+{
+    int error = code_cache_init(&translate->code, size, err);
+
+    if (error)
+        return error;
+    translate->arena_size = size / TRANSLATE_ARENA_SHARE;
+    translate->arena = mmap(NULL, translate->arena_size, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    translate->table = mmap(NULL, TRANSLATE_TABLE_MAX * sizeof(translate->table[0]),
+                            PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+                            0);
+    if (translate->arena == MAP_FAILED || translate->table == (void *)MAP_FAILED)
+        return err_set(err, -ENOMEM, "engine soft: memory for translated code");
+    return 0;
+}
+
+int translate_init(struct soft_cpu *cpu, struct err *err)
+{
+    size_t size = TRANSLATE_CACHE_TOTAL / cpu->vm->config->nr_cpus * 2 / 3;
+    struct translate *translate;
+    int error;
+
+    if (!host_can())
+        return err_set(err, -ENOTSUP,
+                       "engine soft: tier=translate needs a host with BMI2, AVX2 and FSGSBASE");
+    translate = calloc(1, sizeof(*translate));
+    if (!translate)
+        return err_set(err, -ENOMEM, "engine soft: memory for translated code");
+    cpu->translate = translate;
+    error = memory_map(translate, align_down(MAX(size, (size_t)TRANSLATE_CACHE_LEAST), 65536), err);
+    if (error)
+        return error;
+    error = view_init(translate);
+    if (error)
+        return err_set(err, error, "engine soft: memory for translated code");
+    jumps_init(translate);
+    translate->hot->vector_absent = 1;
+    translate->hot->mxcsr_host = FPU_MXCSR_DEFAULT;
+    translate->hot->cpu = (uintptr_t)cpu;
+    error = trampolines_emit(translate);
+    return error ? err_set(err, error, "engine soft: memory for translated code") : 0;
+}
+
+void translate_done(struct soft_cpu *cpu)
+{
+    struct translate *translate = cpu->translate;
+
+    if (!translate)
+        return;
+    cpu->translate = NULL;
+    code_cache_done(&translate->code);
+    if (translate->arena && translate->arena != MAP_FAILED)
+        munmap(translate->arena, translate->arena_size);
+    if (translate->table && translate->table != (void *)MAP_FAILED)
+        munmap(translate->table, TRANSLATE_TABLE_MAX * sizeof(translate->table[0]));
+    view_done(translate);
+    free(translate);
+}
+
+void translate_begin(struct soft_cpu *cpu)
+{
+    cpu->translate->gs = NULL;
+}
+
+void translate_block_killed(struct soft_cpu *cpu, struct interp_block *block)
+{
+    struct translation *t = block->translation;
+
+    if (!t)
+        return;
+    block->translation = NULL;
+    t->block = NULL;
+    links_cut(cpu->translate, t);
+    jumps_flush(cpu->translate);
+}
+
+void translate_flushed(struct soft_cpu *cpu)
+{
+    struct translate *translate = cpu->translate;
+
+    if (!translate)
+        return;
+    for (uint32_t i = 0; i < translate->nr_translations; i++) {
+        struct translation *t = translate->table[i];
+
+        if (t->block)
+            t->block->translation = NULL;
+        t->block = NULL;
+    }
+    translate->nr_translations = 0;
+    translate->generation++;
+    translate->arena_used = 0;
+    translate->code.used = translate->code_start;
+    translate->full = false;
+    jumps_flush(translate);
+}
+
+void translate_kick(struct soft_cpu *cpu)
+{
+    if (cpu->translate)
+        __atomic_store_n(&cpu->translate->hot->pending, 1, __ATOMIC_SEQ_CST);
+}
