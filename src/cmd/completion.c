@@ -73,6 +73,8 @@ static void offer_value(struct completion *c, const char *option)
         if (strcmp(kind->option, option) != 0)
             continue;
         offer_list(c, kind->values);
+        if (!strcmp(option, "--engine") && !strncmp(c->word, "soft,", 5))
+            offer_list(c, (const char *const[]){"soft,tier=interp", "soft,tier=translate", NULL});
         if (kind->kind == 'i')
             c->names->images(offer_word, c);
         if (kind->kind == 'k')

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/util.h"
 #include "kvm/kvm.h"
+#include "soft/soft.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -80,6 +81,21 @@ static void check_kvm(struct findings *findings)
         : access("/dev/kvm", R_OK | W_OK) < 0
             ? "virtual machines use Lodge's own processor (slower); join the group kvm"
             : "virtual machines use Lodge's own processor (slower)");
+}
+
+/* Which tier of the software processor this host allows. */
+static void check_soft(struct findings *findings)
+{
+    struct err err = ERR_INIT;
+    int result = soft_translates(&err);
+    struct finding *f = findings_add(
+        findings, "soft", result == 0 ? FINDING_OK : FINDING_LIMITED,
+        result == 0 ? NULL : "virtual machines without KVM are interpreted, several times slower");
+
+    if (result == 0)
+        DETAIL(f, "Lodge's own processor translates code (BMI2, AVX2, FSGSBASE are there)");
+    else
+        DETAIL(f, "Lodge's own processor interprets: %.250s", err.message);
 }
 
 static void check_cgroups(struct findings *findings)
@@ -210,6 +226,7 @@ void doctor_check_kernel(struct findings *findings)
 {
     check_host(findings);
     check_kvm(findings);
+    check_soft(findings);
     check_cgroups(findings);
     check_namespaces(findings);
     check_overlay(findings);

@@ -10,6 +10,7 @@
 #include "soft/fpu/fpu.h"
 #include "soft/interp/cache.h"
 #include "soft/interp/run.h"
+#include "soft/tier.h"
 #include "soft/translate/translate.h"
 
 #include <errno.h>
@@ -32,26 +33,9 @@ static int soft_probe(struct err *err)
     return 0;
 }
 
-/* ret_runs: -1 without the translating tier, else after how many runs a block is translated. */
-static int options_parse(const char *options, int *ret_runs, struct err *err)
+int soft_translates(struct err *err)
 {
-    *ret_runs = -1;
-    if (!options || !*options || !strcmp(options, "tier=interp"))
-        return 0;
-    if (!strncmp(options, "tier=translate", 14)) {
-        *ret_runs = 2;
-        if (!options[14])
-            return 0;
-        if (!strncmp(options + 14, ",runs=", 6) && options[20] >= '0' && options[20] <= '9' &&
-            !options[21]) {
-            *ret_runs = options[20] - '0';
-            return 0;
-        }
-    }
-    return err_set(err, -EINVAL,
-                   "engine soft: option '%s': known are tier=interp, tier=translate and "
-                   "tier=translate,runs=N with one digit",
-                   options);
+    return translate_probe(err);
 }
 
 /* Where CPUID tells of each feature: leaf, subleaf, register (0 EAX .. 3 EDX), bit. */
@@ -138,8 +122,14 @@ static void soft_vm_free(struct cpu_vm *base)
 static int soft_vm_new(const struct cpu_vm_config *config, struct cpu_vm **ret, struct err *err)
 {
     struct soft_vm *vm;
-    int runs, error = options_parse(config->options, &runs, err);
+    struct soft_options options;
+    struct err why_not = ERR_INIT;
+    bool translated = false;
+    int error = soft_options_parse(config->options, &options, err);
 
+    if (!error)
+        error = soft_tier_choose(&options, translate_probe(&why_not) ? why_not.message : NULL,
+                                 &translated, err);
     if (error)
         return error;
     if (!config->nr_cpus || config->nr_cpus > CPU_MAX)
@@ -150,7 +140,8 @@ static int soft_vm_new(const struct cpu_vm_config *config, struct cpu_vm **ret, 
         return err_set(err, -ENOMEM, "engine soft: make a VM");
     vm->config_copy = *config;
     vm->config = &vm->config_copy;
-    vm->translate_runs = runs;
+    vm->translate_runs = translated ? options.runs : -1;
+    vm->translate_memory = options.cache_size;
     vm->memory = config->memory;
     vm->physical_address_mask = (UINT64_C(1) << MIN(config->cpuid->physical_address_bits, 52u)) - 1;
     features_set(vm);

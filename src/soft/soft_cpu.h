@@ -71,7 +71,8 @@ struct soft_vm {
     struct soft_cpu *cpus[CPU_MAX];     /* set as they are made, read by other vCPUs atomically */
     uint8_t features[INSN_NR_FEATURES]; /* 1: exposed by the CPUID policy */
     uint64_t physical_address_mask;
-    int translate_runs; /* interpreted runs of a block before it is translated; -1: never is */
+    int translate_runs;      /* interpreted runs of a block before it is translated; -1: never is */
+    size_t translate_memory; /* of all vCPUs: translated code and its tables */
     /* Serialises LOCKed accesses that cannot be done as one host atomic (page-crossing, MMIO). */
     int bus_lock;
     /* Decoded code (interp/cache.h): one bit per 64 bytes of guest memory that some vCPU may hold

@@ -121,6 +121,10 @@ static int engine_pick(struct vmm *v, struct err *err)
         }
         v->engine = &soft_engine;
         log_info("engine soft%s%s", why.message[0] ? ": " : "", why.message);
+        err_clear(&why);
+        if (soft_translates(&why) < 0)
+            log_warning("engine soft interprets, several times slower than it could: %s",
+                        why.message);
     }
     if (v->config->engine_options)
         snprintf(v->engine_options, sizeof(v->engine_options), "%s", v->config->engine_options);

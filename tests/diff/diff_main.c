@@ -4,7 +4,7 @@
  *
  *   diff [--mode int|vec|all|int32|vec32|all32|int16|all16]
  *        [--count INSTRUCTIONS] [--seconds T] [--seed S] [--one SEED]
- *        [--engine tier=...]
+ *        [--engine OPTIONS]   of the software engine; default: tier=interp
  *
  * With --interpret-only nothing runs natively: for builds with the address sanitizer, whose shadow
  * memory in the low 2 GiB makes wild addresses valid in the child.
@@ -275,7 +275,8 @@ int main(int argc, char **argv)
                               .count = 1000000,
                               .seed = 1,
                               .seconds = 600,
-                              .most_failures = 10};
+                              .most_failures = 10,
+                              .engine = "tier=interp"};
     struct run run = {.options = &options};
     struct err err = ERR_INIT;
     int status;

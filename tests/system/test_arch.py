@@ -46,8 +46,8 @@ def kernel(tmp_path_factory):
     return at / "arch"
 
 
-def run_lodge(program, kernel, cmdline):
-    command = [program("lodge-vmm"), "--quiet", "--engine", "soft", "--kernel", kernel, "--memory", "64M", "--exit-port",
+def run_lodge(program, kernel, cmdline, engine="soft"):
+    command = [program("lodge-vmm"), "--quiet", "--engine", engine, "--kernel", kernel, "--memory", "64M", "--exit-port",
                "--debug-console", "--on-reset", "exit", "--cmdline", cmdline]
     result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, timeout=60, check=False)
     assert result.returncode == 5 << 1 | 1, result.stdout
@@ -69,8 +69,9 @@ def parse(text):
 
 
 @pytest.mark.sanitized
-def test_exceptions(program, kernel):
-    found = parse(run_lodge(program, kernel, "strict"))
+@pytest.mark.parametrize("engine", ["soft,runs=0", "soft,tier=interp"])
+def test_exceptions(program, kernel, engine):
+    found = parse(run_lodge(program, kernel, "strict", engine))
     assert {check: value and value[:2] for check, value in found.items()} == EXPECTED
     assert {check: found[check][2] for check in DR6} == DR6
     assert {check: found[check][2] for check in CR2} == CR2

@@ -59,6 +59,7 @@ def bash_offers(program, store, line, cwd):
     ("lodge run --inter", ["--interactive"]),
     ("lodge run --vm --engine ", ["auto", "kvm", "soft"]),
     ("lodge run --vm --engine=s", ["soft"]),
+    ("lodge run --vm --engine soft,", ["soft,tier=interp", "soft,tier=translate"]),
     ("lodge run --kernel ", ["cloud"]),
     ("lodge run b", ["blue", "busybox"]),
     ("lodge run -m 1G -e A=1 bu", ["busybox"]),

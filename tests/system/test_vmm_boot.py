@@ -16,19 +16,19 @@ def shell(tmp_path_factory):
     return busybox_initrd(tmp_path_factory.mktemp("boot") / "initrd", SHELL)
 
 
-def boot(program, image, initrd, *arguments, cmdline="console=ttyS0 quiet"):
-    return Vmm(program("lodge-vmm"), "--engine", "soft", "--kernel", image, "--initrd", initrd, "--memory", "512M", "--quiet",
+def boot(program, image, initrd, *arguments, cmdline="console=ttyS0 quiet", engine="soft"):
+    return Vmm(program("lodge-vmm"), "--engine", engine, "--kernel", image, "--initrd", initrd, "--memory", "512M", "--quiet",
                "--cmdline", cmdline, *arguments)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cpus", [1, 2])
+@pytest.mark.parametrize("engine, cpus", [("soft", 1), ("soft", 2), ("soft,tier=interp", 2)])
 @pytest.mark.parametrize("name", ["cloud", "generic", "rt"])
-def test_boots_to_a_shell_and_powers_off(program, guest, shell, name, cpus):
+def test_boots_to_a_shell_and_powers_off(program, guest, shell, name, engine, cpus):
     start = time.monotonic()
-    with boot(program, kernel(guest, name), shell, "--cpus", cpus) as vmm:
+    with boot(program, kernel(guest, name), shell, "--cpus", cpus, engine=engine) as vmm:
         vmm.expect("first line of user space", 40)
-        print(f"{name}, {cpus} vCPUs: first line after {time.monotonic() - start:.1f} s")
+        print(f"{name}, {engine}, {cpus} vCPUs: first line after {time.monotonic() - start:.1f} s")
         vmm.send("echo answer-$((6*7)) on $(nproc) of $(uname -r)\n")
         vmm.expect(f"answer-42 on {cpus} of ")
         vmm.send("poweroff -f\n")

@@ -36,10 +36,11 @@ def programs(tmp_path_factory):
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="needs an x86-64 host")
-def test_arithmetic_agrees_with_the_host(program, guest, programs, tmp_path):
+@pytest.mark.parametrize("engine", ["soft", "soft,tier=interp"])
+def test_arithmetic_agrees_with_the_host(program, guest, programs, tmp_path, engine):
     script = "".join(f"chmod +x /{name}; echo start {name}; /{name}; echo end {name}\n" for name in programs) + "poweroff -f\n"
     initrd = busybox_initrd(tmp_path / "initrd", script, {name: path.read_bytes() for name, (path, _) in programs.items()})
-    with Vmm(program("lodge-vmm"), "--engine", "soft", "--kernel", kernel(guest, "cloud"), "--initrd", initrd, "--memory", "512M",
+    with Vmm(program("lodge-vmm"), "--engine", engine, "--kernel", kernel(guest, "cloud"), "--initrd", initrd, "--memory", "512M",
              "--quiet", "--cmdline", "console=ttyS0 quiet") as vmm:
         assert vmm.wait(120) == 0
     lines = vmm.output.replace("\r", "").split("\n")

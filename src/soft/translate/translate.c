@@ -14,10 +14,20 @@
 
 #define HWCAP2_WRGSBASE 2u
 
-static bool host_can(void)
+int translate_probe(struct err *err)
 {
-    return __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("avx2") &&
-           (getauxval(AT_HWCAP2) & HWCAP2_WRGSBASE);
+    struct code_cache code = {0};
+    int error;
+
+    if (!__builtin_cpu_supports("bmi2"))
+        return err_set(err, -ENOTSUP, "the host's processor has no BMI2");
+    if (!__builtin_cpu_supports("avx2"))
+        return err_set(err, -ENOTSUP, "the host's processor has no AVX2");
+    if (!(getauxval(AT_HWCAP2) & HWCAP2_WRGSBASE))
+        return err_set(err, -ENOTSUP, "the host's processor or kernel has no FSGSBASE");
+    error = code_cache_init(&code, 65536, err); /* a policy may forbid code in memory */
+    code_cache_done(&code);
+    return error ? -ENOTSUP : 0;
 }
 
 static int memory_map(struct translate *translate, size_t size, struct err *err)
@@ -39,13 +49,10 @@ static int memory_map(struct translate *translate, size_t size, struct err *err)
 
 int translate_init(struct soft_cpu *cpu, struct err *err)
 {
-    size_t size = TRANSLATE_CACHE_TOTAL / cpu->vm->config->nr_cpus * 2 / 3;
+    size_t size = cpu->vm->translate_memory / cpu->vm->config->nr_cpus * 2 / 3;
     struct translate *translate;
     int error;
 
-    if (!host_can())
-        return err_set(err, -ENOTSUP,
-                       "engine soft: tier=translate needs a host with BMI2, AVX2 and FSGSBASE");
     translate = calloc(1, sizeof(*translate));
     if (!translate)
         return err_set(err, -ENOMEM, "engine soft: memory for translated code");

@@ -16,7 +16,9 @@
 
 struct interp_block;
 
-/* Makes cpu->translate. -ENOTSUP where the host lacks BMI2, AVX2 or WRGSBASE. */
+/* -ENOTSUP where the host lacks BMI2, AVX2 or WRGSBASE, or does not let us run generated code. */
+int translate_probe(struct err *err);
+/* Makes cpu->translate, after a probe that said 0. */
 int translate_init(struct soft_cpu *cpu, struct err *err);
 void translate_done(struct soft_cpu *cpu);
 

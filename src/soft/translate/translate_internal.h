@@ -25,7 +25,6 @@
 #include "soft/interp/cache.h"
 #include "soft/translate/translate.h"
 
-#define TRANSLATE_CACHE_TOTAL (64u * MIB) /* code of all vCPUs of a VM */
 #define TRANSLATE_CACHE_LEAST (2u * MIB)
 #define TRANSLATE_ARENA_SHARE 2u     /* the side tables' part of the code's size: 1/2 */
 #define TRANSLATE_BLOCK_BYTES 24576u /* more than the code of any block */
