@@ -30,6 +30,9 @@ int init_load_modules(struct err *err);
 /* Mounts the image with its writable layer and makes it the root directory. */
 int init_switch_root(const struct init_params *params, struct err *err);
 int init_loopback_up(struct err *err);
+/* Out of memory, the kernel kills a process rather than read the same program text from disk over
+ * and over (Documentation/admin-guide/mm/multigen_lru.rst, thrashing prevention). Best effort. */
+void init_tune_memory(void);
 /* hostname "" keeps the kernel's; resolv_conf "" keeps the image's file. Best effort. */
 void init_identify(const char *hostname, const char *resolv_conf);
 

@@ -50,6 +50,8 @@ static int prepare(const struct init_params *params, struct err *err)
         result = init_switch_root(params, err);
     if (result == 0)
         result = init_loopback_up(err);
+    if (result == 0)
+        init_tune_memory();
     return result;
 }
 
