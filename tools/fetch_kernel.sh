@@ -13,21 +13,7 @@ set -eu
 # shellcheck source=tools/store.sh
 . "$(dirname "$0")/store.sh"
 
-store=$(store_default)
-refresh=no
-names=
-while [ $# -gt 0 ]; do
-    case $1 in
-    --store) [ $# -ge 2 ] || fail "--store needs a directory"; store=$2; shift ;;
-    --store=*) store=${1#--store=} ;;
-    --refresh) refresh=yes ;;
-    cloud | generic | rt) names="$names $1" ;;
-    -h | --help) sed -n '3,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) fail "unknown kernel or option '$1': the kernels are cloud, generic and rt" ;;
-    esac
-    shift
-done
-[ -n "$names" ] || names=" cloud"
+store_options kernel "cloud generic rt" "cloud" "$@"
 for tool in apt-get apt-cache dpkg-deb tar; do
     command -v "$tool" >/dev/null || fail "$tool is needed (Debian or a relative of it)"
 done

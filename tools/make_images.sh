@@ -13,21 +13,7 @@ set -eu
 # shellcheck source=tools/store.sh
 . "$(dirname "$0")/store.sh"
 
-store=$(store_default)
-refresh=no
-names=
-while [ $# -gt 0 ]; do
-    case $1 in
-    --store) [ $# -ge 2 ] || fail "--store needs a directory"; store=$2; shift ;;
-    --store=*) store=${1#--store=} ;;
-    --refresh) refresh=yes ;;
-    busybox | debian) names="$names $1" ;;
-    -h | --help) sed -n '3,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) fail "unknown image or option '$1': the images are busybox and debian" ;;
-    esac
-    shift
-done
-[ -n "$names" ] || names=" busybox debian"
+store_options image "busybox debian" "busybox debian" "$@"
 
 store_open "$store" images
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2034
 # Sourced by the scripts that fill the store: where it is, and entries that are whole or absent. An entry is made in $work, a
 # directory beside its place with the process's number in its name, and renamed when it is whole.
 
@@ -19,6 +19,29 @@ store_default() {
     else
         echo "${XDG_DATA_HOME:-$HOME/.local/share}/lodge"
     fi
+}
+
+# store_options KIND "NAMES" "DEFAULT" ARGUMENTS...: sets store, refresh and names. The script's head is its help.
+store_options() {
+    kind=$1 known=$2 names='' refresh=no store=$(store_default)
+    default=$3
+    shift 3
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --store) [ $# -ge 2 ] || fail "--store needs a directory"; store=$2; shift ;;
+        --store=*) store=${1#--store=} ;;
+        --refresh) refresh=yes ;;
+        -h | --help) sed -n '3,/^set /s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        *)
+            case " $known " in
+            *" $1 "*) names="$names $1" ;;
+            *) fail "unknown $kind or option '$1': the ${kind}s are $known" ;;
+            esac
+            ;;
+        esac
+        shift
+    done
+    [ -n "$names" ] || names=" $default"
 }
 
 # store_open DIR KIND: makes DIR/KIND and removes what killed runs left in it. Sets store and work.

@@ -33,6 +33,8 @@ int oci_usage_error(const struct oci_global *global, const char *format, ...)
 int oci_unknown_option(void);
 /* The only argument left, a container id; NULL after a message. */
 const char *oci_single_id(const struct oci_global *global, int argc, char **argv);
+/* The same for a verb that has no options. */
+const char *oci_only_id(const struct oci_global *global, int argc, char **argv);
 int oci_print_json(const struct oci_global *global, json_t *json, size_t flags);
 
 int oci_verb_run(const struct oci_global *global, int argc, char **argv);

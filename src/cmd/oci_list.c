@@ -67,14 +67,11 @@ int oci_verb_list(const struct oci_global *global, int argc, char **argv)
 
 int oci_verb_state(const struct oci_global *global, int argc, char **argv)
 {
-    static const struct option none[] = {{NULL, 0, NULL, 0}};
     CLEANUP(json_decrefp) json_t *state = NULL;
     const char *id;
     struct err err;
 
-    if (getopt_long(argc, argv, "+", none, NULL) >= 0)
-        return oci_unknown_option();
-    if (!(id = oci_single_id(global, argc, argv)))
+    if (!(id = oci_only_id(global, argc, argv)))
         return 1;
     if (container_state(global->root, id, &state, &err) < 0)
         return oci_fail(global, &err);

@@ -73,6 +73,16 @@ const char *oci_single_id(const struct oci_global *global, int argc, char **argv
     return NULL;
 }
 
+const char *oci_only_id(const struct oci_global *global, int argc, char **argv)
+{
+    static const struct option none[] = {{NULL, 0, NULL, 0}};
+
+    if (getopt_long(argc, argv, "+", none, NULL) < 0)
+        return oci_single_id(global, argc, argv);
+    oci_unknown_option();
+    return NULL;
+}
+
 int oci_print_json(const struct oci_global *global, json_t *json, size_t flags)
 {
     struct err err;

@@ -98,13 +98,10 @@ int oci_verb_create(const struct oci_global *global, int argc, char **argv)
 
 int oci_verb_start(const struct oci_global *global, int argc, char **argv)
 {
-    static const struct option none[] = {{NULL, 0, NULL, 0}};
     const char *id;
     struct err err;
 
-    if (getopt_long(argc, argv, "+", none, NULL) >= 0)
-        return oci_unknown_option();
-    if (!(id = oci_single_id(global, argc, argv)))
+    if (!(id = oci_only_id(global, argc, argv)))
         return 1;
     return container_start(global->root, id, &err) < 0 ? oci_fail(global, &err) : 0;
 }

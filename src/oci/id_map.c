@@ -13,23 +13,30 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static int write_directly(pid_t pid, const char *file, const struct oci_id_map *maps, size_t length,
-                          struct err *err)
+int id_map_write_file(pid_t pid, const char *file, const struct oci_id_map *maps, size_t length)
 {
     CLEANUP(buf_donep) struct buf text;
     char path[64];
     int result = 0;
 
+    if (!length)
+        return 0;
     buf_init(&text, 65536);
     for (size_t i = 0; result == 0 && i < length; i++)
         result = buf_printf(&text, "%u %u %u\n", maps[i].container_id, maps[i].host_id,
                             maps[i].size);
-    snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
     if (result == 0 && !buf_string(&text))
         result = -ENOMEM;
-    if (result == 0 && length)
-        result = file_write_string(AT_FDCWD, path, text.data);
-    return result < 0 ? err_errno(err, result, "write %s", path) : 0;
+    snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
+    return result < 0 ? result : file_write_string(AT_FDCWD, path, text.data);
+}
+
+static int write_directly(pid_t pid, const char *file, const struct oci_id_map *maps, size_t length,
+                          struct err *err)
+{
+    int result = id_map_write_file(pid, file, maps, length);
+
+    return result < 0 ? err_errno(err, result, "write /proc/%d/%s", (int)pid, file) : 0;
 }
 
 /* program PID CONTAINER-ID HOST-ID SIZE... */

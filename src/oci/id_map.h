@@ -12,4 +12,7 @@
  * their own or, through newuidmap(1) and newgidmap(1), what /etc/subuid and /etc/subgid grant. */
 int id_map_write(pid_t pid, const struct oci_spec *spec, struct err *err);
 
+/* file: "uid_map" or "gid_map" of process pid; without maps it stays as it is. -errno. */
+int id_map_write_file(pid_t pid, const char *file, const struct oci_id_map *maps, size_t length);
+
 #endif

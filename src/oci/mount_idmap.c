@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/util.h"
+#include "oci/id_map.h"
 #include "oci/mount_options.h"
 
 #include <errno.h>
@@ -35,22 +36,6 @@ static pid_t hold_namespace(void)
         pause();
 }
 
-static int write_map(pid_t pid, const char *file, const struct oci_id_map *maps, size_t length)
-{
-    CLEANUP(buf_donep) struct buf text;
-    char path[64];
-    int result = 0;
-
-    buf_init(&text, 65536);
-    for (size_t i = 0; result == 0 && i < length; i++)
-        result = buf_printf(&text, "%u %u %u\n", maps[i].container_id, maps[i].host_id,
-                            maps[i].size);
-    if (result == 0 && !buf_string(&text))
-        result = -ENOMEM;
-    snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
-    return result < 0 ? result : file_write_string(AT_FDCWD, path, text.data);
-}
-
 /* A user namespace with these maps; fd or -errno. */
 static int open_namespace(const struct oci_id_map *uid_maps, size_t nr_uid_maps,
                           const struct oci_id_map *gid_maps, size_t nr_gid_maps)
@@ -61,9 +46,9 @@ static int open_namespace(const struct oci_id_map *uid_maps, size_t nr_uid_maps,
 
     if (pid < 0)
         return pid;
-    result = write_map(pid, "uid_map", uid_maps, nr_uid_maps);
+    result = id_map_write_file(pid, "uid_map", uid_maps, nr_uid_maps);
     if (result == 0)
-        result = write_map(pid, "gid_map", gid_maps, nr_gid_maps);
+        result = id_map_write_file(pid, "gid_map", gid_maps, nr_gid_maps);
     if (result == 0) {
         snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
         fd = open(path, O_RDONLY | O_CLOEXEC);
