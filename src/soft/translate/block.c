@@ -18,6 +18,7 @@ void translator_exit(struct translator *tr, uint8_t *patch, enum translate_exit 
 {
     tr->stub[tr->nr_stubs++] = (struct translator_stub){
         .patch = patch,
+        .leave = tr->cpu->translate->leave,
         .exit = tr->t->number << TRANSLATE_SHIFT | field << TRANSLATE_EXIT_BITS | (uint32_t)kind,
     };
 }
@@ -79,7 +80,10 @@ void translator_check(struct translator *tr, unsigned size, bool write, bool ali
 /* Leaves when hot.pending is set: before an instruction that may close a loop. */
 static void poll(struct translator *tr)
 {
-    emit_load_hot(&tr->e, HOST_RCX, HOT(pending));
+    if (tr->insn.id == INSN_CALL)
+        emit_pext(&tr->e, HOST_RCX, HOST_RSP, HOT(call_poll));
+    else
+        emit_load_hot(&tr->e, HOST_RCX, HOT(pending));
     emit8(&tr->e, 0xe3);
     emit8(&tr->e, 5);
     translator_exit(tr, emit_jump(&tr->e), TRANSLATE_EXIT_POLL, tr->op);
@@ -149,7 +153,7 @@ static void stubs_emit(struct translator *tr)
             tr->t->link[stub->exit >> TRANSLATE_EXIT_BITS & 1].stub = tr->e.at;
         emit8(&tr->e, 0xb9); /* mov ecx, exit */
         emit32(&tr->e, stub->exit);
-        emit_patch(emit_jump(&tr->e), tr->cpu->translate->leave);
+        emit_patch(emit_jump(&tr->e), stub->leave);
     }
 }
 

@@ -6,6 +6,9 @@
  * else looks the linear address up in translate_class.jump_tag. An indirect branch looks before it
  * changes anything, and is interpreted when the target is not there.
  *
+ * A CALL is a host call and its RET a host return, when the guest's return address is the one that
+ * the call left on the host's stack (returns.c); otherwise the table is asked.
+ *
  * Source: SDM 2A CALL, JMP, Jcc; 2B POP, PUSH, RET.
  */
 #include "soft/translate/translator.h"
@@ -82,7 +85,7 @@ static int64_t target_of(const struct translator *tr)
     return (int64_t)tr->offset + tr->insn.length + (int64_t)tr->insn.imm;
 }
 
-static bool emit_jcc(struct translator *tr)
+static bool branch_jcc(struct translator *tr)
 {
     int64_t target = target_of(tr);
     uint8_t *patch = emit_jump_if(&tr->e, tr->insn.condition & 15);
@@ -139,7 +142,7 @@ static bool load_target(struct translator *tr)
     return true;
 }
 
-static bool emit_jmp(struct translator *tr)
+static bool branch_jmp(struct translator *tr)
 {
     if (tr->insn.operand[0].kind == INSN_OPERAND_REL) {
         translator_goto(tr, 0, target_of(tr));
@@ -152,34 +155,76 @@ static bool emit_jmp(struct translator *tr)
     return true;
 }
 
-static bool emit_call(struct translator *tr)
+/* RCX = return address: the pair's upper half. */
+static void pair_push(struct translator *tr)
 {
-    if (tr->insn.operand[0].kind == INSN_OPERAND_REL) {
-        push_return(tr);
-        translator_goto(tr, 0, target_of(tr));
-        return true;
+    emit_not(&tr->e, HOST_RCX);
+    emit_push(&tr->e, HOST_RCX);
+}
+
+/* Where the host's return leads, with R10 = the guest's return address. */
+static void return_point(struct translator *tr)
+{
+    int64_t offset = (int64_t)tr->offset + tr->insn.length;
+
+    emit_pop(&tr->e, HOST_RCX);
+    emit_lea(&tr->e, HOST_R10, HOST_R10, HOST_NONE, 0, -(int32_t)offset);
+    emit_store_hot(&tr->e, HOST_R10, HOT(page));
+    translator_goto(tr, 1, offset);
+}
+
+static bool emit_call_direct(struct translator *tr)
+{
+    int64_t target = target_of(tr);
+    uint8_t *patch;
+
+    push_return(tr);
+    pair_push(tr);
+    patch = emit_call(&tr->e);
+    if (in_page(target)) {
+        link_add(tr, 0, patch, target);
+    } else {
+        tr->far_patch = patch;
+        tr->far_target = target;
     }
+    return_point(tr);
+    return true;
+}
+
+static bool branch_call(struct translator *tr)
+{
+    if (tr->insn.operand[0].kind == INSN_OPERAND_REL)
+        return emit_call_direct(tr);
     if (!load_target(tr))
         return false;
     lookup(tr, TRANSLATE_EXIT_REST);
     emit_store_hot(&tr->e, HOST_R10, HOT(target));
     push_return(tr);
+    pair_push(tr);
     emit_load_hot(&tr->e, HOST_R10, HOT(target));
     emit_pext(&tr->e, HOST_R11, HOST_R10, HOT(jump_mask));
-    emit_jump_indexed(&tr->e);
+    emit_call_indexed(&tr->e);
+    return_point(tr);
     return true;
 }
 
-static bool emit_ret(struct translator *tr)
+static bool branch_ret(struct translator *tr)
 {
-    int32_t more = tr->insn.operand[0].kind == INSN_OPERAND_IMM ? (int32_t)tr->insn.imm : 0;
+    struct emit *e = &tr->e;
 
-    emit_move(&tr->e, HOST_R10, HOST_R15);
+    if (tr->insn.operand[0].kind == INSN_OPERAND_IMM && tr->insn.imm)
+        return false;
+    emit_move(e, HOST_R10, HOST_R15);
     translator_check(tr, 8, false, false);
-    emit_guest(&tr->e, 0x8b, HOST_R10);
-    lookup(tr, TRANSLATE_EXIT_REST);
-    emit_lea(&tr->e, HOST_R15, HOST_R15, HOST_NONE, 0, 8 + more);
-    emit_jump_indexed(&tr->e);
+    emit_guest(e, 0x8b, HOST_R10);
+    emit_memory(e, 0x8b, HOST_RCX, HOST_RSP, 8);
+    emit_lea(e, HOST_RCX, HOST_RCX, HOST_R10, 0, 1);
+    emit8(e, 0xe3); /* jrcxz over the jump */
+    emit8(e, 5);
+    translator_exit(tr, emit_jump(e), TRANSLATE_EXIT_REST, tr->op);
+    tr->stub[tr->nr_stubs - 1].leave = tr->cpu->translate->return_miss;
+    emit_lea(e, HOST_R15, HOST_R15, HOST_NONE, 0, 8);
+    emit8(e, 0xc3);
     return true;
 }
 
@@ -193,16 +238,16 @@ bool translator_branch(struct translator *tr)
         return false;
     switch (tr->insn.id) {
     case INSN_JCC:
-        done = emit_jcc(tr);
+        done = branch_jcc(tr);
         break;
     case INSN_JMP:
-        done = emit_jmp(tr);
+        done = branch_jmp(tr);
         break;
     case INSN_CALL:
-        done = emit_call(tr);
+        done = branch_call(tr);
         break;
     case INSN_RET:
-        done = emit_ret(tr);
+        done = branch_ret(tr);
         break;
     default:
         break;
@@ -214,7 +259,7 @@ bool translator_branch(struct translator *tr)
     return done;
 }
 
-static bool emit_push(struct translator *tr)
+static bool stack_push(struct translator *tr)
 {
     const struct insn_operand *operand = &tr->insn.operand[0];
     unsigned value = HOST_RCX;
@@ -249,7 +294,7 @@ static bool emit_push(struct translator *tr)
     return true;
 }
 
-static bool emit_pop(struct translator *tr)
+static bool stack_pop(struct translator *tr)
 {
     const struct insn_operand *operand = &tr->insn.operand[0];
     unsigned home;
@@ -267,7 +312,7 @@ static bool emit_pop(struct translator *tr)
     return true;
 }
 
-static bool emit_leave(struct translator *tr)
+static bool stack_leave(struct translator *tr)
 {
     emit_move(&tr->e, HOST_R10, HOST_RBP);
     translator_check(tr, 8, false, false);
@@ -285,11 +330,11 @@ bool translator_stack(struct translator *tr)
     if (tr->insn.operand_size != 8)
         return false;
     if (tr->insn.id == INSN_PUSH)
-        done = emit_push(tr);
+        done = stack_push(tr);
     else if (tr->insn.id == INSN_POP)
-        done = emit_pop(tr);
+        done = stack_pop(tr);
     else if (tr->insn.id == INSN_LEAVE)
-        done = emit_leave(tr);
+        done = stack_leave(tr);
     if (!done) {
         tr->e.at = start;
         tr->nr_stubs = nr_stubs;

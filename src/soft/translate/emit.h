@@ -191,21 +191,60 @@ static inline uint8_t *emit_jump_if(struct emit *e, unsigned condition)
     return e->at - 4;
 }
 
+/* call; returns where the displacement stands */
+static inline uint8_t *emit_call(struct emit *e)
+{
+    emit8(e, 0xe8);
+    emit32(e, 0);
+    return e->at - 4;
+}
+
+static inline void emit_push(struct emit *e, unsigned reg)
+{
+    if (reg >= 8)
+        emit8(e, 0x41);
+    emit8(e, 0x50 | (reg & 7));
+}
+
+static inline void emit_pop(struct emit *e, unsigned reg)
+{
+    if (reg >= 8)
+        emit8(e, 0x41);
+    emit8(e, 0x58 | (reg & 7));
+}
+
+static inline void emit_not(struct emit *e, unsigned reg)
+{
+    emit8(e, 0x48 | reg >> 3);
+    emit8(e, 0xf7);
+    emit8(e, 0xd0 | (reg & 7));
+}
+
 /* Both addresses in the same mapping. */
 static inline void emit_patch(uint8_t *displacement, const uint8_t *target)
 {
     store_le32(displacement, (uint32_t)(target - (displacement + 4)));
 }
 
-/* jmp gs:[r11 * 8 + jump_code] */
-static inline void emit_jump_indexed(struct emit *e)
+/* op gs:[r11 * 8 + jump_code]; extension 4 jumps, 2 calls */
+static inline void emit_indexed(struct emit *e, unsigned extension)
 {
     emit8(e, 0x65);
     emit8(e, 0x42);
     emit8(e, 0xff);
-    emit8(e, 0x24);
+    emit8(e, 0x04 | extension << 3);
     emit8(e, 0xdd);
     emit32(e, CLASS(jump_code));
+}
+
+static inline void emit_jump_indexed(struct emit *e)
+{
+    emit_indexed(e, 4);
+}
+
+static inline void emit_call_indexed(struct emit *e)
+{
+    emit_indexed(e, 2);
 }
 
 #endif

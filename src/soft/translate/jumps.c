@@ -70,6 +70,19 @@ void jumps_page_flush(struct translate *translate, gva_t address)
     }
 }
 
+void jumps_forget(struct translate *translate, const struct translation *t)
+{
+    unsigned lowest = (t->start & JUMP_MASK) >> 1;
+
+    /* Where it lies in the page is known, in which page is not. */
+    for (unsigned i = 0; i < MMU_NR_CLASSES; i++)
+        for (unsigned index = lowest; index < TRANSLATE_JUMPS; index += GUEST_PAGE_SIZE / 2)
+            if (translate->jump_translation[i][index] == t) {
+                translate->jump_translation[i][index] = NULL;
+                translate->region[i]->jump_tag[index] = translate->no_jump[index];
+            }
+}
+
 void jumps_init(struct translate *translate)
 {
     for (uint64_t i = 0; i < TRANSLATE_JUMPS; i++)

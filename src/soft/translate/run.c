@@ -46,11 +46,13 @@ static uint32_t go_in(struct soft_cpu *cpu, const uint8_t *code, bool vector)
     view_sync(cpu);
     if (translate->gs != region) {
         translate->gs = region;
+        returns_switch(translate, number);
         __asm__ volatile("wrgsbase %0" : : "r"((uintptr_t)region));
     }
     hot->segment_base[0] = cpu->segment[CPU_FS].base;
     hot->segment_base[1] = cpu->segment[CPU_GS].base;
     hot->enter = (uintptr_t)code;
+    returns_enter(translate);
     if (vector)
         hot->vector_absent = 0;
     exit = vector ? translate->enter_vector(cpu) : translate->enter(cpu);
@@ -138,7 +140,8 @@ static int serve(struct soft_cpu *cpu, struct visit *visit, uint32_t exit)
         return SOFT_OK;
     case TRANSLATE_EXIT_POLL:
         cpu->rip = translate->hot->page + t->start + block->ops[op].offset;
-        __atomic_store_n(&translate->hot->pending, 0, __ATOMIC_SEQ_CST);
+        returns_kicked(translate);
+        returns_poll(translate);
         return SOFT_OK;
     case TRANSLATE_EXIT_ONE:
         return interpret_one(cpu, visit, op);
@@ -229,7 +232,7 @@ int translate_execute(struct soft_cpu *cpu)
     int result;
 
     if (__atomic_load_n(&translate->hot->pending, __ATOMIC_RELAXED)) {
-        __atomic_store_n(&translate->hot->pending, 0, __ATOMIC_SEQ_CST);
+        returns_kicked(translate);
         if (cpu_peek_requests(&cpu->cpu)) /* came before pending was cleared */
             return SOFT_OK;
     }

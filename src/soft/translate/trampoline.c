@@ -3,9 +3,10 @@
  * The ways into generated code and out of it, generated too: they move the guest's registers and
  * flags between struct soft_cpu and the host's registers.
  *
- *   enter         uint32_t (struct soft_cpu *): general registers and flags, then jmp
- * gs:[hot.enter] enter_vector  the same after loading XMM/YMM and MXCSR leave         RCX = exit
- * code, R10 = address: stores everything, returns ECX
+ *   enter         uint32_t (struct soft_cpu *): registers, flags, stack; then jmp gs:[hot.enter]
+ *   enter_vector  the same after loading XMM/YMM and MXCSR
+ *   leave         RCX = exit code, R10 = address: stores everything, returns ECX
+ *   return_miss, return_empty: the slow ends of a RET
  *
  * Flags go through LAHF's layout of soft_cpu.host_flags; the direction flag stays clear.
  */
@@ -56,11 +57,10 @@ static const uint8_t saved[] = {HOST_RBX, HOST_RBP, HOST_R12, HOST_R13, HOST_R14
 
 static void enter_emit(struct emit *e, bool vector)
 {
-    for (unsigned i = 0; i < ARRAY_LEN(saved); i++) {
-        if (saved[i] >= 8)
-            emit8(e, 0x41);
-        emit8(e, 0x50 | (saved[i] & 7));
-    }
+    for (unsigned i = 0; i < ARRAY_LEN(saved); i++)
+        emit_push(e, saved[i]);
+    emit_store_hot(e, HOST_RSP, HOT(host_rsp));
+    emit_load_hot(e, HOST_RSP, HOT(return_rsp));
     emit_move(e, HOST_RCX, HOST_RDI);
     if (vector) {
         for (unsigned i = 0; i < 16; i++) {
@@ -126,6 +126,8 @@ static void vector_store(struct emit *e)
 
 static void leave_emit(struct emit *e)
 {
+    emit_store_hot(e, HOST_RSP, HOT(return_rsp));
+    emit_load_hot(e, HOST_RSP, HOT(host_rsp));
     emit_store_hot(e, HOST_R10, HOT(address));
     emit_load_hot(e, HOST_R10, HOT(cpu));
     for (unsigned i = 0; i < CPU_NR_GPRS; i++) {
@@ -146,12 +148,44 @@ static void leave_emit(struct emit *e)
     vector_store(e);
     emit8(e, 0x89); /* mov eax, ecx */
     emit8(e, 0xc8);
-    for (unsigned i = ARRAY_LEN(saved); i-- > 0;) {
-        if (saved[i] >= 8)
-            emit8(e, 0x41);
-        emit8(e, 0x58 | (saved[i] & 7));
-    }
+    for (unsigned i = ARRAY_LEN(saved); i-- > 0;)
+        emit_pop(e, saved[i]);
     emit8(e, 0xc3);
+}
+
+/* A RET whose address (R10) is not the last call's; ECX = its exit. Perhaps the last call's frame
+ * was left out and it is the one before's; else the table is asked, and the stack stays. */
+static void return_miss_emit(struct emit *e, const uint8_t *leave)
+{
+    uint8_t *second, *hit;
+
+    emit_store_hot(e, HOST_RCX, HOT(spilled));
+    emit_memory(e, 0x8b, HOST_RCX, HOST_RSP, 24);
+    emit_lea(e, HOST_RCX, HOST_RCX, HOST_R10, 0, 1);
+    emit8(e, 0xe3);
+    second = e->at++;
+    emit_pext(e, HOST_R11, HOST_R10, HOT(jump_mask));
+    emit_load_indexed(e, HOST_RCX, CLASS(jump_tag));
+    emit_lea(e, HOST_RCX, HOST_RCX, HOST_R10, 0, 0);
+    emit8(e, 0xe3);
+    hit = e->at++;
+    emit_load_hot(e, HOST_RCX, HOT(spilled));
+    emit_patch(emit_jump(e), leave);
+    *second = (uint8_t)(e->at - (second + 1));
+    emit_lea(e, HOST_RSP, HOST_RSP, HOST_NONE, 0, 16);
+    emit_lea(e, HOST_R15, HOST_R15, HOST_NONE, 0, 8);
+    emit8(e, 0xc3);
+    *hit = (uint8_t)(e->at - (hit + 1));
+    emit_lea(e, HOST_R15, HOST_R15, HOST_NONE, 0, 8);
+    emit_jump_indexed(e);
+}
+
+/* Where a return from the empty stack leads: R10 = where to. */
+static void return_empty_emit(struct emit *e)
+{
+    emit_load_hot(e, HOST_RSP, HOT(return_base));
+    emit8(e, 0xb9);
+    emit32(e, TRANSLATE_EXIT_GOTO);
 }
 
 int trampolines_emit(struct translate *translate)
@@ -167,6 +201,11 @@ int trampolines_emit(struct translate *translate)
     enter_emit(&e, true);
     translate->leave = e.at;
     leave_emit(&e);
+    translate->return_miss = e.at;
+    return_miss_emit(&e, translate->leave);
+    translate->return_empty = code_cache_run(code, e.at);
+    return_empty_emit(&e);
+    emit_patch(emit_jump(&e), translate->leave);
     translate->code_start = align_up((uint64_t)(e.at - code->write), 64);
     code->used = translate->code_start;
     return 0;

@@ -64,10 +64,14 @@ int translate_init(struct soft_cpu *cpu, struct err *err)
     if (error)
         return err_set(err, error, "engine soft: memory for translated code");
     jumps_init(translate);
+    translate->table[0] = &translate->nobody;
+    translate->nr_translations = 1;
     translate->hot->vector_absent = 1;
     translate->hot->mxcsr_host = FPU_MXCSR_DEFAULT;
     translate->hot->cpu = (uintptr_t)cpu;
     error = trampolines_emit(translate);
+    if (!error)
+        error = returns_init(translate);
     return error ? err_set(err, error, "engine soft: memory for translated code") : 0;
 }
 
@@ -83,6 +87,7 @@ void translate_done(struct soft_cpu *cpu)
         munmap(translate->arena, translate->arena_size);
     if (translate->table && translate->table != (void *)MAP_FAILED)
         munmap(translate->table, TRANSLATE_TABLE_MAX * sizeof(translate->table[0]));
+    returns_done(translate);
     view_done(translate);
     free(translate);
 }
@@ -101,7 +106,7 @@ void translate_block_killed(struct soft_cpu *cpu, struct interp_block *block)
     block->translation = NULL;
     t->block = NULL;
     links_cut(cpu->translate, t);
-    jumps_flush(cpu->translate);
+    jumps_forget(cpu->translate, t);
 }
 
 void translate_flushed(struct soft_cpu *cpu)
@@ -117,8 +122,9 @@ void translate_flushed(struct soft_cpu *cpu)
             t->block->translation = NULL;
         t->block = NULL;
     }
-    translate->nr_translations = 0;
+    translate->nr_translations = 1;
     translate->generation++;
+    returns_forget(translate);
     translate->arena_used = 0;
     translate->code.used = translate->code_start;
     translate->full = false;
@@ -128,5 +134,5 @@ void translate_flushed(struct soft_cpu *cpu)
 void translate_kick(struct soft_cpu *cpu)
 {
     if (cpu->translate)
-        __atomic_store_n(&cpu->translate->hot->pending, 1, __ATOMIC_SEQ_CST);
+        returns_kick(cpu->translate);
 }

@@ -33,13 +33,19 @@
 #define TRANSLATE_JUMPS       16384u
 #define TRANSLATE_JUMP_PAGES  1024u
 #define TRANSLATE_KEPT        4u /* guest registers that live in memory */
+#define RETURNS_NR            2u /* stacks of return points: user's, supervisor's */
 
 struct translate_hot {
     uint64_t kept[TRANSLATE_KEPT]; /* guest R9, R10, R11, R15 */
     uint64_t page;                 /* linear address of the page that the running block lies in */
     uint64_t pending;              /* nonzero: leave at the next poll; other threads set it */
-    uint64_t vector_absent;        /* the vector registers are in fpu.area, not in the host's */
-    uint64_t segment_base[2];      /* FS, GS */
+    uint64_t call_poll;     /* bits of RSP that ask a CALL to leave: all when `pending`, else one */
+    uint64_t host_rsp;      /* of C, while generated code runs */
+    uint64_t return_rsp;    /* of generated code, while it does not: returns.c */
+    uint64_t return_base;   /* that of the empty stack */
+    uint64_t spilled;       /* RCX, in the trampolines */
+    uint64_t vector_absent; /* the vector registers are in fpu.area, not in the host's */
+    uint64_t segment_base[2]; /* FS, GS */
     uint64_t index_mask, jump_mask;
     uint64_t check_mask[7]; /* page bits; with the bits below 1 << i too */
     uint64_t target;        /* of an indirect call or PUSH of memory, between its two accesses */
@@ -123,6 +129,13 @@ struct translate {
     uint32_t (*enter)(struct soft_cpu *cpu);
     uint32_t (*enter_vector)(struct soft_cpu *cpu);
     const uint8_t *leave;
+    const uint8_t *return_miss, *return_empty;
+    uint8_t *return_memory;           /* both stacks */
+    uint64_t return_base[RETURNS_NR]; /* of each stack */
+    uint64_t return_rsp[RETURNS_NR];  /* of the one that hot does not hold */
+    bool return_foreign[RETURNS_NR];  /* may hold pairs of the other half of the address space */
+    unsigned return_current;          /* which one hot holds */
+    struct translation nobody;        /* number 0 */
     uint64_t no_tag[TRANSLATE_INDEX], no_jump[TRANSLATE_JUMPS];
     /* Handshake of translate_stores_revoke_*: written by any thread. */
     uint32_t revoke;
@@ -130,6 +143,23 @@ struct translate {
 };
 
 #define TRANSLATE_TABLE_MAX (1u << 20)
+
+/* returns.c: -errno */
+int returns_init(struct translate *translate);
+void returns_done(struct translate *translate);
+/* Makes the stack of this class of data accesses hot's. */
+void returns_switch(struct translate *translate, unsigned number);
+/* Before each entry, hot.page is set. */
+void returns_enter(struct translate *translate);
+/* No return point is known any more, of code in this half of the address space (by bit 63); of all
+ * code. */
+void returns_half_forget(struct translate *translate, unsigned half);
+void returns_forget(struct translate *translate);
+/* At a poll: begins anew when the stack is nearly full. */
+void returns_poll(struct translate *translate);
+/* What translate_kick sets, and its end. */
+void returns_kick(struct translate *translate);
+void returns_kicked(struct translate *translate);
 
 /* trampoline.c */
 int trampolines_emit(struct translate *translate);
@@ -148,6 +178,8 @@ bool view_fill(struct soft_cpu *cpu, bool write);
 /* jumps.c */
 void jumps_init(struct translate *translate);
 void jumps_flush(struct translate *translate);
+/* Of one translation. */
+void jumps_forget(struct translate *translate, const struct translation *t);
 /* half: by bit 63 of the address */
 void jumps_half_flush(struct translate *translate, unsigned number, unsigned half);
 /* INVLPG */

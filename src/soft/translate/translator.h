@@ -10,6 +10,7 @@
 struct translator_stub {
     uint8_t *patch;
     uint32_t exit;
+    const uint8_t *leave; /* where it goes with ECX = exit */
 };
 
 struct translator {

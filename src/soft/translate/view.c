@@ -95,6 +95,7 @@ void view_sync(struct soft_cpu *cpu)
         translate->seen_epoch[number][half] = cpu->mmu.epoch[half];
         class_flush(translate, number, half);
         jumps_half_flush(translate, number, half);
+        returns_half_forget(translate, half);
     }
 }
 
@@ -110,6 +111,7 @@ void translate_page_flushed(struct soft_cpu *cpu, gva_t address)
         region->write_tag[index] = translate->no_tag[index];
     }
     jumps_page_flush(translate, address);
+    returns_half_forget(translate, address >> 63);
 }
 
 static void stores_flush(struct translate *translate)
