@@ -22,6 +22,7 @@
 #include "oci/hooks.h"
 #include "oci/mount_idmap.h"
 #include "oci/init.h"
+#include "oci/pid_namespace.h"
 #include "oci/process_attributes.h"
 #include "oci/seccomp_filter.h"
 #include "oci/spec.h"
@@ -175,10 +176,10 @@ static int make_cgroup(struct making *m, struct err *err)
     return cgroup_apply(m->cgroup, &m->spec->resources, err);
 }
 
-/* Opens the namespaces to join. A pid namespace is joined by us, for our children; the rest by the
+/* Opens the namespaces to join. A pid namespace is joined by us, for our child; the rest by the
  * first process. */
 static int open_namespaces(struct making *m, struct init_arguments *a, uint64_t *ret_flags,
-                           struct err *err)
+                           int *ret_own_pids, struct err *err)
 {
     size_t n = 0;
 
@@ -197,7 +198,7 @@ static int open_namespaces(struct making *m, struct init_arguments *a, uint64_t 
         if (fd < 0)
             return err_errno(err, -errno, "namespace '%s'", ns->path);
         if (ns->flag == CLONE_NEWPID) {
-            int result = setns(fd, CLONE_NEWPID) < 0 ? -errno : 0;
+            int result = pid_namespace_enter(fd, ret_own_pids);
 
             close(fd);
             if (result < 0)
@@ -227,11 +228,12 @@ static int map_ids(struct making *m, struct err *err)
 static int start_init(struct making *m, struct init_arguments *a, struct err *err)
 {
     CLEANUP(fd_closep) int cgroup_fd = m->cgroup ? cgroup_v2_fd(m->cgroup) : -1;
+    CLEANUP(fd_closep) int own_pids = -1;
     struct clone_args args = {.exit_signal = SIGCHLD};
     int pair[2];
     uint64_t flags = 0;
     long pid;
-    int result = open_namespaces(m, a, &flags, err);
+    int result = open_namespaces(m, a, &flags, &own_pids, err);
 
     if (result < 0)
         return result;
@@ -250,9 +252,11 @@ static int start_init(struct making *m, struct init_arguments *a, struct err *er
     if (pid == 0) {
         /* Our copy of the other end must not keep the runtime's end of file from coming. */
         close(pair[0]);
+        fd_closep(&own_pids);
         init_main(a);
     }
     result = -errno;
+    pid_namespace_leave(own_pids);
     close(pair[1]);
     if (pid < 0)
         return err_errno(err, result, "make the container's first process (namespaces %#llx)",

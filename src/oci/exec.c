@@ -7,6 +7,7 @@
  *   runtime                          the new process (init_exec_main)
  *     setns(pid namespace)
  *     clone3 (v2: into the cgroup) ─▶ v1: enters the cgroup; setns(all others); terminal
+ *     setns(own pid namespace)
  *     pid file, terminal ◀── SYNC_READY
  *     SYNC_START ──────────────────▶ user, capabilities, execve
  *     end of file: executed
@@ -27,6 +28,7 @@
 #include "oci/exec_process.h"
 #include "oci/foreground.h"
 #include "oci/init.h"
+#include "oci/pid_namespace.h"
 #include "oci/process_attributes.h"
 #include "oci/seccomp_filter.h"
 #include "oci/spec.h"
@@ -124,10 +126,10 @@ static bool same_user_namespace(pid_t pid)
 }
 
 /* Which namespaces the container does not share with the host. Its pid namespace we join
- * ourselves, for our children. */
-static int join_pid_namespace(struct joining *j, int *ret_others, struct err *err)
+ * ourselves, for one child. */
+static int join_pid_namespace(struct joining *j, int *ret_others, int *ret_own, struct err *err)
 {
-    int flags = 0;
+    int flags = 0, result;
 
     for (size_t i = 0; i < j->spec->nr_namespaces; i++)
         flags |= j->spec->namespaces[i].flag;
@@ -139,8 +141,8 @@ static int join_pid_namespace(struct joining *j, int *ret_others, struct err *er
             return err_errno(err, -errno, "join the container's user namespace");
         flags &= ~CLONE_NEWUSER;
     }
-    if ((flags & CLONE_NEWPID) && setns(j->container_fd, CLONE_NEWPID) < 0)
-        return err_errno(err, -errno, "join the container's pid namespace");
+    if ((flags & CLONE_NEWPID) && (result = pid_namespace_enter(j->container_fd, ret_own)) < 0)
+        return err_errno(err, result, "join the container's pid namespace");
     *ret_others = flags & ~CLONE_NEWPID;
     return 0;
 }
@@ -148,6 +150,7 @@ static int join_pid_namespace(struct joining *j, int *ret_others, struct err *er
 static int start_process(struct joining *j, struct err *err)
 {
     CLEANUP(fd_closep) int cgroup_fd = j->cgroup ? cgroup_v2_fd(j->cgroup) : -1;
+    CLEANUP(fd_closep) int own_pids = -1;
     struct clone_args args = {.exit_signal = SIGCHLD, .flags = CLONE_PIDFD};
     struct init_arguments a = {.spec = j->spec,
                                .bundle_fd = -1,
@@ -160,7 +163,7 @@ static int start_process(struct joining *j, struct err *err)
                                .container_pid_fd = j->container_fd};
     int pair[2];
     long pid;
-    int result = join_pid_namespace(j, &a.join_flags, err);
+    int result = join_pid_namespace(j, &a.join_flags, &own_pids, err);
 
     if (result < 0)
         return result;
@@ -178,9 +181,11 @@ static int start_process(struct joining *j, struct err *err)
     pid = syscall(SYS_clone3, &args, sizeof(args));
     if (pid == 0) {
         close(pair[0]);
+        fd_closep(&own_pids);
         init_exec_main(&a);
     }
     result = -errno;
+    pid_namespace_leave(own_pids);
     close(pair[1]);
     if (pid < 0)
         return err_errno(err, result, "make the process");

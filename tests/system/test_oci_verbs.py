@@ -13,7 +13,7 @@ import pytest
 from conftest import need_command
 from test_oci import Runtime, rootfs  # noqa: F401 (a fixture)
 
-# Not on the sanitizer build: exec makes itself undumpable while it joins, and the leak checker does not get past that.
+pytestmark = pytest.mark.sanitized
 
 
 class Container(Runtime):
