@@ -156,8 +156,6 @@ struct soft_handler {
 
 extern const struct soft_handler
     soft_handlers_system[]; /* interp/system*.c, far transfers, IRET, MSRs, I/O ports */
-extern const struct soft_handler
-    soft_handlers_vector[]; /* fpu/: x87, MMX, SSE, AVX, XSAVE family */
 
 /* Records the exception and returns SOFT_FAULT. (soft/interp/fault.c) */
 enum soft_result fault_raise(struct soft_cpu *cpu, enum cpu_vector vector);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The vector and x87 unit of a vCPU: its life cycle, and the state in and out. The instructions are
- * reached through soft_handlers_vector (soft/soft_cpu.h).
+ * reached through fpu_handlers_fill.
  *
  * Threads: the vCPU's own.
  */
@@ -10,6 +10,9 @@
 
 #include "base/err.h"
 #include "soft/soft_cpu.h"
+
+/* Enters the handlers of every x87, MMX, SSE, AVX and state-saving mnemonic. */
+void fpu_handlers_fill(soft_handler_fn *table[INSN_NR_IDS]);
 
 /* Maps the code buffer and puts the registers in their reset state. Call before the process gives
  * up the right to make executable mappings. */

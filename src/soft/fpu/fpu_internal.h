@@ -31,6 +31,8 @@
 
 soft_handler_fn fpu_run_vector; /* by thunk */
 soft_handler_fn fpu_run_x87;    /* by thunk */
+/* Mnemonics with another handler than the two above; ends with INSN_NONE. */
+extern const struct soft_handler fpu_handlers_special[];
 
 /* moves.c */
 soft_handler_fn fpu_run_move, fpu_run_movd, fpu_run_movss, fpu_run_move_half, fpu_run_logic;

@@ -160,8 +160,7 @@ soft_handler_fn *harness_handler(enum insn_id id)
     static soft_handler_fn *table[INSN_NR_IDS];
 
     if (!table[INSN_ADDPS])
-        for (const struct soft_handler *row = soft_handlers_vector; row->run; row++)
-            table[row->id] = row->run;
+        fpu_handlers_fill(table);
     return table[id];
 }
 

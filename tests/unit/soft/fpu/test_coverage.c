@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every vector or x87 mnemonic that decodes has a handler, and none has two. */
 #include "instance.h"
+#include "soft/fpu/fpu_internal.h"
 
 #include "testing.h"
 
@@ -26,7 +27,7 @@ START_TEST(no_mnemonic_has_two)
 {
     static uint8_t seen[INSN_NR_IDS];
 
-    for (const struct soft_handler *row = soft_handlers_vector; row->run; row++) {
+    for (const struct soft_handler *row = fpu_handlers_special; row->run; row++) {
         ck_assert_msg(!seen[row->id], "%s has two handlers", insn_name(row->id));
         seen[row->id] = 1;
     }
