@@ -123,12 +123,16 @@ static void leave_for_one(struct translator *tr, const struct interp_op *op)
 /* False: nothing may follow. */
 static bool translate_op(struct translator *tr, const struct interp_op *op, bool last)
 {
+    bool open = true;
+
     if (op->run == op_undefined || op->run == op_too_long || op->run == op_unsupported) {
         translator_exit(tr, emit_jump(&tr->e), TRANSLATE_EXIT_REST, tr->op);
         return false;
     }
     if (may_close_loop(tr))
         poll(tr);
+    if (translator_system(tr, last, &open))
+        return open;
     if (last && (tr->insn.traits & (INSN_TRAIT_BRANCH | INSN_TRAIT_BLOCK_END))) {
         if (!translator_branch(tr))
             translator_exit(tr, emit_jump(&tr->e), TRANSLATE_EXIT_REST, tr->op);
@@ -235,6 +239,7 @@ struct translation *translate_block(struct soft_cpu *cpu, struct interp_block *b
     tr.e.at = translate->code.write + translate->code.used;
     tr.cpu = cpu;
     tr.t = t;
+    tr.user = block->key & CACHE_KEY_USER;
     tr.vector_seen = false;
     tr.nr_stubs = 0;
     tr.far_patch = NULL;

@@ -120,7 +120,7 @@ struct translation *jumps_find(struct soft_cpu *cpu)
     unsigned number = cpu->mmu.current_class;
     uint64_t index = jump_index(cpu->rip);
 
-    if (cpu->code_mode != INSN_MODE_64 || cpu->mmu.tag[0] == MMU_TAG_NEVER)
+    if (!translate_possible(cpu))
         return NULL;
     view_sync(cpu);
     if (translate->region[number]->jump_tag[index] != -cpu->rip)

@@ -44,13 +44,14 @@ static uint32_t go_in(struct soft_cpu *cpu, const uint8_t *code, bool vector)
     __atomic_signal_fence(__ATOMIC_SEQ_CST); /* the other side's membarrier does the rest */
     view_obey(translate);
     view_sync(cpu);
-    if (translate->gs != region) {
-        translate->gs = region;
+    if (hot->gs != (uintptr_t)region) {
+        hot->gs = (uintptr_t)region;
         returns_switch(translate, number);
         __asm__ volatile("wrgsbase %0" : : "r"((uintptr_t)region));
     }
     hot->segment_base[0] = cpu->segment[CPU_FS].base;
     hot->segment_base[1] = cpu->segment[CPU_GS].base;
+    hot->smap = !!(cpu->cr4 & CPU_CR4_SMAP);
     hot->enter = (uintptr_t)code;
     returns_enter(translate);
     if (vector)
@@ -142,6 +143,11 @@ static int serve(struct soft_cpu *cpu, struct visit *visit, uint32_t exit)
         cpu->rip = translate->hot->page + t->start + block->ops[op].offset;
         returns_kicked(translate);
         returns_poll(translate);
+        if (cpu->rip == translate->hot->shadow) {
+            translate->hot->shadow = 0;
+            cpu->interrupt_shadow = true;
+            cpu->end_block = true;
+        }
         return SOFT_OK;
     case TRANSLATE_EXIT_ONE:
         return interpret_one(cpu, visit, op);
@@ -251,7 +257,7 @@ int translate_execute(struct soft_cpu *cpu)
             result = find(cpu, &block);
             if (result)
                 break;
-            t = cpu->mmu.tag[0] == MMU_TAG_NEVER ? NULL : translation_of(cpu, block);
+            t = translate_possible(cpu) ? translation_of(cpu, block) : NULL;
             if (!t) {
                 result = block->ops[0].run(cpu, &block->ops[0]);
                 if (result == INTERP_LEFT)

@@ -188,6 +188,82 @@ static void return_empty_emit(struct emit *e)
     emit32(e, TRANSLATE_EXIT_GOTO);
 }
 
+/* What C does not preserve, and RSP: where generated code has it. */
+static const uint8_t called[] = {CPU_RAX, CPU_RCX, CPU_RDX, CPU_RSP, CPU_RSI, CPU_RDI, CPU_R8};
+
+static void called_load(struct emit *e)
+{
+    emit_load_hot(e, HOST_R10, HOT(cpu));
+    emit_memory(e, 0x8b, HOST_RAX, HOST_R10, FLAGS);
+    emit8(e, 0x04); /* add al, 127 */
+    emit8(e, 0x7f);
+    emit8(e, 0x9e); /* sahf */
+    for (unsigned i = 0; i < ARRAY_LEN(called); i++)
+        emit_memory(e, 0x8b, emit_home[called[i]], HOST_R10, GPR(called[i]));
+    emit_load_hot(e, HOST_R10, HOT(address));
+}
+
+/* R11 = the function, RCX = exit. */
+static void callout_emit(struct emit *e, const uint8_t *leave)
+{
+    uint8_t *declined;
+
+    emit_store_hot(e, HOST_RSP, HOT(return_rsp));
+    emit_load_hot(e, HOST_RSP, HOT(host_rsp));
+    emit_store_hot(e, HOST_R10, HOT(address));
+    emit_load_hot(e, HOST_R10, HOT(cpu));
+    for (unsigned i = 0; i < ARRAY_LEN(called); i++)
+        emit_memory(e, 0x89, emit_home[called[i]], HOST_R10, GPR(called[i]));
+    emit8(e, 0xb8); /* mov eax, 0: keeps the flags */
+    emit32(e, 0);
+    emit8(e, 0x9f); /* lahf */
+    emit8(e, 0x0f); /* seto al */
+    emit8(e, 0x90);
+    emit8(e, 0xc0);
+    emit_memory(e, 0x89, HOST_RAX, HOST_R10, FLAGS);
+    emit_move(e, HOST_RDI, HOST_R10);
+    emit8(e, 0x89); /* mov esi, ecx */
+    emit8(e, 0xce);
+    emit_lea(e, HOST_RSP, HOST_RSP, HOST_NONE, 0, -8); /* aligned: 7 words since the caller's */
+    emit8(e, 0x41);                                    /* call r11 */
+    emit8(e, 0xff);
+    emit8(e, 0xd3);
+    emit_load_hot(e, HOST_RSP, HOT(return_rsp));
+    emit_move(e, HOST_R11, HOST_RAX);
+    emit8(e, 0x4d); /* test r11, r11 */
+    emit8(e, 0x85);
+    emit8(e, 0xdb);
+    declined = emit_jump_if(e, 4);
+    called_load(e);
+    emit8(e, 0x41); /* jmp r11 */
+    emit8(e, 0xff);
+    emit8(e, 0xe3);
+    emit_patch(declined, e->at);
+    called_load(e);
+    emit8(e, 0x65); /* mov ecx, gs:[leave_with] */
+    emit8(e, 0x8b);
+    emit8(e, 0x0c);
+    emit8(e, 0x25);
+    emit32(e, HOT(leave_with));
+    emit_patch(emit_jump(e), leave);
+}
+
+static void callouts_emit(struct translate *translate, struct emit *e)
+{
+    uint8_t *patch[TRANSLATE_NR_CALLOUTS];
+
+    for (unsigned i = 0; i < TRANSLATE_NR_CALLOUTS; i++) {
+        translate->callout[i] = e->at;
+        emit8(e, 0x49); /* mov r11, function */
+        emit8(e, 0xbb);
+        emit64(e, (uintptr_t)translate_callouts[i]);
+        patch[i] = emit_jump(e);
+    }
+    for (unsigned i = 0; i < TRANSLATE_NR_CALLOUTS; i++)
+        emit_patch(patch[i], e->at);
+    callout_emit(e, translate->leave);
+}
+
 int trampolines_emit(struct translate *translate)
 {
     struct code_cache *code = &translate->code;
@@ -206,6 +282,7 @@ int trampolines_emit(struct translate *translate)
     translate->return_empty = code_cache_run(code, e.at);
     return_empty_emit(&e);
     emit_patch(emit_jump(&e), translate->leave);
+    callouts_emit(translate, &e);
     translate->code_start = align_up((uint64_t)(e.at - code->write), 64);
     code->used = translate->code_start;
     return 0;

@@ -47,6 +47,26 @@ static int memory_map(struct translate *translate, size_t size, struct err *err)
     return 0;
 }
 
+static void hot_fill(struct translate *translate)
+{
+    static const uint64_t keep[TRANSLATE_NR_KEEP] = {
+        [TRANSLATE_KEEP_NOT_IF] = ~CPU_FLAG_IF,
+        [TRANSLATE_KEEP_NOT_DF] = ~CPU_FLAG_DF,
+        [TRANSLATE_KEEP_NOT_AC] = ~CPU_FLAG_AC,
+        [TRANSLATE_KEEP_STATUS] = CPU_FLAGS_STATUS,
+        [TRANSLATE_KEEP_PUSHED] = ~(CPU_FLAGS_STATUS | CPU_FLAG_RF | CPU_FLAG_VM),
+        [TRANSLATE_KEEP_TSD] = CPU_CR4_TSD,
+        [TRANSLATE_KEEP_FSGSBASE] = CPU_CR4_FSGSBASE,
+    };
+    struct translate_hot *hot = translate->hot;
+
+    memcpy(hot->keep, keep, sizeof(keep));
+    hot->low_bits[0] = 31;
+    hot->low_bits[1] = 63;
+    for (unsigned i = 0; i < MMU_NR_CLASSES; i++)
+        hot->class_base[i] = (uintptr_t)translate->region[i];
+}
+
 int translate_init(struct soft_cpu *cpu, struct err *err)
 {
     size_t size = cpu->vm->translate_memory / cpu->vm->config->nr_cpus * 2 / 3;
@@ -69,6 +89,7 @@ int translate_init(struct soft_cpu *cpu, struct err *err)
     translate->hot->vector_absent = 1;
     translate->hot->mxcsr_host = FPU_MXCSR_DEFAULT;
     translate->hot->cpu = (uintptr_t)cpu;
+    hot_fill(translate);
     error = trampolines_emit(translate);
     if (!error)
         error = returns_init(translate);
@@ -94,7 +115,7 @@ void translate_done(struct soft_cpu *cpu)
 
 void translate_begin(struct soft_cpu *cpu)
 {
-    cpu->translate->gs = NULL;
+    cpu->translate->hot->gs = 0;
 }
 
 void translate_block_killed(struct soft_cpu *cpu, struct interp_block *block)

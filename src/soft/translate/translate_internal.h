@@ -35,6 +35,26 @@
 #define TRANSLATE_KEPT        4u /* guest registers that live in memory */
 #define RETURNS_NR            2u /* stacks of return points: user's, supervisor's */
 
+/* What stays of a word when a bit (or all but a few) are cleared without touching the flags. */
+enum translate_keep {
+    TRANSLATE_KEEP_NOT_IF,
+    TRANSLATE_KEEP_NOT_DF,
+    TRANSLATE_KEEP_NOT_AC,
+    TRANSLATE_KEEP_STATUS,
+    TRANSLATE_KEEP_PUSHED, /* neither the status flags nor RF and VM */
+    TRANSLATE_KEEP_TSD,    /* of CR4 */
+    TRANSLATE_KEEP_FSGSBASE,
+    TRANSLATE_NR_KEEP,
+};
+
+/* C functions that generated code calls (callout.c). */
+enum translate_callout {
+    TRANSLATE_CALLOUT_SYSCALL,
+    TRANSLATE_CALLOUT_SYSRET,
+    TRANSLATE_CALLOUT_IRET,
+    TRANSLATE_NR_CALLOUTS,
+};
+
 struct translate_hot {
     uint64_t kept[TRANSLATE_KEPT]; /* guest R9, R10, R11, R15 */
     uint64_t page;                 /* linear address of the page that the running block lies in */
@@ -53,6 +73,14 @@ struct translate_hot {
     uint64_t enter;         /* where to go in */
     uint64_t cpu;           /* struct soft_cpu */
     uint32_t mxcsr_host, reserved;
+    uint64_t keep[TRANSLATE_NR_KEEP]; /* enum translate_keep: masks of RFLAGS for PEXT and PDEP */
+    uint64_t low_bits[2];             /* 31, 63 */
+    uint64_t class_base[MMU_NR_CLASSES];
+    uint32_t seen_epoch[MMU_NR_CLASSES][2]; /* mmu.epoch, as the class's tables follow it */
+    uint64_t gs;                            /* what the GS base is; 0: not known */
+    uint64_t shadow;     /* linear address behind the last STI that generated code executed */
+    uint32_t leave_with; /* a callout that returned NULL: the exit */
+    uint32_t smap;       /* CR4.SMAP at the last entry */
 };
 
 struct translate_class {
@@ -118,14 +146,12 @@ struct translate {
     uint32_t nr_translations;
     uint32_t generation; /* counts translate_flushed */
     bool full;           /* drop everything before the next block */
-    uint32_t seen_epoch[MMU_NR_CLASSES][2];
     /* What jump_code leads to; and which pages, hashed, have an entry: INVLPG of others leaves the
      * table alone. */
     struct translation *jump_translation[MMU_NR_CLASSES][TRANSLATE_JUMPS];
     uint16_t jump_log[MMU_NR_CLASSES][TRANSLATE_JUMP_LOG]; /* indexes filled since the last flush */
     uint32_t nr_jump_log[MMU_NR_CLASSES];
     uint64_t jump_pages[MMU_NR_CLASSES][TRANSLATE_JUMP_PAGES / 64];
-    const struct translate_class *gs;
     uint32_t (*enter)(struct soft_cpu *cpu);
     uint32_t (*enter_vector)(struct soft_cpu *cpu);
     const uint8_t *leave;
@@ -136,6 +162,7 @@ struct translate {
     bool return_foreign[RETURNS_NR];  /* may hold pairs of the other half of the address space */
     unsigned return_current;          /* which one hot holds */
     struct translation nobody;        /* number 0 */
+    const uint8_t *callout[TRANSLATE_NR_CALLOUTS]; /* ECX = exit if it declines, R10 = hot.address */
     uint64_t no_tag[TRANSLATE_INDEX], no_jump[TRANSLATE_JUMPS];
     /* Handshake of translate_stores_revoke_*: written by any thread. */
     uint32_t revoke;
@@ -160,9 +187,25 @@ void returns_poll(struct translate *translate);
 /* What translate_kick sets, and its end. */
 void returns_kick(struct translate *translate);
 void returns_kicked(struct translate *translate);
+/* 64-bit code at CPL 0 or 3 (what generated code relies on), and accesses that need no look at
+ * alignment or debug registers. */
+static inline bool translate_possible(const struct soft_cpu *cpu)
+{
+    return cpu->code_mode == INSN_MODE_64 && cpu->mmu.tag[0] != MMU_TAG_NEVER &&
+           (cpu->cpl == 0 || cpu->cpl == 3);
+}
 
 /* trampoline.c */
 int trampolines_emit(struct translate *translate);
+
+/*
+ * callout.c. Called with the registers that C does not preserve, and RSP, in cpu->gpr (R9, R10, R11
+ * and R15 in hot.kept), the status flags in cpu->host_flags; the vector registers may be the
+ * guest's: this file is compiled to leave them alone. `exit` names the instruction. Returns where
+ * generated code goes on, with R10 = hot.address, or NULL: it leaves with hot.leave_with.
+ */
+typedef const uint8_t *translate_callout_fn(struct soft_cpu *cpu, uint32_t exit);
+extern translate_callout_fn *const translate_callouts[TRANSLATE_NR_CALLOUTS];
 
 /* view.c. view_init: empty tables, and translate->hot. */
 int view_init(struct translate *translate);

@@ -21,6 +21,7 @@ struct translator {
     struct insn insn;
     unsigned op;      /* its operation */
     uint32_t offset;  /* of it in the page */
+    bool user;        /* the block runs at CPL 3 (otherwise 0) */
     bool vector_seen; /* the check for loaded vector registers was emitted */
     unsigned nr_stubs;
     struct translator_stub stub[TRANSLATOR_STUBS_MAX];
@@ -37,6 +38,10 @@ bool translator_address(struct translator *tr);
 /* R10 is a linear address: R11 = what to add for the host address, or the instruction's exit.
  * aligned: exits too when the address is no multiple of size. Clobbers RCX. */
 void translator_check(struct translator *tr, unsigned size, bool write, bool aligned);
+
+/* system.c: emits the current instruction if it is one of those that need no C, or a callout; false:
+ * nothing was emitted. last: the block ends here, *ret_open false: nothing may follow. */
+bool translator_system(struct translator *tr, bool last, bool *ret_open);
 
 /* copy.c: emits the current instruction; false: it is to be interpreted (nothing was emitted). */
 bool translator_copy(struct translator *tr);

@@ -90,9 +90,9 @@ void view_sync(struct soft_cpu *cpu)
     unsigned number = cpu->mmu.current_class;
 
     for (unsigned half = 0; half < 2; half++) {
-        if (LIKELY(translate->seen_epoch[number][half] == cpu->mmu.epoch[half]))
+        if (LIKELY(translate->hot->seen_epoch[number][half] == cpu->mmu.epoch[half]))
             continue;
-        translate->seen_epoch[number][half] = cpu->mmu.epoch[half];
+        translate->hot->seen_epoch[number][half] = cpu->mmu.epoch[half];
         class_flush(translate, number, half);
         jumps_half_flush(translate, number, half);
         returns_half_forget(translate, half);
