@@ -74,7 +74,14 @@ void translator_check(struct translator *tr, unsigned size, bool write, bool ali
     emit8(e, 0xe3); /* jrcxz over the jump */
     emit8(e, 5);
     translator_exit(tr, emit_jump(e), write ? TRANSLATE_EXIT_STORE : TRANSLATE_EXIT_LOAD, tr->op);
-    emit_load_indexed(e, HOST_R11, CLASS(addend));
+    emit_load_indexed(e, HOST_RCX, CLASS(addend));
+    tr->operand = (struct emit_operand){.base = HOST_RCX, .index = HOST_R10};
+}
+
+void translator_free_rcx(struct translator *tr)
+{
+    emit_lea(&tr->e, HOST_R10, tr->operand.base, tr->operand.index, 0, tr->operand.displacement);
+    tr->operand = (struct emit_operand){.base = HOST_R10, .index = HOST_NONE};
 }
 
 /* Leaves when hot.pending is set: before an instruction that may close a loop. */

@@ -109,16 +109,16 @@ static void push_begin(struct translator *tr)
 
 static void push_end(struct translator *tr, unsigned value)
 {
-    emit_guest(&tr->e, 0x89, value);
+    emit_guest(&tr->e, 0x89, value, &tr->operand);
     emit_lea(&tr->e, HOST_R15, HOST_R15, HOST_NONE, 0, -8);
 }
 
 static void push_return(struct translator *tr)
 {
     push_begin(tr);
-    emit_load_hot(&tr->e, HOST_RCX, HOT(page));
-    emit_lea(&tr->e, HOST_RCX, HOST_RCX, HOST_NONE, 0, (int32_t)(tr->offset + tr->insn.length));
-    push_end(tr, HOST_RCX);
+    emit_load_hot(&tr->e, HOST_R11, HOT(page));
+    emit_lea(&tr->e, HOST_R11, HOST_R11, HOST_NONE, 0, (int32_t)(tr->offset + tr->insn.length));
+    push_end(tr, HOST_R11);
 }
 
 /* R10 = the value of operand 0, a 64-bit register or memory. */
@@ -138,7 +138,7 @@ static bool load_target(struct translator *tr)
     if (operand->kind != INSN_OPERAND_MEM || !translator_address(tr))
         return false;
     translator_check(tr, 8, false, false);
-    emit_guest(&tr->e, 0x8b, HOST_R10);
+    emit_guest(&tr->e, 0x8b, HOST_R10, &tr->operand);
     return true;
 }
 
@@ -155,11 +155,11 @@ static bool branch_jmp(struct translator *tr)
     return true;
 }
 
-/* RCX = return address: the pair's upper half. */
+/* R11 = return address: the pair's upper half. */
 static void pair_push(struct translator *tr)
 {
-    emit_not(&tr->e, HOST_RCX);
-    emit_push(&tr->e, HOST_RCX);
+    emit_not(&tr->e, HOST_R11);
+    emit_push(&tr->e, HOST_R11);
 }
 
 /* Where the host's return leads, with R10 = the guest's return address. */
@@ -216,7 +216,7 @@ static bool branch_ret(struct translator *tr)
         return false;
     emit_move(e, HOST_R10, HOST_R15);
     translator_check(tr, 8, false, false);
-    emit_guest(e, 0x8b, HOST_R10);
+    emit_guest(e, 0x8b, HOST_R10, &tr->operand);
     emit_memory(e, 0x8b, HOST_RCX, HOST_RSP, 8);
     emit_lea(e, HOST_RCX, HOST_RCX, HOST_R10, 0, 1);
     emit8(e, 0xe3); /* jrcxz over the jump */
@@ -262,7 +262,7 @@ bool translator_branch(struct translator *tr)
 static bool stack_push(struct translator *tr)
 {
     const struct insn_operand *operand = &tr->insn.operand[0];
-    unsigned value = HOST_RCX;
+    unsigned value = HOST_R11;
 
     if (operand->kind == INSN_OPERAND_MEM) {
         if (!load_target(tr))
@@ -274,18 +274,18 @@ static bool stack_push(struct translator *tr)
     push_begin(tr);
     switch (operand->kind) {
     case INSN_OPERAND_IMM:
-        emit8(&tr->e, 0x48); /* mov rcx, imm32 */
+        emit8(&tr->e, 0x49); /* mov r11, imm32 */
         emit8(&tr->e, 0xc7);
-        emit8(&tr->e, 0xc1);
+        emit8(&tr->e, 0xc3);
         emit32(&tr->e, (uint32_t)tr->insn.imm);
         break;
     case INSN_OPERAND_MEM:
-        emit_load_hot(&tr->e, HOST_RCX, HOT(target));
+        emit_load_hot(&tr->e, HOST_R11, HOT(target));
         break;
     default:
         value = emit_home[operand->reg];
         if (value == HOST_NONE) {
-            value = HOST_RCX;
+            value = HOST_R11;
             emit_load_hot(&tr->e, value, emit_kept(operand->reg));
         }
         break;
@@ -304,7 +304,7 @@ static bool stack_pop(struct translator *tr)
     home = emit_home[operand->reg];
     emit_move(&tr->e, HOST_R10, HOST_R15);
     translator_check(tr, 8, false, false);
-    emit_guest(&tr->e, 0x8b, home == HOST_NONE ? HOST_RCX : home);
+    emit_guest(&tr->e, 0x8b, home == HOST_NONE ? HOST_RCX : home, &tr->operand);
     if (home == HOST_NONE)
         emit_store_hot(&tr->e, HOST_RCX, emit_kept(operand->reg));
     if (operand->reg != CPU_RSP)
@@ -316,8 +316,9 @@ static bool stack_leave(struct translator *tr)
 {
     emit_move(&tr->e, HOST_R10, HOST_RBP);
     translator_check(tr, 8, false, false);
+    emit_guest(&tr->e, 0x8b, HOST_R11, &tr->operand);
     emit_lea(&tr->e, HOST_R15, HOST_RBP, HOST_NONE, 0, 8);
-    emit_guest(&tr->e, 0x8b, HOST_RBP);
+    emit_move(&tr->e, HOST_RBP, HOST_R11);
     return true;
 }
 

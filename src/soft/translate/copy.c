@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Copies one instruction that is neither a branch nor a stack instruction: the same opcode with
- * the registers of emit.h and [r10 + r11] for the memory operand.
+ * the registers of emit.h and translator.operand for the memory operand.
  *
  * Only what is listed here is copied, by instruction and by the form of its operands. Not on the
  * list: anything that can fault other than by its memory operand (MMX, x87), reads or writes
@@ -274,7 +274,7 @@ static bool fields_find(struct copy *c, const struct insn_operand *const *operan
     }
     if (a->kind != INSN_OPERAND_REG || encoded(a) != reg || !can_be(b, rm, c->memory))
         return false;
-    if (!field_of(c, a, c->memory ? HOST_RCX : HOST_R10, &c->reg))
+    if (!field_of(c, a, c->memory ? HOST_R11 : HOST_R10, &c->reg))
         return false;
     return c->memory || field_of(c, b, HOST_R11, &c->rm);
 }
@@ -380,14 +380,13 @@ static void opcode_map(struct emit *e, unsigned map)
         emit8(e, map == 2 ? 0x38 : 0x3a);
 }
 
-static void modrm(struct emit *e, const struct copy *c)
+static void modrm(struct translator *tr, const struct copy *c)
 {
-    if (c->memory) {
-        emit8(e, 0x04 | (c->reg & 7) << 3);
-        emit8(e, 0x1a);
-    } else {
-        emit8(e, 0xc0 | (c->reg & 7) << 3 | (c->rm & 7));
-    }
+    if (c->memory)
+        emit_address(&tr->e, c->reg, tr->operand.base, tr->operand.index, 0,
+                     tr->operand.displacement);
+    else
+        emit8(&tr->e, 0xc0 | (c->reg & 7) << 3 | (c->rm & 7));
 }
 
 static bool encode_legacy(struct translator *tr, const struct copy *c)
@@ -397,7 +396,7 @@ static bool encode_legacy(struct translator *tr, const struct copy *c)
 
     rex |= c->reg >= 8 ? 4u : 0u;
     if (c->memory)
-        rex |= 3u;
+        rex |= emit_rex_of(HOST_NONE, tr->operand.base, tr->operand.index);
     else
         rex |= c->rm >= 8 ? 1u : 0u;
     if (c->no_rex && (rex || c->needs_rex))
@@ -407,7 +406,7 @@ static bool encode_legacy(struct translator *tr, const struct copy *c)
         emit8(&tr->e, 0x40 | rex);
     opcode_map(&tr->e, insn->map);
     emit8(&tr->e, insn->opcode);
-    modrm(&tr->e, c);
+    modrm(tr, c);
     immediate(tr);
     return true;
 }
@@ -421,13 +420,15 @@ static bool encode_vex(struct translator *tr, const struct copy *c)
                                             : 0;
     unsigned high = (c->reg < 8 ? 0x80u : 0u);
 
-    if (!c->memory)
+    if (c->memory)
+        high |= (~emit_rex_of(HOST_NONE, tr->operand.base, tr->operand.index) & 3u) << 5;
+    else
         high |= 0x40u | (c->rm < 8 ? 0x20u : 0u);
     emit8(&tr->e, 0xc4);
     emit8(&tr->e, high | insn->map);
     emit8(&tr->e, (insn->vex_w ? 0x80u : 0u) | (~c->vvvv & 15) << 3 | (insn->vex_l ? 4u : 0u) | pp);
     emit8(&tr->e, insn->opcode);
-    modrm(&tr->e, c);
+    modrm(tr, c);
     immediate(tr);
     return true;
 }
@@ -495,6 +496,8 @@ static bool copy_modrm(struct translator *tr, enum copy_kind kind)
         translator_check(tr, c.size, c.write, locked || (insn->traits & INSN_TRAIT_ALIGNED));
     }
     kept_load(tr, &c);
+    if (c.count && c.memory)
+        translator_free_rcx(tr);
     if (c.count)
         emit_move(&tr->e, HOST_RCX, HOST_R9);
     if (!(c.vex ? encode_vex(tr, &c) : encode_legacy(tr, &c)))
@@ -562,10 +565,10 @@ static bool copy_divide(struct translator *tr)
         if (!translator_address(tr))
             return false;
         translator_check(tr, insn->operand_size, false, false);
-        emit8(&tr->e, 0x47 | w); /* mov r11, [r10 + r11] */
-        emit8(&tr->e, 0x8b);
-        emit8(&tr->e, 0x1c);
-        emit8(&tr->e, 0x1a);
+        emit8(&tr->e, 0x40 | w | emit_rex_of(HOST_R11, tr->operand.base, tr->operand.index));
+        emit8(&tr->e, 0x8b); /* mov r11 */
+        emit_address(&tr->e, HOST_R11, tr->operand.base, tr->operand.index, 0,
+                     tr->operand.displacement);
     } else {
         unsigned guest = (insn->modrm & 7) | (insn->rex & 1 ? 8 : 0), home = emit_home[guest];
 

@@ -166,13 +166,19 @@ static inline void emit_memory(struct emit *e, unsigned op, unsigned reg, unsign
     emit_address(e, reg, base, HOST_NONE, 0, displacement);
 }
 
-/* op reg, [r10 + r11], 64 bits: what the address check prepared */
-static inline void emit_guest(struct emit *e, unsigned op, unsigned reg)
+/* A memory operand, host registers: [base + index + displacement]. */
+struct emit_operand {
+    uint8_t base, index;
+    int32_t displacement;
+};
+
+/* op reg, operand, 64 bits */
+static inline void emit_guest(struct emit *e, unsigned op, unsigned reg,
+                              const struct emit_operand *operand)
 {
-    emit8(e, 0x4b | (reg >> 3) << 2);
+    emit8(e, 0x48 | emit_rex_of(reg, operand->base, operand->index));
     emit8(e, op);
-    emit8(e, 0x04 | (reg & 7) << 3);
-    emit8(e, 0x1a);
+    emit_address(e, reg, operand->base, operand->index, 0, operand->displacement);
 }
 
 /* jmp; returns where the displacement stands */

@@ -324,8 +324,8 @@ static bool emit_pushf(struct translator *tr)
     emit_store_hot(&tr->e, HOST_RCX, HOT(target));
     emit_lea(&tr->e, HOST_R10, HOST_R15, HOST_NONE, 0, -8);
     translator_check(tr, 8, true, false);
-    emit_load_hot(&tr->e, HOST_RCX, HOT(target));
-    emit_guest(&tr->e, 0x89, HOST_RCX);
+    emit_load_hot(&tr->e, HOST_R11, HOT(target));
+    emit_guest(&tr->e, 0x89, HOST_R11, &tr->operand);
     emit_lea(&tr->e, HOST_R15, HOST_R15, HOST_NONE, 0, -8);
     return true;
 }
@@ -338,14 +338,14 @@ static bool emit_cmpxchg_wide(struct translator *tr)
     if (!translator_address(tr))
         return false;
     translator_check(tr, size, true, locked || size == 16);
+    translator_free_rcx(tr);
     emit_move(&tr->e, HOST_RCX, HOST_R9);
     if (locked)
         emit8(&tr->e, 0xf0);
-    emit8(&tr->e, size == 16 ? 0x4b : 0x43);
+    emit8(&tr->e, (size == 16 ? 0x48 : 0x40) | emit_rex_of(1, tr->operand.base, tr->operand.index));
     emit8(&tr->e, 0x0f);
     emit8(&tr->e, 0xc7);
-    emit8(&tr->e, 0x0c);
-    emit8(&tr->e, 0x1a);
+    emit_address(&tr->e, 1, tr->operand.base, tr->operand.index, 0, tr->operand.displacement);
     return true;
 }
 
@@ -376,15 +376,14 @@ static bool emit_bit(struct translator *tr)
     emit8(e, 0xd9);
     emit_lea(e, HOST_R10, HOST_R10, HOST_R11, wide ? 3 : 2, 0);
     translator_check(tr, word->size, tr->insn.id != INSN_BT, locked);
-    read_register(tr, bit->reg, HOST_RCX);
-    emit_pext(e, HOST_RCX, HOST_RCX, HOT(low_bits) + (wide ? 8 : 0));
+    read_register(tr, bit->reg, HOST_R11);
+    emit_pext(e, HOST_R11, HOST_R11, HOT(low_bits) + (wide ? 8 : 0));
     if (locked)
         emit8(e, 0xf0);
-    emit8(e, wide ? 0x4b : 0x43);
+    emit8(e, (wide ? 0x48 : 0x40) | emit_rex_of(HOST_R11, tr->operand.base, tr->operand.index));
     emit8(e, 0x0f);
     emit8(e, tr->insn.opcode);
-    emit8(e, 0x0c);
-    emit8(e, 0x1a);
+    emit_address(e, HOST_R11, tr->operand.base, tr->operand.index, 0, tr->operand.displacement);
     return true;
 }
 

@@ -19,10 +19,11 @@ struct translator {
     struct translation *t;
     const uint8_t *bytes; /* of the current instruction */
     struct insn insn;
-    unsigned op;      /* its operation */
-    uint32_t offset;  /* of it in the page */
-    bool user;        /* the block runs at CPL 3 (otherwise 0) */
-    bool vector_seen; /* the check for loaded vector registers was emitted */
+    struct emit_operand operand; /* translator_check's */
+    unsigned op;                 /* its operation */
+    uint32_t offset;             /* of it in the page */
+    bool user;                   /* the block runs at CPL 3 (otherwise 0) */
+    bool vector_seen;            /* the check for loaded vector registers was emitted */
     unsigned nr_stubs;
     struct translator_stub stub[TRANSLATOR_STUBS_MAX];
     /* A taken branch to another page, put behind the block. */
@@ -35,12 +36,15 @@ void translator_exit(struct translator *tr, uint8_t *patch, enum translate_exit 
                      unsigned field);
 /* R10 = linear address of the memory operand. False: not in the form that this tier handles. */
 bool translator_address(struct translator *tr);
-/* R10 is a linear address: R11 = what to add for the host address, or the instruction's exit.
- * aligned: exits too when the address is no multiple of size. Clobbers RCX. */
+/* R10 is a linear address: tr->operand is its place in the host's memory, made of RCX and R10, or
+ * the instruction's exit. aligned: exits too when the address is no multiple of size. Clobbers R11.
+ * What then uses the operand must have changed no register of the guest before. */
 void translator_check(struct translator *tr, unsigned size, bool write, bool aligned);
+/* tr->operand does without RCX from here on. */
+void translator_free_rcx(struct translator *tr);
 
-/* system.c: emits the current instruction if it is one of those that need no C, or a callout; false:
- * nothing was emitted. last: the block ends here, *ret_open false: nothing may follow. */
+/* system.c: emits the current instruction if it is one of those that need no C, or a callout;
+ * false: nothing was emitted. last: the block ends here, *ret_open false: nothing may follow. */
 bool translator_system(struct translator *tr, bool last, bool *ret_open);
 
 /* copy.c: emits the current instruction; false: it is to be interpreted (nothing was emitted). */
