@@ -178,16 +178,24 @@ static bool system_peek(const struct soft_cpu *cpu, uint64_t address, uint64_t *
     return true;
 }
 
-/* Five quadwords at RSP. */
-static const struct mmu_unaligned64 *frame_at(const struct soft_cpu *cpu)
+/* Where generated code would find a byte; NULL: it would leave. */
+static void *cached(const struct soft_cpu *cpu, uint64_t address, bool write)
 {
-    uint64_t address = cpu->gpr[CPU_RSP], page = address & ~GUEST_PAGE_MASK;
+    uint64_t page = address & ~GUEST_PAGE_MASK;
     const struct translate_class *region = cpu->translate->region[cpu->mmu.current_class];
     uint64_t index = (address >> 12 & 511) | (address >> 47 & 1) << 9;
 
-    if (region->read_tag[index] != -page || (address & GUEST_PAGE_MASK) > GUEST_PAGE_SIZE - 40)
+    if ((write ? region->write_tag : region->read_tag)[index] != -page)
         return NULL;
-    return (const struct mmu_unaligned64 *)(uintptr_t)(region->addend[index] + address);
+    return (void *)(uintptr_t)(region->addend[index] + address);
+}
+
+/* Five quadwords at RSP. */
+static const struct mmu_unaligned64 *frame_at(const struct soft_cpu *cpu)
+{
+    uint64_t address = cpu->gpr[CPU_RSP];
+
+    return (address & GUEST_PAGE_MASK) > GUEST_PAGE_SIZE - 40 ? NULL : cached(cpu, address, false);
 }
 
 /* The segment that the GDT has for `selector`, when its descriptor, masked, is `wanted` and its
@@ -266,8 +274,141 @@ static const uint8_t *callout_iret(struct soft_cpu *cpu, uint32_t exit)
     return go(cpu, exit, rip);
 }
 
+/* One run of a string instruction inside its pages. */
+struct run {
+    uint8_t *to;
+    const uint8_t *from;
+    uint64_t count; /* elements; what is left of them */
+};
+
+/* HOST_STRING(movs, "rep ") */
+#define HOST_STRING(name, prefix)         \
+    switch (size) {                       \
+    case 1:                               \
+        HOST_STRING_OF(prefix #name "b"); \
+        break;                            \
+    case 2:                               \
+        HOST_STRING_OF(prefix #name "w"); \
+        break;                            \
+    case 4:                               \
+        HOST_STRING_OF(prefix #name "l"); \
+        break;                            \
+    default:                              \
+        HOST_STRING_OF(prefix #name "q"); \
+        break;                            \
+    }
+#define HOST_STRING_OF(text)                                                                    \
+    __asm__ volatile(text "\n\tpushfq\n\tpopq %0"                                               \
+                     : "=r"(flags), "+D"(run->to), "+S"(run->from), "+c"(run->count), "+a"(rax) \
+                     :                                                                          \
+                     : "memory", "cc")
+
+/* The host's own instruction on host addresses; returns its flags. */
+static uint64_t host_string(struct soft_cpu *cpu, unsigned id, unsigned size, bool equal,
+                            struct run *run)
+{
+    uint64_t rax = cpu->gpr[CPU_RAX], flags;
+
+    switch (id) {
+    case INSN_MOVS:
+        HOST_STRING(movs, "rep ")
+        break;
+    case INSN_STOS:
+        HOST_STRING(stos, "rep ")
+        break;
+    case INSN_LODS:
+        HOST_STRING(lods, "rep ")
+        cpu->gpr[CPU_RAX] = rax;
+        break;
+    case INSN_CMPS:
+        if (equal)
+            HOST_STRING(cmps, "repe ")
+        else
+            HOST_STRING(cmps, "repne ")
+        break;
+    default:
+        if (equal)
+            HOST_STRING(scas, "repe ")
+        else
+            HOST_STRING(scas, "repne ")
+        break;
+    }
+    return flags;
+}
+
+/* How many whole elements at `address` lie in its page, at most `count`; 0: none is cached, and
+ * `leave` is how generated code is left. */
+static uint64_t run_length(struct soft_cpu *cpu, uint64_t address, unsigned size, bool write,
+                           uint64_t count, uint32_t leave, void **ret)
+{
+    uint64_t left = GUEST_PAGE_SIZE - (address & GUEST_PAGE_MASK);
+
+    *ret = cached(cpu, address, write);
+    if (*ret)
+        return MIN(count, left / size);
+    cpu->translate->hot->address = address;
+    cpu->translate->hot->leave_with = leave | (uint32_t)(write ? TRANSLATE_EXIT_STORE
+                                                               : TRANSLATE_EXIT_LOAD);
+    return 0;
+}
+
+/* Repeated, upwards, with 64-bit addresses, in flat segments; from page to page, each run complete
+ * before the next. Between them registers are committed, so any exit may follow. */
+static const uint8_t *callout_string(struct soft_cpu *cpu, uint32_t exit)
+{
+    const struct translation *t = cpu->translate->table[exit >> TRANSLATE_SHIFT];
+    unsigned op = exit >> TRANSLATE_EXIT_BITS & ((1u << TRANSLATE_OP_BITS) - 1);
+    const struct insn *insn = &t->block->ops[op].generic->insn;
+    struct translate_hot *hot = cpu->translate->hot;
+    const uint8_t *resume = (const uint8_t *)(uintptr_t)hot->address;
+    unsigned size = insn->operand[0].size, id = insn->id;
+    bool equal = insn->prefixes & INSN_PREFIX_REP, compares = id == INSN_CMPS || id == INSN_SCAS;
+    bool source = id == INSN_MOVS || id == INSN_LODS || id == INSN_CMPS, target = id != INSN_LODS;
+    uint32_t leave = exit & ~((1u << TRANSLATE_EXIT_BITS) - 1);
+    uint64_t count = cpu->gpr[CPU_RCX], flags;
+
+    if (cpu->rflags & CPU_FLAG_DF)
+        return declined(cpu, exit);
+    while (count) {
+        struct run run = {.count = count};
+        uint64_t done, begun;
+        void *host;
+
+        hot->leave_with = exit; /* an element in two pages */
+        if (source) {
+            run.count = run_length(cpu, cpu->gpr[CPU_RSI], size, false, run.count, leave, &host);
+            run.from = host;
+        }
+        if (target && run.count) {
+            run.count = run_length(cpu, cpu->gpr[CPU_RDI], size, !compares, run.count, leave,
+                                   &host);
+            run.to = host;
+        }
+        begun = run.count;
+        if (!begun)
+            return NULL;
+        flags = host_string(cpu, id, size, equal, &run);
+        done = begun - run.count;
+        count -= done;
+        cpu->gpr[CPU_RSI] += source ? done * size : 0;
+        cpu->gpr[CPU_RDI] += target ? done * size : 0;
+        cpu->gpr[CPU_RCX] = count;
+        if (compares) {
+            cpu->host_flags = interp_flags_to_host(flags);
+            if (!!(flags & CPU_FLAG_ZF) != equal)
+                break;
+        }
+        if (count && __atomic_load_n(&hot->pending, __ATOMIC_RELAXED)) {
+            hot->leave_with = leave | TRANSLATE_EXIT_POLL;
+            return NULL;
+        }
+    }
+    return resume;
+}
+
 translate_callout_fn *const translate_callouts[TRANSLATE_NR_CALLOUTS] = {
     [TRANSLATE_CALLOUT_SYSCALL] = callout_syscall,
     [TRANSLATE_CALLOUT_SYSRET] = callout_sysret,
     [TRANSLATE_CALLOUT_IRET] = callout_iret,
+    [TRANSLATE_CALLOUT_STRING] = callout_string,
 };

@@ -387,7 +387,7 @@ static bool emit_bit(struct translator *tr)
     return true;
 }
 
-/* R10 is what the callout gets in hot.address. Ends the block. */
+/* R10 is what the callout gets in hot.address. */
 static bool emit_callout(struct translator *tr, enum translate_callout which)
 {
     uint32_t exit = tr->t->number << TRANSLATE_SHIFT | tr->op << TRANSLATE_EXIT_BITS |
@@ -404,6 +404,69 @@ static bool emit_syscall(struct translator *tr)
     emit_load_hot(&tr->e, HOST_R10, HOT(page));
     emit_lea(&tr->e, HOST_R10, HOST_R10, HOST_NONE, 0, (int32_t)(tr->offset + tr->insn.length));
     return emit_callout(tr, TRANSLATE_CALLOUT_SYSCALL);
+}
+
+/* op reg, [r10 + r11] of `size` bytes; `op` is the form for bytes. */
+static void guest_op(struct translator *tr, unsigned size, unsigned op, unsigned reg)
+{
+    if (size == 2)
+        emit8(&tr->e, 0x66);
+    emit8(&tr->e, size == 8 ? 0x4b : 0x43);
+    emit8(&tr->e, size == 1 ? op : op | 1);
+    emit8(&tr->e, 0x04 | reg << 3);
+    emit8(&tr->e, 0x1a);
+}
+
+/* One element upwards: RSI's goes through hot.target. */
+static bool emit_string_one(struct translator *tr)
+{
+    unsigned id = tr->insn.id, size = tr->insn.operand[0].size, reg = HOST_RAX;
+    bool source = id == INSN_MOVS || id == INSN_LODS || id == INSN_CMPS;
+
+    load_cpu(tr);
+    emit_memory(&tr->e, 0x8b, HOST_RCX, HOST_R10, SOFT(rflags));
+    emit_pext(&tr->e, HOST_RCX, HOST_RCX, KEEP(DF));
+    leave_unless_rcx_zero(tr);
+    if (source) {
+        emit_move(&tr->e, HOST_R10, HOST_RSI);
+        translator_check(tr, size, false, false);
+    }
+    if (id == INSN_MOVS || id == INSN_CMPS) {
+        guest_op(tr, size, 0x8a, HOST_RCX);
+        emit_store_hot(&tr->e, HOST_RCX, HOT(target));
+        reg = HOST_RCX;
+    }
+    if (id != INSN_LODS) {
+        emit_move(&tr->e, HOST_R10, HOST_RDI);
+        translator_check(tr, size, id == INSN_MOVS || id == INSN_STOS, false);
+        if (reg == HOST_RCX)
+            emit_load_hot(&tr->e, HOST_RCX, HOT(target));
+    }
+    guest_op(tr, size,
+             id == INSN_LODS                      ? 0x8a
+             : id == INSN_MOVS || id == INSN_STOS ? 0x88
+                                                  : 0x3a,
+             reg);
+    if (source)
+        emit_lea(&tr->e, HOST_RSI, HOST_RSI, HOST_NONE, 0, (int32_t)size);
+    if (id != INSN_LODS)
+        emit_lea(&tr->e, HOST_RDI, HOST_RDI, HOST_NONE, 0, (int32_t)size);
+    return true;
+}
+
+static bool emit_string(struct translator *tr)
+{
+    const struct insn *insn = &tr->insn;
+
+    if (insn->address_size != 8 || insn->mem.segment >= CPU_FS)
+        return false;
+    if (!(insn->prefixes & (INSN_PREFIX_REP | INSN_PREFIX_REPNE)))
+        return emit_string_one(tr);
+    emit8(&tr->e, 0x4c); /* lea r10, [rip + what emit_callout emits] */
+    emit8(&tr->e, 0x8d);
+    emit8(&tr->e, 0x15);
+    emit32(&tr->e, 10);
+    return emit_callout(tr, TRANSLATE_CALLOUT_STRING);
 }
 
 static bool emit_at_any_level(struct translator *tr)
@@ -423,6 +486,12 @@ static bool emit_at_any_level(struct translator *tr)
         return emit_mov_seg(tr);
     case INSN_PUSHF:
         return emit_pushf(tr);
+    case INSN_MOVS:
+    case INSN_STOS:
+    case INSN_LODS:
+    case INSN_CMPS:
+    case INSN_SCAS:
+        return emit_string(tr);
     case INSN_CMPXCHG8B:
     case INSN_CMPXCHG16B:
         return emit_cmpxchg_wide(tr);

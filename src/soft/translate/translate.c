@@ -53,6 +53,7 @@ static void hot_fill(struct translate *translate)
         [TRANSLATE_KEEP_NOT_IF] = ~CPU_FLAG_IF,
         [TRANSLATE_KEEP_NOT_DF] = ~CPU_FLAG_DF,
         [TRANSLATE_KEEP_NOT_AC] = ~CPU_FLAG_AC,
+        [TRANSLATE_KEEP_DF] = CPU_FLAG_DF,
         [TRANSLATE_KEEP_STATUS] = CPU_FLAGS_STATUS,
         [TRANSLATE_KEEP_PUSHED] = ~(CPU_FLAGS_STATUS | CPU_FLAG_RF | CPU_FLAG_VM),
         [TRANSLATE_KEEP_TSD] = CPU_CR4_TSD,

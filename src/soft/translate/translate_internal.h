@@ -40,6 +40,7 @@ enum translate_keep {
     TRANSLATE_KEEP_NOT_IF,
     TRANSLATE_KEEP_NOT_DF,
     TRANSLATE_KEEP_NOT_AC,
+    TRANSLATE_KEEP_DF,
     TRANSLATE_KEEP_STATUS,
     TRANSLATE_KEEP_PUSHED, /* neither the status flags nor RF and VM */
     TRANSLATE_KEEP_TSD,    /* of CR4 */
@@ -52,6 +53,7 @@ enum translate_callout {
     TRANSLATE_CALLOUT_SYSCALL,
     TRANSLATE_CALLOUT_SYSRET,
     TRANSLATE_CALLOUT_IRET,
+    TRANSLATE_CALLOUT_STRING, /* hot.address: the code behind the instruction */
     TRANSLATE_NR_CALLOUTS,
 };
 
