@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "oci/container_making.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "oci/container_hooks.h"
+#include "oci/container_open.h"
+#include "oci/process_attributes.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+void making_done(struct making *m)
+{
+    oci_spec_free(m->spec);
+    cgroup_free(m->cgroup);
+    state_free(m->state);
+    free(m->bundle);
+    free(m->rootfs);
+    fd_closep(&m->bundle_fd);
+    fd_closep(&m->state_fd);
+    fd_closep(&m->socket);
+    fd_closep(&m->pid_fd);
+    fd_closep(&m->master);
+    seccomp_program_done(&m->seccomp);
+    seccomp_handover_free(m->handover);
+}
+
+void making_undo(struct making *m)
+{
+    if (m->pid > 0) {
+        kill(m->pid, SIGKILL);
+        waitpid(m->pid, NULL, 0);
+        m->pid = 0;
+    }
+    if (m->cgroup && !cgroup_remove_empty(m->cgroup)) {
+        cgroup_kill_all(m->cgroup, NULL);
+        cgroup_remove(m->cgroup, NULL);
+    }
+    if (m->state_made)
+        state_remove(m->options->root, m->options->id, NULL);
+    if (m->hooks_begun)
+        container_hooks_stopped(m->spec->hooks, m->state);
+}
+
+int making_load_bundle(struct making *m, struct err *err)
+{
+    struct stat st;
+    int result;
+
+    if (!(m->bundle = realpath(m->options->bundle, NULL)))
+        return err_errno(err, -errno, "bundle '%s'", m->options->bundle);
+    m->bundle_fd = open(m->bundle, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (m->bundle_fd < 0)
+        return err_errno(err, -errno, "bundle '%s'", m->bundle);
+    if ((result = oci_spec_load(m->bundle, &m->spec, err)) < 0)
+        return result;
+    if (asprintf(&m->rootfs, "%s%s%s", m->spec->root_path[0] == '/' ? "" : m->bundle,
+                 m->spec->root_path[0] == '/' ? "" : "/", m->spec->root_path) < 0)
+        return err_set(err, -ENOMEM, "root: out of memory");
+    if (stat(m->rootfs, &st) < 0)
+        return err_errno(err, -errno, "root.path '%s'", m->rootfs);
+    if (!S_ISDIR(st.st_mode))
+        return err_set(err, -ENOTDIR, "root.path '%s' is not a directory", m->rootfs);
+    if ((result = process_attributes_check_labels(&m->spec->process, err)) < 0)
+        return result;
+    if (m->options->console_socket && !m->spec->process.terminal)
+        return err_set(err, -EINVAL, "a console socket is given, but process.terminal is false");
+    return 0;
+}
+
+int making_state(struct making *m, struct err *err)
+{
+    struct container_state *state;
+    int result;
+
+    m->state_fd = state_create(m->options->root, m->options->id, err);
+    if (m->state_fd < 0)
+        return m->state_fd;
+    m->state_made = true;
+    if (!(m->state = state = calloc(1, sizeof(*state))) || !(state->id = strdup(m->options->id)) ||
+        !(state->bundle = strdup(m->bundle)) || !(state->rootfs = strdup(m->rootfs)) ||
+        !(state->version = strdup(m->spec->version)))
+        return err_set(err, -ENOMEM, "state: out of memory");
+    if (cgroup_detect() != CGROUP_LAYOUT_NONE &&
+        (m->spec->cgroups_path
+             ? asprintf(&state->cgroup_path, "%s%s", m->spec->cgroups_path[0] == '/' ? "" : "/",
+                        m->spec->cgroups_path)
+             : asprintf(&state->cgroup_path, "/%s", m->options->id)) < 0) {
+        state->cgroup_path = NULL;
+        return err_set(err, -ENOMEM, "state: out of memory");
+    }
+    state->created_ns = clock_realtime_ns();
+    state->owner = geteuid();
+    state->annotations = json_incref(m->spec->annotations);
+    if ((result = state_save(m->state_fd, state, err)) < 0)
+        return result;
+    /* What the bundle says later does not concern this container. */
+    return container_copy_config(m->bundle_fd, m->state_fd, err);
+}
+
+static bool resources_are_limited(const struct oci_resources *r)
+{
+    return r->memory_limit_bytes > 0 || r->pids_limit > 0 || r->cpu_quota_us > 0 || r->cpu_shares ||
+           r->cpuset_cpus || r->cpuset_mems;
+}
+
+int making_cgroup(struct making *m, struct err *err)
+{
+    int result;
+
+    if (!m->state->cgroup_path)
+        return 0;
+    result = cgroup_create(m->state->cgroup_path, &m->cgroup, err);
+    if ((result == -EACCES || result == -EPERM || result == -EROFS) && geteuid() != 0) {
+        /* An ordinary user to whom no cgroup was delegated. */
+        if (resources_are_limited(&m->spec->resources))
+            log_warning("the limits of linux.resources are not in force: %s",
+                        err ? err->message : "no cgroup");
+        free(TAKE_PTR(m->state->cgroup_path));
+        return 0;
+    }
+    if (result < 0)
+        return result;
+    return cgroup_apply(m->cgroup, &m->spec->resources, err);
+}
+
+int making_record_pid(struct making *m, struct err *err)
+{
+    CLEANUP(freep) char *text = NULL;
+    int result;
+
+    m->state->pid = m->pid;
+    if (state_pid_start_time(m->pid, &m->state->pid_start_time) < 0)
+        return err_set(err, -ESRCH, "the container's first process died while it was set up");
+    if ((result = state_save(m->state_fd, m->state, err)) < 0 || !m->options->pid_file)
+        return result;
+    if (asprintf(&text, "%d", (int)m->pid) < 0) {
+        text = NULL;
+        return err_set(err, -ENOMEM, "pid file: out of memory");
+    }
+    return file_replace_unsynced(AT_FDCWD, m->options->pid_file, text, strlen(text), 0644, err);
+}
+
+void making_init(struct making *m, const struct container_options *options)
+{
+    *m = (struct making){.options = options,
+                         .bundle_fd = -1,
+                         .state_fd = -1,
+                         .socket = -1,
+                         .pid_fd = -1,
+                         .master = -1};
+}
