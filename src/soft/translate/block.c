@@ -96,15 +96,15 @@ static void poll(struct translator *tr)
     translator_exit(tr, emit_jump(&tr->e), TRANSLATE_EXIT_POLL, tr->op);
 }
 
-/* Everything but forward jumps inside the page. */
+/* Everything but forward jumps inside the page; and every CALL, for returns.c. */
 static bool may_close_loop(const struct translator *tr)
 {
     int64_t target = (int64_t)tr->offset + tr->insn.length + (int64_t)tr->insn.imm;
 
     if (!(tr->insn.traits & INSN_TRAIT_BRANCH))
         return false;
-    return tr->insn.operand[0].kind != INSN_OPERAND_REL || target <= tr->offset ||
-           target >= (int64_t)GUEST_PAGE_SIZE;
+    return tr->insn.id == INSN_CALL || tr->insn.operand[0].kind != INSN_OPERAND_REL ||
+           target <= tr->offset || target >= (int64_t)GUEST_PAGE_SIZE;
 }
 
 /* The operation is interpreted alone; what follows it is translated again. */
@@ -154,7 +154,7 @@ static void stubs_emit(struct translator *tr)
 {
     if (tr->far_patch) {
         emit_patch(tr->far_patch, tr->e.at);
-        translator_far(tr, tr->far_target);
+        translator_goto(tr, 0, tr->far_target);
     }
     for (unsigned i = 0; i < tr->nr_stubs; i++) {
         const struct translator_stub *stub = &tr->stub[i];
@@ -211,8 +211,8 @@ static bool block_emit(struct translator *tr, const struct interp_block *block)
 /* Room for a block of any content, or translate->full. */
 static bool room(struct translate *translate)
 {
-    size_t side = sizeof(struct translation) +
-                  64 * (sizeof(uint32_t) + 2 * sizeof(struct interp_op));
+    size_t side = sizeof(struct translation) + sizeof(struct translate_page) +
+                  64 * (sizeof(uint32_t) + 2 * sizeof(struct interp_op)) + 128;
 
     if (translate->code.size - translate->code.used < TRANSLATE_BLOCK_BYTES ||
         translate->arena_size - translate->arena_used < side ||
@@ -236,11 +236,14 @@ static void publish(struct translate *translate, struct translation *t, uint8_t 
 struct translation *translate_block(struct soft_cpu *cpu, struct interp_block *block)
 {
     struct translate *translate = cpu->translate;
-    struct translation *t = (void *)(translate->arena + translate->arena_used);
+    struct translate_page *page;
+    struct translation *t;
     struct translator tr;
 
     if (block->nr_instructions > 48 || !room(translate))
         return NULL;
+    page = page_of(translate, block->gpa, block->key);
+    t = (void *)(translate->arena + translate->arena_used);
     translate->arena_used += align_up(sizeof(*t) + block->nr_instructions * sizeof(uint32_t), 64);
     memset(t, 0, sizeof(*t));
     tr.e.at = translate->code.write + translate->code.used;
@@ -251,6 +254,7 @@ struct translation *translate_block(struct soft_cpu *cpu, struct interp_block *b
     tr.nr_stubs = 0;
     tr.far_patch = NULL;
     t->block = block;
+    t->page = page;
     t->number = translate->nr_translations;
     t->start = (uint16_t)(block->gpa & GUEST_PAGE_MASK);
     t->nr_ops = (uint8_t)block->nr_instructions;

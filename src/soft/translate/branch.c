@@ -26,16 +26,8 @@ static void lookup(struct translator *tr, enum translate_exit kind)
     translator_exit(tr, emit_jump(e), kind, tr->op);
 }
 
-void translator_far(struct translator *tr, int64_t target)
-{
-    emit_load_hot(&tr->e, HOST_R10, HOT(page));
-    emit_lea(&tr->e, HOST_R10, HOST_R10, HOST_NONE, 0, (int32_t)target);
-    lookup(tr, TRANSLATE_EXIT_GOTO);
-    emit_jump_indexed(&tr->e);
-}
-
-const uint8_t *translate_far_link(struct translate *translate, const struct translation *from,
-                                  uint16_t target)
+const uint8_t *translate_lookup(struct translate *translate, const struct translation *from,
+                                const struct translate_link *link)
 {
     struct emit e = {.at = translate->code.write + translate->code.used};
     const uint8_t *start = code_cache_run(&translate->code, e.at);
@@ -43,8 +35,10 @@ const uint8_t *translate_far_link(struct translate *translate, const struct tran
 
     if (translate->code.size - translate->code.used < 256)
         return NULL;
-    emit_load_hot(&e, HOST_R10, HOT(page));
-    emit_lea(&e, HOST_R10, HOST_R10, HOST_NONE, 0, target);
+    if (link) {
+        emit_load_hot(&e, HOST_R10, HOT(page));
+        emit_lea(&e, HOST_R10, HOST_R10, HOST_NONE, 0, link->target);
+    }
     emit_pext(&e, HOST_R11, HOST_R10, HOT(jump_mask));
     emit_load_indexed(&e, HOST_RCX, CLASS(jump_tag));
     emit_lea(&e, HOST_RCX, HOST_RCX, HOST_R10, 0, 0);
@@ -68,16 +62,18 @@ static bool in_page(int64_t target)
 static void link_add(struct translator *tr, unsigned slot, uint8_t *patch, int64_t target)
 {
     tr->t->link[slot].patch = patch;
-    tr->t->link[slot].target = (uint16_t)target;
+    tr->t->link[slot].target = (int32_t)target;
+    tr->t->link[slot].far = !in_page(target);
     translator_exit(tr, patch, TRANSLATE_EXIT_LINK, slot);
 }
 
 void translator_goto(struct translator *tr, unsigned slot, int64_t target)
 {
-    if (in_page(target))
-        link_add(tr, slot, emit_jump(&tr->e), target);
-    else
-        translator_far(tr, target);
+    if (!in_page(target)) {
+        emit_load_hot(&tr->e, HOST_R10, HOT(page));
+        emit_lea(&tr->e, HOST_R10, HOST_R10, HOST_NONE, 0, (int32_t)target);
+    }
+    link_add(tr, slot, emit_jump(&tr->e), target);
 }
 
 static int64_t target_of(const struct translator *tr)

@@ -45,7 +45,7 @@ static const uint8_t *go(struct soft_cpu *cpu, uint32_t exit, uint64_t rip)
     struct translate_hot *hot = cpu->translate->hot;
     unsigned number = cpu->mmu.current_class;
     const struct translate_class *region = cpu->translate->region[number];
-    uint64_t index = (rip & hot->jump_mask) >> 1;
+    uint64_t index = (rip & TRANSLATE_JUMP_MASK) >> TRANSLATE_JUMP_SHIFT;
 
     hot->address = rip;
     hot->leave_with = (exit & ~((1u << TRANSLATE_EXIT_BITS) - 1)) | TRANSLATE_EXIT_GOTO;

@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Ways from one translation to the next without leaving generated code: the jump table of each
- * class, by linear address, and the links of direct jumps inside a page.
+ * The jump table of each class: from linear addresses to translated code.
  *
  * The table of the user class holds code of the lower half of the address space only, the others'
  * of the upper; each is emptied when that half of the TLB is flushed.
  */
 #include "soft/translate/translate_internal.h"
-
-#define JUMP_MASK ((TRANSLATE_JUMPS - 1) << 1)
 
 /* The half of the address space whose code a class's jump table holds. */
 static unsigned jump_half(unsigned number)
@@ -46,7 +43,7 @@ void jumps_flush(struct translate *translate)
 
 static unsigned jump_index(uint64_t address)
 {
-    return (unsigned)((address & JUMP_MASK) >> 1);
+    return (unsigned)((address & TRANSLATE_JUMP_MASK) >> TRANSLATE_JUMP_SHIFT);
 }
 
 static unsigned jump_page_hash(uint64_t address)
@@ -72,11 +69,12 @@ void jumps_page_flush(struct translate *translate, gva_t address)
 
 void jumps_forget(struct translate *translate, const struct translation *t)
 {
-    unsigned lowest = (t->start & JUMP_MASK) >> 1;
+    unsigned lowest = (t->start & TRANSLATE_JUMP_MASK) >> TRANSLATE_JUMP_SHIFT;
 
     /* Where it lies in the page is known, in which page is not. */
     for (unsigned i = 0; i < MMU_NR_CLASSES; i++)
-        for (unsigned index = lowest; index < TRANSLATE_JUMPS; index += GUEST_PAGE_SIZE / 2)
+        for (unsigned index = lowest; index < TRANSLATE_JUMPS;
+             index += GUEST_PAGE_SIZE >> TRANSLATE_JUMP_SHIFT)
             if (translate->jump_translation[i][index] == t) {
                 translate->jump_translation[i][index] = NULL;
                 translate->region[i]->jump_tag[index] = translate->no_jump[index];
@@ -86,12 +84,12 @@ void jumps_forget(struct translate *translate, const struct translation *t)
 void jumps_init(struct translate *translate)
 {
     for (uint64_t i = 0; i < TRANSLATE_JUMPS; i++)
-        translate->no_jump[i] = -((i ^ 1) << 1);
+        translate->no_jump[i] = -((i ^ 1) << TRANSLATE_JUMP_SHIFT);
     for (unsigned i = 0; i < MMU_NR_CLASSES; i++) {
         translate->nr_jump_log[i] = TRANSLATE_JUMP_LOG + 1; /* all */
         class_jumps_flush(translate, i);
     }
-    translate->hot->jump_mask = JUMP_MASK;
+    translate->hot->jump_mask = TRANSLATE_JUMP_MASK;
 }
 
 void jumps_add(struct soft_cpu *cpu, struct translation *t)
@@ -126,45 +124,4 @@ struct translation *jumps_find(struct soft_cpu *cpu)
     if (translate->region[number]->jump_tag[index] != -cpu->rip)
         return NULL;
     return translate->jump_translation[number][index];
-}
-
-static void link_patch(struct translate *translate, const struct translate_link *link,
-                       const uint8_t *target)
-{
-    int64_t distance = target - (code_cache_run(&translate->code, link->patch) + 4);
-
-    __atomic_store_n((uint32_t *)(void *)link->patch, (uint32_t)distance, __ATOMIC_RELAXED);
-}
-
-void links_cut(struct translate *translate, struct translation *t)
-{
-    for (struct translate_link *link = t->incoming; link; link = link->next)
-        link_patch(translate, link, link->stub);
-    t->incoming = NULL;
-}
-
-/* Was `link` left at a block of this very page that is now `t`? */
-static bool link_leads(const struct translation *from, const struct translate_link *link,
-                       const struct translation *to)
-{
-    return from->block && from->block->key == to->block->key && link->target == to->start &&
-           (from->block->gpa & ~GUEST_PAGE_MASK) == (to->block->gpa & ~GUEST_PAGE_MASK);
-}
-
-void link_make(struct translate *translate, const struct translation *from,
-               struct translate_link *link, struct translation *to)
-{
-    const uint8_t *far;
-
-    if (!link_leads(from, link, to))
-        return;
-    if (to->block->page[1].mask) {
-        far = translate_far_link(translate, from, link->target);
-        if (far)
-            link_patch(translate, link, far);
-        return;
-    }
-    link_patch(translate, link, to->entry);
-    link->next = to->incoming;
-    to->incoming = link;
 }

@@ -134,7 +134,7 @@ static int serve(struct soft_cpu *cpu, struct visit *visit, uint32_t exit)
     switch (kind) {
     case TRANSLATE_EXIT_LINK:
         visit->link = &t->link[op & 1];
-        cpu->rip = translate->hot->page + visit->link->target;
+        cpu->rip = translate->hot->page + (uint64_t)visit->link->target;
         return SOFT_OK;
     case TRANSLATE_EXIT_GOTO:
         cpu->rip = translate->hot->address;
@@ -264,10 +264,11 @@ int translate_execute(struct soft_cpu *cpu)
                     result = SOFT_OK;
                 continue;
             }
+            page_seen(translate, t, cpu->rip);
             jumps_add(cpu, t);
         }
         if (link && generation == translate->generation)
-            link_make(translate, from, link, t);
+            link_make(cpu, from, link, t);
         visit.t = t;
         result = visit_run(cpu, &visit);
     } while (!result && !attention_due(cpu));

@@ -147,6 +147,7 @@ void translate_flushed(struct soft_cpu *cpu)
     translate->nr_translations = 1;
     translate->generation++;
     returns_forget(translate);
+    links_flushed(translate);
     translate->arena_used = 0;
     translate->code.used = translate->code_start;
     translate->full = false;

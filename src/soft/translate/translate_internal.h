@@ -29,11 +29,17 @@
 #define TRANSLATE_ARENA_SHARE 2u     /* the side tables' part of the code's size: 1/2 */
 #define TRANSLATE_BLOCK_BYTES 24576u /* more than the code of any block */
 #define TRANSLATE_INDEX       1024u
-#define TRANSLATE_JUMP_LOG    1024u
-#define TRANSLATE_JUMPS       16384u
-#define TRANSLATE_JUMP_PAGES  1024u
-#define TRANSLATE_KEPT        4u /* guest registers that live in memory */
-#define RETURNS_NR            2u /* stacks of return points: user's, supervisor's */
+/* The bits of an address that are its index. Functions begin at multiples of 16, so low bits say
+ * little; but two labels of a switch that drove each other out would be slow. */
+#define TRANSLATE_JUMP_SHIFT 2
+#define TRANSLATE_JUMP_MASK  ((TRANSLATE_JUMPS - 1) << TRANSLATE_JUMP_SHIFT)
+#define TRANSLATE_JUMP_LOG   4096u
+#define TRANSLATE_JUMPS      65536u
+#define TRANSLATE_JUMP_PAGES 1024u
+#define TRANSLATE_PAGES      4096u /* hash heads */
+#define TRANSLATE_FAR_PAGES  1024u
+#define TRANSLATE_KEPT       4u /* guest registers that live in memory */
+#define RETURNS_NR           2u /* stacks of return points: user's, supervisor's */
 
 /* What stays of a word when a bit (or all but a few) are cleared without touching the flags. */
 enum translate_keep {
@@ -117,8 +123,21 @@ enum translate_exit {
 struct translate_link {
     uint8_t *patch; /* writable address of the jump's displacement; NULL: slot not used */
     const uint8_t *stub;
-    uint16_t target;             /* offset in the page */
-    struct translate_link *next; /* of those that jump to the same translation */
+    int32_t target; /* offset from the start of the page */
+    bool far;       /* it is in another page; R10 = linear target at the jump */
+    bool listed;    /* in translate.far_links */
+    struct translate_link *next, **back; /* of those that jump to the same translation; back NULL:
+                                            not patched to one */
+    struct translate_link *far_next;
+};
+
+/* A page that translations lie in. */
+struct translate_page {
+    struct translate_page *next;
+    gpa_t gpa;
+    uint64_t linear; /* where it has been executed; UINT64_MAX: nowhere */
+    uint32_t key;    /* the blocks' */
+    bool aliased;    /* at other addresses too */
 };
 
 struct translation {
@@ -129,6 +148,7 @@ struct translation {
     uint16_t start; /* offset in the page */
     uint8_t nr_ops;
     bool vector, avx;
+    struct translate_page *page;
     struct translate_link link[2];
     struct translate_link *incoming;
     /* For TRANSLATE_EXIT_ONE: the operation and an op_end. */
@@ -154,6 +174,9 @@ struct translate {
     uint16_t jump_log[MMU_NR_CLASSES][TRANSLATE_JUMP_LOG]; /* indexes filled since the last flush */
     uint32_t nr_jump_log[MMU_NR_CLASSES];
     uint64_t jump_pages[MMU_NR_CLASSES][TRANSLATE_JUMP_PAGES / 64];
+    struct translate_page *page_hash[TRANSLATE_PAGES];
+    struct translate_link *far_links;
+    uint64_t far_pages[TRANSLATE_FAR_PAGES / 64]; /* that far links lead to, hashed */
     uint32_t (*enter)(struct soft_cpu *cpu);
     uint32_t (*enter_vector)(struct soft_cpu *cpu);
     const uint8_t *leave;
@@ -164,7 +187,8 @@ struct translate {
     bool return_foreign[RETURNS_NR];  /* may hold pairs of the other half of the address space */
     unsigned return_current;          /* which one hot holds */
     struct translation nobody;        /* number 0 */
-    const uint8_t *callout[TRANSLATE_NR_CALLOUTS]; /* ECX = exit if it declines, R10 = hot.address */
+    const uint8_t
+        *callout[TRANSLATE_NR_CALLOUTS]; /* ECX = exit if it declines, R10 = hot.address */
     uint64_t no_tag[TRANSLATE_INDEX], no_jump[TRANSLATE_JUMPS];
     /* Handshake of translate_stores_revoke_*: written by any thread. */
     uint32_t revoke;
@@ -232,18 +256,26 @@ void jumps_page_flush(struct translate *translate, gva_t address);
 /* The translation at RIP, if the current class's table has it; and to have it from now on. */
 struct translation *jumps_find(struct soft_cpu *cpu);
 void jumps_add(struct soft_cpu *cpu, struct translation *t);
-/* `link` was left, and the next block is `to`: patches it when that is a block of this very page.
- * A block in two pages depends on a translation of the second: it is entered through the jump
- * table only, which forgets with the TLB. */
-void link_make(struct translate *translate, const struct translation *from,
-               struct translate_link *link, struct translation *to);
-/* Jumps to `t` become exits again. */
-void links_cut(struct translate *translate, struct translation *t);
 
-/* branch.c: code that goes to offset `target` of the running block's page through the jump table:
- * what a link to a block in two pages is patched to. NULL: no room. */
-const uint8_t *translate_far_link(struct translate *translate, const struct translation *from,
-                                  uint16_t target);
+/* links.c. The record of a page; there must be room in the arena. */
+struct translate_page *page_of(struct translate *translate, gpa_t gpa, uint32_t key);
+/* `t` is about to be entered at this linear address. */
+void page_seen(struct translate *translate, struct translation *t, gva_t address);
+/* `link` was left, and the next block, at RIP, is `to`. */
+void link_make(struct soft_cpu *cpu, struct translation *from, struct translate_link *link,
+               struct translation *to);
+/* Jumps to `t` become exits again; those that depend on mappings in this half of the address space,
+ * or of this page (INVLPG). */
+void links_cut(struct translate *translate, struct translation *t);
+void links_half_cut(struct translate *translate, unsigned half);
+void links_page_cut(struct translate *translate, gva_t address);
+/* All translations are gone. */
+void links_flushed(struct translate *translate);
+
+/* branch.c: code that goes on through the jump table: to this link's target in the running page, or
+ * (NULL) to R10. NULL: no room. */
+const uint8_t *translate_lookup(struct translate *translate, const struct translation *from,
+                                const struct translate_link *link);
 /* block.c: NULL when the block is not for this tier or there is no room (translate->full). */
 struct translation *translate_block(struct soft_cpu *cpu, struct interp_block *block);
 

@@ -26,7 +26,7 @@ struct translator {
     bool vector_seen;            /* the check for loaded vector registers was emitted */
     unsigned nr_stubs;
     struct translator_stub stub[TRANSLATOR_STUBS_MAX];
-    /* A taken branch to another page, put behind the block. */
+    /* A taken branch (link 0) to another page, put behind the block. */
     uint8_t *far_patch;
     int64_t far_target;
 };
@@ -52,8 +52,7 @@ bool translator_copy(struct translator *tr);
 /* branch.c: the block's last instruction, if it is a near branch; PUSH, POP, LEAVE. */
 bool translator_branch(struct translator *tr);
 bool translator_stack(struct translator *tr);
-/* The block goes on at `target`, an offset from the start of its page. */
+/* The block goes on at `target`, an offset from the start of its page, by this link. */
 void translator_goto(struct translator *tr, unsigned slot, int64_t target);
-void translator_far(struct translator *tr, int64_t target);
 
 #endif

@@ -96,6 +96,7 @@ void view_sync(struct soft_cpu *cpu)
         class_flush(translate, number, half);
         jumps_half_flush(translate, number, half);
         returns_half_forget(translate, half);
+        links_half_cut(translate, half);
     }
 }
 
@@ -112,6 +113,7 @@ void translate_page_flushed(struct soft_cpu *cpu, gva_t address)
     }
     jumps_page_flush(translate, address);
     returns_half_forget(translate, address >> 63);
+    links_page_cut(translate, address);
 }
 
 static void stores_flush(struct translate *translate)

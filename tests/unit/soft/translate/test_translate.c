@@ -186,6 +186,156 @@ START_TEST(calls_and_returns_across_pages_stay_inside)
 }
 END_TEST
 
+/* CODE: mov ecx, 500; l: jmp CODE + 0x1000; at CODE + 0x10: dec ecx; jnz l; hlt. The second page
+ * adds `n` to EBX and comes back. */
+static void far_program(struct fixture *f, uint8_t n)
+{
+    uint8_t add[] = {0x83, 0xc3, n, 0xe9, 0x08, 0xf0, 0xff, 0xff};
+
+    PROGRAM(f, CODE, 0xb9, 0xf4, 1, 0, 0, 0xe9, 0xf6, 0x0f, 0, 0);
+    PROGRAM(f, CODE + 0x10, 0xff, 0xc9, 0x75, 0xf1, 0xf4);
+    put(f, CODE + 0x1000, add, sizeof(add));
+    add[2] = 7;
+    put(f, CODE + 0x5000, add, sizeof(add));
+}
+
+START_TEST(jumps_between_pages_are_linked)
+{
+    struct fixture *f = fixture_new();
+
+    far_program(f, 3);
+    start_at(f, 0, UPPER + CODE);
+    ck_assert_uint_eq(run(f, 0, CPU_EXIT_HALT).gpr[CPU_RBX], 1500);
+    ck_assert_uint_lt(counters(f, 0).translated_exits, 20);
+    /* The target's code changes. */
+    far_program(f, 4);
+    start_at(f, 0, UPPER + CODE);
+    ck_assert_uint_eq(run(f, 0, CPU_EXIT_HALT).gpr[CPU_RBX], 2000);
+    fixture_free(f);
+}
+END_TEST
+
+START_TEST(links_between_pages_end_with_the_mapping)
+{
+    struct fixture *f = fixture_new();
+
+    far_program(f, 3);
+    /* At CODE + 0x800: mov edi, the second page's PTE; mov edx, PTE(CODE + 0x5000); mov [rdi], rdx;
+     * mov rsi, UPPER + CODE + 0x1000; invlpg [rsi]; jmp CODE */
+    PROGRAM(f, CODE + 0x800, 0xbf, 0x88, 0x40, 0, 0, 0xba, 0x63, 0x50, 1, 0, 0x48, 0x89, 0x17, 0x48,
+            0xbe, 0, 0x10, 1, 0, 0, 0x80, 0xff, 0xff, 0x0f, 0x01, 0x3e, 0xe9, 0xe1, 0xf7, 0xff,
+            0xff);
+    start_at(f, 0, UPPER + CODE);
+    ck_assert_uint_eq(run(f, 0, CPU_EXIT_HALT).gpr[CPU_RBX], 1500);
+    start_at(f, 0, UPPER + CODE + 0x800);
+    ck_assert_uint_eq(run(f, 0, CPU_EXIT_HALT).gpr[CPU_RBX], 3500);
+    fixture_free(f);
+}
+END_TEST
+
+START_TEST(a_page_at_two_addresses_has_no_links_out)
+{
+    struct fixture *f = fixture_new();
+
+    far_program(f, 3);
+    /* The first page again 0x40000 higher, followed by another one. */
+    put64(f, 0x4000 + 8 * ((CODE + 0x40000) / 4096), PTE(CODE));
+    put64(f, 0x4000 + 8 * ((CODE + 0x41000) / 4096), PTE(CODE + 0x5000));
+    for (unsigned round = 0; round < 3; round++) {
+        start_at(f, 0, UPPER + CODE);
+        ck_assert_uint_eq(run(f, 0, CPU_EXIT_HALT).gpr[CPU_RBX], 1500);
+        start_at(f, 0, UPPER + CODE + 0x40000);
+        ck_assert_uint_eq(run(f, 0, CPU_EXIT_HALT).gpr[CPU_RBX], 3500);
+    }
+    fixture_free(f);
+}
+END_TEST
+
+START_TEST(return_to_another_address_than_the_calls)
+{
+    struct fixture *f = fixture_new();
+    struct cpu_state state;
+
+    /* mov ecx, 1000; l: call g; hlt | m: dec ecx; jnz l; hlt; g: add qword [rsp], 1; ret */
+    PROGRAM(f, CODE, 0xb9, 0xe8, 3, 0, 0, 0xe8, 6, 0, 0, 0, 0xf4, 0xff, 0xc9, 0x75, 0xf6, 0xf4,
+            0x48, 0x83, 0x04, 0x24, 1, 0xc3);
+    start_at(f, 0, UPPER + CODE);
+    state = run(f, 0, CPU_EXIT_HALT);
+    ck_assert_uint_eq(state.rip, UPPER + CODE + 0x10);
+    ck_assert_uint_eq(state.gpr[CPU_RSP], STACK);
+    ck_assert_uint_lt(counters(f, 0).translated_exits, 60);
+    fixture_free(f);
+}
+END_TEST
+
+START_TEST(return_over_a_frame)
+{
+    struct fixture *f = fixture_new();
+    struct cpu_state state;
+
+    /* mov ecx, 1000; l: call g; dec ecx; jnz l; hlt; g: call h; hlt; h: add rsp, 8; ret */
+    PROGRAM(f, CODE, 0xb9, 0xe8, 3, 0, 0, 0xe8, 5, 0, 0, 0, 0xff, 0xc9, 0x75, 0xf7, 0xf4, 0xe8, 1,
+            0, 0, 0, 0xf4, 0x48, 0x83, 0xc4, 8, 0xc3);
+    start_at(f, 0, UPPER + CODE);
+    state = run(f, 0, CPU_EXIT_HALT);
+    ck_assert_uint_eq(state.rip, UPPER + CODE + 0xf);
+    ck_assert_uint_eq(state.gpr[CPU_RSP], STACK);
+    ck_assert_uint_lt(counters(f, 0).translated_exits, 60);
+    fixture_free(f);
+}
+END_TEST
+
+START_TEST(calls_that_never_return)
+{
+    struct fixture *f = fixture_new();
+
+    /* mov ecx, 100000; l: call m; m: pop rax; dec ecx; jnz l; hlt */
+    PROGRAM(f, CODE, 0xb9, 0xa0, 0x86, 1, 0, 0xe8, 0, 0, 0, 0, 0x58, 0xff, 0xc9, 0x75, 0xf6, 0xf4);
+    start_at(f, 0, UPPER + CODE);
+    ck_assert_uint_eq(run(f, 0, CPU_EXIT_HALT).gpr[CPU_RAX], UPPER + CODE + 10);
+    ck_assert_uint_lt(counters(f, 0).translated_exits, 400);
+    fixture_free(f);
+}
+END_TEST
+
+START_TEST(deep_recursion_comes_back)
+{
+    struct fixture *f = fixture_new();
+    struct cpu_state state;
+
+    /* mov esp, 300000h; mov ecx, 50000; call g; hlt; g: inc ebx; dec ecx; jz o; call g; dec ebx;
+     * o: ret */
+    PROGRAM(f, CODE, 0xbc, 0, 0, 0x30, 0, 0xb9, 0x50, 0xc3, 0, 0, 0xe8, 1, 0, 0, 0, 0xf4, 0xff,
+            0xc3, 0xff, 0xc9, 0x74, 7, 0xe8, 0xf5, 0xff, 0xff, 0xff, 0xff, 0xcb, 0xc3);
+    start_at(f, 0, UPPER + CODE);
+    state = run(f, 0, CPU_EXIT_HALT);
+    ck_assert_uint_eq(state.gpr[CPU_RBX], 1);
+    ck_assert_uint_eq(state.gpr[CPU_RSP], 0x300000);
+    fixture_free(f);
+}
+END_TEST
+
+START_TEST(return_point_is_mapped_elsewhere_meanwhile)
+{
+    struct fixture *f = fixture_new();
+
+    /* The page is copied to CODE + 0x5000 with another operand behind the call.
+     * CODE: mov ecx, 20; l: call CODE + 0x1000; mov eax, 1; add ebx, eax; dec ecx; jnz l; hlt */
+    PROGRAM(f, CODE, 0xb9, 20, 0, 0, 0, 0xe8, 0xf6, 0x0f, 0, 0, 0xb8, 1, 0, 0, 0, 0x01, 0xc3, 0xff,
+            0xc9, 0x75, 0xf0, 0xf4);
+    PROGRAM(f, CODE + 0x5000, 0xb9, 20, 0, 0, 0, 0xe8, 0xf6, 0x0f, 0, 0, 0xb8, 0x40, 0, 0, 0, 0x01,
+            0xc3, 0xff, 0xc9, 0x75, 0xf0, 0xf4);
+    /* CODE + 0x1000: cmp ecx, 10; jne o; mov edi, PTE; mov edx, PTE(CODE + 0x5000); mov [rdi], rdx;
+     * mov rsi, UPPER + CODE; invlpg [rsi]; o: ret */
+    PROGRAM(f, CODE + 0x1000, 0x83, 0xf9, 10, 0x75, 0x1a, 0xbf, 0x80, 0x40, 0, 0, 0xba, 0x63, 0x50,
+            1, 0, 0x48, 0x89, 0x17, 0x48, 0xbe, 0, 0, 1, 0, 0, 0x80, 0xff, 0xff, 0x0f, 0x01, 0x3e,
+            0xc3);
+    start_at(f, 0, UPPER + CODE);
+    ck_assert_uint_eq(run(f, 0, CPU_EXIT_HALT).gpr[CPU_RBX], 10 + 10 * 0x40);
+    fixture_free(f);
+}
+END_TEST
+
 START_TEST(store_into_the_next_instruction)
 {
     struct fixture *f = fixture_new();
@@ -395,6 +545,14 @@ END_TEST
 
 TEST_MAIN("translate", tcase_add_test(tcase, loop_stays_inside);
           tcase_add_test(tcase, calls_and_returns_across_pages_stay_inside);
+          tcase_add_test(tcase, jumps_between_pages_are_linked);
+          tcase_add_test(tcase, links_between_pages_end_with_the_mapping);
+          tcase_add_test(tcase, a_page_at_two_addresses_has_no_links_out);
+          tcase_add_test(tcase, return_to_another_address_than_the_calls);
+          tcase_add_test(tcase, return_over_a_frame);
+          tcase_add_test(tcase, calls_that_never_return);
+          tcase_add_test(tcase, deep_recursion_comes_back);
+          tcase_add_test(tcase, return_point_is_mapped_elsewhere_meanwhile);
           tcase_add_test(tcase, store_into_the_next_instruction);
           tcase_add_test(tcase, loop_that_changes_itself);
           tcase_add_test(tcase, linked_target_changes);
