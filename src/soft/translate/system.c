@@ -406,15 +406,15 @@ static bool emit_syscall(struct translator *tr)
     return emit_callout(tr, TRANSLATE_CALLOUT_SYSCALL);
 }
 
-/* op reg, [r10 + r11] of `size` bytes; `op` is the form for bytes. */
+/* op reg, operand of `size` bytes; `op` is the form for bytes; reg is RAX or R11. */
 static void guest_op(struct translator *tr, unsigned size, unsigned op, unsigned reg)
 {
     if (size == 2)
         emit8(&tr->e, 0x66);
-    emit8(&tr->e, size == 8 ? 0x4b : 0x43);
+    emit8(&tr->e,
+          (size == 8 ? 0x48 : 0x40) | emit_rex_of(reg, tr->operand.base, tr->operand.index));
     emit8(&tr->e, size == 1 ? op : op | 1);
-    emit8(&tr->e, 0x04 | reg << 3);
-    emit8(&tr->e, 0x1a);
+    emit_address(&tr->e, reg, tr->operand.base, tr->operand.index, 0, tr->operand.displacement);
 }
 
 /* One element upwards: RSI's goes through hot.target. */
@@ -432,15 +432,15 @@ static bool emit_string_one(struct translator *tr)
         translator_check(tr, size, false, false);
     }
     if (id == INSN_MOVS || id == INSN_CMPS) {
-        guest_op(tr, size, 0x8a, HOST_RCX);
-        emit_store_hot(&tr->e, HOST_RCX, HOT(target));
-        reg = HOST_RCX;
+        guest_op(tr, size, 0x8a, HOST_R11);
+        emit_store_hot(&tr->e, HOST_R11, HOT(target));
+        reg = HOST_R11;
     }
     if (id != INSN_LODS) {
         emit_move(&tr->e, HOST_R10, HOST_RDI);
         translator_check(tr, size, id == INSN_MOVS || id == INSN_STOS, false);
-        if (reg == HOST_RCX)
-            emit_load_hot(&tr->e, HOST_RCX, HOT(target));
+        if (reg == HOST_R11)
+            emit_load_hot(&tr->e, HOST_R11, HOT(target));
     }
     guest_op(tr, size,
              id == INSN_LODS                      ? 0x8a
