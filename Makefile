@@ -4,7 +4,7 @@ BUILD  ?= build
 PYTHON ?= /usr/bin/python3
 export PYTHON
 
-.PHONY: all guest demo test unit system diff fuzz lint asan tsan bench install clean help
+.PHONY: all guest demo test unit system diff fuzz lint asan tsan bench bench-cpu install clean help
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -48,6 +48,10 @@ tsan:
 bench: guest
 	@tools/bench.sh $(BUILD)
 
+# make bench-cpu [ROWS=lua,getppid] [ROUNDS=5] [ARGS=...]: the software CPU beside TCG and the bare host; bench/cpu.py says more
+bench-cpu: all
+	@$(PYTHON) bench/cpu.py --build $(BUILD) $(if $(ROWS),--rows '$(ROWS)') $(if $(ROUNDS),--rounds '$(ROUNDS)') $(ARGS)
+
 # make install [PREFIX=/usr] [DESTDIR=/tmp/package]
 install: all
 	@[ -z '$(PREFIX)' ] || meson configure $(BUILD) -Dprefix=$(PREFIX)
@@ -61,5 +65,5 @@ help:
 	@echo 'make demo       the same image as a container and as a VM, side by side'
 	@echo 'make test       every test; also: unit, system, diff, fuzz, asan, tsan'
 	@echo 'make lint       format, static analysis, a second compiler, folder edges'
-	@echo 'make bench      the benchmarks'
+	@echo 'make bench      the benchmarks; bench-cpu: the software CPU alone'
 	@echo 'make install    into PREFIX (/usr/local), below DESTDIR'

@@ -1,10 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Builds the two local images from distribution packages:
+# Builds the local images from distribution packages:
 #
-#   make_images.sh [--store DIR] [--refresh] busybox debian
+#   make_images.sh [--store DIR] [--refresh] busybox debian [bench]
 #
 # busybox: one static program and its names. debian: a minimal Debian 12 (mmdebstrap or debootstrap).
+# bench: the programs that bench/cpu.py runs (Lua, SQLite, Python, gzip, zstd, gcc), and no more (mmdebstrap).
 # Result: DIR/images/NAME/{config.json,rootfs/}, complete or absent: made beside its place and renamed
 # when whole. An image that is there already costs one look; --refresh builds again. The disk image
 # that a VM boots from is made by `lodge` once per digest.
@@ -13,7 +14,7 @@ set -eu
 # shellcheck source=tools/store.sh
 . "$(dirname "$0")/store.sh"
 
-store_options image "busybox debian" "busybox debian" "$@"
+store_options image "busybox debian bench" "busybox debian" "$@"
 
 store_open "$store" images
 
@@ -92,6 +93,28 @@ build_debian() {
     printf '127.0.0.1\tlocalhost\n::1\tlocalhost\n' >"$root/etc/hosts"
 }
 
+# Unpacked, not installed: no scripts of the packages run. What no row of the benchmark opens goes away: it is booted as an
+# initial RAM disk.
+build_bench() {
+    root=$1
+    command -v mmdebstrap >/dev/null || fail "the bench image needs mmdebstrap: apt-get install mmdebstrap"
+    say "bench: unpacking Lua, SQLite, Python, gcc and others (half a minute)"
+    mirror=$(mirror)
+    # shellcheck disable=SC2086 # no mirror is no argument
+    mmdebstrap --quiet --variant=extract --architectures=amd64 --aptopt='APT::Install-Recommends "false"' \
+        --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+        --dpkgopt='path-exclude=/usr/share/locale/*' \
+        --include=lua5.4,sqlite3,python3-minimal,gcc-12,libc6-dev,gzip,zstd,dash,coreutils,sed,grep,mawk \
+        bookworm "$root" $mirror >"$work/log" 2>&1 || { tail -n 20 "$work/log" >&2; fail "mmdebstrap failed"; }
+    rm -rf "$root"/var/cache "$root"/var/lib/apt "$root"/var/lib/dpkg "$root"/usr/share/info "$root"/usr/share/gcc \
+        "$root"/usr/lib/x86_64-linux-gnu/gconv "$root"/usr/lib/x86_64-linux-gnu/gprofng "$root"/usr/include/linux/netfilter* \
+        "$root"/usr/lib/x86_64-linux-gnu/lib?san.so* "$root"/usr/lib/gcc/x86_64-linux-gnu/12/lib?san* \
+        "$root"/usr/lib/gcc/x86_64-linux-gnu/12/lto1 "$root"/usr/lib/gcc/x86_64-linux-gnu/12/plugin "$root"/usr/bin/*lto-dump* \
+        "$root"/usr/lib/x86_64-linux-gnu/lib*.a "$root"/usr/bin/*gprof* "$root"/usr/bin/*-dwp "$root"/dev/* "$work/log"
+    mkdir -p "$root/proc" "$root/sys" "$root/dev" "$root/tmp" "$root/bench"
+    ln -sf dash "$root/bin/sh"
+}
+
 build() {
     name=$1
     final=$store/images/$name
@@ -106,6 +129,7 @@ build() {
     case $name in
     busybox) build_busybox "$work/rootfs"; cmd='["/bin/sh"]' ;;
     debian) build_debian "$work/rootfs"; cmd='["/bin/bash"]' ;;
+    bench) build_bench "$work/rootfs"; cmd='["/bin/sh"]' ;;
     esac
     say "$name: computing the digest"
     digest=$(tar -C "$work/rootfs" --sort=name --numeric-owner --xattrs --format=pax \
