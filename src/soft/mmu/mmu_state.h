@@ -29,6 +29,7 @@
 #define MMU_TAG_NEVER     0xfffu
 #define MMU_PCID_SLOTS    16u
 #define MMU_LARGE_FILTER  64u /* words */
+#define MMU_PRIVATE_MAX   32u
 
 /* enum order matters: fetch tables are indexed by (class == MMU_CLASS_USER) */
 enum mmu_class {
@@ -60,7 +61,11 @@ struct soft_mmu {
 
     uint16_t number[2]; /* the current address-space numbers, also while tag[] says never */
     uint16_t next_number;
-    bool upper_private;   /* a non-global page of the upper half was cached under number[1] */
+    /* Non-global pages of the upper half that were cached under number[1], for data; or: too many,
+     * or code. */
+    uint64_t private_page[MMU_PRIVATE_MAX];
+    unsigned nr_private;
+    bool upper_private;
     bool alignment_check; /* CPL 3 with CR0.AM and EFLAGS.AC */
     bool watch;           /* DR7 enables a data breakpoint */
     uint8_t current_class;
@@ -75,9 +80,10 @@ struct soft_mmu {
     } pcid_slot[MMU_PCID_SLOTS];
     unsigned next_pcid_slot;
     /* Which regions of 2 MiB (hashed; huge: of 1 GiB) hold entries cut from larger pages: INVLPG
-     * there has to forget more than one entry. */
-    uint64_t large_filter[MMU_LARGE_FILTER];
-    uint64_t huge_filter;
+     * there has to forget more than one entry. By bit 63 of the address: a kernel's large pages are
+     * no reason to forget all when a process unmaps something. */
+    uint64_t large_filter[2][MMU_LARGE_FILTER];
+    uint64_t huge_filter[2];
 
     struct mmu_entry data_table[MMU_NR_CLASSES][MMU_DATA_ENTRIES];
     struct mmu_fetch_entry fetch_table[2][MMU_FETCH_ENTRIES];

@@ -49,8 +49,59 @@ static void numbers_renew(struct soft_mmu *mmu)
     mmu->number[0] = number_draw(mmu);
     mmu->number[1] = number_draw(mmu);
     mmu->upper_private = false;
+    mmu->nr_private = 0;
     mmu->epoch[0]++;
     mmu->epoch[1]++;
+}
+
+static bool tag_is_page(uint64_t tag, gva_t address)
+{
+    return !((tag ^ address) & ~GUEST_PAGE_MASK);
+}
+
+static void data_forget(struct soft_mmu *mmu, gva_t address)
+{
+    unsigned index = (address >> GUEST_PAGE_SHIFT) & (MMU_DATA_ENTRIES - 1);
+
+    for (unsigned class = 0; class < MMU_NR_CLASSES; class ++) {
+        struct mmu_entry *entry = &mmu->data_table[class][index];
+
+        if (tag_is_page(entry->read_tag, address))
+            entry->read_tag = 0;
+        if (tag_is_page(entry->write_tag, address))
+            entry->write_tag = 0;
+    }
+}
+
+static void private_add(struct soft_mmu *mmu, gva_t address, bool data)
+{
+    gva_t page = address & ~GUEST_PAGE_MASK;
+
+    if (!data)
+        mmu->upper_private = true;
+    for (unsigned i = 0; i < mmu->nr_private; i++)
+        if (mmu->private_page[i] == page)
+            return;
+    if (mmu->nr_private == MMU_PRIVATE_MAX)
+        mmu->upper_private = true;
+    else
+        mmu->private_page[mmu->nr_private++] = page;
+}
+
+/* Forgets the upper half's non-global pages one by one; false: that cannot be. */
+static bool private_forget(struct soft_cpu *cpu)
+{
+    struct soft_mmu *mmu = &cpu->mmu;
+
+    if (mmu->upper_private)
+        return false;
+    for (unsigned i = 0; i < mmu->nr_private; i++) {
+        data_forget(mmu, mmu->private_page[i]);
+        if (cpu->translate)
+            translate_data_flushed(cpu, mmu->private_page[i]);
+    }
+    mmu->nr_private = 0;
+    return true;
 }
 
 static void lower_renew(struct soft_cpu *cpu)
@@ -58,7 +109,7 @@ static void lower_renew(struct soft_cpu *cpu)
     struct soft_mmu *mmu = &cpu->mmu;
     unsigned slot;
 
-    if (mmu->next_number >= MMU_TAG_NEVER - 1 || mmu->upper_private) {
+    if (mmu->next_number >= MMU_TAG_NEVER - 1 || !private_forget(cpu)) {
         numbers_renew(mmu);
     } else {
         mmu->number[0] = number_draw(mmu);
@@ -86,7 +137,7 @@ void mmu_flush_all(struct soft_cpu *cpu)
 
     memset(mmu->pcid_slot, 0, sizeof(mmu->pcid_slot));
     memset(mmu->large_filter, 0, sizeof(mmu->large_filter));
-    mmu->huge_filter = 0;
+    memset(mmu->huge_filter, 0, sizeof(mmu->huge_filter));
     numbers_renew(mmu);
     mmu->pcid_slot[0].pcid = (uint16_t)current_pcid(cpu);
     mmu->pcid_slot[0].number = mmu->number[0];
@@ -126,9 +177,10 @@ void mmu_cr3_loaded(struct soft_cpu *cpu, bool keep)
             if (mmu->upper_private && mmu->next_number < MMU_TAG_NEVER - 1) {
                 mmu->number[1] = number_draw(mmu);
                 mmu->upper_private = false;
+                mmu->nr_private = 0;
                 mmu->epoch[1]++;
             }
-            if (!mmu->upper_private) {
+            if (private_forget(cpu)) {
                 mmu->number[0] = mmu->pcid_slot[i].number;
                 mmu->epoch[0]++;
                 mmu->flushes++;
@@ -141,17 +193,13 @@ void mmu_cr3_loaded(struct soft_cpu *cpu, bool keep)
     flushed(cpu);
 }
 
-static bool tag_is_page(uint64_t tag, gva_t address)
-{
-    return !((tag ^ address) & ~GUEST_PAGE_MASK);
-}
-
 static bool large_filter_has(const struct soft_mmu *mmu, gva_t address)
 {
     uint64_t region = address >> 21;
 
-    return (mmu->large_filter[(region / 64) % MMU_LARGE_FILTER] >> (region % 64) & 1) ||
-           (mmu->huge_filter >> ((address >> 30) % 64) & 1);
+    return (mmu->large_filter[address >> 63][(region / 64) % MMU_LARGE_FILTER] >> (region % 64) &
+            1) ||
+           (mmu->huge_filter[address >> 63] >> ((address >> 30) % 64) & 1);
 }
 
 static void large_filter_add(struct soft_mmu *mmu, gva_t address, unsigned shift)
@@ -159,31 +207,25 @@ static void large_filter_add(struct soft_mmu *mmu, gva_t address, unsigned shift
     uint64_t region = address >> 21;
 
     if (shift == 30)
-        mmu->huge_filter |= UINT64_C(1) << ((address >> 30) % 64);
+        mmu->huge_filter[address >> 63] |= UINT64_C(1) << ((address >> 30) % 64);
     else if (shift == 22)
-        mmu->large_filter[(region / 64) % MMU_LARGE_FILTER] |= UINT64_C(3) << (region % 64 & ~1ull);
+        mmu->large_filter[address >> 63][(region / 64) % MMU_LARGE_FILTER] |=
+            UINT64_C(3) << (region % 64 & ~1ull);
     else if (shift > GUEST_PAGE_SHIFT)
-        mmu->large_filter[(region / 64) % MMU_LARGE_FILTER] |= UINT64_C(1) << (region % 64);
+        mmu->large_filter[address >> 63][(region / 64) % MMU_LARGE_FILTER] |= UINT64_C(1)
+                                                                              << (region % 64);
 }
 
 void mmu_flush_page(struct soft_cpu *cpu, gva_t address)
 {
     struct soft_mmu *mmu = &cpu->mmu;
-    unsigned index = (address >> GUEST_PAGE_SHIFT) & (MMU_DATA_ENTRIES - 1);
+    unsigned index = (address >> GUEST_PAGE_SHIFT) & (MMU_FETCH_ENTRIES - 1);
 
     if (large_filter_has(mmu, address)) {
         mmu_flush_all(cpu);
         return;
     }
-    for (unsigned class = 0; class < MMU_NR_CLASSES; class ++) {
-        struct mmu_entry *entry = &mmu->data_table[class][index];
-
-        if (tag_is_page(entry->read_tag, address))
-            entry->read_tag = 0;
-        if (tag_is_page(entry->write_tag, address))
-            entry->write_tag = 0;
-    }
-    index = (address >> GUEST_PAGE_SHIFT) & (MMU_FETCH_ENTRIES - 1);
+    data_forget(mmu, address);
     for (unsigned user = 0; user < 2; user++)
         if (tag_is_page(mmu->fetch_table[user][index].tag, address))
             mmu->fetch_table[user][index].tag = 0;
@@ -271,7 +313,7 @@ enum soft_result mmu_translate(struct soft_cpu *cpu, gva_t address, enum mmu_acc
     ret->code_byte = &ret->slot->code_map[page];
     large_filter_add(&cpu->mmu, address, walk.shift);
     if ((address >> 63) && !walk.global)
-        cpu->mmu.upper_private = true;
+        private_add(&cpu->mmu, address, access != MMU_FETCH);
     if (access == MMU_FETCH)
         fill_fetch(cpu, address, class, ret);
     else

@@ -35,6 +35,8 @@ void translate_flushed(struct soft_cpu *cpu);
 void translate_begin(struct soft_cpu *cpu);
 /* INVLPG; larger invalidations show in mmu.epoch. */
 void translate_page_flushed(struct soft_cpu *cpu, gva_t address);
+/* A page that no instruction was fetched from is forgotten. */
+void translate_data_flushed(struct soft_cpu *cpu, gva_t address);
 
 /* Any thread: generated code comes out at its next poll. */
 void translate_kick(struct soft_cpu *cpu);

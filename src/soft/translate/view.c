@@ -100,7 +100,7 @@ void view_sync(struct soft_cpu *cpu)
     }
 }
 
-void translate_page_flushed(struct soft_cpu *cpu, gva_t address)
+void translate_data_flushed(struct soft_cpu *cpu, gva_t address)
 {
     struct translate *translate = cpu->translate;
     unsigned index = page_index(address);
@@ -111,6 +111,13 @@ void translate_page_flushed(struct soft_cpu *cpu, gva_t address)
         region->read_tag[index] = translate->no_tag[index];
         region->write_tag[index] = translate->no_tag[index];
     }
+}
+
+void translate_page_flushed(struct soft_cpu *cpu, gva_t address)
+{
+    struct translate *translate = cpu->translate;
+
+    translate_data_flushed(cpu, address);
     jumps_page_flush(translate, address);
     returns_half_forget(translate, address >> 63);
     links_page_cut(translate, address);
