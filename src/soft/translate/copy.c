@@ -446,16 +446,18 @@ static void kept_store(struct translator *tr, const struct copy *c)
             emit_store_hot(&tr->e, c->scratch[i], emit_kept(c->load_kept[i]));
 }
 
-/* Leaves unless the vector registers are loaded: once a block. */
+/* Leaves unless the vector registers are loaded, and AVX is on where it is used: once a block each.
+ * A block of SSE may have loaded them and led here. */
 static void vector_check(struct translator *tr)
 {
-    if (tr->insn.prefixes & INSN_PREFIX_VEX)
-        tr->t->avx = true;
-    if (tr->vector_seen)
+    bool avx = tr->insn.prefixes & INSN_PREFIX_VEX;
+
+    if (avx ? tr->t->avx : tr->vector_seen)
         return;
+    tr->t->avx |= avx;
     tr->vector_seen = true;
     tr->t->vector = true;
-    emit_load_hot(&tr->e, HOST_RCX, HOT(vector_absent));
+    emit_load_hot(&tr->e, HOST_RCX, avx ? HOT(avx_absent) : HOT(vector_absent));
     emit8(&tr->e, 0xe3);
     emit8(&tr->e, 5);
     translator_exit(tr, emit_jump(&tr->e), TRANSLATE_EXIT_VECTOR, tr->op);
@@ -715,7 +717,7 @@ bool translator_copy(struct translator *tr)
 {
     uint8_t *start = tr->e.at;
     unsigned nr_stubs = tr->nr_stubs;
-    bool vector_seen = tr->vector_seen, vector = tr->t->vector;
+    bool vector_seen = tr->vector_seen, vector = tr->t->vector, avx = tr->t->avx;
 
     if (tr->insn.traits & (INSN_TRAIT_PRIVILEGED | INSN_TRAIT_X87 | INSN_TRAIT_MMX | INSN_TRAIT_IO))
         return false;
@@ -725,5 +727,6 @@ bool translator_copy(struct translator *tr)
     tr->nr_stubs = nr_stubs;
     tr->vector_seen = vector_seen;
     tr->t->vector = vector;
+    tr->t->avx = avx;
     return false;
 }

@@ -20,15 +20,20 @@
 
 #define NO_BLOCK UINT32_MAX /* interp_block.runs: not to be translated (again) */
 
-/* May vector code of this translation run with the registers loaded? */
-static bool vector_allowed(const struct soft_cpu *cpu, const struct translation *t)
+static bool avx_enabled(const struct soft_cpu *cpu)
 {
     uint64_t both = CPU_XCR0_SSE | CPU_XCR0_AVX;
 
+    return (cpu->cr4 & CPU_CR4_OSXSAVE) && (cpu->xcr0 & both) == both;
+}
+
+/* May vector code of this translation run with the registers loaded? */
+static bool vector_allowed(const struct soft_cpu *cpu, const struct translation *t)
+{
     if ((cpu->cr0 & (CPU_CR0_EM | CPU_CR0_TS)) || !(cpu->cr4 & CPU_CR4_OSFXSR) ||
         (cpu->fpu.area.mxcsr & 0x1f80) != 0x1f80)
         return false;
-    return !t->avx || ((cpu->cr4 & CPU_CR4_OSXSAVE) && (cpu->xcr0 & both) == both);
+    return !t->avx || avx_enabled(cpu);
 }
 
 /* Goes in at `code`; returns the exit. */
@@ -56,6 +61,7 @@ static uint32_t go_in(struct soft_cpu *cpu, const uint8_t *code, bool vector)
     returns_enter(translate);
     if (vector)
         hot->vector_absent = 0;
+    hot->avx_absent = !vector || !avx_enabled(cpu);
     exit = vector ? translate->enter_vector(cpu) : translate->enter(cpu);
     __atomic_store_n(&translate->inside, 0, __ATOMIC_RELEASE);
     cpu->counters.translated_exits++;

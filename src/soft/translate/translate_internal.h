@@ -73,6 +73,7 @@ struct translate_hot {
     uint64_t return_base;   /* that of the empty stack */
     uint64_t spilled;       /* RCX, in the trampolines */
     uint64_t vector_absent; /* the vector registers are in fpu.area, not in the host's */
+    uint64_t avx_absent;    /* the same, or the guest has not enabled AVX */
     uint64_t segment_base[2]; /* FS, GS */
     uint64_t index_mask, jump_mask;
     uint64_t check_mask[7]; /* page bits; with the bits below 1 << i too */
