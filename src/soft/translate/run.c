@@ -93,6 +93,23 @@ struct visit {
     uint32_t exit;
 };
 
+/* Is the access misaligned, by an instruction that then faults before it looks at the page? Filling
+ * would set a dirty bit ahead of it. */
+static bool misaligned(const struct interp_op *op, uint64_t address)
+{
+    const struct insn *insn;
+
+    if (op->run != op_generic && op->run != op_generic_end)
+        return false;
+    insn = &op->generic->insn;
+    if (!(insn->traits & INSN_TRAIT_ALIGNED))
+        return false;
+    for (unsigned i = 0; i < insn->nr_operands; i++)
+        if (insn->operand[i].kind == INSN_OPERAND_MEM)
+            return address & (insn->operand[i].size - 1u);
+    return false;
+}
+
 /* Exits LOAD and STORE: false: interpret. */
 static bool fill(struct soft_cpu *cpu, struct visit *visit, uint32_t exit, bool write)
 {
@@ -105,6 +122,11 @@ static bool fill(struct soft_cpu *cpu, struct visit *visit, uint32_t exit, bool 
     visit->page[0] = page;
     if (again)
         visit->page[1] = visit->page[0] = UINT64_MAX;
+    if (write &&
+        misaligned(
+            &visit->t->block->ops[exit >> TRANSLATE_EXIT_BITS & ((1u << TRANSLATE_OP_BITS) - 1)],
+            cpu->translate->hot->address))
+        return false;
     return !again && view_fill(cpu, write);
 }
 
