@@ -18,7 +18,7 @@
 
 #define SOFT_RUNS_DEFAULT  2
 #define SOFT_CACHE_DEFAULT (64u << 20)
-#define SOFT_CACHE_LEAST   (1u << 20)
+#define SOFT_CACHE_LEAST   (256u << 10)
 #define SOFT_CACHE_MOST    (1024u << 20)
 
 enum soft_tier {

@@ -25,7 +25,7 @@
 #include "soft/interp/cache.h"
 #include "soft/translate/translate.h"
 
-#define TRANSLATE_CACHE_LEAST (2u * MIB)
+#define TRANSLATE_CACHE_LEAST (128u * KIB)
 #define TRANSLATE_ARENA_SHARE 2u     /* the side tables' part of the code's size: 1/2 */
 #define TRANSLATE_BLOCK_BYTES 24576u /* more than the code of any block */
 #define TRANSLATE_INDEX       1024u
