@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Builds the local images from distribution packages:
 #
-#   make_images.sh [--store DIR] [--refresh] busybox debian [bench]
+#   make_images.sh [--store DIR] [--refresh] busybox debian [bench] [torture]
 #
 # busybox: one static program and its names. debian: a minimal Debian 12 (mmdebstrap or debootstrap).
 # bench: the programs that bench/cpu.py runs (Lua, SQLite, Python, gzip, zstd, gcc), and no more (mmdebstrap).
+# torture: Debian with what the tests of the software processor run (a compiler, language runtimes, stress-ng).
 # Result: DIR/images/NAME/{config.json,rootfs/}, complete or absent: made beside its place and renamed
 # when whole. An image that is there already costs one look; --refresh builds again. The disk image
 # that a VM boots from is made by `lodge` once per digest.
@@ -14,7 +15,7 @@ set -eu
 # shellcheck source=tools/store.sh
 . "$(dirname "$0")/store.sh"
 
-store_options image "busybox debian bench" "busybox debian" "$@"
+store_options image "busybox debian bench torture" "busybox debian" "$@"
 
 store_open "$store" images
 
@@ -66,14 +67,18 @@ mirror() {
     fi
 }
 
+# No recommended packages: node comes without npm.
+torture_packages=stress-ng,gcc,libc6-dev,make,lua5.4,luajit,nodejs,python3,libpython3.11-testsuite
+
 # As root the files belong to their owners; otherwise mmdebstrap maps them through a user namespace.
 build_debian() {
     root=$1
-    say "debian: installing a minimal Debian 12 (about a minute)"
+    include=${2:-}
+    say "$name: installing Debian 12 (a minute or two)"
     mirror=$(mirror)
     if command -v mmdebstrap >/dev/null; then
         # shellcheck disable=SC2086 # no mirror is no argument
-        mmdebstrap --quiet --variant=minbase --architectures=amd64 \
+        mmdebstrap --quiet --variant=minbase --architectures=amd64 ${include:+"--include=$include"} \
             --aptopt='APT::Install-Recommends "false"' --dpkgopt='path-exclude=/usr/share/doc/*' \
             --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
             bookworm "$root" $mirror >"$work/log" 2>&1 ||
@@ -81,10 +86,10 @@ build_debian() {
     elif command -v debootstrap >/dev/null; then
         [ "$(id -u)" = 0 ] || fail "debootstrap needs root; as another user install mmdebstrap"
         # shellcheck disable=SC2086
-        debootstrap --variant=minbase --arch=amd64 bookworm "$root" $mirror >"$work/log" 2>&1 ||
+        debootstrap --variant=minbase --arch=amd64 ${include:+"--include=$include"} bookworm "$root" $mirror >"$work/log" 2>&1 ||
             { tail -n 20 "$work/log" >&2; fail "debootstrap failed"; }
     else
-        fail "the debian image needs mmdebstrap or debootstrap: apt-get install mmdebstrap"
+        fail "the $name image needs mmdebstrap or debootstrap: apt-get install mmdebstrap"
     fi
     rm -rf "$root"/var/cache/apt/*.bin "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*_* \
         "$root"/var/log/*.log "$root"/var/log/apt "$work/log"
@@ -130,6 +135,7 @@ build() {
     busybox) build_busybox "$work/rootfs"; cmd='["/bin/sh"]' ;;
     debian) build_debian "$work/rootfs"; cmd='["/bin/bash"]' ;;
     bench) build_bench "$work/rootfs"; cmd='["/bin/sh"]' ;;
+    torture) build_debian "$work/rootfs" "$torture_packages"; cmd='["/bin/bash"]' ;;
     esac
     say "$name: computing the digest"
     digest=$(tar -C "$work/rootfs" --sort=name --numeric-owner --xattrs --format=pax \
