@@ -115,6 +115,7 @@ static void soft_vm_free(struct cpu_vm *base)
     if (!vm)
         return;
     vm->memory->code_written = NULL;
+    translate_vm_done(vm);
     cache_vm_done(vm);
     free(vm);
 }
@@ -144,6 +145,10 @@ static int soft_vm_new(const struct cpu_vm_config *config, struct cpu_vm **ret, 
     vm->translate_memory = options.cache_size;
     vm->memory = config->memory;
     vm->physical_address_mask = (UINT64_C(1) << MIN(config->cpuid->physical_address_bits, 52u)) - 1;
+    if (translated && translate_vm_init(vm)) {
+        free(vm);
+        return err_set(err, -ENOMEM, "engine soft: make a VM");
+    }
     features_set(vm);
     interp_handlers_fill(vm->handlers);
     cache_vm_init(vm);

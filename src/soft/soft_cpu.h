@@ -64,6 +64,8 @@ struct soft_cpu;
 /* A handler outside the hot set of the interpreter. */
 typedef enum soft_result soft_handler_fn(struct soft_cpu *cpu, const struct insn *insn);
 
+struct translate_guards;
+
 struct soft_vm {
     const struct cpu_vm_config *config; /* own copy */
     struct cpu_vm_config config_copy;
@@ -73,6 +75,7 @@ struct soft_vm {
     uint64_t physical_address_mask;
     int translate_runs;      /* interpreted runs of a block before it is translated; -1: never is */
     size_t translate_memory; /* of all vCPUs: translated code and its tables */
+    struct translate_guards *guards; /* translate/guard.c */
     /* Serialises LOCKed accesses that cannot be done as one host atomic (page-crossing, MMIO). */
     int bus_lock;
     /* Decoded code (interp/cache.h): one bit per 64 bytes of guest memory that some vCPU may hold

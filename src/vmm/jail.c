@@ -201,6 +201,9 @@ static int filter_fill(scmp_filter_ctx filter, bool kvm)
     if (r == 0 && kvm) /* the engine's kick */
         r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(rt_sigaction), 1,
                              SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)KVM_KICK_SIGNAL));
+    if (r == 0 && !kvm) /* the engine's: accesses of translated code that the host refuses */
+        r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(rt_sigaction), 1,
+                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)SIGSEGV));
     /* Threads of our own only: clone3's flags are out of a filter's sight, and the C library falls
      * back to clone. */
     if (r == 0)

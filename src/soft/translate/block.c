@@ -23,67 +23,6 @@ void translator_exit(struct translator *tr, uint8_t *patch, enum translate_exit 
     };
 }
 
-bool translator_address(struct translator *tr)
-{
-    const struct insn_mem *mem = &tr->insn.mem;
-    unsigned base = HOST_NONE, index = HOST_NONE;
-    int64_t displacement = mem->displacement;
-
-    if (tr->insn.address_size != 8 || mem->vsib)
-        return false;
-    if (mem->rip_relative) {
-        displacement += (int64_t)tr->offset + tr->insn.length;
-        emit_load_hot(&tr->e, HOST_R10, HOT(page));
-        base = HOST_R10;
-    } else if (mem->base != INSN_NO_REG) {
-        base = emit_home[mem->base];
-        if (base == HOST_NONE) {
-            base = HOST_R10;
-            emit_load_hot(&tr->e, base, emit_kept(mem->base));
-        }
-    }
-    if (displacement != (int32_t)displacement)
-        return false;
-    if (mem->index != INSN_NO_REG) {
-        index = emit_home[mem->index];
-        if (index == HOST_NONE) {
-            index = HOST_R11;
-            emit_load_hot(&tr->e, index, emit_kept(mem->index));
-        }
-    }
-    emit_lea(&tr->e, HOST_R10, base, index, (unsigned)__builtin_ctz(mem->scale ? mem->scale : 1u),
-             (int32_t)displacement);
-    if (tr->insn.id != INSN_LEA && mem->segment >= CPU_FS) {
-        emit_load_hot(&tr->e, HOST_R11, HOT(segment_base) + 8u * (mem->segment - CPU_FS));
-        emit_lea(&tr->e, HOST_R10, HOST_R10, HOST_R11, 0, 0);
-    }
-    return true;
-}
-
-void translator_check(struct translator *tr, unsigned size, bool write, bool aligned)
-{
-    struct emit *e = &tr->e;
-    unsigned mask = 0;
-
-    if (aligned && size > 1)
-        mask = (unsigned)__builtin_ctz(size);
-    emit_pext(e, HOST_R11, HOST_R10, HOT(index_mask));
-    emit_load_indexed(e, HOST_RCX, write ? CLASS(write_tag) : CLASS(read_tag));
-    emit_lea(e, HOST_RCX, HOST_RCX, HOST_R10, 0, mask ? 0 : (int32_t)size - 1);
-    emit_pext(e, HOST_RCX, HOST_RCX, HOT(check_mask) + 8u * mask);
-    emit8(e, 0xe3); /* jrcxz over the jump */
-    emit8(e, 5);
-    translator_exit(tr, emit_jump(e), write ? TRANSLATE_EXIT_STORE : TRANSLATE_EXIT_LOAD, tr->op);
-    emit_load_indexed(e, HOST_RCX, CLASS(addend));
-    tr->operand = (struct emit_operand){.base = HOST_RCX, .index = HOST_R10};
-}
-
-void translator_free_rcx(struct translator *tr)
-{
-    emit_lea(&tr->e, HOST_R10, tr->operand.base, tr->operand.index, 0, tr->operand.displacement);
-    tr->operand = (struct emit_operand){.base = HOST_R10, .index = HOST_NONE};
-}
-
 /* Leaves when hot.pending is set: before an instruction that may close a loop. */
 static void poll(struct translator *tr)
 {
@@ -130,28 +69,41 @@ static void leave_for_one(struct translator *tr, const struct interp_op *op)
 /* False: nothing may follow. */
 static bool translate_op(struct translator *tr, const struct interp_op *op, bool last)
 {
+    uint8_t *start;
     bool open = true;
 
     if (op->run == op_undefined || op->run == op_too_long || op->run == op_unsupported) {
         translator_exit(tr, emit_jump(&tr->e), TRANSLATE_EXIT_REST, tr->op);
         return false;
     }
+    translator_islands(tr, false);
     if (may_close_loop(tr))
         poll(tr);
+    start = tr->e.at;
     if (translator_system(tr, last, &open))
         return open;
+    translator_undo(tr, start);
     if (last && (tr->insn.traits & (INSN_TRAIT_BRANCH | INSN_TRAIT_BLOCK_END))) {
-        if (!translator_branch(tr))
-            translator_exit(tr, emit_jump(&tr->e), TRANSLATE_EXIT_REST, tr->op);
+        if (translator_branch(tr))
+            return false;
+        translator_undo(tr, start);
+        translator_exit(tr, emit_jump(&tr->e), TRANSLATE_EXIT_REST, tr->op);
         return false;
     }
-    if (!translator_stack(tr) && !translator_copy(tr))
-        leave_for_one(tr, op);
+    if (translator_stack(tr))
+        return true;
+    translator_undo(tr, start);
+    if (translator_copy(tr))
+        return true;
+    translator_undo(tr, start);
+    leave_for_one(tr, op);
     return true;
 }
 
 static void stubs_emit(struct translator *tr)
 {
+    translator_islands(tr, true);
+    translator_cold_emit(tr);
     if (tr->far_patch) {
         emit_patch(tr->far_patch, tr->e.at);
         translator_goto(tr, 0, tr->far_target);
@@ -205,7 +157,7 @@ static bool block_emit(struct translator *tr, const struct interp_block *block)
     if (open)
         translator_goto(tr, 1, (int64_t)tr->offset + tr->insn.length);
     stubs_emit(tr);
-    return true;
+    return !tr->failed;
 }
 
 /* Room for a block of any content, or translate->full. */
@@ -253,6 +205,9 @@ struct translation *translate_block(struct soft_cpu *cpu, struct interp_block *b
     tr.vector_seen = false;
     tr.nr_stubs = 0;
     tr.far_patch = NULL;
+    tr.failed = false;
+    tr.island_end = NULL;
+    tr.nr_cold = tr.nr_near = 0;
     t->block = block;
     t->page = page;
     t->number = translate->nr_translations;

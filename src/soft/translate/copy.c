@@ -490,12 +490,14 @@ static bool copy_modrm(struct translator *tr, enum copy_kind kind)
         vector_check(tr);
     if (c.memory) {
         bool locked = (insn->prefixes & INSN_PREFIX_LOCK) || insn->id == INSN_XCHG;
+        /* The host faults too, and guard.c knows what to do. */
+        bool aligned = (insn->traits & INSN_TRAIT_ALIGNED) && !tr->cpu->translate->flat;
 
         if (!translator_address(tr) || !c.size || c.size > 32)
             return false;
         if ((c.size & (c.size - 1)) && (locked || (insn->traits & INSN_TRAIT_ALIGNED)))
             return false;
-        translator_check(tr, c.size, c.write, locked || (insn->traits & INSN_TRAIT_ALIGNED));
+        translator_check(tr, c.size, c.write, locked || aligned);
     }
     kept_load(tr, &c);
     if (c.count && c.memory)

@@ -62,7 +62,9 @@ static uint32_t go_in(struct soft_cpu *cpu, const uint8_t *code, bool vector)
     if (vector)
         hot->vector_absent = 0;
     hot->avx_absent = !vector || !avx_enabled(cpu);
+    guard_running = translate;
     exit = vector ? translate->enter_vector(cpu) : translate->enter(cpu);
+    guard_running = NULL;
     __atomic_store_n(&translate->inside, 0, __ATOMIC_RELEASE);
     cpu->counters.translated_exits++;
     return exit;

@@ -21,6 +21,9 @@ int translate_probe(struct err *err);
 /* Makes cpu->translate, after a probe that said 0. */
 int translate_init(struct soft_cpu *cpu, struct err *err);
 void translate_done(struct soft_cpu *cpu);
+/* Before any vCPU; -errno. After all. */
+int translate_vm_init(struct soft_vm *vm);
+void translate_vm_done(struct soft_vm *vm);
 
 /* Blocks, translated or not, until something else has to be looked at: the counterpart of the
  * interpreter's execute(). */

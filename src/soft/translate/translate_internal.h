@@ -8,9 +8,10 @@
  * all three.
  *
  * Invariants:
- *  1. Generated code reaches guest memory only through translate_class.addend, at an index whose
- *     tag it has compared with the address just before; entries are written by view_fill
- *     alone, and give one page of one slot.
+ *  1. Generated code reaches guest memory only by adding an addend to the address: one of
+ *     translate_class.addend, at an index whose tag it has compared with the address just before;
+ * or one of the flat tables, found by the address's low FLAT_BITS, which leads to that page or to
+ *     nothing (guard.c). Entries are written by view_fill alone, and give one page of one slot.
  *  2. write_tag is set only where the page is writable for the class, dirty in the guest's tables,
  *     not logged, and holds no decoded code.
  *  3. An instruction leaves generated code either complete or untouched: every check comes before
@@ -38,8 +39,13 @@
 #define TRANSLATE_JUMP_PAGES 1024u
 #define TRANSLATE_PAGES      4096u /* hash heads */
 #define TRANSLATE_FAR_PAGES  1024u
-#define TRANSLATE_KEPT       4u /* guest registers that live in memory */
-#define RETURNS_NR           2u /* stacks of return points: user's, supervisor's */
+#define TRANSLATE_KEPT       4u  /* guest registers that live in memory */
+#define RETURNS_NR           2u  /* stacks of return points: user's, supervisor's */
+#define FLAT_SHIFT           7u  /* a granule of the flat tables: 128 bytes of address */
+#define FLAT_BITS            40u /* of an address that they tell apart */
+#define FLAT_SIZE            (UINT64_C(8) << (FLAT_BITS - FLAT_SHIFT))
+#define FLAT_SPAN            (1u << FLAT_SHIFT) /* what an entry allows behind an address in its granule */
+#define FLAT_LOG             8192u
 
 /* What stays of a word when a bit (or all but a few) are cleared without touching the flags. */
 enum translate_keep {
@@ -76,6 +82,7 @@ struct translate_hot {
     uint64_t avx_absent;    /* the same, or the guest has not enabled AVX */
     uint64_t segment_base[2]; /* FS, GS */
     uint64_t index_mask, jump_mask;
+    uint64_t flat_mask;
     uint64_t check_mask[7]; /* page bits; with the bits below 1 << i too */
     uint64_t target;        /* of an indirect call or PUSH of memory, between its two accesses */
     uint64_t address;       /* R10 at the last exit */
@@ -104,6 +111,15 @@ struct translate_class {
     uint64_t jump_tag[TRANSLATE_JUMPS]; /* negated linear address */
     uint64_t jump_code[TRANSLATE_JUMPS];
 };
+
+/*
+ * Around each struct translate_class, when the host has the addresses: the flat tables, an addend
+ * for every granule of 128 bytes of the low FLAT_BITS of an address, 0 where there is none. That of
+ * granule i for loads is at FLAT_LOAD + 8i from the class, for stores at -8 - 8i. A page's last
+ * granule has none, so that every access of up to FLAT_SPAN + 1 bytes that begins in a granule with
+ * an entry ends in the same page.
+ */
+#define FLAT_LOAD ((uint32_t)((sizeof(struct translate_class) + 4095) & ~(size_t)4095))
 
 /* Why generated code is left: low bits of what it returns, over the operation and the
  * translation's number. */
@@ -191,6 +207,14 @@ struct translate {
     const uint8_t
         *callout[TRANSLATE_NR_CALLOUTS]; /* ECX = exit if it declines, R10 = hot.address */
     uint64_t no_tag[TRANSLATE_INDEX], no_jump[TRANSLATE_JUMPS];
+    bool flat; /* there are flat tables */
+    /* Pages with entries, by class and half of the address space. */
+    uint64_t flat_log[MMU_NR_CLASSES][2][FLAT_LOG];
+    uint32_t nr_flat_log[MMU_NR_CLASSES][2];
+    /* Which pages of the flat tables have been touched (one bit for 64 KiB of addresses), so that
+     * their memory has a cap. */
+    uint64_t *flat_touched[MMU_NR_CLASSES];
+    uint32_t nr_flat_touched;
     /* Handshake of translate_stores_revoke_*: written by any thread. */
     uint32_t revoke;
     uint32_t inside;
@@ -244,6 +268,11 @@ void view_obey(struct translate *translate);
 /* Caches the page of hot.address for loads (and stores) if it can be. False: the instruction is to
  * be interpreted. */
 bool view_fill(struct soft_cpu *cpu, bool write);
+
+/* guard.c. May pages of guest memory at this host address be in flat tables? */
+bool guard_covers(struct soft_vm *vm, const uint8_t *host);
+/* What the thread is running: set around each entry of generated code. */
+extern __thread struct translate *guard_running;
 
 /* jumps.c */
 void jumps_init(struct translate *translate);

@@ -6,11 +6,27 @@
 #include "soft/translate/emit.h"
 
 #define TRANSLATOR_STUBS_MAX 320u
+#define TRANSLATOR_COLD_MAX  160u
+#define TRANSLATOR_NEAR_MAX  8u
 
 struct translator_stub {
     uint8_t *patch;
     uint32_t exit;
     const uint8_t *leave; /* where it goes with ECX = exit */
+};
+
+/* An access that the flat tables do not know: its exact check, behind the block. */
+struct translator_cold {
+    uint8_t *patch;      /* of the jump to it; NULL until an island has one */
+    const uint8_t *back; /* where the access goes on */
+    uint8_t size, op;
+    bool write;
+};
+
+/* A JRCXZ that waits for an island: a jump within its reach. */
+struct translator_near {
+    uint8_t *patch;
+    uint8_t cold;
 };
 
 struct translator {
@@ -24,6 +40,11 @@ struct translator {
     uint32_t offset;             /* of it in the page */
     bool user;                   /* the block runs at CPL 3 (otherwise 0) */
     bool vector_seen;            /* the check for loaded vector registers was emitted */
+    bool failed;                 /* something did not find room: the block is not translated */
+    uint8_t *island_end;         /* the last one begins before this */
+    unsigned nr_cold, nr_near;
+    struct translator_cold cold[TRANSLATOR_COLD_MAX];
+    struct translator_near near[TRANSLATOR_NEAR_MAX];
     unsigned nr_stubs;
     struct translator_stub stub[TRANSLATOR_STUBS_MAX];
     /* A taken branch (link 0) to another page, put behind the block. */
@@ -34,7 +55,8 @@ struct translator {
 /* The jump at `patch` leaves with this exit. */
 void translator_exit(struct translator *tr, uint8_t *patch, enum translate_exit kind,
                      unsigned field);
-/* R10 = linear address of the memory operand. False: not in the form that this tier handles. */
+/* access.c. R10 = linear address of the memory operand. False: not in the form that this tier
+ * handles. */
 bool translator_address(struct translator *tr);
 /* R10 is a linear address: tr->operand is its place in the host's memory, made of RCX and R10, or
  * the instruction's exit. aligned: exits too when the address is no multiple of size. Clobbers R11.
@@ -42,6 +64,13 @@ bool translator_address(struct translator *tr);
 void translator_check(struct translator *tr, unsigned size, bool write, bool aligned);
 /* tr->operand does without RCX from here on. */
 void translator_free_rcx(struct translator *tr);
+
+/* Between instructions: jumps for those JRCXZ that would soon be too far away. */
+void translator_islands(struct translator *tr, bool all);
+/* What was emitted from here on is not. */
+void translator_undo(struct translator *tr, uint8_t *from);
+/* Behind the block. */
+void translator_cold_emit(struct translator *tr);
 
 /* system.c: emits the current instruction if it is one of those that need no C, or a callout;
  * false: nothing was emitted. last: the block ends here, *ret_open false: nothing may follow. */

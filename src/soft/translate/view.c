@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What generated code sees of guest memory: the tables of pages that its loads and stores may
- * touch, one set a class.
+ * What generated code sees of guest memory: which pages its loads and stores may touch, for each
+ * class of accesses.
  *
- * view_fill is the only writer of entries that lead anywhere. When mmu.epoch of a half of the
- * address space has moved, view_sync forgets that half of the class before generated code is
- * entered. When a page becomes code, every vCPU forgets its stores (translate_stores_revoke_*).
+ *   flat tables   addend by the low bits of the address: what the code asks first. Sparse; guard.c
+ *                 says why the upper bits need no compare
+ *   exact tables  1024 entries with tags, for what the flat tables do not tell: accesses near the
+ * end of a page, pages without guard, locked operations
+ *
+ * view_fill is the only writer of entries that lead anywhere, and writes both. When mmu.epoch of a
+ * half of the address space has moved, view_sync forgets that half of the class before generated
+ * code is entered. When a page becomes code, every vCPU forgets its stores
+ * (translate_stores_revoke_*). What the guest can make the flat tables cost is bounded: at
+ * FLAT_TOUCHED_MAX pages of them all are dropped.
  *
  * Threads: the vCPU's own; translate_stores_revoke_* any, under soft_vm.code_lock.
  */
@@ -20,31 +27,100 @@
 
 /* Index of a linear address: bits 12..20, and which half it is in. */
 #define INDEX_MASK UINT64_C(0x8000001ff000)
+#define FLAT_MASK  ((UINT64_C(1) << FLAT_BITS) - (UINT64_C(1) << FLAT_SHIFT))
+#define FLAT_PAGE  (4096u >> FLAT_SHIFT) /* granules of a page */
+/* Of 64 KiB of addresses each, which is a page of both tables. */
+#define FLAT_TOUCHED_SHIFT 16u
+#define FLAT_TOUCHED_SIZE  ((UINT64_C(1) << (FLAT_BITS - FLAT_TOUCHED_SHIFT)) / 8)
+#define FLAT_TOUCHED_MAX   2048u
 
 static unsigned page_index(uint64_t address)
 {
     return (unsigned)((address >> 12 & 511) | (address >> 47 & 1) << 9); /* INDEX_MASK */
 }
 
-/* The three classes, their first pages one. */
-static int classes_map(struct translate *translate)
+static uint64_t *flat_loads(const struct translate *translate, unsigned number, uint64_t page)
+{
+    uint8_t *table = (uint8_t *)translate->region[number] + FLAT_LOAD;
+
+    return (uint64_t *)(void *)table + ((page & FLAT_MASK) >> FLAT_SHIFT);
+}
+
+/* Of the page's last granule: they go downward. */
+static uint64_t *flat_stores(const struct translate *translate, unsigned number, uint64_t page)
+{
+    uint64_t last = ((page & FLAT_MASK) >> FLAT_SHIFT) + FLAT_PAGE - 1;
+
+    return (uint64_t *)(void *)translate->region[number] - 1 - last;
+}
+
+/* The three classes, their first pages one; with flat tables around each, if there is room. */
+static int class_map(struct translate *translate, unsigned number, int fd)
+{
+    size_t size = translate->flat ? 2 * FLAT_SIZE + FLAT_LOAD : sizeof(struct translate_class);
+    uint8_t *map = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (map == MAP_FAILED)
+        return -errno;
+    if (translate->flat) {
+        madvise(map, size, MADV_NOHUGEPAGE);
+        madvise(map, size, MADV_DONTDUMP);
+        map += FLAT_SIZE;
+    }
+    translate->region[number] = (void *)map;
+    if (mmap(map, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
+        return -errno;
+    if (!translate->flat)
+        return 0;
+    map = mmap(NULL, FLAT_TOUCHED_SIZE, PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (map == MAP_FAILED)
+        return -errno;
+    translate->flat_touched[number] = (void *)map;
+    return 0;
+}
+
+static void classes_unmap(struct translate *translate)
+{
+    for (unsigned i = 0; i < MMU_NR_CLASSES; i++) {
+        if (translate->flat_touched[i])
+            munmap(translate->flat_touched[i], FLAT_TOUCHED_SIZE);
+        translate->flat_touched[i] = NULL;
+        if (translate->region[i] && translate->flat)
+            munmap((uint8_t *)translate->region[i] - FLAT_SIZE, 2 * FLAT_SIZE + FLAT_LOAD);
+        else if (translate->region[i])
+            munmap(translate->region[i], sizeof(struct translate_class));
+        translate->region[i] = NULL;
+    }
+}
+
+static int classes_map(struct translate *translate, bool flat)
 {
     CLEANUP(fd_closep) int fd = memfd_create("lodge-vcpu", MFD_CLOEXEC);
+    int error = 0;
 
     if (fd < 0 || ftruncate(fd, 4096) < 0)
         return -errno;
-    for (unsigned i = 0; i < MMU_NR_CLASSES; i++) {
-        void *map = mmap(NULL, sizeof(struct translate_class), PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    translate->flat = flat;
+    for (unsigned i = 0; i < MMU_NR_CLASSES && !error; i++)
+        error = class_map(translate, i, fd);
+    if (error)
+        classes_unmap(translate);
+    else
+        translate->hot = &translate->region[0]->hot;
+    return error;
+}
 
-        if (map == MAP_FAILED)
-            return -errno;
-        translate->region[i] = map;
-        if (mmap(map, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
-            return -errno;
+static void flat_flush(struct translate *translate, unsigned number, unsigned half)
+{
+    for (uint32_t i = 0; i < translate->nr_flat_log[number][half]; i++) {
+        uint64_t page = translate->flat_log[number][half][i];
+
+        memset(flat_loads(translate, number, page), 0, FLAT_PAGE * sizeof(uint64_t));
+        memset(flat_stores(translate, number, page), 0, FLAT_PAGE * sizeof(uint64_t));
     }
-    translate->hot = &translate->region[0]->hot;
-    return 0;
+    translate->nr_flat_log[number][half] = 0;
 }
 
 static void class_flush(struct translate *translate, unsigned number, unsigned half)
@@ -55,12 +131,69 @@ static void class_flush(struct translate *translate, unsigned number, unsigned h
 
     memcpy(region->read_tag + first, translate->no_tag + first, size);
     memcpy(region->write_tag + first, translate->no_tag + first, size);
+    flat_flush(translate, number, half);
+}
+
+/* Gives the memory of the flat tables back. */
+static void flat_drop(struct translate *translate)
+{
+    for (unsigned i = 0; i < MMU_NR_CLASSES; i++) {
+        uint8_t *class = (uint8_t *)translate->region[i];
+
+        translate->nr_flat_log[i][0] = translate->nr_flat_log[i][1] = 0;
+        class_flush(translate, i, 0);
+        class_flush(translate, i, 1);
+        madvise(class - FLAT_SIZE, FLAT_SIZE, MADV_DONTNEED);
+        madvise(class + FLAT_LOAD, FLAT_SIZE, MADV_DONTNEED);
+        madvise(translate->flat_touched[i], FLAT_TOUCHED_SIZE, MADV_DONTNEED);
+    }
+    translate->nr_flat_touched = 0;
+}
+
+static bool flat_is_touched(const struct translate *translate, unsigned number, uint64_t page)
+{
+    uint64_t bit = (page & FLAT_MASK) >> FLAT_TOUCHED_SHIFT;
+
+    return translate->flat_touched[number][bit / 64] >> (bit % 64) & 1;
+}
+
+/* Generated code has looked for this page in the flat tables. */
+static void flat_touch(struct translate *translate, unsigned number, uint64_t page)
+{
+    uint64_t bit = (page & FLAT_MASK) >> FLAT_TOUCHED_SHIFT;
+
+    if (!translate->flat || flat_is_touched(translate, number, page))
+        return;
+    if (translate->nr_flat_touched == FLAT_TOUCHED_MAX)
+        flat_drop(translate);
+    translate->nr_flat_touched++;
+    translate->flat_touched[number][bit / 64] |= UINT64_C(1) << (bit % 64);
+}
+
+static void flat_fill(struct translate *translate, unsigned number, uint64_t page, uint64_t addend,
+                      bool write)
+{
+    uint64_t *loads = flat_loads(translate, number, page);
+    uint64_t *stores = flat_stores(translate, number, page);
+    unsigned half = page >> 63;
+
+    if (loads[0] != addend) {
+        if (translate->nr_flat_log[number][half] == FLAT_LOG)
+            class_flush(translate, number, half);
+        translate->flat_log[number][half][translate->nr_flat_log[number][half]++] = page;
+    }
+    for (unsigned i = 0; i < FLAT_PAGE - 1; i++) {
+        loads[i] = addend;
+        stores[FLAT_PAGE - 1 - i] = write ? addend : 0;
+    }
 }
 
 int view_init(struct translate *translate)
 {
-    int error = classes_map(translate);
+    int error = classes_map(translate, true);
 
+    if (error)
+        error = classes_map(translate, false);
     if (error)
         return error;
     /* Of a page two away from any with this index: the distance has page bits even when the last
@@ -72,6 +205,7 @@ int view_init(struct translate *translate)
         class_flush(translate, i, 1);
     }
     translate->hot->index_mask = INDEX_MASK;
+    translate->hot->flat_mask = FLAT_MASK;
     for (unsigned i = 0; i < ARRAY_LEN(translate->hot->check_mask); i++)
         translate->hot->check_mask[i] = ~GUEST_PAGE_MASK | ((UINT64_C(1) << i) - 1);
     return 0;
@@ -79,9 +213,7 @@ int view_init(struct translate *translate)
 
 void view_done(struct translate *translate)
 {
-    for (unsigned i = 0; i < MMU_NR_CLASSES; i++)
-        if (translate->region[i])
-            munmap(translate->region[i], sizeof(struct translate_class));
+    classes_unmap(translate);
 }
 
 void view_sync(struct soft_cpu *cpu)
@@ -110,6 +242,12 @@ void translate_data_flushed(struct soft_cpu *cpu, gva_t address)
 
         region->read_tag[index] = translate->no_tag[index];
         region->write_tag[index] = translate->no_tag[index];
+        if (translate->flat && flat_is_touched(translate, i, address)) {
+            uint64_t page = address & ~GUEST_PAGE_MASK;
+
+            memset(flat_loads(translate, i, page), 0, FLAT_PAGE * sizeof(uint64_t));
+            memset(flat_stores(translate, i, page), 0, FLAT_PAGE * sizeof(uint64_t));
+        }
     }
 }
 
@@ -125,8 +263,13 @@ void translate_page_flushed(struct soft_cpu *cpu, gva_t address)
 
 static void stores_flush(struct translate *translate)
 {
-    for (unsigned i = 0; i < MMU_NR_CLASSES; i++)
+    for (unsigned i = 0; i < MMU_NR_CLASSES; i++) {
         memcpy(translate->region[i]->write_tag, translate->no_tag, sizeof(translate->no_tag));
+        for (unsigned half = 0; half < 2; half++)
+            for (uint32_t j = 0; j < translate->nr_flat_log[i][half]; j++)
+                memset(flat_stores(translate, i, translate->flat_log[i][half][j]), 0,
+                       FLAT_PAGE * sizeof(uint64_t));
+    }
 }
 
 void view_obey(struct translate *translate)
@@ -168,13 +311,14 @@ bool view_fill(struct soft_cpu *cpu, bool write)
 {
     struct translate *translate = cpu->translate;
     uint64_t address = translate->hot->address, page = address & ~GUEST_PAGE_MASK;
-    struct translate_class *region = translate->region[cpu->mmu.current_class];
-    unsigned index = page_index(address);
+    unsigned number = cpu->mmu.current_class, index = page_index(address);
+    struct translate_class *region = translate->region[number];
     const struct mmu_entry *entry;
     unsigned length;
     void *host;
     uint64_t tag;
 
+    flat_touch(translate, number, address);
     if ((int64_t)(address << 16) >> 16 != (int64_t)address ||
         mmu_host_range(cpu, address, write ? MMU_WRITE : MMU_READ, &host, &length))
         return false;
@@ -190,5 +334,7 @@ bool view_fill(struct soft_cpu *cpu, bool write)
     region->write_tag[index] = translate->no_tag[index];
     if (entry->write_tag == tag && !__atomic_load_n(entry->code_byte, __ATOMIC_SEQ_CST))
         region->write_tag[index] = -page;
+    if (translate->flat && guard_covers(cpu->vm, (uint8_t *)(uintptr_t)(entry->addend + page)))
+        flat_fill(translate, number, page, entry->addend, region->write_tag[index] == -page);
     return !write || region->write_tag[index] == -page;
 }

@@ -468,6 +468,110 @@ START_TEST(flags_at_a_fault_are_exact)
 }
 END_TEST
 
+/* Faults of vCPU 0 end in the HLT at CODE + 0x100, with the stack at STACK. */
+static void faults_end(struct fixture *f, uint64_t rip, uint64_t rsi)
+{
+    struct cpu_state state;
+
+    for (unsigned vector = 12; vector <= 14; vector++) {
+        put64(f, DATA + 16 * vector, UINT64_C(0x00018e0000080100));
+        put64(f, DATA + 16 * vector + 8, 0);
+    }
+    put64(f, DATA + 0x800 + 8, UINT64_C(0x00af9b000000ffff));
+    put64(f, DATA + 0x800 + 16, UINT64_C(0x00cf93000000ffff));
+    PROGRAM(f, CODE + 0x100, 0xf4);
+    start_at(f, 0, rip);
+    ck_assert_int_eq(soft_engine.get_state(f->cpu[0], &state, NULL), 0);
+    state.idtr.base = DATA;
+    state.idtr.limit = 0xfff;
+    state.gdtr.base = DATA + 0x800;
+    state.gdtr.limit = 0x1f;
+    state.gpr[CPU_RSI] = rsi;
+    ck_assert_int_eq(soft_engine.set_state(f->cpu[0], &state, NULL), 0);
+}
+
+static void alias_faults(struct fixture *f, uint64_t rip, uint64_t address)
+{
+    bool canonical = (int64_t)(address << 16) >> 16 == (int64_t)address;
+    struct cpu_state state;
+
+    faults_end(f, rip, address);
+    state = run(f, 0, CPU_EXIT_HALT);
+    ck_assert_uint_eq(state.rip, CODE + 0x101);
+    if (canonical)
+        ck_assert_uint_eq(state.cr2, address);
+}
+
+/* Every address whose low 40 bits are those of a cached page's, loaded from and stored to. */
+START_TEST(no_alias_of_a_cached_page_is_accessible)
+{
+    struct fixture *f = fixture_new();
+    uint64_t data = DATA + 0x3040;
+
+    /* Twice, for the blocks behind a fault: mov rax, [DATA + 0x3040]; mov [DATA + 0x3040], rax */
+    PROGRAM(f, CODE, 0x48, 0x8b, 0x04, 0x25, 0x40, 0x30, 2, 0, 0x48, 0x89, 0x04, 0x25, 0x40, 0x30,
+            2, 0, 0x48, 0x8b, 0x1e, 0xf4); /* mov rbx, [rsi]; hlt */
+    PROGRAM(f, CODE + 0x80, 0x48, 0x8b, 0x04, 0x25, 0x40, 0x30, 2, 0, 0x48, 0x89, 0x04, 0x25, 0x40,
+            0x30, 2, 0, 0x48, 0x89, 0x1e, 0xf4); /* mov [rsi], rbx; hlt */
+    put64(f, data, UINT64_C(0x1122334455667788));
+    for (uint64_t i = 1; i < 0x10000; i++) {
+        /* All of bits 48 to 63; of bits 40 to 47, those of all canonical addresses at 0 and ffff */
+        alias_faults(f, CODE + (i & 1) * 0x80, data | i << 48 | (i * 0x9d & 0xff) << 40);
+        if (i < 0x100) {
+            if (i != 0x80) /* where the tables are mapped again */
+                alias_faults(f, CODE + (i & 1) * 0x80, data | i << 40);
+            if (i != 0x80)
+                alias_faults(f, CODE + (~i & 1) * 0x80,
+                             data | UINT64_C(0xffff000000000000) | i << 40);
+        }
+    }
+    ck_assert_uint_eq(peek64(f, data), UINT64_C(0x1122334455667788));
+    faults_end(f, CODE, data);
+    ck_assert_uint_eq(run(f, 0, CPU_EXIT_HALT).gpr[CPU_RBX], UINT64_C(0x1122334455667788));
+    fixture_free(f);
+}
+END_TEST
+
+START_TEST(misaligned_vector_load_faults)
+{
+    struct fixture *f = fixture_new();
+    struct cpu_state state;
+
+    /* movaps xmm1, [rsi - 8]; movaps xmm0, [rsi]; hlt */
+    PROGRAM(f, CODE, 0x0f, 0x28, 0x4e, 0xf8, 0x0f, 0x28, 0x06, 0xf4);
+    faults_end(f, CODE, DATA + 0x3028);
+    put64(f, DATA + 0x3020, 77);
+    state = run(f, 0, CPU_EXIT_HALT);
+    ck_assert_uint_eq(state.rip, CODE + 0x101);
+    ck_assert_uint_eq(peek64(f, STACK - 5 * 8), CODE + 4); /* RIP, over the error code */
+    fixture_free(f);
+}
+END_TEST
+
+START_TEST(access_at_every_place_of_a_page_end)
+{
+    struct fixture *f = fixture_new();
+
+    put64(f, 0x4000 + 8 * (DATA / 4096 + 4), PTE(DATA + 0x8000)); /* not what is next in memory */
+    for (uint64_t i = 0; i < 512; i++)
+        put64(f, DATA + 0x3f00 + 8 * i, ~UINT64_C(0));
+    for (uint64_t i = 0; i < 512; i++)
+        put64(f, DATA + 0x8000 + 8 * i, ~UINT64_C(0));
+    /* mov rax, [rsi]; mov [rsi], rdi (0); hlt */
+    PROGRAM(f, CODE, 0x48, 0x8b, 0x06, 0x48, 0x89, 0x3e, 0xf4);
+    for (unsigned round = 0; round < 2; round++)
+        for (uint64_t i = 0; i < 256; i++) {
+            faults_end(f, CODE, DATA + 0x3f00 + i);
+            ck_assert_uint_eq(run(f, 0, CPU_EXIT_HALT).rip, CODE + 7);
+        }
+    for (uint64_t i = 0; i < 32; i++)
+        ck_assert_uint_eq(peek64(f, DATA + 0x3f00 + 8 * i), 0);
+    ck_assert_uint_eq(peek64(f, DATA + 0x4000), ~UINT64_C(0));
+    ck_assert_uint_eq(peek64(f, DATA + 0x8000), UINT64_C(0xff00000000000000));
+    fixture_free(f);
+}
+END_TEST
+
 static void *run_second(void *context)
 {
     struct cpu_exit exit;
@@ -560,6 +664,9 @@ TEST_MAIN("translate", tcase_add_test(tcase, loop_stays_inside);
           tcase_add_test(tcase, access_across_pages_that_are_not_neighbours);
           tcase_add_test(tcase, two_accesses_at_one_index); tcase_add_test(tcase, invlpg_forgets);
           tcase_add_test(tcase, flags_at_a_fault_are_exact);
+          tcase_add_test(tcase, no_alias_of_a_cached_page_is_accessible);
+          tcase_add_test(tcase, misaligned_vector_load_faults);
+          tcase_add_test(tcase, access_at_every_place_of_a_page_end);
           tcase_add_test(tcase, kick_ends_an_endless_loop);
           tcase_add_test(tcase, code_changed_by_a_device_reaches_a_running_vcpu);
           tcase_add_test(tcase, a_page_becomes_code_while_another_vcpu_stores_to_it);)

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What makes the flat tables of view.c safe: they tell linear addresses apart by their low
+ * FLAT_BITS only, so generated code may add the addend of one page to an address that differs from
+ * it above. The host address is then that of the page plus a multiple of 2^FLAT_BITS. Here all such
+ * places of each piece of guest memory are taken, without access, so that nothing else of the
+ * process ever lies there; the access faults, and the handler turns the fault into an exit of the
+ * instruction. The same for an access that the host faults for its alignment.
+ *
+ * Invariants:
+ *  1. A page gets into a flat table only when guard_covers it: its slot and all places at a
+ * distance of 2^FLAT_BITS are reserved (those outside of user addresses are never accessible).
+ *  2. The handler acts on faults of generated code alone, which it knows by guard_running (set
+ * around every entry, per thread) and the code's range; all other faults go to who was there
+ * before.
+ *  3. Generated code that accesses guest memory has not changed guest state before (rule of
+ *     translator_check), so the exit may name the instruction from its beginning.
+ *
+ * Threads: guard_covers any vCPU thread; the handler the faulting one.
+ */
+#include "soft/translate/translate_internal.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+#define STRIDE     (UINT64_C(1) << FLAT_BITS)
+#define PLACES     (UINT64_C(1) << (47 - FLAT_BITS))
+#define VSYSCALL   UINT64_C(0xffffffffff600000) /* a page of the kernel's that may be readable */
+#define GUARDS_MAX MEMORY_SLOTS_MAX
+
+struct guard {
+    const uint8_t *host;
+    uint64_t size_bytes;
+    bool reserved;
+};
+
+struct translate_guards {
+    pthread_mutex_t lock;
+    unsigned nr; /* published after the entry */
+    struct guard guard[GUARDS_MAX];
+};
+
+__thread struct translate *guard_running;
+
+static struct sigaction previous;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static bool installed;
+
+/* The operation whose code holds `at`, or false. */
+static bool operation_at(const struct translate *translate, const uint8_t *at, uint32_t *ret_exit)
+{
+    uint32_t low = 1, high = translate->nr_translations;
+    const struct translation *t;
+    unsigned op = 0;
+
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+
+        if (translate->table[middle]->entry <= at)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low == 1)
+        return false;
+    t = translate->table[low - 1];
+    while (op + 1u < t->nr_ops && t->entry + t->offset[op + 1] <= at)
+        op++;
+    *ret_exit = t->number << TRANSLATE_SHIFT | op << TRANSLATE_EXIT_BITS |
+                (uint32_t)TRANSLATE_EXIT_REST;
+    return true;
+}
+
+static void fault(int signal, siginfo_t *info, void *context)
+{
+    ucontext_t *user = context;
+    greg_t *regs = user->uc_mcontext.gregs;
+    const uint8_t *at = (const uint8_t *)(uintptr_t)regs[REG_RIP]; /* NOLINT */
+    const struct translate *translate = guard_running;
+    uint32_t exit;
+
+    if (translate && (size_t)(at - translate->code.run) < translate->code.size &&
+        operation_at(translate, at, &exit)) {
+        regs[REG_RCX] = exit;
+        regs[REG_RIP] = (greg_t)(uintptr_t)code_cache_run(&translate->code, translate->leave);
+        return;
+    }
+    if (previous.sa_flags & SA_SIGINFO) {
+        previous.sa_sigaction(signal, info, context);
+    } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
+        previous.sa_handler(signal);
+    } else {
+        struct sigaction none = {.sa_handler = SIG_DFL};
+
+        sigaction(signal, &none, NULL); /* and again */
+    }
+}
+
+static void install(void)
+{
+    struct sigaction action = {.sa_sigaction = fault, .sa_flags = SA_SIGINFO | SA_NODEFER};
+
+    installed = !sigaction(SIGSEGV, &action, &previous);
+}
+
+int translate_vm_init(struct soft_vm *vm)
+{
+    struct translate_guards *guards = calloc(1, sizeof(*guards));
+
+    if (!guards)
+        return -ENOMEM;
+    pthread_once(&once, install);
+    pthread_mutex_init(&guards->lock, NULL);
+    vm->guards = guards;
+    return 0;
+}
+
+static void place_release(const struct guard *guard, uint64_t nr_places)
+{
+    uint64_t position = (uintptr_t)guard->host & (STRIDE - 1);
+
+    for (uint64_t i = 0; i < nr_places; i++) {
+        uint64_t address = i * STRIDE | position;
+
+        if (address != (uintptr_t)guard->host)
+            munmap((void *)(uintptr_t)address, guard->size_bytes); /* NOLINT */
+    }
+}
+
+void translate_vm_done(struct soft_vm *vm)
+{
+    struct translate_guards *guards = vm->guards;
+
+    if (!guards)
+        return;
+    for (unsigned i = 0; i < guards->nr; i++)
+        if (guards->guard[i].reserved)
+            place_release(&guards->guard[i], PLACES);
+    pthread_mutex_destroy(&guards->lock);
+    free(guards);
+    vm->guards = NULL;
+}
+
+static bool reserve(const struct guard *guard)
+{
+    uint64_t position = (uintptr_t)guard->host & (STRIDE - 1);
+
+    if (!installed || guard->size_bytes > STRIDE - position ||
+        (VSYSCALL & (STRIDE - 1)) - position < guard->size_bytes)
+        return false;
+    for (uint64_t i = 0; i < PLACES; i++) {
+        void *at = (void *)(uintptr_t)(i * STRIDE | position), *map; /* NOLINT */
+
+        if (at == guard->host)
+            continue;
+        map = mmap(at, guard->size_bytes, PROT_NONE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+        if (map == at)
+            continue;
+        if (map != MAP_FAILED)
+            munmap(map, guard->size_bytes);
+        place_release(guard, i);
+        return false;
+    }
+    return true;
+}
+
+static const struct guard *guard_find(const struct translate_guards *guards, const uint8_t *host)
+{
+    unsigned nr = __atomic_load_n(&guards->nr, __ATOMIC_ACQUIRE);
+
+    for (unsigned i = 0; i < nr; i++)
+        if ((uint64_t)(host - guards->guard[i].host) < guards->guard[i].size_bytes)
+            return &guards->guard[i];
+    return NULL;
+}
+
+static const struct guard *guard_make(struct soft_vm *vm, const uint8_t *host)
+{
+    struct translate_guards *guards = vm->guards;
+    const struct guard *found;
+
+    pthread_mutex_lock(&guards->lock);
+    found = guard_find(guards, host);
+    for (unsigned i = 0; !found && i < vm->memory->nr_slots; i++) {
+        const struct memory_slot *slot = &vm->memory->slots[i];
+        struct guard *guard = &guards->guard[guards->nr];
+
+        if ((uint64_t)(host - slot->host) >= slot->size_bytes || guards->nr == GUARDS_MAX)
+            continue;
+        guard->host = slot->host;
+        guard->size_bytes = slot->size_bytes;
+        guard->reserved = reserve(guard);
+        __atomic_store_n(&guards->nr, guards->nr + 1, __ATOMIC_RELEASE);
+        found = guard;
+    }
+    pthread_mutex_unlock(&guards->lock);
+    return found;
+}
+
+bool guard_covers(struct soft_vm *vm, const uint8_t *host)
+{
+    const struct guard *guard = guard_find(vm->guards, host);
+
+    if (UNLIKELY(!guard))
+        guard = guard_make(vm, host);
+    return guard && guard->reserved;
+}
