@@ -63,7 +63,22 @@ static void add_hierarchy(struct cgroup *cgroup, const char *name, bool v2)
     hierarchy->fd = -1;
 }
 
-/* Fills layout and hierarchies. Symlinks (cpu -> cpu,cpuacct) are skipped: each hierarchy once. */
+static void add_link(struct cgroup *cgroup, int dir, const char *name)
+{
+    char *target = cgroup->links[MIN(cgroup->nr_links, CGROUP_LINKS_MAX - 1u)].target;
+    ssize_t n;
+
+    if (cgroup->nr_links == CGROUP_LINKS_MAX || strlen(name) >= sizeof(cgroup->links[0].name))
+        return;
+    n = readlinkat(dir, name, target, sizeof(cgroup->links[0].target) - 1);
+    if (n <= 0)
+        return;
+    target[n] = '\0';
+    strcpy(cgroup->links[cgroup->nr_links++].name, name);
+}
+
+/* Fills layout and hierarchies. Symlinks (cpu -> cpu,cpuacct) are not counted: each hierarchy
+ * once. */
 static void find_hierarchies(struct cgroup *cgroup)
 {
     CLEANUP(dir_closep) DIR *dir = NULL;
@@ -79,8 +94,12 @@ static void find_hierarchies(struct cgroup *cgroup)
     while ((entry = readdir(dir))) {
         char path[sizeof(CGROUP_ROOT) + sizeof(entry->d_name)];
 
-        if (entry->d_name[0] == '.' || entry->d_type == DT_LNK)
+        if (entry->d_name[0] == '.')
             continue;
+        if (entry->d_type == DT_LNK) {
+            add_link(cgroup, dirfd(dir), entry->d_name);
+            continue;
+        }
         snprintf(path, sizeof(path), CGROUP_ROOT "/%s", entry->d_name);
         type = type_of(path);
         if (type == CGROUP_SUPER_MAGIC || type == CGROUP2_SUPER_MAGIC)
@@ -99,12 +118,11 @@ bool cgroup_is_v2(void)
     return type_of(CGROUP_ROOT) == CGROUP2_SUPER_MAGIC;
 }
 
-enum cgroup_layout cgroup_detect(void)
+bool cgroup_is_mounted(void)
 {
-    struct cgroup probe = {0};
+    long type = type_of(CGROUP_ROOT);
 
-    find_hierarchies(&probe);
-    return probe.layout;
+    return type == CGROUP2_SUPER_MAGIC || type == TMPFS_MAGIC;
 }
 
 const char *cgroup_layout_name(enum cgroup_layout layout)

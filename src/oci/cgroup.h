@@ -18,6 +18,7 @@
 #include <sys/types.h>
 
 #define CGROUP_HIERARCHIES_MAX 24
+#define CGROUP_LINKS_MAX       8
 
 enum cgroup_layout {
     CGROUP_LAYOUT_NONE,
@@ -38,10 +39,16 @@ struct cgroup {
     char *path; /* "/lodge/ID" */
     struct cgroup_hierarchy hierarchies[CGROUP_HIERARCHIES_MAX];
     unsigned nr_hierarchies;
+    /* Other names of hierarchies: cpu -> cpu,cpuacct. */
+    struct {
+        char name[64], target[64];
+    } links[CGROUP_LINKS_MAX];
+    unsigned nr_links;
 };
 
-/* What this host has mounted at /sys/fs/cgroup. */
-enum cgroup_layout cgroup_detect(void);
+/* Is anything mounted at /sys/fs/cgroup? One system call: a version 1 host may turn out to have no
+ * hierarchy. */
+bool cgroup_is_mounted(void);
 /* Is it version 2 alone? One system call. */
 bool cgroup_is_v2(void);
 const char *cgroup_layout_name(enum cgroup_layout layout);

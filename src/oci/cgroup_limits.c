@@ -173,9 +173,22 @@ static int apply_unified(struct cgroup *cgroup, const struct oci_resources *r, s
     return result;
 }
 
-static int write_device_rule(struct cgroup *cgroup, const struct oci_device_rule *rule,
-                             struct err *err)
+/* The files of one device policy, opened once: there are dozens of rules. */
+struct device_files {
+    int allow, deny;
+};
+
+static void device_files_done(struct device_files *files)
 {
+    fd_closep(&files->allow);
+    fd_closep(&files->deny);
+}
+
+static int write_device_rule(struct cgroup *cgroup, int directory, struct device_files *files,
+                             const struct oci_device_rule *rule, struct err *err)
+{
+    const char *name = rule->allow ? "devices.allow" : "devices.deny";
+    int *fd = rule->allow ? &files->allow : &files->deny;
     char major[24] = "*", minor[24] = "*", text[96];
 
     if (rule->major >= 0)
@@ -186,7 +199,11 @@ static int write_device_rule(struct cgroup *cgroup, const struct oci_device_rule
         snprintf(text, sizeof(text), "a");
     else
         snprintf(text, sizeof(text), "%c %s:%s %s", rule->type, major, minor, rule->access);
-    return cgroup_write_text(cgroup, rule->allow ? "devices.allow" : "devices.deny", text, err);
+    if (*fd < 0)
+        *fd = openat(directory, name, O_WRONLY | O_CLOEXEC);
+    if (*fd < 0 || write(*fd, text, strlen(text)) < 0)
+        return err_errno(err, -errno, "cgroup '%s': write '%s' to %s", cgroup->path, text, name);
+    return 0;
 }
 
 /* The devices that the specification promises in every container work whatever the configuration's
@@ -223,22 +240,43 @@ static int attach_device_filter(struct cgroup *cgroup, const struct oci_resource
     return result == -EPERM && geteuid() != 0 ? 0 : result;
 }
 
+static bool is_same_rule(const struct oci_device_rule *a, const struct oci_device_rule *b)
+{
+    return a->allow == b->allow && a->type == b->type && a->major == b->major &&
+           a->minor == b->minor && strcmp(a->access, b->access) == 0;
+}
+
+/* Said already, and nothing was denied since. */
+static bool is_said(const struct oci_resources *r, const struct oci_device_rule *rule)
+{
+    for (size_t i = r->nr_devices; i && r->devices[i - 1].allow; i--)
+        if (is_same_rule(&r->devices[i - 1], rule))
+            return true;
+    return false;
+}
+
 /* What no rule speaks of is denied, in both versions. */
 static int apply_devices(struct cgroup *cgroup, const struct oci_resources *r, struct err *err)
 {
-    int result;
+    static const struct oci_device_rule all_denied = {false, 'a', -1, -1, "rwm"};
+    CLEANUP(device_files_done) struct device_files files = {-1, -1};
+    struct cgroup_hierarchy *hierarchy;
+    int result = 0;
 
     if (!r->nr_devices)
         return 0;
     if (cgroup->layout == CGROUP_LAYOUT_V2)
         return attach_device_filter(cgroup, r, err);
-    if (!owner_of(cgroup, "devices.allow"))
+    if (!(hierarchy = owner_of(cgroup, "devices.allow")))
         return 0;
-    result = r->devices[0].type == 'a' ? 0 : cgroup_write_text(cgroup, "devices.deny", "a", err);
+    if (r->devices[0].type != 'a')
+        result = write_device_rule(cgroup, hierarchy->fd, &files, &all_denied, err);
     for (size_t i = 0; result == 0 && i < r->nr_devices; i++)
-        result = write_device_rule(cgroup, &r->devices[i], err);
+        result = write_device_rule(cgroup, hierarchy->fd, &files, &r->devices[i], err);
     for (size_t i = 0; result == 0 && i < ARRAY_LEN(default_device_rules); i++)
-        result = write_device_rule(cgroup, &default_device_rules[i], err);
+        if (!is_said(r, &default_device_rules[i]))
+            result = write_device_rule(cgroup, hierarchy->fd, &files, &default_device_rules[i],
+                                       err);
     return result;
 }
 

@@ -9,11 +9,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 
 #ifndef TIOCGPTPEER
 #define TIOCGPTPEER _IO('T', 0x41)
@@ -22,14 +24,22 @@
 int console_make(int root_fd, unsigned width, unsigned height, int *ret_master, int *ret_slave,
                  struct err *err)
 {
-    CLEANUP(fd_closep) int master = inroot_open(root_fd, "/dev/pts/ptmx", O_RDWR | O_NOCTTY);
+    /* Opening a device can be an act of its own, so first it is made sure that this is one of
+     * devpts, not one that the image brought along. */
+    CLEANUP(fd_closep) int pts = inroot_open_plain(root_fd, "/dev/pts", O_PATH | O_DIRECTORY);
+    CLEANUP(fd_closep) int master = -1;
     CLEANUP(fd_closep) int slave = -1;
     int unlocked = 0;
+    struct statfs fs;
 
-    if (master < 0)
-        return err_errno(
-            err, master,
-            "terminal: open /dev/pts/ptmx in the container (is devpts among the mounts?)");
+    if (pts < 0)
+        return err_errno(err, pts, "terminal: /dev/pts in the container");
+    if (fstatfs(pts, &fs) < 0 || fs.f_type != DEVPTS_SUPER_MAGIC)
+        return err_set(
+            err, -ENODEV,
+            "terminal: /dev/pts in the container is no devpts (is it among the mounts?)");
+    if ((master = openat(pts, "ptmx", O_RDWR | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC)) < 0)
+        return err_errno(err, -errno, "terminal: open /dev/pts/ptmx in the container");
     if (ioctl(master, TIOCSPTLCK, &unlocked) < 0)
         return err_errno(err, -errno, "terminal: unlock");
     slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);

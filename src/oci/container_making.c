@@ -90,7 +90,7 @@ int making_state(struct making *m, struct err *err)
         !(state->bundle = strdup(m->bundle)) || !(state->rootfs = strdup(m->rootfs)) ||
         !(state->version = strdup(m->spec->version)))
         return err_set(err, -ENOMEM, "state: out of memory");
-    if (cgroup_detect() != CGROUP_LAYOUT_NONE &&
+    if (cgroup_is_mounted() &&
         (m->spec->cgroups_path
              ? asprintf(&state->cgroup_path, "%s%s", m->spec->cgroups_path[0] == '/' ? "" : "/",
                         m->spec->cgroups_path)
@@ -130,6 +130,13 @@ int making_cgroup(struct making *m, struct err *err)
     }
     if (result < 0)
         return result;
+    if (m->cgroup->layout == CGROUP_LAYOUT_NONE) {
+        if (resources_are_limited(&m->spec->resources))
+            log_warning("the limits of linux.resources are not in force: this host has no cgroups");
+        cgroup_free(TAKE_PTR(m->cgroup));
+        free(TAKE_PTR(m->state->cgroup_path));
+        return 0;
+    }
     return cgroup_apply(m->cgroup, &m->spec->resources, err);
 }
 

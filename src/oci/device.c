@@ -32,34 +32,77 @@ static const struct {
     {"/dev/ptmx", "pts/ptmx"},
 };
 
-/* Is what stands at parent/name already the device that is wanted? */
-static bool is_device(int parent, const char *name, const struct oci_device *device)
+static mode_t type_of(const struct oci_device *device)
 {
-    mode_t type = device->type == 'c' ? S_IFCHR : device->type == 'b' ? S_IFBLK : S_IFIFO;
-    struct stat st;
-
-    return fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && (st.st_mode & S_IFMT) == type &&
-           (type == S_IFIFO || st.st_rdev == makedev(device->major, device->minor));
+    return device->type == 'c' ? S_IFCHR : device->type == 'b' ? S_IFBLK : S_IFIFO;
 }
 
-static int make_node(const struct oci_device *device, int root_fd, struct err *err)
+static bool is_wanted(const struct stat *st, const struct oci_device *device)
 {
-    mode_t type = device->type == 'c' ? S_IFCHR : device->type == 'b' ? S_IFBLK : S_IFIFO;
-    CLEANUP(fd_closep) int parent = -1;
-    const char *name;
+    return (st->st_mode & S_IFMT) == type_of(device) &&
+           (device->type == 'p' || st->st_rdev == makedev(device->major, device->minor));
+}
 
-    parent = inroot_make_parent(root_fd, device->path, &name);
+/* /dev is looked up once: almost everything goes there. */
+struct places {
+    int root_fd;
+    int dev_fd;
+    int other_fd; /* of the last path elsewhere */
+};
+
+static void places_done(struct places *places)
+{
+    fd_closep(&places->dev_fd);
+    fd_closep(&places->other_fd);
+}
+
+/* The directory for path's last component, which is *ret_name. Borrowed; -errno. */
+static int place_for(struct places *places, const char *path, const char **ret_name)
+{
+    if (strncmp(path, "/dev/", 5) == 0 && path[5] && path[5] != '.' && !strchr(path + 5, '/')) {
+        if (places->dev_fd < 0)
+            places->dev_fd = inroot_make_directory_plain(places->root_fd, "/dev");
+        *ret_name = path + 5;
+        return places->dev_fd;
+    }
+    fd_closep(&places->other_fd);
+    return places->other_fd = inroot_make_parent(places->root_fd, path, ret_name);
+}
+
+/* By descriptor: another container may share the directory and put something else there. */
+static int set_owner(int parent, const char *name, const struct oci_device *device)
+{
+    CLEANUP(fd_closep) int fd = openat(parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    struct stat st;
+
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return -errno;
+    if (!is_wanted(&st, device))
+        return -EEXIST;
+    return fchownat(fd, "", device->uid, device->gid, AT_EMPTY_PATH) < 0 ? -errno : 0;
+}
+
+/* The umask is 0 here (init.c), so that the node is born with its mode: a chmod by name might by
+ * then follow a symlink. */
+static int make_node(const struct oci_device *device, struct places *places, struct err *err)
+{
+    const char *name;
+    int result, parent = place_for(places, device->path, &name);
+
     if (parent < 0)
         return err_errno(err, parent, "device '%s'", device->path);
-    if (mknodat(parent, name, type | device->mode, makedev(device->major, device->minor)) < 0) {
-        if (errno == EEXIST && is_device(parent, name, device))
+    if (mknodat(parent, name, type_of(device) | device->mode,
+                makedev(device->major, device->minor)) < 0) {
+        int failed = -errno;
+        struct stat st;
+
+        if (failed == -EEXIST && fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+            is_wanted(&st, device))
             return 0;
-        return err_errno(err, -errno, "make device '%s'", device->path);
+        return err_errno(err, failed, "make device '%s'", device->path);
     }
-    /* mknod obeys the umask. */
-    if (fchmodat(parent, name, device->mode, 0) < 0 ||
-        fchownat(parent, name, device->uid, device->gid, AT_SYMLINK_NOFOLLOW) < 0)
-        return err_errno(err, -errno, "device '%s': mode and owner", device->path);
+    if ((device->uid || device->gid) && (result = set_owner(parent, name, device)) < 0)
+        return err_errno(err, result, "device '%s': owner", device->path);
     return 0;
 }
 
@@ -72,13 +115,12 @@ static int bind_node(const struct oci_device *device, int root_fd, struct err *e
     return mount_bind_fd(source, root_fd, device->path, err);
 }
 
-static int make_link(const char *path, const char *target, int root_fd, struct err *err)
+static int make_link(const char *path, const char *target, struct places *places, struct err *err)
 {
-    CLEANUP(fd_closep) int parent = -1;
     const char *name;
     struct stat st;
+    int parent = place_for(places, path, &name);
 
-    parent = inroot_make_parent(root_fd, path, &name);
     if (parent < 0)
         return err_errno(err, parent, "link '%s'", path);
     if (symlinkat(target, parent, name) == 0)
@@ -96,16 +138,17 @@ static int make_link(const char *path, const char *target, int root_fd, struct e
 
 int device_make_all(const struct oci_spec *spec, int root_fd, struct err *err)
 {
+    CLEANUP(places_done) struct places places = {root_fd, -1, -1};
     bool user_namespace = oci_spec_namespace(spec, CLONE_NEWUSER) != NULL;
     int result = 0;
 
     for (size_t i = 0; result == 0 && i < ARRAY_LEN(default_devices); i++)
         result = user_namespace ? bind_node(&default_devices[i], root_fd, err)
-                                : make_node(&default_devices[i], root_fd, err);
+                                : make_node(&default_devices[i], &places, err);
     for (size_t i = 0; result == 0 && i < spec->nr_devices; i++)
         result = user_namespace ? bind_node(&spec->devices[i], root_fd, err)
-                                : make_node(&spec->devices[i], root_fd, err);
+                                : make_node(&spec->devices[i], &places, err);
     for (size_t i = 0; result == 0 && i < ARRAY_LEN(default_links); i++)
-        result = make_link(default_links[i].path, default_links[i].target, root_fd, err);
+        result = make_link(default_links[i].path, default_links[i].target, &places, err);
     return result;
 }

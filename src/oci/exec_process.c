@@ -54,6 +54,17 @@ static int append_strings(json_t *array, char *const *strings, size_t length)
     return 0;
 }
 
+/* Decimal digits and nothing else: what another program reads differently (0x, 010, a sign, white
+ * space) is no identity. */
+static int parse_id(const char *text, const char *what, uint64_t *ret, struct err *err)
+{
+    size_t digits = strspn(text, "0123456789");
+
+    if (digits == 0 || text[digits] || digits > 10 || (digits > 1 && text[0] == '0'))
+        return err_set(err, -EINVAL, "%s: '%s' is not a numeric id", what, text);
+    return number_parse(text, what, 0, UINT32_MAX - 1, ret, err);
+}
+
 /* "uid" or "uid:gid", numbers only: names are the image's business, which no runtime reads. */
 static int set_user(json_t *process, const struct exec_options *options, struct err *err)
 {
@@ -66,17 +77,15 @@ static int set_user(json_t *process, const struct exec_options *options, struct 
     if (colon)
         *colon = '\0';
     if (text) {
-        if ((result = number_parse(text, "--user", 0, UINT32_MAX - 1, &uid, err)) < 0 ||
-            (colon &&
-             (result = number_parse(colon + 1, "--user", 0, UINT32_MAX - 1, &gid, err)) < 0))
+        if ((result = parse_id(text, "--user", &uid, err)) < 0 ||
+            (colon && (result = parse_id(colon + 1, "--user", &gid, err)) < 0))
             return result;
         json_object_set_new(user, "uid", json_integer((json_int_t)uid));
         if (colon)
             json_object_set_new(user, "gid", json_integer((json_int_t)gid));
     }
     for (size_t i = 0; i < options->nr_additional_gids; i++) {
-        result = number_parse(options->additional_gids[i], "--additional-gids", 0, UINT32_MAX - 1,
-                              &gid, err);
+        result = parse_id(options->additional_gids[i], "--additional-gids", &gid, err);
         if (result < 0)
             return result;
         json_array_append_new(member(user, "additionalGids", json_array),

@@ -20,20 +20,20 @@
 #include "oci/reaper.h"
 #include "oci/state.h"
 #include "oci/sync.h"
+#include "oci/system_paths.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/close_range.h>
-#include <linux/magic.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <sys/wait.h>
 
 static int join_namespaces(const struct init_arguments *a, struct err *err)
@@ -110,41 +110,6 @@ static int set_names(const struct oci_spec *spec, struct err *err)
     return 0;
 }
 
-/* "net.ipv4.ip_forward" below the container's /proc/sys, which must be a real procfs. */
-static int set_sysctls(const struct oci_spec *spec, int root_fd, struct err *err)
-{
-    for (size_t i = 0; i < spec->nr_sysctls; i++) {
-        const struct oci_sysctl *sysctl = &spec->sysctls[i];
-        CLEANUP(freep) char *path = NULL;
-        CLEANUP(fd_closep) int fd = -1;
-        struct statfs fs;
-
-        if (asprintf(&path, "/proc/sys/%s", sysctl->name) < 0)
-            return err_set(err, -ENOMEM, "sysctl: out of memory");
-        for (char *c = path + strlen("/proc/sys/"); *c; c++)
-            if (*c == '.')
-                *c = '/';
-        if ((fd = inroot_open(root_fd, path, O_WRONLY | O_NOFOLLOW)) < 0)
-            return err_errno(err, fd, "sysctl %s", sysctl->name);
-        if (fstatfs(fd, &fs) < 0 || fs.f_type != PROC_SUPER_MAGIC)
-            return err_set(err, -EPERM, "sysctl %s: /proc/sys is not procfs", sysctl->name);
-        if (write(fd, sysctl->value, strlen(sysctl->value)) < 0)
-            return err_errno(err, -errno, "sysctl %s = '%s'", sysctl->name, sysctl->value);
-    }
-    return 0;
-}
-
-static int cover_paths(const struct oci_spec *spec, int root_fd, struct err *err)
-{
-    int result = 0;
-
-    for (size_t i = 0; result == 0 && i < spec->read_only_paths.length; i++)
-        result = mount_read_only(root_fd, spec->read_only_paths.items[i], err);
-    for (size_t i = 0; result == 0 && i < spec->masked_paths.length; i++)
-        result = mount_mask(root_fd, spec->masked_paths.items[i], err);
-    return result;
-}
-
 static int run_hooks(const struct init_arguments *a, const char *kind, const char *status,
                      struct err *err)
 {
@@ -183,8 +148,7 @@ static int build_root(const struct init_arguments *a, int *ret_master, struct er
     int result;
 
     if ((result = mount_root(spec, a->rootfs, &root_fd, err)) < 0 ||
-        (result = mount_all(spec, a->cgroup ? a->cgroup->path : NULL, a->bundle_fd, root_fd, err)) <
-            0 ||
+        (result = mount_all(spec, a->cgroup, a->bundle_fd, root_fd, err)) < 0 ||
         (result = device_make_all(spec, root_fd, err)) < 0)
         return result;
     if (spec->process.terminal) {
@@ -197,8 +161,8 @@ static int build_root(const struct init_arguments *a, int *ret_master, struct er
         if (fchown(slave, spec->process.uid, (gid_t)-1) < 0 && errno != EINVAL && errno != EPERM)
             return err_errno(err, -errno, "terminal: owner");
     }
-    if ((result = set_sysctls(spec, root_fd, err)) < 0 ||
-        (result = cover_paths(spec, root_fd, err)) < 0 || (result = run_create_hooks(a, err)) < 0 ||
+    if ((result = system_paths_set_up(spec, root_fd, err)) < 0 ||
+        (result = run_create_hooks(a, err)) < 0 ||
         (result = mount_pivot(root_fd, spec->root_read_only, err)) < 0)
         return result;
     *ret_master = TAKE_FD(master);
@@ -240,10 +204,10 @@ static int become_user(const struct oci_process *process, struct err *err)
     const struct oci_capabilities *capabilities = &process->capabilities;
     int result;
 
-    if (capabilities->present &&
-        (result = capability_limit_bounding(capabilities->bounding, err)) < 0)
+    /* A configuration without them has none: not those of whoever calls the runtime. */
+    if ((result = capability_limit_bounding(capabilities->bounding, err)) < 0)
         return result;
-    if (capabilities->present && prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
+    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
         return err_errno(err, -errno, "keep capabilities");
     /* In a namespace that maps one id only, groups can be neither shed nor gained. */
     if (setgroups(process->nr_additional_gids, process->additional_gids) < 0 &&
@@ -253,7 +217,7 @@ static int become_user(const struct oci_process *process, struct err *err)
         return err_errno(err, -errno, "become group %u", process->gid);
     if (setresuid(process->uid, process->uid, process->uid) < 0)
         return err_errno(err, -errno, "become user %u", process->uid);
-    if (capabilities->present && (result = capability_apply(capabilities, err)) < 0)
+    if ((result = capability_apply(capabilities, err)) < 0)
         return result;
     if (process->no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return err_errno(err, -errno, "no new privileges");
@@ -331,15 +295,34 @@ static int wait_for_start(const struct init_arguments *a, struct err *err)
     return 0;
 }
 
-static void restore_signals(void)
+/* Nobody has handlers here; what a caller may have left ignored are the classic ones. `ignored` has
+ * bit n - 1 for signal n. */
+static void restore_signals(uint64_t ignored)
 {
     sigset_t none;
 
-    /* Nobody has handlers here; what a caller may have left ignored are the classic ones. */
     for (int number = 1; number < __SIGRTMIN; number++)
-        signal(number, SIG_DFL);
+        if (ignored & UINT64_C(1) << (number - 1))
+            signal(number, SIG_DFL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* Field 33 of the host's /proc/self/stat, in place of one system call a signal; all of them where
+ * that cannot be read. */
+static uint64_t read_ignored_signals(void)
+{
+    CLEANUP(fd_closep) int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    char text[1024], *field;
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+
+    text[n > 0 ? n : 0] = '\0';
+    /* Field 2, the name, may hold anything up to the last ')'. */
+    field = strrchr(text, ')');
+    for (int number = 2; field && number < 33; number++)
+        if ((field = strchr(field, ' ')))
+            field++;
+    return field ? strtoull(field, NULL, 10) : UINT64_MAX;
 }
 
 static const char *environment_value(const struct oci_strings *env, const char *name)
@@ -408,6 +391,15 @@ static int execute(const struct oci_process *process, struct err *err)
                : err_errno(err, first, "execute '%s'", program);
 }
 
+/* A process that cannot be looked into cannot write its own files in /proc from inside a user
+ * namespace; that one keeps others out by itself. */
+static bool shares_processes(const struct oci_spec *spec)
+{
+    const struct oci_namespace *pids = oci_spec_namespace(spec, CLONE_NEWPID);
+
+    return (!pids || pids->path) && !oci_spec_namespace(spec, CLONE_NEWUSER);
+}
+
 static int set_up(struct init_arguments *a, struct err *err)
 {
     const struct oci_process *process = &a->spec->process;
@@ -418,11 +410,15 @@ static int set_up(struct init_arguments *a, struct err *err)
      * reach us. */
     if (setsid() < 0)
         return err_errno(err, -errno, "make a session");
+    /* Others in its pid namespace are no reason to let them look into us (see set_up_exec). */
+    if (shares_processes(a->spec) && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+        return err_errno(err, -errno, "hide from other containers");
     if ((result = enter_cgroup(a, err)) < 0 || (result = join_namespaces(a, err)) < 0 ||
         (result = enter_user_namespace(a, err)) < 0 ||
         (result = enter_time_namespace(a->spec, err)) < 0 || (result = set_names(a->spec, err)) < 0)
         return result;
     /* While the host's /proc is still there. */
+    a->ignored_signals = read_ignored_signals();
     if ((result = limit_process(process, err)) < 0)
         return result;
     a->label_fd = process_attributes_open_label(process, err);
@@ -437,6 +433,29 @@ static int set_up(struct init_arguments *a, struct err *err)
     return 0;
 }
 
+/*
+ * All from `first` on but three (-1: none). Really, not only on exec: the working directory, the
+ * program and its interpreter are looked up before that, and /proc/self/fd/N of an image would lead
+ * through whatever is open (CVE-2024-21626).
+ */
+static int close_descriptors(unsigned first, int a, int b, int c)
+{
+    int kept[] = {a, b, c};
+
+    for (;;) {
+        unsigned next = ~0u;
+
+        for (size_t i = 0; i < ARRAY_LEN(kept); i++)
+            if (kept[i] >= 0 && (unsigned)kept[i] >= first && (unsigned)kept[i] < next)
+                next = (unsigned)kept[i];
+        if (next > first && close_range(first, next == ~0u ? next : next - 1, 0) < 0)
+            return -errno;
+        if (next == ~0u)
+            return 0;
+        first = next + 1;
+    }
+}
+
 static int finish(const struct init_arguments *a, struct err *err)
 {
     const struct oci_process *process = &a->spec->process;
@@ -445,12 +464,17 @@ static int finish(const struct init_arguments *a, struct err *err)
     int result;
 
     /* Before a filter that may forbid them. */
-    restore_signals();
-    if (close_range(first_closed, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
-        return err_errno(err, -errno, "close descriptors on exec");
+    restore_signals(a->ignored_signals);
+    if ((result = close_descriptors(first_closed, a->socket, a->wait_on_fifo ? a->state_fd : -1,
+                                    a->label_fd)) < 0)
+        return err_errno(err, result, "close descriptors");
     if ((listened && (result = give_up_privileges(a, err)) < 0) ||
-        (result = wait_for_start(a, err)) < 0 ||
-        (!listened && (result = give_up_privileges(a, err)) < 0) ||
+        (result = wait_for_start(a, err)) < 0)
+        return result;
+    /* From here on paths come from the image. */
+    if (a->wait_on_fifo)
+        close(a->state_fd);
+    if ((!listened && (result = give_up_privileges(a, err)) < 0) ||
         (result = enter_directory(process->cwd, err)) < 0)
         return result;
     /* After the change of user, which clears it. */
@@ -516,6 +540,7 @@ static int set_up_exec(struct init_arguments *a, struct err *err)
         return result;
     if ((result = process_attributes_set_affinity(process->affinity_final, err)) < 0)
         return result;
+    a->ignored_signals = read_ignored_signals();
     if ((result = limit_process(process, err)) < 0)
         return result;
     a->label_fd = process_attributes_open_label(process, err);

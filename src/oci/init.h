@@ -29,8 +29,8 @@ struct init_arguments {
     const struct seccomp_program *seccomp; /* NULL: none */
     struct seccomp_handover *handover;     /* with a listener: its way to the runtime */
     json_t *hook_state;                    /* for hooks in the container; NULL: there are none */
-    int label_fd; /* the process's own: where its security label goes; -1: none */
-    pid_t parent; /* for die_with_parent: 0 in a new pid namespace */
+    int label_fd;             /* the process's own: where its security label goes; -1: none */
+    uint64_t ignored_signals; /* the process's own: what it was born with */
     /* exec only: spec's process is the one to add, to the container whose first process is
      * container_pid_fd, in its namespaces join_flags. */
     bool exec;

@@ -15,7 +15,6 @@
 #include "oci/inroot.h"
 #include "oci/mount_options.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -25,7 +24,6 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 
 DEFINE_CLEANUP(strp_free, char *, free);
 
@@ -98,6 +96,56 @@ static int make_filesystem(const char *type, const char *source, const struct oc
     return fd < 0 ? err_errno(err, -errno, "mount a %s file system", type) : fd;
 }
 
+/* MS_* flags for MOUNT_ATTR_* ones; false when mount(2) cannot say it. */
+static bool flags_of(uint64_t attributes, bool read_only, unsigned long *ret)
+{
+    static const struct {
+        uint64_t attribute;
+        unsigned long flag;
+    } names[] = {
+        {MOUNT_ATTR_NOSUID, MS_NOSUID},   {MOUNT_ATTR_NODEV, MS_NODEV},
+        {MOUNT_ATTR_NOEXEC, MS_NOEXEC},   {MOUNT_ATTR_NODIRATIME, MS_NODIRATIME},
+        {MOUNT_ATTR_NOATIME, MS_NOATIME}, {MOUNT_ATTR_STRICTATIME, MS_STRICTATIME},
+    };
+    unsigned long flags = read_only ? MS_RDONLY : 0;
+
+    /* MS_RDONLY is the mount's and the superblock's at once. */
+    if ((attributes & MOUNT_ATTR_RDONLY) && !read_only)
+        return false;
+    attributes &= ~(uint64_t)MOUNT_ATTR_RDONLY;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (attributes & names[i].attribute) {
+            flags |= names[i].flag;
+            attributes &= ~names[i].attribute;
+        }
+    *ret = flags;
+    return attributes == 0;
+}
+
+/* make_filesystem and attach in one call, for what mount(2) can say. A failure is not told: the
+ * long way finds and names it. */
+static bool mount_at_once(const char *type, const char *source, const struct oci_strings *data,
+                          bool read_only, uint64_t attributes, int target)
+{
+    char text[1024] = "", path[32];
+    unsigned long flags;
+    size_t used = 0;
+
+    if (!flags_of(attributes, read_only, &flags))
+        return false;
+    for (size_t i = 0; i < data->length; i++) {
+        size_t length = strlen(data->items[i]);
+
+        if (strchr(data->items[i], ',') || used + length + 2 > sizeof(text))
+            return false;
+        used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s", used ? "," : "",
+                                 data->items[i]);
+    }
+    /* The host's /proc still stands here. */
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", target);
+    return mount(source, path, type, flags, used ? text : NULL) == 0;
+}
+
 static int set_attributes(int fd, uint64_t set, uint64_t clear, bool recursive)
 {
     struct mount_attr attributes = {.attr_set = set, .attr_clr = clear};
@@ -124,7 +172,7 @@ static int set_propagation(int fd, unsigned long propagation)
 
 int mount_bind_fd(int source_fd, int root_fd, const char *path, struct err *err)
 {
-    CLEANUP(fd_closep) int target = inroot_make_file(root_fd, path);
+    CLEANUP(fd_closep) int target = inroot_make_file_plain(root_fd, path);
     CLEANUP(fd_closep) int tree = -1;
     int result;
 
@@ -172,14 +220,12 @@ static int mount_bind(const struct oci_mount *mount, const struct mount_options 
     return 0;
 }
 
-/* The container's directory of one version 1 hierarchy, bound below the tmpfs that is attached at
- * `tmpfs`. */
-static int bind_hierarchy(int tmpfs, const char *name, const char *cgroup_path, uint64_t attributes)
+/* The container's directory of one version 1 hierarchy, bound below the tmpfs. Nobody else sees
+ * that one yet, so names in it can be relied on. */
+static int bind_hierarchy(int tmpfs, const char *name, const char *cgroup_path)
 {
     CLEANUP(fd_closep) int tree = -1;
-    CLEANUP(fd_closep) int place = -1;
     char source[PATH_MAX];
-    int result;
 
     if ((size_t)snprintf(source, sizeof(source), "/sys/fs/cgroup/%s/%s", name, cgroup_path) >=
         sizeof(source))
@@ -187,60 +233,61 @@ static int bind_hierarchy(int tmpfs, const char *name, const char *cgroup_path, 
     tree = open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
     if (tree < 0)
         return errno == ENOENT ? 0 : -errno;
-    if (mkdirat(tmpfs, name, 0755) < 0)
+    if (mkdirat(tmpfs, name, 0755) < 0 ||
+        move_mount(tree, "", tmpfs, name, MOVE_MOUNT_F_EMPTY_PATH) < 0)
         return -errno;
-    if ((place = openat(tmpfs, name, O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
-        return -errno;
-    if ((result = set_attributes(tree, attributes, 0, false)) < 0)
-        return result;
-    return attach(tree, place);
+    return 0;
 }
 
 /* Version 1: a tmpfs with one directory a hierarchy, each showing the container's own cgroup as its
  * top. */
 static int mount_cgroup_v1(const struct oci_mount *mount, const struct mount_options *options,
-                           const char *cgroup_path, int target, struct err *err)
+                           const struct cgroup *own, int target, struct err *err)
 {
     static const char *const tmpfs_data[] = {"mode=755", "size=64k"};
     struct oci_strings data = {(const char **)tmpfs_data, ARRAY_LEN(tmpfs_data)};
     CLEANUP(fd_closep) int tmpfs = make_filesystem("tmpfs", "cgroup", &data, false, 0, err);
-    CLEANUP(dir_closep) DIR *dir = opendir("/sys/fs/cgroup");
-    struct dirent *entry;
     int result;
 
     if (tmpfs < 0)
         return err_wrap(err, "mount '%s'", mount->destination);
     if ((result = attach(tmpfs, target)) < 0)
         return err_errno(err, result, "mount '%s'", mount->destination);
-    while (cgroup_path && dir && (entry = readdir(dir))) {
-        if (entry->d_name[0] == '.')
-            continue;
-        if (entry->d_type == DT_LNK) {
-            char link[NAME_MAX + 1] = "";
-
-            if (readlinkat(dirfd(dir), entry->d_name, link, sizeof(link) - 1) > 0)
-                symlinkat(link, tmpfs, entry->d_name);
-            continue;
-        }
-        result = bind_hierarchy(tmpfs, entry->d_name, cgroup_path, options->attributes_set);
-        if (result < 0)
+    for (unsigned i = 0; own && i < own->nr_links; i++)
+        symlinkat(own->links[i].target, tmpfs, own->links[i].name);
+    for (unsigned i = 0; own && i < own->nr_hierarchies; i++)
+        if ((result = bind_hierarchy(tmpfs, own->hierarchies[i].name, own->path)) < 0)
             return err_errno(err, result, "mount '%s': hierarchy %s", mount->destination,
-                             entry->d_name);
-    }
-    if ((result = set_attributes(tmpfs, options->attributes_set, options->attributes_clear,
-                                 false)) < 0)
+                             own->hierarchies[i].name);
+    if ((result = set_attributes(tmpfs, options->attributes_set, options->attributes_clear, true)) <
+        0)
         return err_errno(err, result, "mount '%s'", mount->destination);
     return 0;
 }
 
+/* Where the runtime itself relies on what it mounts: masks, devices, terminals. */
+static bool is_system_place(const struct oci_mount *mount)
+{
+    static const char *const places[] = {"/dev", "/proc", "/sys"};
+
+    for (size_t i = 0; i < ARRAY_LEN(places); i++)
+        if (strcmp(places[i], mount->destination) == 0)
+            return true;
+    return strcmp(mount->type, "proc") == 0 || strcmp(mount->type, "sysfs") == 0;
+}
+
 static int mount_new(const struct oci_mount *mount, const struct mount_options *options,
-                     const char *cgroup_path, int root_fd, struct err *err)
+                     const struct cgroup *own, int root_fd, struct err *err)
 {
     bool cgroup = strcmp(mount->type, "cgroup") == 0;
     bool read_only = options->superblock_read_only && strcmp(mount->type, "tmpfs") != 0 &&
                      strcmp(mount->type, "sysfs") != 0 && !cgroup;
-    CLEANUP(fd_closep) int target = inroot_make_directory(root_fd, mount->destination);
+    CLEANUP(fd_closep)
+    int target = is_system_place(mount) ? inroot_make_directory_plain(root_fd, mount->destination)
+                                        : inroot_make_directory(root_fd, mount->destination);
     CLEANUP(fd_closep) int fd = -1;
+    const char *type = cgroup ? "cgroup2" : mount->type;
+    const char *source = mount->source ? mount->source : mount->type;
     const uint64_t late = MOUNT_ATTR_RDONLY;
     int result = 0;
 
@@ -250,9 +297,11 @@ static int mount_new(const struct oci_mount *mount, const struct mount_options *
         return err_set(err, -EINVAL, "mount '%s': option tmpcopyup is for tmpfs",
                        mount->destination);
     if (cgroup && !cgroup_is_v2())
-        return mount_cgroup_v1(mount, options, cgroup_path, target, err);
-    fd = make_filesystem(cgroup ? "cgroup2" : mount->type,
-                         mount->source ? mount->source : mount->type, &options->data, read_only,
+        return mount_cgroup_v1(mount, options, own, target, err);
+    if (!options->copy_up &&
+        mount_at_once(type, source, &options->data, read_only, options->attributes_set, target))
+        return 0;
+    fd = make_filesystem(type, source, &options->data, read_only,
                          options->attributes_set & ~(options->copy_up ? late : 0u), err);
     if (fd < 0)
         return err_wrap(err, "mount '%s'", mount->destination);
@@ -269,7 +318,7 @@ static int mount_new(const struct oci_mount *mount, const struct mount_options *
     return 0;
 }
 
-static int mount_one(const struct oci_mount *mount, const char *cgroup_path, int bundle_fd,
+static int mount_one(const struct oci_mount *mount, const struct cgroup *own, int bundle_fd,
                      int root_fd, struct err *err)
 {
     CLEANUP(mount_options_done) struct mount_options options = {0};
@@ -281,7 +330,7 @@ static int mount_one(const struct oci_mount *mount, const char *cgroup_path, int
     if (options.bind || !mount->type)
         result = mount_bind(mount, &options, bundle_fd, root_fd, err);
     else
-        result = mount_new(mount, &options, cgroup_path, root_fd, err);
+        result = mount_new(mount, &options, own, root_fd, err);
     if (result < 0 || !options.propagation)
         return result;
     placed = inroot_open(root_fd, mount->destination, O_PATH);
@@ -290,11 +339,11 @@ static int mount_one(const struct oci_mount *mount, const char *cgroup_path, int
     return 0;
 }
 
-int mount_all(const struct oci_spec *spec, const char *cgroup_path, int bundle_fd, int root_fd,
+int mount_all(const struct oci_spec *spec, const struct cgroup *own, int bundle_fd, int root_fd,
               struct err *err)
 {
     for (size_t i = 0; i < spec->nr_mounts; i++) {
-        int result = mount_one(&spec->mounts[i], cgroup_path, bundle_fd, root_fd, err);
+        int result = mount_one(&spec->mounts[i], own, bundle_fd, root_fd, err);
 
         if (result < 0)
             return result;
@@ -409,62 +458,6 @@ int mount_root(const struct oci_spec *spec, const char *rootfs, int *ret_root_fd
     if ((result = attach(tree, target)) < 0)
         return err_errno(err, result, "mount root '%s'", rootfs);
     *ret_root_fd = TAKE_FD(tree);
-    return 0;
-}
-
-int mount_read_only(int root_fd, const char *path, struct err *err)
-{
-    CLEANUP(fd_closep) int target = inroot_open(root_fd, path, O_PATH);
-    CLEANUP(fd_closep) int tree = -1;
-    int result;
-
-    if (target == -ENOENT || target == -ENOTDIR)
-        return 0;
-    if (target < 0)
-        return err_errno(err, target, "read-only path '%s'", path);
-    tree = open_tree(target, "",
-                     OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE);
-    if (tree < 0)
-        return err_errno(err, -errno, "read-only path '%s'", path);
-    if ((result = set_attributes(tree, MOUNT_ATTR_RDONLY, 0, true)) < 0 ||
-        (result = attach(tree, target)) < 0)
-        return err_errno(err, result, "read-only path '%s'", path);
-    return 0;
-}
-
-int mount_mask(int root_fd, const char *path, struct err *err)
-{
-    CLEANUP(fd_closep) int target = inroot_open(root_fd, path, O_PATH);
-    CLEANUP(fd_closep) int cover = -1;
-    struct stat st;
-    int result;
-
-    if (target == -ENOENT || target == -ENOTDIR)
-        return 0;
-    if (target < 0 || fstat(target, &st) < 0)
-        return err_errno(err, target < 0 ? target : -errno, "masked path '%s'", path);
-    if (S_ISDIR(st.st_mode)) {
-        static const char *const data_items[] = {"size=0k", "mode=755"};
-        struct oci_strings data = {(const char **)data_items, ARRAY_LEN(data_items)};
-
-        cover = make_filesystem("tmpfs", "tmpfs", &data, false, MOUNT_ATTR_RDONLY, err);
-        if (cover < 0)
-            return err_wrap(err, "masked path '%s'", path);
-    } else {
-        /* The host's own null device, checked: a file of that name in the image proves nothing. */
-        CLEANUP(fd_closep) int null = open("/dev/null", O_PATH | O_CLOEXEC);
-
-        if (null < 0 || fstat(null, &st) < 0)
-            return err_errno(err, -errno, "masked path '%s': /dev/null", path);
-        if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))
-            return err_set(err, -ENODEV,
-                           "masked path '%s': the host's /dev/null is not the null device", path);
-        cover = open_tree(null, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
-        if (cover < 0)
-            return err_errno(err, -errno, "masked path '%s'", path);
-    }
-    if ((result = attach(cover, target)) < 0)
-        return err_errno(err, result, "masked path '%s'", path);
     return 0;
 }
 

@@ -7,6 +7,7 @@
 #define LODGE_OCI_MOUNT_H
 
 #include "base/err.h"
+#include "oci/cgroup.h"
 #include "oci/spec.h"
 
 /*
@@ -19,16 +20,12 @@
 int mount_root(const struct oci_spec *spec, const char *rootfs, int *ret_root_fd, struct err *err);
 
 /* Every entry of spec.mounts, in order, below root_fd; relative bind sources count from bundle_fd.
- * cgroup_path (NULL: none) is the container's, for mounts of type cgroup. */
-int mount_all(const struct oci_spec *spec, const char *cgroup_path, int bundle_fd, int root_fd,
+ * own (NULL: none) is the container's, for mounts of type cgroup. */
+int mount_all(const struct oci_spec *spec, const struct cgroup *own, int bundle_fd, int root_fd,
               struct err *err);
 
-/* Over what stands at path (absent: nothing to do): files get /dev/null, directories an empty
- * read-only tmpfs. */
-int mount_mask(int root_fd, const char *path, struct err *err);
-/* path (absent: nothing to do) bound onto itself, read-only. */
-int mount_read_only(int root_fd, const char *path, struct err *err);
-/* A bind of the host file or device `source_fd` onto path (made where missing). */
+/* A bind of the host file or device `source_fd` onto path (made where missing; a symlink there is
+ * refused). */
 int mount_bind_fd(int source_fd, int root_fd, const char *path, struct err *err);
 
 /* The root becomes /, the host's root goes away. read_only: / is remounted so. */

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "oci/system_paths.h"
+
+#include "base/cleanup.h"
+#include "base/util.h"
+#include "oci/inroot.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+
+struct system_paths {
+    int root_fd; /* borrowed */
+    int proc_fd,
+        sys_fd;   /* the mounts; -1 where the configuration mounts something else or nothing */
+    int null_fd;  /* the host's null device; -1: not needed yet */
+    int empty_fd; /* the first empty directory that was laid over something; -1: none yet */
+};
+
+static void system_paths_done(struct system_paths *paths)
+{
+    fd_closep(&paths->proc_fd);
+    fd_closep(&paths->sys_fd);
+    fd_closep(&paths->null_fd);
+    fd_closep(&paths->empty_fd);
+}
+
+static const struct oci_mount *mount_at(const struct oci_spec *spec, const char *destination)
+{
+    for (size_t i = spec->nr_mounts; i; i--)
+        if (strcmp(spec->mounts[i - 1].destination, destination) == 0)
+            return &spec->mounts[i - 1];
+    return NULL;
+}
+
+/* The mount of `type` at `destination`, or -1 in *ret_fd where the configuration has none. */
+static int open_mount(const struct oci_spec *spec, int root_fd, const char *destination,
+                      const char *type, long magic, int *ret_fd, struct err *err)
+{
+    const struct oci_mount *mount = mount_at(spec, destination);
+    CLEANUP(fd_closep) int fd = -1;
+    struct statfs fs;
+
+    *ret_fd = -1;
+    if (!mount || !mount->type || strcmp(mount->type, type) != 0)
+        return 0;
+    if ((fd = inroot_open_plain(root_fd, destination, O_PATH | O_DIRECTORY)) < 0)
+        return err_errno(err, fd, "%s of the container", destination);
+    if (fstatfs(fd, &fs) < 0 || (long)fs.f_type != magic)
+        return err_set(err, -EPERM, "%s of the container is not the %s that was mounted there",
+                       destination, type);
+    *ret_fd = TAKE_FD(fd);
+    return 0;
+}
+
+/* Where path is to be looked up, and as what. */
+static int base_of(const struct system_paths *paths, const char *path, const char **ret_rest)
+{
+    *ret_rest = path;
+    if (paths->proc_fd >= 0 && strncmp(path, "/proc/", 6) == 0) {
+        *ret_rest = path + 6;
+        return paths->proc_fd;
+    }
+    if (paths->sys_fd >= 0 && strncmp(path, "/sys/", 5) == 0) {
+        *ret_rest = path + 5;
+        return paths->sys_fd;
+    }
+    return paths->root_fd;
+}
+
+static int open_path(const struct system_paths *paths, const char *path)
+{
+    const char *rest;
+    int base = base_of(paths, path, &rest);
+
+    return inroot_open(base, rest, O_PATH);
+}
+
+/* "net.ipv4.ip_forward" below the container's /proc/sys, through nothing that was mounted over
+ * it. */
+static int set_sysctl(const struct system_paths *paths, const struct oci_sysctl *sysctl,
+                      struct err *err)
+{
+    CLEANUP(freep) char *path = NULL;
+    CLEANUP(fd_closep) int fd = -1;
+    struct statfs fs;
+
+    if (asprintf(&path, "%ssys/%s", paths->proc_fd >= 0 ? "" : "/proc/", sysctl->name) < 0) {
+        path = NULL;
+        return err_set(err, -ENOMEM, "sysctl: out of memory");
+    }
+    for (char *c = path + strlen(path) - strlen(sysctl->name); *c; c++)
+        if (*c == '.')
+            *c = '/';
+    fd = paths->proc_fd >= 0 ? inroot_open_here(paths->proc_fd, path, O_WRONLY)
+                             : inroot_open_plain(paths->root_fd, path, O_WRONLY);
+    if (fd < 0)
+        return err_errno(err, fd, "sysctl %s", sysctl->name);
+    if (fstatfs(fd, &fs) < 0 || fs.f_type != PROC_SUPER_MAGIC)
+        return err_set(err, -EPERM, "sysctl %s: /proc/sys is not procfs", sysctl->name);
+    if (write(fd, sysctl->value, strlen(sysctl->value)) < 0)
+        return err_errno(err, -errno, "sysctl %s = '%s'", sysctl->name, sysctl->value);
+    return 0;
+}
+
+static int cover(int target, int tree, const char *what, const char *path, struct err *err)
+{
+    if (tree < 0 ||
+        move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
+        return err_errno(err, -errno, "%s path '%s'", what, path);
+    return 0;
+}
+
+/* path bound onto itself, read-only. */
+static int make_read_only(const struct system_paths *paths, const char *path, struct err *err)
+{
+    CLEANUP(fd_closep) int target = open_path(paths, path);
+    struct mount_attr attributes = {.attr_set = MOUNT_ATTR_RDONLY};
+    CLEANUP(fd_closep) int tree = -1;
+
+    if (target == -ENOENT || target == -ENOTDIR)
+        return 0;
+    if (target < 0)
+        return err_errno(err, target, "read-only path '%s'", path);
+    tree = open_tree(target, "",
+                     OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE);
+    if (tree < 0 ||
+        mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof(attributes)) < 0)
+        return err_errno(err, -errno, "read-only path '%s'", path);
+    return cover(target, tree, "read-only", path, err);
+}
+
+/* The host's own null device, checked: a file of that name in the image proves nothing. */
+static int open_null(struct system_paths *paths, const char *path, struct err *err)
+{
+    CLEANUP(fd_closep) int null = open("/dev/null", O_PATH | O_CLOEXEC);
+    struct stat st;
+
+    if (null < 0 || fstat(null, &st) < 0)
+        return err_errno(err, -errno, "masked path '%s': /dev/null", path);
+    if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))
+        return err_set(err, -ENODEV,
+                       "masked path '%s': the host's /dev/null is not the null device", path);
+    paths->null_fd = TAKE_FD(null);
+    return 0;
+}
+
+/* An empty tmpfs, which nobody can write to. */
+static int make_empty(void)
+{
+    CLEANUP(fd_closep) int context = fsopen("tmpfs", FSOPEN_CLOEXEC);
+    int fd;
+
+    if (context < 0 || fsconfig(context, FSCONFIG_SET_STRING, "source", "tmpfs", 0) < 0 ||
+        fsconfig(context, FSCONFIG_SET_STRING, "mode", "755", 0) < 0 ||
+        fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+        return -1;
+    fd = fsmount(context, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY);
+    return fd;
+}
+
+static int mask(struct system_paths *paths, const char *path, struct err *err)
+{
+    const unsigned clone = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH;
+    CLEANUP(fd_closep) int target = open_path(paths, path);
+    CLEANUP(fd_closep) int tree = -1;
+    struct stat st;
+    int result;
+
+    if (target == -ENOENT || target == -ENOTDIR)
+        return 0;
+    if (target < 0 || fstat(target, &st) < 0)
+        return err_errno(err, target < 0 ? target : -errno, "masked path '%s'", path);
+    if (!S_ISDIR(st.st_mode)) {
+        if (paths->null_fd < 0 && (result = open_null(paths, path, err)) < 0)
+            return result;
+        tree = open_tree(paths->null_fd, "", clone);
+        return cover(target, tree, "masked", path, err);
+    }
+    if (paths->empty_fd >= 0) {
+        tree = open_tree(paths->empty_fd, "", clone);
+        return cover(target, tree, "masked", path, err);
+    }
+    tree = make_empty();
+    if ((result = cover(target, tree, "masked", path, err)) == 0)
+        paths->empty_fd = TAKE_FD(tree);
+    return result;
+}
+
+int system_paths_set_up(const struct oci_spec *spec, int root_fd, struct err *err)
+{
+    CLEANUP(system_paths_done) struct system_paths paths = {root_fd, -1, -1, -1, -1};
+    int result;
+
+    if ((result = open_mount(spec, root_fd, "/proc", "proc", PROC_SUPER_MAGIC, &paths.proc_fd,
+                             err)) < 0 ||
+        (result = open_mount(spec, root_fd, "/sys", "sysfs", SYSFS_MAGIC, &paths.sys_fd, err)) < 0)
+        return result;
+    for (size_t i = 0; result == 0 && i < spec->nr_sysctls; i++)
+        result = set_sysctl(&paths, &spec->sysctls[i], err);
+    for (size_t i = 0; result == 0 && i < spec->read_only_paths.length; i++)
+        result = make_read_only(&paths, spec->read_only_paths.items[i], err);
+    for (size_t i = 0; result == 0 && i < spec->masked_paths.length; i++)
+        result = mask(&paths, spec->masked_paths.items[i], err);
+    return result;
+}
