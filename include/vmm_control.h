@@ -16,9 +16,14 @@
  *   resume        {}
  *   stop          ends the VM as a power cut would; the process exits with status 0
  *   power-button  the guest's ACPI power button; {} (what the guest does is its own affair)
- *   counters      {"cpus": [{"instructions", "blocks_decoded", "blocks_invalidated", "tlb_misses",
- *                 "tlb_flushes", "exceptions", "interrupts", "io_accesses", "mmio_accesses",
- *                 "halts"}, ...]}
+ *   counters      {"cpus": [{"instructions", "blocks_decoded", "blocks_invalidated",
+ *                 "blocks_translated", "translated_exits", "translated_fills",
+ *                 "translated_handbacks", "tlb_misses", "tlb_flushes", "exceptions", "interrupts",
+ *                 "io_accesses", "mmio_accesses", "halts"}, ...]}
+ *                 with the member "cpu": an array of this vCPU alone, which has what its engine
+ *                 tells besides. soft: {"code": {"instructions", "bytes", "killed", "flushes",
+ *                 "used_bytes", "cap_bytes", "side_used_bytes", "side_cap_bytes"},
+ *                 "exits": {REASON: N, ...}, "handbacks": {INSTRUCTION: N, ...}}, the highest 48
  *   state         member "cpu" (default 0): {"cpu", "registers": {name: "0x..."}, "activity"};
  *                 the VM stands for the moment of the reading
  */

@@ -41,6 +41,7 @@ static const struct verb_words {
     const char *const *with_a_value; /* those of them that take the next word */
 } verb_words[] = {
     {"images", (const char *const[]){"--json", NULL}, (const char *const[]){NULL}},
+    {"stats", (const char *const[]){"--json", NULL}, (const char *const[]){NULL}},
     {"doctor", (const char *const[]){"--json", NULL}, (const char *const[]){NULL}},
     {"kernels", (const char *const[]){"--json", "--initramfs", "--module", "--disk", NULL},
      (const char *const[]){"--initramfs", "--module", "--disk", NULL}},

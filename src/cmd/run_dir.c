@@ -69,10 +69,9 @@ static void remove_run(const char *path, const char *id, const char *oci_program
     remove_tree(path);
 }
 
-static int base_path(char ret[PATH_MAX], struct err *err)
+static void base_name(char ret[PATH_MAX])
 {
     const char *given = getenv("LODGE_RUNTIME"), *xdg = getenv("XDG_RUNTIME_DIR");
-    struct stat st;
 
     if (given && *given)
         snprintf(ret, PATH_MAX, "%s", given);
@@ -82,6 +81,13 @@ static int base_path(char ret[PATH_MAX], struct err *err)
         snprintf(ret, PATH_MAX, "%s/lodge", xdg);
     else
         snprintf(ret, PATH_MAX, "/tmp/lodge-%u", (unsigned)geteuid());
+}
+
+static int base_path(char ret[PATH_MAX], struct err *err)
+{
+    struct stat st;
+
+    base_name(ret);
     if (mkdir(ret, 0700) < 0 && errno != EEXIST)
         return err_errno(err, -errno,
                          "make the runtime directory '%s' (LODGE_RUNTIME names another)", ret);
@@ -256,5 +262,31 @@ int run_dir_path(const struct run_dir *dir, const char *name, char ret[PATH_MAX]
 {
     if (snprintf(ret, PATH_MAX, "%s/%s", dir->path, name) >= PATH_MAX)
         return err_set(err, -ENAMETOOLONG, "the runtime directory's path is too long");
+    return 0;
+}
+
+int run_dir_each(void (*each)(const char *id, const char *path, void *context), void *context,
+                 struct err *err)
+{
+    char base[PATH_MAX];
+    const struct dirent *entry;
+    CLEANUP(dir_closep) DIR *dir = NULL;
+
+    base_name(base);
+    if (!(dir = opendir(base)))
+        return errno == ENOENT ? 0 : err_errno(err, -errno, "read '%s'", base);
+    while ((entry = readdir(dir))) {
+        char path[PATH_MAX];
+        int fd;
+
+        if (entry->d_name[0] == '.' ||
+            snprintf(path, sizeof(path), "%s/%s", base, entry->d_name) >= (int)sizeof(path))
+            continue;
+        fd = lock_run(path, 0);
+        if (fd == -EWOULDBLOCK)
+            each(entry->d_name, path, context);
+        if (fd >= 0)
+            close(fd);
+    }
     return 0;
 }

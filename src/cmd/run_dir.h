@@ -31,6 +31,9 @@ struct run_dir {
 int run_dir_create(const char *name, const char *oci_program, struct run_dir *ret, struct err *err);
 /* Removes everything, and ends the keeper. */
 void run_dir_done(struct run_dir *dir);
+/* Each run whose owner lives: its id and its directory. 0 when there is no runtime directory. */
+int run_dir_each(void (*each)(const char *id, const char *path, void *context), void *context,
+                 struct err *err);
 /* dir/name in a static-size buffer; -ENAMETOOLONG. */
 int run_dir_path(const struct run_dir *dir, const char *name, char ret[PATH_MAX], struct err *err);
 

@@ -37,6 +37,7 @@ struct vm_parts {
     char vmm[PATH_MAX], init[PATH_MAX];
     struct kernel kernel;
     char initramfs[PATH_MAX], disk[PATH_MAX], vsock[PATH_MAX], config[PATH_MAX];
+    char control[PATH_MAX]; /* for `lodge stats` */
     uint64_t memory_bytes;
 };
 
@@ -67,13 +68,13 @@ static int write_config(const struct run_context *context, const struct vm_parts
                         struct err *err)
 {
     const struct run_options *options = context->options;
-    json_t *config =
-        json_pack("{s:s, s:s, s:s, s:I, s:I, s:s, s:[{s:s, s:b}], s:s, s:s, s:{s:I, s:s}}",
-                  "kernel", parts->kernel.vmlinuz, "initrd", parts->initramfs, "cmdline",
-                  VM_CMDLINE, "memory", (json_int_t)parts->memory_bytes, "cpus",
-                  (json_int_t)(options->nr_cpus ? options->nr_cpus : 1), "engine", options->engine,
-                  "disks", "path", parts->disk, "read_only", 1, "console", "stdio", "on_reset",
-                  "exit", "vsock", "cid", (json_int_t)VM_CID, "path", parts->vsock);
+    json_t *config = json_pack(
+        "{s:s, s:s, s:s, s:I, s:I, s:s, s:[{s:s, s:b}], s:s, s:s, s:s, s:{s:I, s:s}}", "kernel",
+        parts->kernel.vmlinuz, "initrd", parts->initramfs, "cmdline", VM_CMDLINE, "memory",
+        (json_int_t)parts->memory_bytes, "cpus",
+        (json_int_t)(options->nr_cpus ? options->nr_cpus : 1), "engine", options->engine, "disks",
+        "path", parts->disk, "read_only", 1, "console", "stdio", "on_reset", "exit", "control",
+        parts->control, "vsock", "cid", (json_int_t)VM_CID, "path", parts->vsock);
     CLEANUP(freep) char *text = config ? json_dumps(config, JSON_INDENT(2)) : NULL;
 
     json_decref(config);
@@ -96,6 +97,7 @@ static int prepare(const struct run_context *context, struct vm_parts *parts, st
         (result = disk_prepare(context->store, context->image, context->dir->path, parts->disk,
                                &built, err)) < 0 ||
         (result = run_dir_path(context->dir, "vsock", parts->vsock, err)) < 0 ||
+        (result = run_dir_path(context->dir, "control", parts->control, err)) < 0 ||
         (result = run_dir_path(context->dir, "vm.json", parts->config, err)) < 0)
         return result;
     return write_config(context, parts, err);

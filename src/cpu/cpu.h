@@ -118,6 +118,9 @@ struct cpu_counters {
     uint64_t halts;
 };
 
+/* One figure that is an engine's own: group and name are static text. */
+typedef void cpu_figure_fn(void *context, const char *group, const char *name, uint64_t value);
+
 struct cpu_engine {
     const char *name; /* "soft", "kvm" */
     /* 0 when this engine can run here; otherwise why not. */
@@ -134,6 +137,9 @@ struct cpu_engine {
     /* Makes a running cpu_run look at cpu.requests soon. Any thread; NULL: the engine polls. */
     void (*kick)(struct cpu *cpu);
     void (*counters)(struct cpu *cpu, struct cpu_counters *ret);
+    /* What no other engine has: calls fn for each. Any thread, while the vCPU exists. NULL: none.
+     */
+    void (*figures)(struct cpu *cpu, cpu_figure_fn *fn, void *context);
     int (*dirty_log_changed)(struct cpu_vm *vm, struct err *err);
     /* What RDTSC would give on this vCPU now; called on its thread, from irqchip.msr_write, to turn
      * a TSC deadline into time. NULL: the host's TSC. */

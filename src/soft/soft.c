@@ -232,6 +232,11 @@ __attribute__((no_sanitize("thread"))) static void soft_counters(struct cpu *bas
     *ret = cpu_of(base)->counters;
 }
 
+static void soft_figures(struct cpu *base, cpu_figure_fn *fn, void *context)
+{
+    translate_figures(cpu_of(base), fn, context);
+}
+
 /* Called while all vCPUs are paused: nothing cached may bypass the log. */
 static int soft_dirty_log_changed(struct cpu_vm *base, struct err *err)
 {
@@ -261,6 +266,7 @@ const struct cpu_engine soft_engine = {
     .set_state = soft_set_state,
     .kick = soft_kick,
     .counters = soft_counters,
+    .figures = soft_figures,
     .dirty_log_changed = soft_dirty_log_changed,
     .guest_tsc = soft_guest_tsc,
 };

@@ -29,23 +29,96 @@ static int command_status(struct commands *c, json_t **ret)
     return 0;
 }
 
-static int command_counters(struct commands *c, json_t **ret)
+/* The request's member "cpu"; 0 when it has none. */
+static int cpu_number(const json_t *request, unsigned *ret, struct err *err)
 {
-    json_t *cpus = json_array();
+    const json_t *number = json_object_get(request, "cpu");
+    json_int_t cpu = json_integer_value(number);
 
-    for (unsigned i = 0; i < c->vm->cpu_config.nr_cpus; i++) {
-        struct cpu_counters n;
+    if ((number && !json_is_integer(number)) || cpu < 0 || cpu >= CPU_MAX)
+        return err_set(err, -EINVAL, "cpu: a number from 0 to %d is needed", CPU_MAX - 1);
+    *ret = (unsigned)cpu;
+    return 0;
+}
 
-        vm_cpu_counters(c->vm, i, &n);
-        json_array_append_new(
-            cpus,
-            json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "instructions",
-                      (json_int_t)n.instructions, "blocks_decoded", (json_int_t)n.blocks_decoded,
-                      "blocks_invalidated", (json_int_t)n.blocks_invalidated, "tlb_misses",
-                      (json_int_t)n.tlb_misses, "tlb_flushes", (json_int_t)n.tlb_flushes,
-                      "exceptions", (json_int_t)n.exceptions, "interrupts",
-                      (json_int_t)n.interrupts, "io_accesses", (json_int_t)n.io_accesses,
-                      "mmio_accesses", (json_int_t)n.mmio_accesses, "halts", (json_int_t)n.halts));
+/* The most that a reply has of one group: it is one line of VMM_CONTROL_LINE_MAX. */
+#define GROUP_MAX 48
+
+static void figure_add(void *context, const char *group, const char *name, uint64_t value)
+{
+    json_t *cpu = context, *members = json_object_get(cpu, group);
+    const char *least_name = NULL, *key;
+    json_int_t least = (json_int_t)value;
+    json_t *member;
+
+    if (!members) {
+        members = json_object();
+        json_object_set_new(cpu, group, members);
+    }
+    if (json_object_size(members) >= GROUP_MAX) {
+        json_object_foreach(members, key, member) if (json_integer_value(member) < least)
+        {
+            least = json_integer_value(member);
+            least_name = key;
+        }
+        if (!least_name)
+            return;
+        json_object_del(members, least_name);
+    }
+    json_object_set_new(members, name, json_integer((json_int_t)value));
+}
+
+static json_t *counters_of(struct vm *vm, unsigned index)
+{
+    struct cpu_counters n = {0};
+
+    vm_cpu_counters(vm, index, &n);
+
+    const struct {
+        const char *name;
+        uint64_t value;
+    } members[] = {
+        {"instructions", n.instructions},
+        {"blocks_decoded", n.blocks_decoded},
+        {"blocks_invalidated", n.blocks_invalidated},
+        {"blocks_translated", n.blocks_translated},
+        {"translated_exits", n.translated_exits},
+        {"translated_fills", n.translated_fills},
+        {"translated_handbacks", n.translated_handbacks},
+        {"tlb_misses", n.tlb_misses},
+        {"tlb_flushes", n.tlb_flushes},
+        {"exceptions", n.exceptions},
+        {"interrupts", n.interrupts},
+        {"io_accesses", n.io_accesses},
+        {"mmio_accesses", n.mmio_accesses},
+        {"halts", n.halts},
+    };
+    json_t *cpu = json_object();
+
+    for (size_t i = 0; i < ARRAY_LEN(members); i++)
+        json_object_set_new(cpu, members[i].name, json_integer((json_int_t)members[i].value));
+    return cpu;
+}
+
+/* Of all vCPUs; of one, with what its engine tells beyond that. */
+static int command_counters(struct commands *c, const json_t *request, json_t **ret,
+                            struct err *err)
+{
+    unsigned nr_cpus = c->vm->cpu_config.nr_cpus, cpu = 0;
+    json_t *cpus;
+    int r = cpu_number(request, &cpu, err);
+
+    if (r < 0)
+        return r;
+    if (cpu >= nr_cpus)
+        return err_set(err, -ENOENT, "vCPU %u does not exist", cpu);
+    cpus = json_array();
+    if (json_object_get(request, "cpu")) {
+        json_array_append_new(cpus, counters_of(c->vm, cpu));
+        vm_cpu_figures(c->vm, cpu, figure_add, json_array_get(cpus, 0));
+    } else {
+        for (unsigned i = 0; i < nr_cpus; i++)
+            json_array_append_new(cpus, counters_of(c->vm, i));
     }
     *ret = json_pack("{s:o}", "cpus", cpus);
     return 0;
@@ -91,22 +164,21 @@ static int command_state(struct commands *c, const json_t *request, json_t **ret
         [CPU_ACTIVITY_SHUTDOWN] = "shutdown",
     };
     bool was_paused = __atomic_load_n(&c->vm->want, __ATOMIC_ACQUIRE) == VM_PAUSED;
-    const json_t *number = json_object_get(request, "cpu");
-    json_int_t cpu = json_integer_value(number);
     struct cpu_state state;
-    int r;
+    unsigned cpu;
+    int r = cpu_number(request, &cpu, err);
 
-    if ((number && !json_is_integer(number)) || cpu < 0 || cpu >= CPU_MAX)
-        return err_set(err, -EINVAL, "cpu: a number from 0 to %d is needed", CPU_MAX - 1);
+    if (r < 0)
+        return r;
     r = vm_pause(c->vm, err);
     if (r < 0)
         return r;
-    r = vm_cpu_state(c->vm, (unsigned)cpu, &state, err);
+    r = vm_cpu_state(c->vm, cpu, &state, err);
     if (!was_paused)
         vm_resume(c->vm);
     if (r < 0)
         return r;
-    *ret = json_pack("{s:I, s:s, s:o}", "cpu", cpu, "activity",
+    *ret = json_pack("{s:I, s:s, s:o}", "cpu", (json_int_t)cpu, "activity",
                      state.activity < ARRAY_LEN(activities) ? activities[state.activity] : "?",
                      "registers", registers_object(&state));
     return 0;
@@ -134,7 +206,7 @@ int commands_run(void *context, const char *command, const json_t *request, json
         return 0;
     }
     if (!strcmp(command, VMM_CONTROL_COUNTERS))
-        return command_counters(c, ret);
+        return command_counters(c, request, ret, err);
     if (!strcmp(command, VMM_CONTROL_STATE))
         return command_state(c, request, ret, err);
     return err_set(err, -EINVAL, "unknown command '%s'", command);

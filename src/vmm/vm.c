@@ -315,3 +315,9 @@ void vm_cpu_counters(struct vm *vm, unsigned index, struct cpu_counters *ret)
     if (index < vm->cpu_config.nr_cpus && vm->vcpus[index].cpu && vm->engine->counters)
         vm->engine->counters(vm->vcpus[index].cpu, ret);
 }
+
+void vm_cpu_figures(struct vm *vm, unsigned index, cpu_figure_fn *fn, void *context)
+{
+    if (index < vm->cpu_config.nr_cpus && vm->vcpus[index].cpu && vm->engine->figures)
+        vm->engine->figures(vm->vcpus[index].cpu, fn, context);
+}

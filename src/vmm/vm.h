@@ -99,6 +99,8 @@ void vm_resume(struct vm *vm);
 /* For a paused VM. */
 int vm_cpu_state(struct vm *vm, unsigned index, struct cpu_state *ret, struct err *err);
 void vm_cpu_counters(struct vm *vm, unsigned index, struct cpu_counters *ret);
+/* The engine's own figures of a vCPU: none when there is no such vCPU now. */
+void vm_cpu_figures(struct vm *vm, unsigned index, cpu_figure_fn *fn, void *context);
 
 /* report.c: why vCPU stopped, its bytes and registers, as lines of text. */
 void report_exit(char *text, size_t size, unsigned cpu, const char *what,

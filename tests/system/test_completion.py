@@ -54,6 +54,7 @@ def bash_offers(program, store, line, cwd):
 @pytest.mark.parametrize("line, offered", [
     ("lodge r", ["run"]),
     ("lodge v", ["version"]),
+    ("lodge stats --j", ["--json"]),
     ("lodge --ver", ["--version"]),
     ("lodge help do", ["doctor"]),
     ("lodge run --inter", ["--interactive"]),

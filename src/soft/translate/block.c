@@ -150,6 +150,7 @@ static bool block_emit(struct translator *tr, const struct interp_block *block)
         if (op->length && (insn_decode(tr->bytes, left, INSN_MODE_64, &tr->insn) ||
                            tr->insn.length != op->length))
             return false;
+        translation_ids(tr->t)[tr->op] = (uint16_t)(op->length ? tr->insn.id : INSN_NONE);
         if (tr->nr_stubs + 6 > TRANSLATOR_STUBS_MAX)
             return false;
         open = translate_op(tr, op, tr->op + 1 == block->nr_instructions);
@@ -164,7 +165,7 @@ static bool block_emit(struct translator *tr, const struct interp_block *block)
 static bool room(struct translate *translate)
 {
     size_t side = sizeof(struct translation) + sizeof(struct translate_page) +
-                  64 * (sizeof(uint32_t) + 2 * sizeof(struct interp_op)) + 128;
+                  64 * (sizeof(uint32_t) + sizeof(uint16_t) + 2 * sizeof(struct interp_op)) + 128;
 
     if (translate->code.size - translate->code.used < TRANSLATE_BLOCK_BYTES ||
         translate->arena_size - translate->arena_used < side ||
@@ -188,6 +189,7 @@ static void publish(struct translate *translate, struct translation *t, uint8_t 
 struct translation *translate_block(struct soft_cpu *cpu, struct interp_block *block)
 {
     struct translate *translate = cpu->translate;
+    size_t start = translate->code.used;
     struct translate_page *page;
     struct translation *t;
     struct translator tr;
@@ -196,7 +198,8 @@ struct translation *translate_block(struct soft_cpu *cpu, struct interp_block *b
         return NULL;
     page = page_of(translate, block->gpa, block->key);
     t = (void *)(translate->arena + translate->arena_used);
-    translate->arena_used += align_up(sizeof(*t) + block->nr_instructions * sizeof(uint32_t), 64);
+    translate->arena_used +=
+        align_up(sizeof(*t) + block->nr_instructions * (sizeof(uint32_t) + sizeof(uint16_t)), 64);
     memset(t, 0, sizeof(*t));
     tr.e.at = translate->code.write + translate->code.used;
     tr.cpu = cpu;
@@ -221,5 +224,7 @@ struct translation *translate_block(struct soft_cpu *cpu, struct interp_block *b
         return NULL;
     publish(translate, t, tr.e.at);
     cpu->counters.blocks_translated++;
+    translate->counts.instructions += block->nr_instructions;
+    translate->counts.code_bytes += (size_t)(tr.e.at - (translate->code.write + start));
     return t;
 }

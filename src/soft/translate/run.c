@@ -16,8 +16,6 @@
  */
 #include "soft/translate/translate_internal.h"
 
-#include <assert.h>
-
 #define NO_BLOCK UINT32_MAX /* interp_block.runs: not to be translated (again) */
 
 static bool avx_enabled(const struct soft_cpu *cpu)
@@ -70,14 +68,20 @@ static uint32_t go_in(struct soft_cpu *cpu, const uint8_t *code, bool vector)
     return exit;
 }
 
-/* Interprets from operation `op` of a block to its end. */
-static int interpret(struct soft_cpu *cpu, const struct translation *t,
-                     const struct interp_op *first)
+static void handback_count(struct soft_cpu *cpu, struct translation *t, unsigned op)
 {
+    cpu->counters.translated_handbacks++;
+    cpu->translate->counts.handbacks[translation_ids(t)[op]]++;
+}
+
+/* Interprets from operation `op` of the translation's block, which may be dead, to its end. */
+static int interpret(struct soft_cpu *cpu, struct translation *t, const struct interp_block *block,
+                     unsigned op)
+{
+    const struct interp_op *first = &block->ops[op];
     int result;
 
-    assert(first);
-    cpu->counters.translated_handbacks++;
+    handback_count(cpu, t, op);
     cpu->rip = cpu->translate->hot->page + t->start;
     result = first->run(cpu, first);
     return result == INTERP_LEFT ? SOFT_OK : result;
@@ -138,7 +142,7 @@ static int interpret_one(struct soft_cpu *cpu, struct visit *visit, unsigned op)
     struct translation *t = visit->t;
     int result;
 
-    cpu->counters.translated_handbacks++;
+    handback_count(cpu, t, op);
     cpu->rip = cpu->translate->hot->page + t->start;
     result = t->single[2 * t->single_of[op]].run(cpu, &t->single[2 * t->single_of[op]]);
     visit->done = true;
@@ -159,6 +163,7 @@ static int serve(struct soft_cpu *cpu, struct visit *visit, uint32_t exit)
     enum translate_exit kind = (enum translate_exit)(exit & ((1u << TRANSLATE_EXIT_BITS) - 1));
     struct interp_block *block = t->block;
 
+    translate->counts.exits[kind]++;
     visit->t = t;
     visit->done = true;
     switch (kind) {
@@ -197,7 +202,7 @@ static int serve(struct soft_cpu *cpu, struct visit *visit, uint32_t exit)
         return SOFT_OK;
     }
     visit->done = true;
-    return interpret(cpu, t, &block->ops[op]);
+    return interpret(cpu, t, block, op);
 }
 
 /* From one translation through whatever is linked to it, until the next block is to be found. */
@@ -218,7 +223,7 @@ static int visit_run(struct soft_cpu *cpu, struct visit *visit)
             while (op + 1u < t->nr_ops && t->entry + t->offset[op] != visit->code)
                 op++;
             visit->done = true;
-            return interpret(cpu, t, &t->block->ops[op]);
+            return interpret(cpu, t, t->block, op);
         }
         result = serve(cpu, visit, go_in(cpu, visit->code, t->vector));
     }

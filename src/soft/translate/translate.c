@@ -127,6 +127,7 @@ void translate_block_killed(struct soft_cpu *cpu, struct interp_block *block)
         return;
     block->translation = NULL;
     t->block = NULL;
+    cpu->translate->counts.killed++;
     links_cut(cpu->translate, t);
     jumps_forget(cpu->translate, t);
 }
@@ -145,6 +146,7 @@ void translate_flushed(struct soft_cpu *cpu)
         t->block = NULL;
     }
     translate->nr_translations = 1;
+    translate->counts.flushes++;
     translate->generation++;
     returns_forget(translate);
     links_flushed(translate);

@@ -41,6 +41,10 @@ void translate_page_flushed(struct soft_cpu *cpu, gva_t address);
 /* A page that no instruction was fetched from is forgotten. */
 void translate_data_flushed(struct soft_cpu *cpu, gva_t address);
 
+/* Any thread: what the tier has done, in groups: "code", "exits" by reason, "handbacks" by
+ * instruction. Nothing when this vCPU only interprets. */
+void translate_figures(struct soft_cpu *cpu, cpu_figure_fn *fn, void *context);
+
 /* Any thread: generated code comes out at its next poll. */
 void translate_kick(struct soft_cpu *cpu);
 

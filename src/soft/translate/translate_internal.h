@@ -137,6 +137,16 @@ enum translate_exit {
 #define TRANSLATE_OP_BITS   6u
 #define TRANSLATE_SHIFT     (TRANSLATE_EXIT_BITS + TRANSLATE_OP_BITS)
 
+/* Written by the vCPU's thread, read by any: figures.c. */
+struct translate_counts {
+    uint64_t instructions; /* translated */
+    uint64_t code_bytes;   /* made of them */
+    uint64_t flushes;      /* everything dropped */
+    uint64_t killed;       /* translations whose code was written to, or evicted */
+    uint64_t exits[1u << TRANSLATE_EXIT_BITS];
+    uint64_t handbacks[INSN_NR_IDS]; /* by the instruction that the interpreter was given */
+};
+
 struct translate_link {
     uint8_t *patch; /* writable address of the jump's displacement; NULL: slot not used */
     const uint8_t *stub;
@@ -183,6 +193,7 @@ struct translate {
     size_t arena_size, arena_used;
     struct translation **table;
     uint32_t nr_translations;
+    struct translate_counts counts;
     uint32_t generation; /* counts translate_flushed */
     bool full;           /* drop everything before the next block */
     /* What jump_code leads to; and which pages, hashed, have an entry: INVLPG of others leaves the
@@ -221,6 +232,12 @@ struct translate {
 };
 
 #define TRANSLATE_TABLE_MAX (1u << 20)
+
+/* The instruction of each operation: behind translation.offset. */
+static inline uint16_t *translation_ids(struct translation *t)
+{
+    return (uint16_t *)&t->offset[t->nr_ops];
+}
 
 /* returns.c: -errno */
 int returns_init(struct translate *translate);

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * lodge stats: what the processors of running virtual machines have done. Machines are found by
+ * their runs' directories; their monitors are asked over the control socket in there.
+ */
+#include "cmd/cli.h"
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/util.h"
+#include "cmd/run_dir.h"
+#include "cmd/vmm_client.h"
+#include "vmm_control.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TOP 8 /* exits and instructions shown */
+
+struct stats {
+    char **names; /* NULL-terminated; empty: all */
+    bool *seen;   /* of each name */
+    json_t *array;
+};
+
+static int ask(int fd, const char *command, json_int_t cpu, json_t **ret, struct err *err)
+{
+    json_t *request = json_pack("{s:s}", "command", command);
+
+    if (cpu >= 0)
+        json_object_set_new(request, "cpu", json_integer(cpu));
+    return vmm_client_ask(fd, request, ret, err);
+}
+
+/* {"name", "status": {...}, "cpus": [...]} */
+static int machine_ask(const char *name, const char *path, json_t **ret, struct err *err)
+{
+    CLEANUP(fd_closep) int fd = -1;
+    json_t *status = NULL, *cpus = json_array();
+    json_int_t nr;
+    int r = vmm_client_connect(path, &fd, err);
+
+    if (r == 0)
+        r = ask(fd, VMM_CONTROL_STATUS, -1, &status, err);
+    nr = json_integer_value(json_object_get(status, "cpus"));
+    for (json_int_t i = 0; r == 0 && i < nr; i++) {
+        json_t *one = NULL;
+
+        r = ask(fd, VMM_CONTROL_COUNTERS, i, &one, err);
+        json_array_append(cpus, json_array_get(json_object_get(one, "cpus"), 0));
+        json_decref(one);
+    }
+    if (r == 0)
+        *ret = json_pack("{s:s, s:O, s:O}", "name", name, "status", status, "cpus", cpus);
+    json_decref(status);
+    json_decref(cpus);
+    return r;
+}
+
+static bool wanted(struct stats *stats, const char *name)
+{
+    bool found = !stats->names[0];
+
+    for (size_t i = 0; stats->names[i]; i++)
+        if (!strcmp(stats->names[i], name))
+            found = stats->seen[i] = true;
+    return found;
+}
+
+static void machine_add(const char *id, const char *path, void *context)
+{
+    struct stats *stats = context;
+    char control[PATH_MAX];
+    struct err err = ERR_INIT;
+    json_t *machine = NULL;
+
+    snprintf(control, sizeof(control), "%s/control", path);
+    if (access(control, F_OK) < 0 || !wanted(stats, id))
+        return; /* a container, or a machine not yet made */
+    if (machine_ask(id, control, &machine, &err) < 0)
+        log_warning("%s: %s", id, err.message);
+    else
+        json_array_append_new(stats->array, machine);
+}
+
+static json_int_t number(const json_t *object, const char *group, const char *name)
+{
+    const json_t *members = group ? json_object_get(object, group) : object;
+
+    return json_integer_value(json_object_get(members, name));
+}
+
+static void row(const json_t *cpus, const char *title, const char *group, const char *name)
+{
+    json_int_t sum = 0;
+
+    for (size_t i = 0; i < json_array_size(cpus); i++)
+        sum += number(json_array_get(cpus, i), group, name);
+    printf("  %-28s %15lld", title, (long long)sum);
+    for (size_t i = 0; json_array_size(cpus) > 1 && i < json_array_size(cpus); i++)
+        printf(" %15lld", (long long)number(json_array_get(cpus, i), group, name));
+    putchar('\n');
+}
+
+/* The group's members by the sum over all vCPUs, highest first. */
+static void top_rows(const json_t *cpus, const char *title, const char *group)
+{
+    json_t *sums = json_object(), *member;
+    const char *name;
+
+    for (size_t i = 0; i < json_array_size(cpus); i++) {
+        json_t *members = json_object_get(json_array_get(cpus, i), group);
+
+        json_object_foreach(members, name, member) json_object_set_new(
+            sums, name, json_integer(json_integer_value(member) + number(sums, NULL, name)));
+    }
+    for (unsigned i = 0; i < TOP; i++) {
+        const char *most = NULL;
+        char text[64];
+
+        json_object_foreach(sums, name, member) if (json_integer_value(member) >
+                                                    (most ? number(sums, NULL, most) : 0))
+            most = name;
+        if (!most)
+            break;
+        snprintf(text, sizeof(text), "%s %s", title, most);
+        row(cpus, text, group, most);
+        json_object_del(sums, most);
+    }
+    json_decref(sums);
+}
+
+static void machine_print(const json_t *machine)
+{
+    static const struct {
+        const char *title, *group, *name;
+    } rows[] = {
+        {"instructions translated", "code", "instructions"},
+        {"instructions interpreted", NULL, "instructions"},
+        {"blocks decoded", NULL, "blocks_decoded"},
+        {"blocks translated", NULL, "blocks_translated"},
+        {"blocks invalidated", NULL, "blocks_invalidated"},
+        {"code cache flushes", "code", "flushes"},
+        {"code cache bytes", "code", "used_bytes"},
+        {"code cache cap", "code", "cap_bytes"},
+        {"exits of translated code", NULL, "translated_exits"},
+        {"pages cached for it", NULL, "translated_fills"},
+        {"handed back to interpreter", NULL, "translated_handbacks"},
+        {"TLB misses", NULL, "tlb_misses"},
+        {"TLB flushes", NULL, "tlb_flushes"},
+        {"exceptions", NULL, "exceptions"},
+        {"interrupts", NULL, "interrupts"},
+        {"port accesses", NULL, "io_accesses"},
+        {"device memory accesses", NULL, "mmio_accesses"},
+        {"halts", NULL, "halts"},
+    };
+    const json_t *status = json_object_get(machine, "status");
+    const json_t *cpus = json_object_get(machine, "cpus");
+    json_int_t uptime = number(status, NULL, "uptime_ms");
+
+    printf("%s: %s, engine %s, process %lld, up %lld.%lld s, memory %lld MiB\n",
+           json_string_value(json_object_get(machine, "name")),
+           json_string_value(json_object_get(status, "state")),
+           json_string_value(json_object_get(status, "engine")),
+           (long long)number(status, NULL, "pid"), (long long)uptime / 1000,
+           (long long)uptime % 1000 / 100,
+           (long long)number(status, NULL, "memory_bytes") / (long long)MIB);
+    if (json_array_size(cpus) > 1) {
+        printf("  %-28s %15s", "", "all");
+        for (size_t i = 0; i < json_array_size(cpus); i++)
+            printf("          vCPU %2zu", i);
+        putchar('\n');
+    }
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        row(cpus, rows[i].title, rows[i].group, rows[i].name);
+    top_rows(cpus, "exit", "exits");
+    top_rows(cpus, "handed back", "handbacks");
+}
+
+static int show(struct stats *stats, bool json, struct err *err)
+{
+    int r = run_dir_each(machine_add, stats, err);
+
+    for (size_t i = 0; r == 0 && stats->names[i]; i++)
+        if (!stats->seen[i])
+            r = err_set(err, -ENOENT, "no virtual machine '%s' is running", stats->names[i]);
+    if (r < 0)
+        return r;
+    if (json) {
+        json_dumpf(stats->array, stdout, JSON_INDENT(2));
+        putchar('\n');
+        return 0;
+    }
+    for (size_t i = 0; i < json_array_size(stats->array); i++)
+        machine_print(json_array_get(stats->array, i));
+    if (!json_array_size(stats->array))
+        printf("no virtual machine is running\n");
+    return 0;
+}
+
+static int run(int argc, char **argv)
+{
+    struct stats stats = {.array = json_array()};
+    struct err err = ERR_INIT;
+    CLEANUP(freep) char **names = calloc((size_t)argc + 1, sizeof(*names));
+    CLEANUP(freep) bool *seen = calloc((size_t)argc + 1, sizeof(*seen));
+    size_t nr_names = 0;
+    bool json = false;
+    int r;
+
+    if (!names || !seen)
+        return CLI_EXIT_FAILURE;
+    for (int i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "--json"))
+            json = true;
+        else if (argv[i][0] == '-')
+            return cli_usage_error(&verb_stats, "unknown option '%s'", argv[i]);
+        else
+            names[nr_names++] = argv[i];
+    }
+    stats.names = names;
+    stats.seen = seen;
+    r = show(&stats, json, &err);
+    json_decref(stats.array);
+    if (r < 0)
+        log_error("%s", err.message);
+    return r < 0 ? CLI_EXIT_FAILURE : 0;
+}
+
+const struct cli_verb verb_stats = {
+    .name = "stats",
+    .summary = "Says what the processors of running virtual machines have done",
+    .usage = "stats [--json] [NAME...]",
+    .help = "NAME is the name of a run; all running machines when there is none.\n"
+            "Counted since the machine's start: instructions that were translated, blocks, memory\n"
+            "accesses outside of the fast path, exits of translated code by reason and by\n"
+            "instruction, interrupts; for all vCPUs and for each.\n"
+            "--json         all figures, one JSON array\n",
+    .run = run,
+};
