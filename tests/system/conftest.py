@@ -9,11 +9,6 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def pytest_configure(config):
-    config.addinivalue_line("markers", "sanitized: short enough to run again on the sanitizer build")
-    config.addinivalue_line("markers", "slow: boots several kernels or moves much data")
-
-
 @pytest.fixture(scope="session")
 def build() -> Path:
     return Path(os.environ.get("LODGE_BUILD", ROOT / "build")).resolve()

@@ -77,13 +77,10 @@ class Lodge:
         if self.runtime.exists():
             left += [f"file {path}" for path in self.runtime.iterdir()]
         left += [f"mount {line}" for line in Path("/proc/mounts").read_text().splitlines() if str(self.runtime) in line]
-        for directory in Path("/sys/fs/cgroup").glob("**/lodge/*/"):
-            try:
-                # Ours are named by the run's id; other runs on this machine are not our affair.
-                if directory.name in self.ids_seen:
-                    left.append(f"cgroup {directory}")
-            except OSError:
-                continue
+        # Ours are named by the run's id; other runs on this machine are not our affair, and may remove theirs meanwhile: os.walk minds not.
+        for at, directories, _ in os.walk("/sys/fs/cgroup"):
+            if os.path.basename(at) == "lodge":
+                left += [f"cgroup {at}/{name}" for name in directories if name in self.ids_seen]
         return left
 
     ids_seen: set = set()

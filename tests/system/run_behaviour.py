@@ -50,7 +50,6 @@ class Behaviour:
                                "sh", "-c", "cat; echo out; echo err >&2"], stdout=subprocess.PIPE, env=lodge.env, timeout=LIMIT)
         assert (done.returncode, done.stdout) == (0, b"out\n")
 
-    @pytest.mark.slow
     def test_much_data_comes_through_whole(self, lodge):
         """1 GiB through cat; both ways at once, with neither pipe ever drained ahead of the other."""
         size = (64 if SANITIZED else 1024) << 20

@@ -68,7 +68,6 @@ def parse(text):
     return found
 
 
-@pytest.mark.sanitized
 @pytest.mark.parametrize("engine", ["soft,runs=0", "soft,tier=interp"])
 def test_exceptions(program, kernel, engine):
     found = parse(run_lodge(program, kernel, "strict", engine))

@@ -9,8 +9,6 @@ import pytest
 
 from lodge_run import Lodge, need_image
 
-pytestmark = pytest.mark.sanitized
-
 
 @pytest.fixture
 def lodge(program, guest):

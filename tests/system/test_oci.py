@@ -19,8 +19,6 @@ import pytest
 
 from conftest import need_command, need_root
 
-pytestmark = pytest.mark.sanitized
-
 APPLETS = "sh ls ps cat id mount sleep true false echo kill stat hostname tty stty dd ulimit sort env pwd grep tr cut".split()
 
 

@@ -15,7 +15,6 @@ import pytest
 from conftest import need_command
 from test_oci import Runtime, rootfs, runtime  # noqa: F401 (fixtures)
 
-pytestmark = pytest.mark.sanitized
 CORE_PATTERN = Path("/proc/sys/kernel/core_pattern")
 SOURCES = Path(__file__).parent / "attacks"
 

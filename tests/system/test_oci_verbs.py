@@ -13,8 +13,6 @@ import pytest
 from conftest import need_command
 from test_oci import Runtime, rootfs  # noqa: F401 (a fixture)
 
-pytestmark = pytest.mark.sanitized
-
 
 class Container(Runtime):
     def verb(self, *args, status=0, **options):

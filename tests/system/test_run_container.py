@@ -10,8 +10,6 @@ from conftest import need_root
 from lodge_run import LIMIT, Lodge, need_image, read_until
 from run_behaviour import Behaviour
 
-pytestmark = pytest.mark.sanitized
-
 
 @pytest.fixture
 def lodge(program, guest):

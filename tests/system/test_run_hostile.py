@@ -7,8 +7,6 @@ import pytest
 
 from lodge_run import Lodge, need_image, need_kernel
 
-pytestmark = pytest.mark.sanitized
-
 
 @pytest.fixture
 def lodge(program, guest, tmp_path):

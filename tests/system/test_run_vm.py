@@ -44,7 +44,6 @@ class TestMachine(Behaviour):
         done = lodge.run("-q", "busybox", "uname", "-r")
         assert done.stdout.decode().strip() == release
 
-    @pytest.mark.slow
     @pytest.mark.parametrize("kernel", ["generic", "rt"])
     def test_other_kernels(self, lodge, guest, kernel):
         need_kernel(guest, kernel)
@@ -166,7 +165,6 @@ class TestMachine(Behaviour):
             assert subprocess.run(["/usr/sbin/e2fsck", "-fn", done.stdout.decode().strip()], capture_output=True).returncode == 0
 
 
-@pytest.mark.slow
 class TestBesideQemu:
     """The same program, agent and image under a monitor that is not ours: what differs would be the monitor's."""
 
@@ -191,7 +189,6 @@ class TestBesideQemu:
         assert process.wait(LIMIT) == 128 + signal.SIGTERM
 
 
-@pytest.mark.sanitized
 def test_one_run_under_the_sanitizers(lodge):
     if not SANITIZED:
         pytest.skip("for the sanitizer build; the others cover it otherwise")

@@ -21,7 +21,6 @@ def boot(program, image, initrd, *arguments, cmdline="console=ttyS0 quiet", engi
                "--cmdline", cmdline, *arguments)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("engine, cpus", [("soft", 1), ("soft", 2), ("soft,tier=interp", 2)])
 @pytest.mark.parametrize("name", ["cloud", "generic", "rt"])
 def test_boots_to_a_shell_and_powers_off(program, guest, shell, name, engine, cpus):

@@ -13,7 +13,6 @@ import pytest
 
 from vmm import Vmm, assemble, control
 
-pytestmark = pytest.mark.sanitized
 ENGINES = ["soft", "kvm"]
 
 

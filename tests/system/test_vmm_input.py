@@ -8,8 +8,6 @@ import pytest
 
 from vmm import assemble
 
-pytestmark = pytest.mark.sanitized
-
 
 @pytest.fixture(scope="module")
 def hello(tmp_path_factory) -> Path:
