@@ -197,8 +197,12 @@ static int attention(struct soft_cpu *cpu)
     return SOFT_OK;
 }
 
-static bool step_needed(const struct soft_cpu *cpu)
+/* RF only keeps instruction breakpoints quiet; where none is armed, it is as well cleared before
+ * the next instruction as after it (a fault sets it in the image that it pushes). */
+static bool step_needed(struct soft_cpu *cpu)
 {
+    if (!cpu->debug_active)
+        cpu->rflags &= ~CPU_FLAG_RF;
     return cpu->debug_active || cpu->interrupt_shadow || (cpu->rflags & CPU_FLAG_RF);
 }
 

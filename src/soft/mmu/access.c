@@ -290,42 +290,90 @@ void mmu_written_host(struct soft_cpu *cpu, const uint8_t *host, unsigned length
     }
 }
 
+/* Host address of [address, address + size) where the TLB has it for a class; segments, #AC and
+ * watchpoints do not concern these accesses. */
+static void *cached(const struct soft_cpu *cpu, gva_t address, unsigned size, enum mmu_class class,
+                    bool write, uint8_t **ret_code_byte)
+{
+    const struct mmu_entry *entry =
+        &cpu->mmu.data_table[class][(address >> GUEST_PAGE_SHIFT) & (MMU_DATA_ENTRIES - 1)];
+    uint64_t tag = ((address + size - 1) & ~GUEST_PAGE_MASK) | cpu->mmu.number[address >> 63];
+
+    if ((write ? entry->write_tag : entry->read_tag) != tag)
+        return NULL;
+    *ret_code_byte = entry->code_byte;
+    return (void *)(entry->addend + address); /* NOLINT(performance-no-int-to-ptr) */
+}
+
+static enum soft_result load_as(struct soft_cpu *cpu, gva_t address, enum mmu_class class,
+                                void *data, unsigned size)
+{
+    uint8_t *code_byte;
+    const void *host = cached(cpu, address, size, class, false, &code_byte);
+
+    if (UNLIKELY(!host))
+        return load(cpu, address, class, data, size);
+    host_copy(data, host, size);
+    return SOFT_OK;
+}
+
+static enum soft_result store_as(struct soft_cpu *cpu, gva_t address, enum mmu_class class,
+                                 const void *data, unsigned size)
+{
+    uint8_t *code_byte;
+    uint8_t *host = cached(cpu, address, size, class, true, &code_byte);
+
+    if (UNLIKELY(!host))
+        return store(cpu, address, class, data, size);
+    host_copy(host, data, size);
+    if (UNLIKELY(__atomic_load_n(code_byte, __ATOMIC_RELAXED)))
+        mmu_written_host(cpu, host, size);
+    return SOFT_OK;
+}
+
+static enum soft_result probe_as(struct soft_cpu *cpu, gva_t address, enum mmu_class class,
+                                 unsigned size)
+{
+    struct parts parts;
+    uint8_t *code_byte;
+
+    if (LIKELY(cached(cpu, address, size, class, true, &code_byte)))
+        return SOFT_OK;
+    return parts_translate(cpu, address, size, MMU_WRITE, class, &parts);
+}
+
 enum soft_result mmu_load_system(struct soft_cpu *cpu, gva_t address, void *data, unsigned size)
 {
-    return load(cpu, address, mmu_class_system(cpu), data, size);
+    return load_as(cpu, address, mmu_class_system(cpu), data, size);
 }
 
 enum soft_result mmu_store_system(struct soft_cpu *cpu, gva_t address, const void *data,
                                   unsigned size)
 {
-    return store(cpu, address, mmu_class_system(cpu), data, size);
+    return store_as(cpu, address, mmu_class_system(cpu), data, size);
 }
 
 enum soft_result mmu_probe_store_system(struct soft_cpu *cpu, gva_t address, unsigned size)
 {
-    struct parts parts;
-
-    return parts_translate(cpu, address, size, MMU_WRITE, mmu_class_system(cpu), &parts);
+    return probe_as(cpu, address, mmu_class_system(cpu), size);
 }
 
 enum soft_result mmu_load_linear(struct soft_cpu *cpu, gva_t address, bool user, void *data,
                                  unsigned size)
 {
-    return load(cpu, address, mmu_class_of(cpu, user), data, size);
+    return load_as(cpu, address, mmu_class_of(cpu, user), data, size);
 }
 
 enum soft_result mmu_store_linear(struct soft_cpu *cpu, gva_t address, bool user, const void *data,
                                   unsigned size)
 {
-    return store(cpu, address, mmu_class_of(cpu, user), data, size);
+    return store_as(cpu, address, mmu_class_of(cpu, user), data, size);
 }
 
 enum soft_result mmu_probe_store_linear(struct soft_cpu *cpu, gva_t address, bool user,
                                         unsigned size)
 {
-    struct parts parts;
-
-    return parts_translate(cpu, address, size, MMU_WRITE, mmu_class_of(cpu, user), &parts);
+    return probe_as(cpu, address, mmu_class_of(cpu, user), size);
 }
 
 enum soft_result mmu_host_range(struct soft_cpu *cpu, gva_t address, enum mmu_access access,
