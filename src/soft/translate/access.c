@@ -116,12 +116,12 @@ void translator_check(struct translator *tr, unsigned size, bool write, bool ali
     tr->operand = (struct emit_operand){.base = HOST_RCX, .index = HOST_R10};
 }
 
-void translator_islands(struct translator *tr, bool all)
+static void islands(struct translator *tr, bool all, unsigned reach)
 {
     struct emit *e = &tr->e;
     uint8_t *over = NULL;
 
-    if (!tr->nr_near || (!all && e->at - tr->near[0].patch < NEAR_REACH))
+    if (!tr->nr_near || (!all && e->at - tr->near[0].patch < reach))
         return;
     if (!all) {
         emit8(e, 0xeb);
@@ -141,6 +141,16 @@ void translator_islands(struct translator *tr, bool all)
     if (over)
         over[-1] = (uint8_t)(e->at - over);
     tr->nr_near = 0;
+}
+
+void translator_islands(struct translator *tr, bool all)
+{
+    islands(tr, all, NEAR_REACH);
+}
+
+void translator_reach(struct translator *tr, unsigned bytes)
+{
+    islands(tr, false, bytes < 127 - NEAR_REACH ? NEAR_REACH : 0);
 }
 
 void translator_undo(struct translator *tr, uint8_t *from)

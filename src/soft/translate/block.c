@@ -93,7 +93,7 @@ static bool translate_op(struct translator *tr, const struct interp_op *op, bool
     if (translator_stack(tr))
         return true;
     translator_undo(tr, start);
-    if (translator_copy(tr))
+    if (tr->insn.traits & INSN_TRAIT_X87 ? translator_x87(tr) : translator_copy(tr))
         return true;
     translator_undo(tr, start);
     leave_for_one(tr, op);
@@ -205,7 +205,7 @@ struct translation *translate_block(struct soft_cpu *cpu, struct interp_block *b
     tr.cpu = cpu;
     tr.t = t;
     tr.user = block->key & CACHE_KEY_USER;
-    tr.vector_seen = false;
+    tr.vector_seen = tr.x87_seen = tr.x87_noted = false;
     tr.nr_stubs = 0;
     tr.far_patch = NULL;
     tr.failed = false;

@@ -140,6 +140,7 @@ static const uint8_t *callout_syscall(struct soft_cpu *cpu, uint32_t exit)
         return declined(cpu, exit);
     cpu->gpr[CPU_RCX] = hot->address;
     hot->kept[CPU_R11 - CPU_R9] = old;
+    x87_settle(cpu, hot);
     flags_set(cpu, new);
     flat_set(cpu, cs, cs + 8, 0);
     privilege_set(cpu, 0);
@@ -157,6 +158,7 @@ static const uint8_t *callout_sysret(struct soft_cpu *cpu, uint32_t exit)
     if (!(cpu->efer & CPU_EFER_SCE) || !address_is_canonical(rip) || flags_delicate(cpu, new) ||
         ((new &CPU_FLAG_AC) && (cpu->cr0 & CPU_CR0_AM)))
         return declined(cpu, exit);
+    x87_settle(cpu, hot);
     flags_set(cpu, new);
     flat_set(cpu, base + 16, base + 8, 3);
     privilege_set(cpu, 3);
@@ -268,6 +270,7 @@ static const uint8_t *callout_iret(struct soft_cpu *cpu, uint32_t exit)
         return declined(cpu, exit);
     cpu->gpr[CPU_RSP] = frame[3].value;
     flags_set(cpu, new);
+    x87_settle(cpu, cpu->translate->hot);
     cpu->segment[CPU_CS] = cs;
     cpu->segment[CPU_SS] = ss;
     privilege_set(cpu, cpl);

@@ -4,7 +4,7 @@
  * the registers of emit.h and translator.operand for the memory operand.
  *
  * Only what is listed here is copied, by instruction and by the form of its operands. Not on the
- * list: anything that can fault other than by its memory operand (MMX, x87), reads or writes
+ * list: anything that can fault other than by its memory operand (x87: x87.c), reads or writes
  * state that is not the guest's in this tier (MXCSR, segment bases, DF), repeats, or has an
  * implicit RCX other than a shift count.
  *
@@ -175,11 +175,13 @@ struct copy {
     bool store_kept[3];
     unsigned nr_kept;
     bool vector, count; /* uses vector registers; CL holds a count */
+    bool mmx;
 };
 
 static bool is_vector(const struct insn_operand *operand)
 {
-    return operand->reg_class == INSN_REG_XMM || operand->reg_class == INSN_REG_YMM;
+    return operand->reg_class == INSN_REG_XMM || operand->reg_class == INSN_REG_YMM ||
+           operand->reg_class == INSN_REG_MMX;
 }
 
 /* Host register of a guest register; `scratch` when it lives in memory. */
@@ -212,6 +214,10 @@ static bool field_of(struct copy *c, const struct insn_operand *operand, unsigne
     case INSN_REG_XMM:
     case INSN_REG_YMM:
         c->vector = true;
+        *ret = operand->reg;
+        return true;
+    case INSN_REG_MMX:
+        c->mmx = true;
         *ret = operand->reg;
         return true;
     case INSN_REG_GPR8_HIGH:
@@ -344,7 +350,9 @@ static bool plan(struct copy *c, enum copy_kind kind)
             c->size = operand->size;
             c->write = operand->access & INSN_WRITE;
         }
-        if (operand->kind == INSN_OPERAND_REG && is_vector(operand))
+        if (operand->kind == INSN_OPERAND_REG && operand->reg_class == INSN_REG_MMX)
+            c->mmx = true;
+        else if (operand->kind == INSN_OPERAND_REG && is_vector(operand))
             c->vector = true;
         if (operand->implicit || operand->kind == INSN_OPERAND_IMM ||
             (c->count && i > 0 && i + 1u == insn->nr_operands))
@@ -486,8 +494,12 @@ static bool copy_modrm(struct translator *tr, enum copy_kind kind)
         return false;
     if (c.count && c.memory && c.nr_kept)
         return false;
+    if ((insn->traits & INSN_TRAIT_MMX) && !c.mmx)
+        return false;
     if (c.vector)
         vector_check(tr);
+    if (c.mmx)
+        translator_x87_check(tr);
     if (c.memory) {
         bool locked = (insn->prefixes & INSN_PREFIX_LOCK) || insn->id == INSN_XCHG;
         /* The host faults too, and guard.c knows what to do. */
@@ -691,6 +703,10 @@ static bool copy(struct translator *tr)
 
     if (tr->insn.id == INSN_DIV || tr->insn.id == INSN_IDIV)
         return copy_divide(tr);
+    if (tr->insn.id == INSN_EMMS) {
+        translator_x87_check(tr);
+        return copy_verbatim(tr);
+    }
     if (kind == COPY_NO)
         kind = copy_vector(&tr->insn);
     switch (kind) {
@@ -720,8 +736,9 @@ bool translator_copy(struct translator *tr)
     uint8_t *start = tr->e.at;
     unsigned nr_stubs = tr->nr_stubs;
     bool vector_seen = tr->vector_seen, vector = tr->t->vector, avx = tr->t->avx;
+    bool x87_seen = tr->x87_seen, x87 = tr->t->x87;
 
-    if (tr->insn.traits & (INSN_TRAIT_PRIVILEGED | INSN_TRAIT_X87 | INSN_TRAIT_MMX | INSN_TRAIT_IO))
+    if (tr->insn.traits & (INSN_TRAIT_PRIVILEGED | INSN_TRAIT_X87 | INSN_TRAIT_IO))
         return false;
     if (copy(tr))
         return true;
@@ -730,5 +747,7 @@ bool translator_copy(struct translator *tr)
     tr->vector_seen = vector_seen;
     tr->t->vector = vector;
     tr->t->avx = avx;
+    tr->x87_seen = x87_seen;
+    tr->t->x87 = x87;
     return false;
 }

@@ -25,9 +25,13 @@ static bool avx_enabled(const struct soft_cpu *cpu)
     return (cpu->cr4 & CPU_CR4_OSXSAVE) && (cpu->xcr0 & both) == both;
 }
 
-/* May vector code of this translation run with the registers loaded? */
+/* May vector (and x87) code of this translation run with the registers loaded? */
 static bool vector_allowed(const struct soft_cpu *cpu, const struct translation *t)
 {
+    if (t->x87 && !x87_allowed(cpu))
+        return false;
+    if (!t->vector)
+        return true;
     if ((cpu->cr0 & (CPU_CR0_EM | CPU_CR0_TS)) || !(cpu->cr4 & CPU_CR4_OSFXSR) ||
         (cpu->fpu.area.mxcsr & 0x1f80) != 0x1f80)
         return false;
@@ -35,7 +39,7 @@ static bool vector_allowed(const struct soft_cpu *cpu, const struct translation 
 }
 
 /* Goes in at `code`; returns the exit. */
-static uint32_t go_in(struct soft_cpu *cpu, const uint8_t *code, bool vector)
+static uint32_t go_in(struct soft_cpu *cpu, const uint8_t *code, bool vector, bool x87)
 {
     struct translate *translate = cpu->translate;
     unsigned number = cpu->mmu.current_class;
@@ -60,9 +64,15 @@ static uint32_t go_in(struct soft_cpu *cpu, const uint8_t *code, bool vector)
     if (vector)
         hot->vector_absent = 0;
     hot->avx_absent = !vector || !avx_enabled(cpu);
+    if (x87) {
+        x87_load(cpu);
+        hot->x87_page = hot->page;
+    }
     guard_running = translate;
     exit = vector ? translate->enter_vector(cpu) : translate->enter(cpu);
     guard_running = NULL;
+    if (!hot->x87_absent)
+        x87_save(cpu);
     __atomic_store_n(&translate->inside, 0, __ATOMIC_RELEASE);
     cpu->counters.translated_exits++;
     return exit;
@@ -217,7 +227,7 @@ static int visit_run(struct soft_cpu *cpu, struct visit *visit)
     while (!visit->done && !result) {
         struct translation *t = visit->t;
 
-        if (t->vector && !vector_allowed(cpu, t)) {
+        if (UNLIKELY(t->vector || t->x87) && !vector_allowed(cpu, t)) {
             unsigned op = 0;
 
             while (op + 1u < t->nr_ops && t->entry + t->offset[op] != visit->code)
@@ -225,7 +235,7 @@ static int visit_run(struct soft_cpu *cpu, struct visit *visit)
             visit->done = true;
             return interpret(cpu, t, t->block, op);
         }
-        result = serve(cpu, visit, go_in(cpu, visit->code, t->vector));
+        result = serve(cpu, visit, go_in(cpu, visit->code, t->vector, t->x87));
     }
     return result;
 }

@@ -23,6 +23,7 @@
 #define LODGE_SOFT_TRANSLATE_INTERNAL_H
 
 #include "soft/cache/code_cache.h"
+#include "soft/fpu/thunk.h"
 #include "soft/interp/cache.h"
 #include "soft/translate/translate.h"
 
@@ -97,6 +98,11 @@ struct translate_hot {
     uint64_t shadow;     /* linear address behind the last STI that generated code executed */
     uint32_t leave_with; /* a callout that returned NULL: the exit */
     uint32_t smap;       /* CR4.SMAP at the last entry */
+    /* x87.c. Of the last instruction: offset in x87_page, FOP above; of its memory operand: address
+     * and segment. TRANSLATE_X87_NONE: none since the state was loaded or settled. */
+    uint64_t x87_absent; /* the x87 state is in fpu.area, not in the host's registers */
+    uint64_t x87_page, x87_data;
+    uint32_t x87_last, x87_segment;
 };
 
 struct translate_class {
@@ -147,6 +153,8 @@ struct translate_counts {
     uint64_t handbacks[INSN_NR_IDS]; /* by the instruction that the interpreter was given */
 };
 
+#define TRANSLATE_X87_NONE UINT32_MAX
+
 struct translate_link {
     uint8_t *patch; /* writable address of the jump's displacement; NULL: slot not used */
     const uint8_t *stub;
@@ -174,7 +182,7 @@ struct translation {
     uint32_t number;
     uint16_t start; /* offset in the page */
     uint8_t nr_ops;
-    bool vector, avx;
+    bool vector, avx, x87; /* wants these registers loaded */
     struct translate_page *page;
     struct translate_link link[2];
     struct translate_link *incoming;
@@ -263,6 +271,24 @@ static inline bool translate_possible(const struct soft_cpu *cpu)
            (cpu->cpl == 0 || cpu->cpl == 3);
 }
 
+/* The x87 pointers, from what generated code has noted. */
+static inline void x87_settle(struct soft_cpu *cpu, struct translate_hot *hot)
+{
+    bool zero = cpu->fpu.thunks->zero_selectors;
+
+    if (hot->x87_last != TRANSLATE_X87_NONE) {
+        cpu->fpu.area.fip = hot->x87_page + (hot->x87_last & GUEST_PAGE_MASK);
+        cpu->fpu.area.fop = (uint16_t)(hot->x87_last >> GUEST_PAGE_SHIFT & 0x7ff);
+        cpu->fpu.fcs = zero ? 0 : cpu->segment[CPU_CS].selector;
+        hot->x87_last = TRANSLATE_X87_NONE;
+    }
+    if (hot->x87_segment < CPU_NR_SEGMENTS) {
+        cpu->fpu.area.fdp = hot->x87_data;
+        cpu->fpu.fds = zero ? 0 : cpu->segment[hot->x87_segment].selector;
+        hot->x87_segment = TRANSLATE_X87_NONE;
+    }
+}
+
 /* trampoline.c */
 int trampolines_emit(struct translate *translate);
 
@@ -274,6 +300,11 @@ int trampolines_emit(struct translate *translate);
  */
 typedef const uint8_t *translate_callout_fn(struct soft_cpu *cpu, uint32_t exit);
 extern translate_callout_fn *const translate_callouts[TRANSLATE_NR_CALLOUTS];
+
+/* x87.c. May the state be loaded; load it before generated code is entered; take it back. */
+bool x87_allowed(const struct soft_cpu *cpu);
+void x87_load(struct soft_cpu *cpu);
+void x87_save(struct soft_cpu *cpu);
 
 /* view.c. view_init: empty tables, and translate->hot. */
 int view_init(struct translate *translate);

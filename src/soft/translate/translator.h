@@ -45,6 +45,7 @@ struct translator {
     unsigned nr_cold, nr_near;
     struct translator_cold cold[TRANSLATOR_COLD_MAX];
     struct translator_near near[TRANSLATOR_NEAR_MAX];
+    bool x87_seen, x87_noted;    /* the same for x87; hot.x87_page was set */
     unsigned nr_stubs;
     struct translator_stub stub[TRANSLATOR_STUBS_MAX];
     /* A taken branch (link 0) to another page, put behind the block. */
@@ -67,6 +68,8 @@ void translator_free_rcx(struct translator *tr);
 
 /* Between instructions: jumps for those JRCXZ that would soon be too far away. */
 void translator_islands(struct translator *tr, bool all);
+/* The same before `bytes` without a chance for them. Not to be undone. */
+void translator_reach(struct translator *tr, unsigned bytes);
 /* What was emitted from here on is not. */
 void translator_undo(struct translator *tr, uint8_t *from);
 /* Behind the block. */
@@ -75,6 +78,11 @@ void translator_cold_emit(struct translator *tr);
 /* system.c: emits the current instruction if it is one of those that need no C, or a callout;
  * false: nothing was emitted. last: the block ends here, *ret_open false: nothing may follow. */
 bool translator_system(struct translator *tr, bool last, bool *ret_open);
+
+/* x87.c: emits the current instruction if it is one of the x87; for MMX: leaves unless the x87
+ * state is loaded. */
+bool translator_x87(struct translator *tr);
+void translator_x87_check(struct translator *tr);
 
 /* copy.c: emits the current instruction; false: it is to be interpreted (nothing was emitted). */
 bool translator_copy(struct translator *tr);
