@@ -189,6 +189,13 @@ bool virtq_available(struct virtq *queue)
     return queue->running && !queue->broken && ring_load(queue->avail, 2) != queue->avail_next;
 }
 
+uint16_t virtq_nr_available(struct virtq *queue)
+{
+    if (!queue->running || queue->broken)
+        return 0;
+    return MIN((uint16_t)(ring_load(queue->avail, 2) - queue->avail_next), queue->size);
+}
+
 int virtq_pop(struct virtq *queue, struct virtq_chain *ret)
 {
     uint16_t index, head;
@@ -240,6 +247,12 @@ void virtq_push(struct virtq *queue, const struct virtq_chain *chain, uint32_t w
     store_le32(element + 4, written);
     memory_written(queue->memory, queue->used_gpa + offset, 8);
     queue->used_next++;
+}
+
+void virtq_take_back(struct virtq *queue, unsigned count)
+{
+    virtq_rewind(queue, count);
+    queue->used_next = (uint16_t)(queue->used_next - count);
 }
 
 bool virtq_publish(struct virtq *queue)

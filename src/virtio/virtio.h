@@ -22,6 +22,7 @@
 #include "cpu/memory.h"
 #include "machine/bus.h"
 #include "machine/irq.h"
+#include "net/net.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -63,6 +64,18 @@ struct virtio_blk_config {
     const char *serial; /* copied, cut to 20 bytes; NULL: empty */
 };
 int virtio_blk_new(const struct virtio_host *host, const struct virtio_blk_config *config,
+                   struct virtio_device **ret, struct err *err);
+
+/* Network device, 5.1. Owns `net` from success on (opened on the same loop). */
+struct virtio_net_config {
+    struct net *net;
+    uint8_t mac[NET_MAC_BYTES];
+    uint16_t mtu; /* 0: the back end's, or none */
+    /* The guest may send under any hardware address, and change its own. Otherwise frames and ARP
+     * messages under another one than `mac` are dropped. */
+    bool any_source;
+};
+int virtio_net_new(const struct virtio_host *host, const struct virtio_net_config *config,
                    struct virtio_device **ret, struct err *err);
 
 /* Entropy device, 5.4. */

@@ -45,6 +45,7 @@ void vmm_config_done(struct vmm_config *config)
         free(config->disks[i].path);
         free(config->disks[i].serial);
     }
+    config_nets_done(config);
     free(config->vsock_path);
     free(config->control);
     memset(config, 0, sizeof(*config));
@@ -247,9 +248,9 @@ static int parse_word(struct vmm_config *config, const struct json_at *root, con
 static int parse_root(struct vmm_config *config, const struct json_at *root, struct err *err)
 {
     static const char *const known[] = {
-        "kernel", "initrd",  "cmdline",       "modules",  "memory",    "cpus",
-        "engine", "disks",   "console",       "on_reset", "exit_port", "vsock",
-        "rng",    "control", "debug_console", "jail",     "quiet",     NULL};
+        "kernel",        "initrd",  "cmdline",  "modules",   "memory", "cpus", "engine",
+        "disks",         "console", "on_reset", "exit_port", "vsock",  "rng",  "control",
+        "debug_console", "jail",    "quiet",    "networks",  NULL};
     const char *kernel = NULL, *initrd = NULL, *cmdline = NULL, *control = NULL;
     int r;
 
@@ -265,6 +266,7 @@ static int parse_root(struct vmm_config *config, const struct json_at *root, str
         (r = json_opt_uint(root, "cpus", &config->nr_cpus, err)) < 0 ||
         (r = parse_word(config, root, "engine", config_engine_set, err)) < 0 ||
         (r = parse_array(config, root, "disks", parse_disk, err)) < 0 ||
+        (r = parse_array(config, root, "networks", config_net_parse, err)) < 0 ||
         (r = parse_word(config, root, "console", config_console_set, err)) < 0 ||
         (r = parse_word(config, root, "on_reset", config_on_reset_set, err)) < 0 ||
         (r = json_opt_bool(root, "exit_port", &config->exit_port, err)) < 0 ||

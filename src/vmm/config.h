@@ -7,12 +7,14 @@
 #define LODGE_VMM_CONFIG_H
 
 #include "base/err.h"
+#include "net/net.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define VMM_DISKS_MAX       8
+#define VMM_NETS_MAX        4
 #define VMM_MODULES_MAX     16
 #define VMM_MEMORY_DEFAULT  (UINT64_C(512) << 20)
 #define VMM_CMDLINE_DEFAULT "console=ttyS0"
@@ -40,6 +42,23 @@ struct vmm_disk {
     bool read_only;
 };
 
+enum vmm_net_kind {
+    VMM_NET_TAP,
+    VMM_NET_USER,
+};
+
+struct vmm_net {
+    enum vmm_net_kind kind;
+    char *tap; /* the interface */
+    bool has_mac;
+    uint8_t mac[NET_MAC_BYTES]; /* else random */
+    uint16_t mtu;               /* 0: the back end's */
+    bool any_source;            /* the guest may send under any hardware address */
+    bool host_loopback;
+    struct net_forward forwards[NET_FORWARDS_MAX];
+    unsigned nr_forwards;
+};
+
 struct vmm_module {
     char *path;
     char *cmdline; /* NULL: none */
@@ -56,6 +75,8 @@ struct vmm_config {
     char *engine_options; /* NULL: none */
     struct vmm_disk disks[VMM_DISKS_MAX];
     unsigned nr_disks;
+    struct vmm_net nets[VMM_NETS_MAX];
+    unsigned nr_nets;
     bool exit_port;
     bool debug_console;
     bool rng;

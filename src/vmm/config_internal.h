@@ -15,6 +15,11 @@ int config_on_reset_set(struct vmm_config *config, const char *text, const char 
                         struct err *err);
 int config_disk_add(struct vmm_config *config, const char *path, bool read_only, const char *serial,
                     struct err *err);
+/* "tap=NAME[,OPTION]..." or "user[,OPTION]...". */
+int config_net_add(struct vmm_config *config, const char *text, struct err *err);
+struct json_at;
+int config_net_parse(struct vmm_config *config, const struct json_at *at, struct err *err);
+void config_nets_done(struct vmm_config *config);
 int config_module_add(struct vmm_config *config, const char *path, const char *cmdline,
                       struct err *err);
 

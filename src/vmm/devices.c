@@ -10,6 +10,18 @@
 
 #define VIRTIO_MMIO_STATUS 0x70 /* virtio 1.2 4.2.2: writing 0 resets the device */
 
+static int open_net(struct devices *d, const struct vmm_net *net, struct net **ret, struct err *err)
+{
+    struct net_user_options user = {
+        .forwards = net->forwards,
+        .nr_forwards = net->nr_forwards,
+        .host_loopback = net->host_loopback,
+    };
+
+    return net->kind == VMM_NET_TAP ? net_open_tap(net->tap, d->loop, ret, err)
+                                    : net_open_user(&user, d->loop, ret, err);
+}
+
 int devices_open(struct devices *d, const struct vmm_config *config, struct err *err)
 {
     int r = loop_new(&d->loop, err);
@@ -21,12 +33,17 @@ int devices_open(struct devices *d, const struct vmm_config *config, struct err 
         if (r == 0)
             d->nr_blocks++;
     }
+    for (unsigned i = 0; r == 0 && i < config->nr_nets; i++) {
+        r = open_net(d, &config->nets[i], &d->nets[i], err);
+        if (r == 0)
+            d->nr_nets++;
+    }
     return r;
 }
 
 unsigned devices_count(const struct vmm_config *config)
 {
-    return config->nr_disks + config->rng + !!config->vsock_path +
+    return config->nr_disks + config->nr_nets + config->rng + !!config->vsock_path +
            (config->console == VMM_CONSOLE_VIRTIO);
 }
 
@@ -84,6 +101,27 @@ static int attach_disks(struct devices *d, const struct vmm_config *config, stru
     return r;
 }
 
+static int attach_nets(struct devices *d, const struct vmm_config *config, struct machine *machine,
+                       struct err *err)
+{
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < config->nr_nets; i++) {
+        const struct vmm_net *wanted = &config->nets[i];
+        struct virtio_net_config net = {
+            .net = d->nets[i], .mtu = wanted->mtu, .any_source = wanted->any_source};
+
+        memcpy(net.mac, wanted->mac, NET_MAC_BYTES);
+        if (!wanted->has_mac && (r = net_mac_random(net.mac, err)) < 0)
+            return r;
+        if ((r = virtio_net_new(&d->host, &net, &d->all[d->nr], err)) < 0)
+            return r;
+        d->nets[i] = NULL;
+        r = attach(d, machine, err);
+    }
+    return r;
+}
+
 int devices_attach(struct devices *d, const struct vmm_config *config, struct machine *machine,
                    struct console *terminal, struct err *err)
 {
@@ -92,6 +130,8 @@ int devices_attach(struct devices *d, const struct vmm_config *config, struct ma
     d->host = (struct virtio_host){.memory = machine_memory(machine), .loop = d->loop};
     d->terminal = terminal;
     r = attach_disks(d, config, machine, err);
+    if (r == 0)
+        r = attach_nets(d, config, machine, err);
     if (r == 0 && config->rng) {
         struct virtio_rng_config rng = {0};
 
@@ -146,6 +186,8 @@ void devices_free(struct devices *d)
         virtio_device_free(d->all[i]);
     for (unsigned i = 0; i < d->nr_blocks; i++)
         block_close(d->blocks[i]);
+    for (unsigned i = 0; i < d->nr_nets; i++)
+        net_free(d->nets[i]);
     if (d->loop)
         loop_free(d->loop);
     *d = (struct devices){0};

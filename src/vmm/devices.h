@@ -2,7 +2,7 @@
 /*
  * The virtio devices of one VM, on an event loop with a thread of its own. Private to vmm/.
  *
- *   devices_open   disks are opened (needs rights)
+ *   devices_open   disks and networks are opened (needs rights)
  *   devices_count  how many windows the machine has to announce
  *   devices_attach devices are made on the machine's bus
  *   devices_start  the thread runs; stopped and taken down by devices_free, after the vCPUs
@@ -21,6 +21,8 @@ struct devices {
     struct loop *loop;
     struct block *blocks[VMM_DISKS_MAX]; /* until their device owns them */
     unsigned nr_blocks;
+    struct net *nets[VMM_NETS_MAX]; /* likewise */
+    unsigned nr_nets;
     struct virtio_device *all[MACHINE_VIRTIO_MAX];
     struct machine_virtio windows[MACHINE_VIRTIO_MAX];
     unsigned nr;

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/if_tun.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -183,8 +184,26 @@ static int files_limit(struct err *err)
     return 0;
 }
 
-static int filter_fill(scmp_filter_ctx filter, bool kvm)
+static int networks_fill(scmp_filter_ctx filter, const struct jail_needs *needs)
 {
+    /* Of socket(2)'s type: what SOCK_NONBLOCK and SOCK_CLOEXEC leave. */
+    const scmp_datum_t type_mask = 0xf;
+    static const int types[] = {SOCK_STREAM, SOCK_DGRAM};
+    int r = 0;
+
+    if (needs->tap && !needs->kvm)
+        r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
+                             SCMP_A1(SCMP_CMP_EQ, TUNSETOFFLOAD));
+    for (size_t i = 0; r == 0 && needs->sockets && i < ARRAY_LEN(types); i++)
+        r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 2,
+                             SCMP_A0(SCMP_CMP_EQ, AF_INET),
+                             SCMP_A1(SCMP_CMP_MASKED_EQ, type_mask, (scmp_datum_t)types[i]));
+    return r;
+}
+
+static int filter_fill(scmp_filter_ctx filter, const struct jail_needs *needs)
+{
+    bool kvm = needs->kvm;
     static const unsigned long terminal[] = {TCGETS,  TCSETS,     TCSETSW,
                                              TCSETSF, TIOCGWINSZ, FIONREAD};
     int r = 0;
@@ -233,10 +252,10 @@ static int filter_fill(scmp_filter_ctx filter, bool kvm)
     if (r == 0) /* vsock: connections to the host's unix sockets */
         r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
                              SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
-    return r;
+    return r == 0 ? networks_fill(filter, needs) : r;
 }
 
-static int filter_load(bool kvm, struct err *err)
+static int filter_load(const struct jail_needs *needs, struct err *err)
 {
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_TRAP);
     int r;
@@ -245,20 +264,20 @@ static int filter_load(bool kvm, struct err *err)
         return err_set(err, -ENOMEM, "out of memory");
     r = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
     if (r == 0)
-        r = filter_fill(filter, kvm);
+        r = filter_fill(filter, needs);
     if (r == 0)
         r = seccomp_load(filter);
     seccomp_release(filter);
     return r < 0 ? err_errno(err, r, "load the system call filter (--no-jail runs without)") : 0;
 }
 
-int jail_enter(bool kvm, struct err *err)
+int jail_enter(const struct jail_needs *needs, struct err *err)
 {
     int r = files_limit(err);
 
     if (r == 0)
         r = capabilities_drop(err);
     if (r == 0 && !SANITIZED)
-        r = filter_load(kvm, err);
+        r = filter_load(needs, err);
     return r;
 }

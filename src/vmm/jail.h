@@ -17,7 +17,14 @@
 #include <stdbool.h>
 
 int jail_prepare(struct err *err);
-int jail_enter(bool kvm, struct err *err);
+/* What this VM needs beyond the common list. */
+struct jail_needs {
+    bool kvm;
+    bool tap;     /* offloads of a tap interface are changed when a driver starts */
+    bool sockets; /* a user-mode network makes sockets towards the outside */
+};
+
+int jail_enter(const struct jail_needs *needs, struct err *err);
 
 #define JAIL_EXIT_STATUS 159 /* 128 + SIGSYS */
 

@@ -23,6 +23,11 @@ const char vmm_options_help[] =
     "  --memory SIZE          guest memory, such as 512M or 2G (default: 512M)\n"
     "  --cpus N               vCPUs (default: 1)\n"
     "  --disk FILE[,ro]       raw disk image; may be repeated\n"
+    "  --net tap=NAME         network device on a tap interface; may be repeated. Options, each "
+    "after\n"
+    "                         a comma: mac=ADDRESS, mtu=BYTES, filter=off\n"
+    "  --net user             network device on a user-mode stack. Options: as above, and\n"
+    "                         hostfwd=tcp:HOSTADDRESS:PORT-:GUESTPORT (or udp), host-loopback=on\n"
     "  --engine ENGINE        auto, kvm, soft or soft,OPTIONS (default: auto)\n"
     "  --exit-port            debug-exit port 0xf4: exit status (value << 1) | 1\n"
     "  --debug-console        port 0xe9 writes to the serial output\n"
@@ -44,6 +49,7 @@ enum option_id {
     OPTION_MEMORY,
     OPTION_CPUS,
     OPTION_DISK,
+    OPTION_NET,
     OPTION_ENGINE,
     OPTION_EXIT_PORT,
     OPTION_DEBUG_CONSOLE,
@@ -67,6 +73,7 @@ static const struct option long_options[] = {
     {"memory", required_argument, NULL, OPTION_MEMORY},
     {"cpus", required_argument, NULL, OPTION_CPUS},
     {"disk", required_argument, NULL, OPTION_DISK},
+    {"net", required_argument, NULL, OPTION_NET},
     {"engine", required_argument, NULL, OPTION_ENGINE},
     {"exit-port", no_argument, NULL, OPTION_EXIT_PORT},
     {"debug-console", no_argument, NULL, OPTION_DEBUG_CONSOLE},
@@ -149,6 +156,8 @@ static int apply(struct vmm_config *config, int option, const char *value, struc
         return number_parse(value, "--cpus", 1, UINT32_MAX, &config->nr_cpus, err);
     case OPTION_DISK:
         return add_disk(config, value, err);
+    case OPTION_NET:
+        return config_net_add(config, value, err);
     case OPTION_ENGINE:
         return config_engine_set(config, value, "--engine", err);
     case OPTION_VSOCK:

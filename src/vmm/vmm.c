@@ -349,12 +349,23 @@ static int assemble(struct vmm *v, struct err *err)
     return r;
 }
 
+static int enter_jail(const struct vmm *v, struct err *err)
+{
+    struct jail_needs needs = {.kvm = v->engine == &kvm_engine};
+
+    for (unsigned i = 0; i < v->config->nr_nets; i++) {
+        needs.tap |= v->config->nets[i].kind == VMM_NET_TAP;
+        needs.sockets |= v->config->nets[i].kind == VMM_NET_USER;
+    }
+    return jail_enter(&needs, err);
+}
+
 static int run(struct vmm *v, struct err *err)
 {
     int r = assemble(v, err);
 
     if (r == 0 && v->config->jail)
-        r = jail_enter(v->engine == &kvm_engine, err);
+        r = enter_jail(v, err);
     if (r == 0)
         r = devices_start(&v->devices, err);
     if (r == 0)
