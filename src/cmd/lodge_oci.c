@@ -81,7 +81,7 @@ int main(int argc, char **argv)
         {"systemd-cgroup", no_argument, NULL, 's'},
         {"cgroup-manager", required_argument, NULL, 'm'},
         {"rootless", required_argument, NULL, 'i'},
-        {"criu", required_argument, NULL, 'i'},
+        {"criu", required_argument, NULL, 'c'},
         {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'v'},
         {NULL, 0, NULL, 0},
@@ -105,6 +105,9 @@ int main(int argc, char **argv)
             break;
         case 'd':
         case 'i':
+            break;
+        case 'c':
+            global.criu = optarg;
             break;
         case 's':
             systemd = true;

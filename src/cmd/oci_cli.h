@@ -16,6 +16,7 @@
 struct oci_global {
     const char *root; /* state root */
     const char *log_path;
+    const char *criu; /* program; NULL: the one in PATH */
     bool log_json;
 };
 

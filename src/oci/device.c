@@ -24,6 +24,11 @@ static const struct oci_device default_devices[] = {
     {"/dev/urandom", 'c', 1, 9, 0666, 0, 0}, {"/dev/tty", 'c', 5, 0, 0666, 0, 0},
 };
 
+const struct oci_device *device_default(size_t index)
+{
+    return index < ARRAY_LEN(default_devices) ? &default_devices[index] : NULL;
+}
+
 static const struct {
     const char *path, *target;
 } default_links[] = {

@@ -11,4 +11,7 @@
  * namespace nodes are binds of the host's. */
 int device_make_all(const struct oci_spec *spec, int root_fd, struct err *err);
 
+/* The default nodes, one after the other; NULL behind the last. */
+const struct oci_device *device_default(size_t index);
+
 #endif
