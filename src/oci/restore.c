@@ -32,6 +32,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -45,6 +46,7 @@ struct restoring {
     struct checkpoint_directories directories;
     struct criu_options request;
     int network_fd, pids_fd; /* namespaces joined by path; -1: none */
+    int streams[3];          /* copies of ours for the container; -1: none */
 };
 
 static void restoring_done(struct restoring *r)
@@ -54,6 +56,8 @@ static void restoring_done(struct restoring *r)
     criu_options_done(&r->request);
     fd_closep(&r->network_fd);
     fd_closep(&r->pids_fd);
+    for (size_t i = 0; i < ARRAY_LEN(r->streams); i++)
+        fd_closep(&r->streams[i]);
 }
 
 static int add_mount(void *opaque, const char *place, const char *host, struct err *err)
@@ -100,7 +104,8 @@ static int add_namespaces(struct restoring *r, struct err *err)
     return result;
 }
 
-/* Our own streams where the image's led out of the container. */
+/* Our own streams where the image's led out of the container: copies, because CRIU has uses of its
+ * own for 0, 1 and 2. */
 static int add_streams(struct restoring *r, struct err *err)
 {
     CLEANUP(json_decrefp) json_t *list = NULL;
@@ -114,8 +119,11 @@ static int add_streams(struct restoring *r, struct err *err)
     for (int number = 0; number < 3; number++) {
         const char *key = json_string_value(json_array_get(list, (size_t)number));
 
-        if (key && (strncmp(key, "pipe:", 5) == 0 || strncmp(key, "file[", 5) == 0))
-            criu_options_inherit(&r->request, key, number);
+        if (!key || (strncmp(key, "pipe:", 5) != 0 && strncmp(key, "file[", 5) != 0))
+            continue;
+        if ((r->streams[number] = fcntl(number, F_DUPFD_CLOEXEC, 3)) < 0)
+            return err_errno(err, -errno, "standard stream %d", number);
+        criu_options_inherit(&r->request, key, r->streams[number]);
     }
     return 0;
 }
@@ -212,6 +220,7 @@ static int reopen(const char *path, int fd, struct err *err)
 /* In CRIU's process. */
 static int prepare(void *opaque, struct err *err)
 {
+    struct mount_attr read_only = {.attr_set = MOUNT_ATTR_RDONLY};
     struct restoring *r = opaque;
     CLEANUP(fd_closep) int root_fd = -1;
     int result;
@@ -225,7 +234,13 @@ static int prepare(void *opaque, struct err *err)
         return result;
     if ((result = mount_root(r->m.spec, r->m.rootfs, &root_fd, err)) < 0)
         return result;
-    return make_mount_points(&r->m, root_fd, err);
+    if ((result = make_mount_points(&r->m, root_fd, err)) < 0)
+        return result;
+    /* CRIU leaves the root's attributes to us. */
+    if (r->m.spec->root_read_only &&
+        mount_setattr(root_fd, "", AT_EMPTY_PATH, &read_only, sizeof(read_only)) < 0)
+        return err_errno(err, -errno, "make the root read-only");
+    return 0;
 }
 
 static int on_notify(void *opaque, const char *script, pid_t pid, int *fd, struct err *err)
@@ -245,7 +260,8 @@ static int on_notify(void *opaque, const char *script, pid_t pid, int *fd, struc
 static int run_criu(struct restoring *r, struct err *err)
 {
     const int fds[] = {r->directories.image, r->directories.work, r->options->status_fd,
-                       r->network_fd, r->pids_fd};
+                       r->network_fd,        r->pids_fd,          r->streams[0],
+                       r->streams[1],        r->streams[2]};
     struct criu_start start = {.program = r->options->criu,
                                .fds = fds,
                                .nr_fds = ARRAY_LEN(fds),
@@ -321,8 +337,11 @@ int container_restore(const struct container_options *container,
                       const struct checkpoint_options *options, int *ret_status, struct err *err)
 {
     CLEANUP(restoring_done)
-    struct restoring r = {
-        .options = options, .directories = {-1, -1}, .network_fd = -1, .pids_fd = -1};
+    struct restoring r = {.options = options,
+                          .directories = {-1, -1},
+                          .network_fd = -1,
+                          .pids_fd = -1,
+                          .streams = {-1, -1, -1}};
     sigset_t before;
     int result;
 
