@@ -176,6 +176,7 @@ struct copy {
     unsigned nr_kept;
     bool vector, count; /* uses vector registers; CL holds a count */
     bool mmx;
+    bool ch, ch_written; /* RCX stands for itself, for CH */
 };
 
 static bool is_vector(const struct insn_operand *operand)
@@ -223,7 +224,12 @@ static bool field_of(struct copy *c, const struct insn_operand *operand, unsigne
     case INSN_REG_GPR8_HIGH:
         c->no_rex = true;
         *ret = operand->reg + 4u;
-        return operand->reg != CPU_RCX;
+        if (operand->reg == CPU_RCX) {
+            c->ch = true;
+            c->ch_written |= operand->access & INSN_WRITE;
+            return !c->memory;
+        }
+        return true;
     case INSN_REG_GPR:
         *ret = home_of(c, operand, scratch);
         if (operand->size == 1 && *ret >= 4 && *ret < 8)
@@ -514,11 +520,13 @@ static bool copy_modrm(struct translator *tr, enum copy_kind kind)
     kept_load(tr, &c);
     if (c.count && c.memory)
         translator_free_rcx(tr);
-    if (c.count)
+    if (c.count || c.ch)
         emit_move(&tr->e, HOST_RCX, HOST_R9);
     if (!(c.vex ? encode_vex(tr, &c) : encode_legacy(tr, &c)))
         return false;
     kept_store(tr, &c);
+    if (c.ch_written)
+        emit_move(&tr->e, HOST_R9, HOST_RCX);
     return true;
 }
 
@@ -658,6 +666,8 @@ static bool copy_short(struct translator *tr)
     if (c.no_rex && (rex || c.needs_rex))
         return false;
     kept_load(tr, &c);
+    if (c.ch)
+        emit_move(&tr->e, HOST_RCX, HOST_R9);
     legacy_prefixes(&tr->e, insn);
     if (rex || c.needs_rex)
         emit8(&tr->e, 0x40 | rex);
@@ -665,6 +675,8 @@ static bool copy_short(struct translator *tr)
     emit8(&tr->e, in_opcode ? (insn->opcode & ~7u) | (reg & 7) : insn->opcode);
     immediate(tr);
     kept_store(tr, &c);
+    if (c.ch_written)
+        emit_move(&tr->e, HOST_R9, HOST_RCX);
     return true;
 }
 

@@ -101,8 +101,8 @@ struct visit {
     struct translation *t;
     const uint8_t *code;
     struct translate_link *link; /* to be patched to the next block */
-    bool vector;
-    bool done; /* find the next block */
+    bool vector, x87;            /* what the last entry loaded, if the next one is to load it too */
+    bool done;                   /* find the next block */
     /* The two pages cached last, and by which exit: an instruction whose two accesses meet at one
      * index would drive each other's page out for ever. */
     uint64_t page[2];
@@ -176,6 +176,8 @@ static int serve(struct soft_cpu *cpu, struct visit *visit, uint32_t exit)
     translate->counts.exits[kind]++;
     visit->t = t;
     visit->done = true;
+    if (kind != TRANSLATE_EXIT_VECTOR)
+        visit->vector = visit->x87 = false;
     switch (kind) {
     case TRANSLATE_EXIT_LINK:
         visit->link = &t->link[op & 1];
@@ -223,6 +225,7 @@ static int visit_run(struct soft_cpu *cpu, struct visit *visit)
     visit->code = visit->t->entry;
     visit->done = false;
     visit->link = NULL;
+    visit->vector = visit->x87 = false;
     cpu->translate->hot->page = cpu->rip & ~GUEST_PAGE_MASK;
     while (!visit->done && !result) {
         struct translation *t = visit->t;
@@ -235,7 +238,9 @@ static int visit_run(struct soft_cpu *cpu, struct visit *visit)
             visit->done = true;
             return interpret(cpu, t, t->block, op);
         }
-        result = serve(cpu, visit, go_in(cpu, visit->code, t->vector, t->x87));
+        visit->vector |= t->vector;
+        visit->x87 |= t->x87;
+        result = serve(cpu, visit, go_in(cpu, visit->code, visit->vector, visit->x87));
     }
     return result;
 }

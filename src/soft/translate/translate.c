@@ -57,6 +57,7 @@ static void hot_fill(struct translate *translate)
         [TRANSLATE_KEEP_STATUS] = CPU_FLAGS_STATUS,
         [TRANSLATE_KEEP_PUSHED] = ~(CPU_FLAGS_STATUS | CPU_FLAG_RF | CPU_FLAG_VM),
         [TRANSLATE_KEEP_TSD] = CPU_CR4_TSD,
+        [TRANSLATE_KEEP_NO_FPU] = CPU_CR0_EM | CPU_CR0_TS,
         [TRANSLATE_KEEP_FSGSBASE] = CPU_CR4_FSGSBASE,
     };
     struct translate_hot *hot = translate->hot;

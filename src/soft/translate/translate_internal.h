@@ -57,6 +57,7 @@ enum translate_keep {
     TRANSLATE_KEEP_STATUS,
     TRANSLATE_KEEP_PUSHED, /* neither the status flags nor RF and VM */
     TRANSLATE_KEEP_TSD,    /* of CR4 */
+    TRANSLATE_KEEP_NO_FPU, /* EM and TS, of CR0 */
     TRANSLATE_KEEP_FSGSBASE,
     TRANSLATE_NR_KEEP,
 };

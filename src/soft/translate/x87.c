@@ -124,7 +124,31 @@ static unsigned operand_size_of(const struct insn *insn, bool *ret_write)
     return 0;
 }
 
-/* FNSTCW, FNSTSW: no pointers. */
+/* FNSTCW alone needs no state loaded: FLDCW keeps fpu.area up to date. */
+static bool emit_fnstcw(struct translator *tr)
+{
+    struct emit *e = &tr->e;
+
+    if (!translator_address(tr))
+        return false;
+    emit_load_hot(e, HOST_R11, HOT(cpu));
+    emit_memory(e, 0x8b, HOST_RCX, HOST_R11, (int32_t)offsetof(struct soft_cpu, cr0));
+    emit_pext(e, HOST_RCX, HOST_RCX, HOT(keep) + 8u * TRANSLATE_KEEP_NO_FPU);
+    emit8(e, 0xe3);
+    emit8(e, 5);
+    translator_exit(tr, emit_jump(e), TRANSLATE_EXIT_REST, tr->op);
+    translator_check(tr, 2, true, false);
+    emit_load_hot(e, HOST_R11, HOT(cpu));
+    emit_memory(e, 0x8b, HOST_R11, HOST_R11,
+                (int32_t)(offsetof(struct soft_cpu, fpu) + offsetof(struct soft_fpu, area)));
+    emit8(e, 0x66); /* mov operand, r11w */
+    emit8(e, 0x40 | emit_rex_of(HOST_R11, tr->operand.base, tr->operand.index));
+    emit8(e, 0x89);
+    emit_address(e, HOST_R11, tr->operand.base, tr->operand.index, 0, tr->operand.displacement);
+    return true;
+}
+
+/* FNSTSW: no pointers. */
 static bool emit_store_word(struct translator *tr)
 {
     if (!translator_address(tr))
@@ -157,6 +181,12 @@ static bool emit_fldcw(struct translator *tr)
     emit8(e, 0x2c);
     emit8(e, 0x25);
     emit32(e, HOT(target));
+    translator_islands(tr, false);
+    emit_load_hot(e, HOST_R10, HOT(cpu));
+    emit8(e, 0x41); /* fnstcw: without the bits that are not there */
+    emit8(e, 0xd9);
+    emit_address(e, 7, HOST_R10, HOST_NONE, 0,
+                 (int32_t)(offsetof(struct soft_cpu, fpu) + offsetof(struct soft_fpu, area)));
     return true;
 }
 
@@ -193,14 +223,15 @@ static bool emit(struct translator *tr)
     default:
         break;
     }
+    if (insn->id == INSN_FNSTCW)
+        return emit_fnstcw(tr);
     translator_x87_check(tr);
     if (insn->id == INSN_FWAIT) /* nothing is pending */
         return true;
     if (insn->id == INSN_FLDCW)
         return emit_fldcw(tr);
     if (insn->modrm >> 6 != 3)
-        return insn->id == INSN_FNSTCW || insn->id == INSN_FNSTSW ? emit_store_word(tr)
-                                                                  : emit_memory_form(tr);
+        return insn->id == INSN_FNSTSW ? emit_store_word(tr) : emit_memory_form(tr);
     if (insn->id == INSN_FNOP && insn->opcode == 0xdb)
         return true;
     emit8(&tr->e, insn->opcode);
