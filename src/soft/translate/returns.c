@@ -9,17 +9,16 @@
  * A RET whose address is the pair's is a host ret; any other leaves the stack alone and asks the
  * jump table. So a pair is a hint about where a linear address is translated, and must be true
  * whenever it is there:
- *  1. Pairs are forgotten with the jump table's entries: when mmu.epoch of their half of the
- * address space moves, at INVLPG in that half, and when all translations are dropped. There is a
- * stack for user mode and one for the rest, because what may be fetched differs.
+ *  1. Pairs are forgotten when mmu.epoch of their half of the address space moves, at INVLPG in
+ *     that half, and when all translations are dropped. There is a stack for user mode and one
+ *     for the rest, because what may be fetched differs.
  *  2. The code of a return point outlives its translation (its memory is kept until all are
- *     dropped), and does nothing but go to the next block by a link or the jump table, which are
- * cut when *that* block dies.
+ *     dropped), and does nothing but go to the next block by a link, which is cut when that
+ *     block dies.
  *  3. Forgetting is moving RSP to the end: what lies below RSP is never read.
- * Calls without returns (longjmp, switched stacks) leave pairs behind. A CALL therefore leaves
- * generated code when RSP has come to the lower half of the memory, and the stack begins anew; in
- * between it can grow by as many calls as find room in a page (those forward in a page do not
- * poll). The lower half also holds the frames of signal handlers.
+ * Calls without returns (longjmp, switched stacks) leave pairs behind. So every CALL polls, and
+ * leaves generated code when RSP has come to the lower half of the memory; the stack then begins
+ * anew. The lower half also holds the frames of signal handlers.
  *
  * Threads: the vCPU's own, except returns_kick (any).
  */
