@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Memory for generated code: one memfd mapped twice, for writing and for running, filled from its
- * start and emptied as a whole. No page is ever writable and executable through one address.
+ * start (and, with what seldom runs, from its end) and emptied as a whole. No page is ever writable and executable through one address.
  *
  * Whoever writes where code has run before (a patched jump, the second filling) does so between
  * runs of generated code, and the processor is the same one: the store is seen by later fetches
@@ -21,6 +21,7 @@ struct code_cache {
     uint8_t *write;
     const uint8_t *run;
     size_t size, used;
+    size_t cold; /* from here on: what was put at the end */
 };
 
 int code_cache_init(struct code_cache *cache, size_t size, struct err *err);

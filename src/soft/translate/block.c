@@ -35,15 +35,14 @@ static void poll(struct translator *tr)
     translator_exit(tr, emit_jump(&tr->e), TRANSLATE_EXIT_POLL, tr->op);
 }
 
-/* Everything but forward jumps inside the page; and every CALL, for returns.c. */
+/* Direct jumps backward, also to another page: every loop has one, or an indirect branch. Every
+ * CALL, for returns.c; a RET without one comes to return_miss, which polls. */
 static bool may_close_loop(const struct translator *tr)
 {
-    int64_t target = (int64_t)tr->offset + tr->insn.length + (int64_t)tr->insn.imm;
-
-    if (!(tr->insn.traits & INSN_TRAIT_BRANCH))
+    if (!(tr->insn.traits & INSN_TRAIT_BRANCH) || tr->insn.id == INSN_RET)
         return false;
     return tr->insn.id == INSN_CALL || tr->insn.operand[0].kind != INSN_OPERAND_REL ||
-           target <= tr->offset || target >= (int64_t)GUEST_PAGE_SIZE;
+           (int64_t)tr->insn.imm < 0;
 }
 
 /* The operation is interpreted alone; what follows it is translated again. */
@@ -100,14 +99,18 @@ static bool translate_op(struct translator *tr, const struct interp_op *op, bool
     return true;
 }
 
-static void stubs_emit(struct translator *tr)
+#define STUB_BYTES  10u
+#define CHECK_BYTES 64u /* more than an exact check */
+
+/* What seldom runs goes to the other end of the memory, so that the rest is dense. */
+static void cold_emit(struct translator *tr)
 {
-    translator_islands(tr, true);
+    struct code_cache *code = &tr->cpu->translate->code;
+    struct emit hot = tr->e;
+
+    code->cold -= tr->nr_stubs * STUB_BYTES + tr->nr_cold * (STUB_BYTES + CHECK_BYTES);
+    tr->e.at = code->write + code->cold;
     translator_cold_emit(tr);
-    if (tr->far_patch) {
-        emit_patch(tr->far_patch, tr->e.at);
-        translator_goto(tr, 0, tr->far_target);
-    }
     for (unsigned i = 0; i < tr->nr_stubs; i++) {
         const struct translator_stub *stub = &tr->stub[i];
 
@@ -118,6 +121,17 @@ static void stubs_emit(struct translator *tr)
         emit32(&tr->e, stub->exit);
         emit_patch(emit_jump(&tr->e), stub->leave);
     }
+    tr->e = hot;
+}
+
+static void stubs_emit(struct translator *tr)
+{
+    translator_islands(tr, true);
+    if (tr->far_patch) {
+        emit_patch(tr->far_patch, tr->e.at);
+        translator_goto(tr, 0, tr->far_target);
+    }
+    cold_emit(tr);
 }
 
 /* False: bytes and block disagree. */
@@ -167,7 +181,7 @@ static bool room(struct translate *translate)
     size_t side = sizeof(struct translation) + sizeof(struct translate_page) +
                   64 * (sizeof(uint32_t) + sizeof(uint16_t) + 2 * sizeof(struct interp_op)) + 128;
 
-    if (translate->code.size - translate->code.used < TRANSLATE_BLOCK_BYTES ||
+    if (translate->code.cold - translate->code.used < TRANSLATE_BLOCK_BYTES ||
         translate->arena_size - translate->arena_used < side ||
         translate->nr_translations == TRANSLATE_TABLE_MAX)
         translate->full = true;
@@ -182,7 +196,7 @@ static void publish(struct translate *translate, struct translation *t, uint8_t 
             t->link[i].stub = code_cache_run(&translate->code, t->link[i].stub);
     t->entry = code_cache_run(&translate->code, t->entry);
     t->entry_far = code_cache_run(&translate->code, t->entry_far);
-    translate->code.used = align_up((uint64_t)(end - translate->code.write), 16);
+    translate->code.used = align_up((uint64_t)(end - translate->code.write), 8);
     translate->table[translate->nr_translations++] = t;
 }
 

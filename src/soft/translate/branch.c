@@ -33,7 +33,7 @@ const uint8_t *translate_lookup(struct translate *translate, const struct transl
     const uint8_t *start = code_cache_run(&translate->code, e.at);
     uint8_t *miss;
 
-    if (translate->code.size - translate->code.used < 256)
+    if (translate->code.cold - translate->code.used < 256)
         return NULL;
     if (link) {
         emit_load_hot(&e, HOST_R10, HOT(page));
@@ -50,7 +50,7 @@ const uint8_t *translate_lookup(struct translate *translate, const struct transl
     emit8(&e, 0xb9);
     emit32(&e, from->number << TRANSLATE_SHIFT | TRANSLATE_EXIT_GOTO);
     emit_patch(emit_jump(&e), translate->leave);
-    translate->code.used = align_up((uint64_t)(e.at - translate->code.write), 16);
+    translate->code.used = align_up((uint64_t)(e.at - translate->code.write), 8);
     return start;
 }
 

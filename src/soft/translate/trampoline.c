@@ -154,12 +154,18 @@ static void leave_emit(struct emit *e)
 }
 
 /* A RET whose address (R10) is not the last call's; ECX = its exit. Perhaps the last call's frame
- * was left out and it is the one before's; else the table is asked, and the stack stays. */
+ * was left out and it is the one before's; else the table is asked, and the stack stays. Polls:
+ * these are the returns that a loop may be made of. */
 static void return_miss_emit(struct emit *e, const uint8_t *leave)
 {
-    uint8_t *second, *hit;
+    uint8_t *second, *hit, *leave_now;
 
     emit_store_hot(e, HOST_RCX, HOT(spilled));
+    emit_load_hot(e, HOST_RCX, HOT(pending));
+    emit8(e, 0xe3);
+    emit8(e, 2);
+    emit8(e, 0xeb);
+    leave_now = e->at++;
     emit_memory(e, 0x8b, HOST_RCX, HOST_RSP, 24);
     emit_lea(e, HOST_RCX, HOST_RCX, HOST_R10, 0, 1);
     emit8(e, 0xe3);
@@ -169,6 +175,7 @@ static void return_miss_emit(struct emit *e, const uint8_t *leave)
     emit_lea(e, HOST_RCX, HOST_RCX, HOST_R10, 0, 0);
     emit8(e, 0xe3);
     hit = e->at++;
+    *leave_now = (uint8_t)(e->at - (leave_now + 1));
     emit_load_hot(e, HOST_RCX, HOT(spilled));
     emit_patch(emit_jump(e), leave);
     *second = (uint8_t)(e->at - (second + 1));
@@ -285,5 +292,6 @@ int trampolines_emit(struct translate *translate)
     callouts_emit(translate, &e);
     translate->code_start = align_up((uint64_t)(e.at - code->write), 64);
     code->used = translate->code_start;
+    code->cold = code->size;
     return 0;
 }

@@ -155,6 +155,7 @@ void translate_flushed(struct soft_cpu *cpu)
     links_flushed(translate);
     translate->arena_used = 0;
     translate->code.used = translate->code_start;
+    translate->code.cold = translate->code.size;
     translate->full = false;
     jumps_flush(translate);
 }
