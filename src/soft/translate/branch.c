@@ -26,8 +26,7 @@ static void lookup(struct translator *tr, enum translate_exit kind)
     translator_exit(tr, emit_jump(e), kind, tr->op);
 }
 
-const uint8_t *translate_lookup(struct translate *translate, const struct translation *from,
-                                const struct translate_link *link)
+const uint8_t *translate_lookup(struct translate *translate, const struct translate_link *link)
 {
     struct emit e = {.at = translate->code.write + translate->code.used};
     const uint8_t *start = code_cache_run(&translate->code, e.at);
@@ -48,7 +47,7 @@ const uint8_t *translate_lookup(struct translate *translate, const struct transl
     emit_jump_indexed(&e);
     emit_patch(miss, e.at);
     emit8(&e, 0xb9);
-    emit32(&e, from->number << TRANSLATE_SHIFT | TRANSLATE_EXIT_GOTO);
+    emit32(&e, TRANSLATE_EXIT_GOTO);
     emit_patch(emit_jump(&e), translate->leave);
     translate->code.used = align_up((uint64_t)(e.at - translate->code.write), 8);
     return start;

@@ -2,20 +2,30 @@
 /*
  * Direct jumps between translations: host jumps that are patched when their target is known.
  *
- *   exit LINK ──▶ link_make ──▶ to the target's code ──▶ links_cut, links_far_cut: exit LINK again
- *                          └──▶ to code that asks the jump table, for ever
+ *                    ┌──▶ the target's code ──▶ links_cut (it dies): exit LINK again
+ *   exit LINK ──▶ link_make          └──▶ far_cut (the mapping may have changed) ──┐
+ *        ▲           └──▶ code that asks the jump table ◀──────────────────────────┘
+ *        └────────────────── links_stable ──┘
  *
  * Inside a page a link is valid under any mapping, as both ends lie in it. Between pages ("far") it
  * depends on where both are mapped:
- *  1. Far links are patched in the upper half of the address space only, where Linux and others
- * keep their kernel under global mappings. All are cut when mmu.epoch of that half moves, and when
- *     INVLPG names a page that one leads to.
+ *  1. Far links are cut when mmu.epoch of their half of the address space moves, and when INVLPG
+ *     names a page that one leads to. No link joins the halves.
  *  2. Code does not know its address. So a page that has far links is known at one linear address
  *     (translate_page.linear): page_seen learns of every address at which generated code is entered
- *     from outside, and a second one cuts all far links and bars the page from having any.
+ *     from outside. A second one, while the jump table and the return stack may still lead to the
+ *     first, cuts all far links and bars the page from having any until they are emptied.
  *  3. A target in two pages depends on a translation of the second: it is always looked up.
+ *
+ * The upper half, where kernels keep their code under global mappings, is linked at once. In the
+ * lower half, which every change of CR3 cuts, the jump table does as well until the mapping has
+ * stood for STABLE_NS: linking again must not cost more than it saves.
  */
 #include "soft/translate/translate_internal.h"
+
+#include <time.h>
+
+#define STABLE_NS 8000000
 
 static struct translate_page **page_head(struct translate *translate, gpa_t gpa)
 {
@@ -77,17 +87,40 @@ void links_cut(struct translate *translate, struct translation *t)
         link_cut(translate, t->incoming);
 }
 
-static void links_far_cut(struct translate *translate)
+static void far_list(struct translate_link **list, struct translate_link *link)
 {
-    struct translate_link *link;
+    link->listed = true;
+    link->far_next = *list;
+    *list = link;
+}
 
-    while ((link = translate->far_links)) {
-        translate->far_links = link->far_next;
+/* Through the jump table, if there is room for the code. A link that is still listed among the
+ * patched ones stays there. */
+static void far_look_up(struct translate *translate, struct translate_link *link, unsigned half)
+{
+    if (!link->lookup)
+        link->lookup = translate_lookup(translate, NULL);
+    if (!link->lookup)
+        return;
+    link_patch(translate, link, link->lookup);
+    if (!link->listed)
+        far_list(&translate->far_lookups[half], link);
+}
+
+static void far_cut(struct translate *translate, unsigned half)
+{
+    struct translate_link *link, *next = translate->far_links[half];
+
+    translate->far_links[half] = NULL;
+    while ((link = next)) {
+        next = link->far_next;
         link->listed = false;
         if (link->back)
             link_cut(translate, link);
+        if (link->lookup)
+            far_look_up(translate, link, half);
     }
-    memset(translate->far_pages, 0, sizeof(translate->far_pages));
+    memset(translate->far_pages[half], 0, sizeof(translate->far_pages[half]));
 }
 
 static unsigned far_hash(gva_t address)
@@ -97,67 +130,99 @@ static unsigned far_hash(gva_t address)
 
 void links_half_cut(struct translate *translate, unsigned half)
 {
-    if (half)
-        links_far_cut(translate);
+    translate->nr_flushes[half]++;
+    if (translate->far_links[half])
+        far_cut(translate, half);
 }
 
 void links_page_cut(struct translate *translate, gva_t address)
 {
-    unsigned hash = far_hash(address);
+    unsigned hash = far_hash(address), half = address >> 63;
 
-    if (address >> 63 && translate->far_pages[hash / 64] >> (hash % 64) & 1)
-        links_far_cut(translate);
+    if (translate->far_pages[half][hash / 64] >> (hash % 64) & 1)
+        far_cut(translate, half);
 }
 
 void links_flushed(struct translate *translate)
 {
-    translate->far_links = NULL;
+    memset(translate->far_links, 0, sizeof(translate->far_links));
+    memset(translate->far_lookups, 0, sizeof(translate->far_lookups));
     memset(translate->page_hash, 0, sizeof(translate->page_hash));
     memset(translate->far_pages, 0, sizeof(translate->far_pages));
+}
+
+/* Of the lower half. */
+static bool mapping_stable(const struct soft_cpu *cpu)
+{
+    return cpu->translate->stable && cpu->translate->stable_epoch == cpu->mmu.epoch[0];
+}
+
+void links_stable(struct soft_cpu *cpu)
+{
+    struct translate *translate = cpu->translate;
+    struct translate_link *link;
+    struct timespec time;
+    int64_t now;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
+    now = time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
+    if (translate->stable_epoch != cpu->mmu.epoch[0]) {
+        translate->stable_epoch = cpu->mmu.epoch[0];
+        translate->stable_since = now;
+        translate->stable = false;
+    }
+    if (translate->stable || now - translate->stable_since < STABLE_NS)
+        return;
+    translate->stable = true;
+    while ((link = translate->far_lookups[0])) {
+        translate->far_lookups[0] = link->far_next;
+        link->listed = false;
+        link_patch(translate, link, link->stub);
+    }
 }
 
 void page_seen(struct translate *translate, struct translation *t, gva_t address)
 {
     struct translate_page *page = t->page;
+    unsigned half = page->linear >> 63;
 
     address &= ~GUEST_PAGE_MASK;
-    if (LIKELY(page->linear == address) || page->aliased)
-        return;
-    if (page->linear == UINT64_MAX) {
+    if (page->nr_flushes != translate->nr_flushes[half] || page->linear == UINT64_MAX) {
         page->linear = address;
-        return;
+        page->nr_flushes = translate->nr_flushes[address >> 63];
+        page->aliased = false;
+    } else if (UNLIKELY(page->linear != address) && !page->aliased) {
+        page->aliased = true;
+        far_cut(translate, 0);
+        far_cut(translate, 1);
     }
-    page->aliased = true;
-    links_far_cut(translate);
 }
 
 /* May code at `from`, which lies in this page, jump to `to` without asking? */
-static bool far_allowed(const struct translate_page *page, gva_t from, gva_t to)
+static bool far_allowed(const struct soft_cpu *cpu, const struct translate_page *page, gva_t from,
+                        gva_t to)
 {
-    return from >> 63 && to >> 63 && !page->aliased && page->linear == (from & ~GUEST_PAGE_MASK);
+    unsigned half = cpu->mmu.current_class != MMU_CLASS_USER;
+
+    return from >> 63 == half && to >> 63 == half && !page->aliased &&
+           page->linear == (from & ~GUEST_PAGE_MASK) && (half || mapping_stable(cpu));
 }
 
 static void link_far(struct soft_cpu *cpu, struct translation *from, struct translate_link *link,
                      struct translation *to)
 {
     struct translate *translate = cpu->translate;
-    unsigned hash = far_hash(cpu->rip);
-    const uint8_t *code;
+    unsigned hash = far_hash(cpu->rip), half = cpu->rip >> 63;
 
-    if (!to->block->page[1].mask && from->block->key == to->block->key &&
-        far_allowed(from->page, cpu->rip - (uint64_t)link->target, cpu->rip)) {
-        link_to(translate, link, to, to->entry_far);
-        translate->far_pages[hash / 64] |= UINT64_C(1) << (hash % 64);
-        if (!link->listed) {
-            link->listed = true;
-            link->far_next = translate->far_links;
-            translate->far_links = link;
-        }
+    if (to->block->page[1].mask || from->block->key != to->block->key ||
+        !far_allowed(cpu, from->page, cpu->rip - (uint64_t)link->target, cpu->rip)) {
+        far_look_up(translate, link, half);
         return;
     }
-    code = translate_lookup(translate, from, NULL);
-    if (code)
-        link_patch(translate, link, code);
+    link_to(translate, link, to, to->entry_far);
+    translate->far_pages[half][hash / 64] |= UINT64_C(1) << (hash % 64);
+    if (!link->listed)
+        far_list(&translate->far_links[half], link);
 }
 
 void link_make(struct soft_cpu *cpu, struct translation *from, struct translate_link *link,
@@ -178,7 +243,7 @@ void link_make(struct soft_cpu *cpu, struct translation *from, struct translate_
         link_to(translate, link, to, to->entry);
         return;
     }
-    code = translate_lookup(translate, from, link);
+    code = translate_lookup(translate, link);
     if (code)
         link_patch(translate, link, code);
 }

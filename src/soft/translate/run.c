@@ -190,6 +190,7 @@ static int serve(struct soft_cpu *cpu, struct visit *visit, uint32_t exit)
         cpu->rip = translate->hot->page + t->start + block->ops[op].offset;
         returns_kicked(translate);
         returns_poll(translate);
+        links_stable(cpu);
         if (cpu->rip == translate->hot->shadow) {
             translate->hot->shadow = 0;
             cpu->interrupt_shadow = true;

@@ -39,7 +39,7 @@
 #define TRANSLATE_JUMPS      65536u
 #define TRANSLATE_JUMP_PAGES 1024u
 #define TRANSLATE_PAGES      4096u /* hash heads */
-#define TRANSLATE_FAR_PAGES  1024u
+#define TRANSLATE_FAR_PAGES  16384u
 #define TRANSLATE_KEPT       4u  /* guest registers that live in memory */
 #define RETURNS_NR           2u  /* stacks of return points: user's, supervisor's */
 #define FLAT_SHIFT           7u  /* a granule of the flat tables: 128 bytes of address */
@@ -161,19 +161,21 @@ struct translate_link {
     const uint8_t *stub;
     int32_t target; /* offset from the start of the page */
     bool far;       /* it is in another page; R10 = linear target at the jump */
-    bool listed;    /* in translate.far_links */
+    bool listed;    /* in a list by far_next */
     struct translate_link *next, **back; /* of those that jump to the same translation; back NULL:
                                             not patched to one */
     struct translate_link *far_next;
+    const uint8_t *lookup; /* code that asks the jump table; NULL: not made */
 };
 
 /* A page that translations lie in. */
 struct translate_page {
     struct translate_page *next;
     gpa_t gpa;
-    uint64_t linear; /* where it has been executed; UINT64_MAX: nowhere */
-    uint32_t key;    /* the blocks' */
-    bool aliased;    /* at other addresses too */
+    uint64_t linear;     /* where it has been executed; UINT64_MAX: nowhere */
+    uint32_t nr_flushes; /* translate.nr_flushes of that half then */
+    uint32_t key;        /* the blocks' */
+    bool aliased;        /* at other addresses too */
 };
 
 struct translation {
@@ -212,8 +214,14 @@ struct translate {
     uint32_t nr_jump_log[MMU_NR_CLASSES];
     uint64_t jump_pages[MMU_NR_CLASSES][TRANSLATE_JUMP_PAGES / 64];
     struct translate_page *page_hash[TRANSLATE_PAGES];
-    struct translate_link *far_links;
-    uint64_t far_pages[TRANSLATE_FAR_PAGES / 64]; /* that far links lead to, hashed */
+    /* By the half of the address space: patched to their targets; to the jump table; pages that the
+     * former lead to, hashed; how often mappings were forgotten. */
+    struct translate_link *far_links[2], *far_lookups[2];
+    uint64_t far_pages[2][TRANSLATE_FAR_PAGES / 64];
+    uint32_t nr_flushes[2];
+    uint32_t stable_epoch; /* of the lower half, which began before stable_since */
+    bool stable;
+    int64_t stable_since;
     uint32_t (*enter)(struct soft_cpu *cpu);
     uint32_t (*enter_vector)(struct soft_cpu *cpu);
     const uint8_t *leave;
@@ -348,13 +356,14 @@ void link_make(struct soft_cpu *cpu, struct translation *from, struct translate_
 void links_cut(struct translate *translate, struct translation *t);
 void links_half_cut(struct translate *translate, unsigned half);
 void links_page_cut(struct translate *translate, gva_t address);
+/* At a poll, some milliseconds apart: is the lower half worth linking? */
+void links_stable(struct soft_cpu *cpu);
 /* All translations are gone. */
 void links_flushed(struct translate *translate);
 
 /* branch.c: code that goes on through the jump table: to this link's target in the running page, or
  * (NULL) to R10. NULL: no room. */
-const uint8_t *translate_lookup(struct translate *translate, const struct translation *from,
-                                const struct translate_link *link);
+const uint8_t *translate_lookup(struct translate *translate, const struct translate_link *link);
 /* block.c: NULL when the block is not for this tier or there is no room (translate->full). */
 struct translation *translate_block(struct soft_cpu *cpu, struct interp_block *block);
 

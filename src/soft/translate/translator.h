@@ -45,7 +45,7 @@ struct translator {
     unsigned nr_cold, nr_near;
     struct translator_cold cold[TRANSLATOR_COLD_MAX];
     struct translator_near near[TRANSLATOR_NEAR_MAX];
-    bool x87_seen, x87_noted;    /* the same for x87; hot.x87_page was set */
+    bool x87_seen, x87_noted; /* the same for x87; hot.x87_page was set */
     unsigned nr_stubs;
     struct translator_stub stub[TRANSLATOR_STUBS_MAX];
     /* A taken branch (link 0) to another page, put behind the block. */
