@@ -161,7 +161,7 @@ static int parse(const struct oci_global *global, int argc, char **argv, struct 
                                              .status_fd = -1},
                               .container = {.root = global->root, .bundle = "."}};
     fill_options(options, argv[0][0]);
-    while ((option = getopt_long(argc, argv, restore ? "+b:d" : "+", options, NULL)) >= 0) {
+    while ((option = getopt_long(argc, argv, restore ? "b:d" : "", options, NULL)) >= 0) {
         if (option >= OPTION_FLAG)
             *(bool *)((char *)&ret->checkpoint + flags[option - OPTION_FLAG].offset) = true;
         else if (parse_option(global, argv[0], option, ret) != 0)

@@ -37,7 +37,7 @@ static int parse(const struct oci_global *global, int argc, char **argv,
     int option;
 
     *ret = (struct container_options){.root = global->root, .bundle = "."};
-    while ((option = getopt_long(argc, argv, "+b:d", options, NULL)) >= 0)
+    while ((option = getopt_long(argc, argv, "b:d", options, NULL)) >= 0)
         switch (option) {
         case 'b':
             ret->bundle = optarg;

@@ -193,8 +193,11 @@ static int make_mount_points(const struct making *m, int root_fd, struct err *er
 
         if (is_below_a_mount(m->spec, mount))
             continue;
-        if (mount->source && fstatat(m->bundle_fd, mount->source, &st, 0) == 0 &&
-            !S_ISDIR(st.st_mode) && mount->source[0] == '/')
+        /* Where other things rely on what is there, no symlink may lead away. */
+        if (mount->type && (strcmp(mount->type, "proc") == 0 || strcmp(mount->type, "sysfs") == 0))
+            made = inroot_make_directory_plain(root_fd, mount->destination);
+        else if (mount->source && fstatat(m->bundle_fd, mount->source, &st, 0) == 0 &&
+                 !S_ISDIR(st.st_mode) && mount->source[0] == '/')
             made = inroot_make_file(root_fd, mount->destination);
         else
             made = inroot_make_directory(root_fd, mount->destination);
