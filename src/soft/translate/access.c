@@ -10,6 +10,9 @@
  *     back: op    [rcx + address]                               jrcxz over;  jmp exit
  *                                                         over: mov   rcx, gs:[r11*8 + addend]
  *
+ * Accesses of one range (ranges.c): the first as above, with the lowest address of all and without
+ * the exact check, then  mov gs:[hot.range], rcx;  the others  mov rcx, gs:[hot.range]  at most.
+ *
  * JRCXZ reaches 127 bytes: islands between instructions hold the jumps to the exact check, which
  * stands behind the block and comes back.
  */
@@ -82,7 +85,8 @@ static void load_flat(struct emit *e, int32_t displacement)
     emit_address(e, HOST_RCX, HOST_NONE, HOST_RCX, 3, displacement);
 }
 
-static void check_flat(struct translator *tr, unsigned size, bool write)
+/* back: else a failure is the careful translation's. */
+static void check_flat(struct translator *tr, unsigned size, bool write, bool back)
 {
     struct emit *e = &tr->e;
 
@@ -100,7 +104,8 @@ static void check_flat(struct translator *tr, unsigned size, bool write)
     tr->near[tr->nr_near++] = (struct translator_near){.patch = e->at - 1,
                                                        .cold = (uint8_t)tr->nr_cold};
     tr->cold[tr->nr_cold++] = (struct translator_cold){
-        .back = e->at,
+        .back = back ? e->at : NULL,
+        .end = e->at,
         .size = (uint8_t)size,
         .op = (uint8_t)tr->op,
         .write = write,
@@ -110,10 +115,96 @@ static void check_flat(struct translator *tr, unsigned size, bool write)
 void translator_check(struct translator *tr, unsigned size, bool write, bool aligned)
 {
     if (tr->cpu->translate->flat && !aligned)
-        check_flat(tr, size, write);
+        check_flat(tr, size, write, true);
     else
         check_exact(tr, size, write, aligned, tr->op);
+    tr->held = TRANSLATOR_NO_RANGE;
     tr->operand = (struct emit_operand){.base = HOST_RCX, .index = HOST_R10};
+}
+
+/* The range of this instruction's access, or NULL. */
+static struct translator_range *range_current(struct translator *tr)
+{
+    unsigned range = tr->range_of[tr->op];
+
+    return tr->t->ranged && range != TRANSLATOR_NO_RANGE ? &tr->range[range] : NULL;
+}
+
+/* R10 = the range's lowest address, `back` bytes before the access. */
+static void range_lead(struct translator *tr, struct translator_range *range, int64_t back)
+{
+    unsigned number = (unsigned)(range - tr->range);
+
+    check_flat(tr, 0, range->write, false);
+    range->led = tr->e.at;
+    emit_store_hot(&tr->e, HOST_RCX, HOT(range) + 8u * number);
+    tr->held = (uint8_t)number;
+    tr->operand =
+        (struct emit_operand){.base = HOST_RCX, .index = HOST_R10, .displacement = (int32_t)back};
+}
+
+static void range_follow(struct translator *tr, const struct translator_range *range,
+                         unsigned index, int64_t displacement)
+{
+    unsigned number = (unsigned)(range - tr->range);
+
+    if (tr->held != number)
+        emit_load_hot(&tr->e, HOST_RCX, HOT(range) + 8u * number);
+    tr->held = (uint8_t)number;
+    tr->operand = (struct emit_operand){
+        .base = HOST_RCX, .index = (uint8_t)index, .displacement = (int32_t)displacement};
+}
+
+bool translator_access(struct translator *tr, unsigned size, bool write, bool aligned)
+{
+    struct translator_range *range = aligned ? NULL : range_current(tr);
+    struct insn_mem *mem = &tr->insn.mem;
+    int64_t back;
+    bool done;
+
+    if (!range) {
+        if (!translator_address(tr))
+            return false;
+        translator_check(tr, size, write, aligned);
+        return true;
+    }
+    if (range->led) {
+        if (!mem->rip_relative && mem->base != INSN_NO_REG && mem->index == INSN_NO_REG &&
+            mem->segment < CPU_FS && emit_home[mem->base] != HOST_NONE) {
+            range_follow(tr, range, emit_home[mem->base], mem->displacement);
+            return true;
+        }
+        if (!translator_address(tr))
+            return false;
+        range_follow(tr, range, HOST_R10, 0);
+        return true;
+    }
+    back = tr->range_at[tr->op] - range->low;
+    mem->displacement -= back;
+    done = translator_address(tr);
+    mem->displacement += back;
+    if (done)
+        range_lead(tr, range, back);
+    return done;
+}
+
+void translator_stack_access(struct translator *tr, unsigned reg, int32_t displacement, bool write)
+{
+    struct translator_range *range = range_current(tr);
+    int64_t back;
+
+    if (!range) {
+        emit_lea(&tr->e, HOST_R10, emit_home[reg], HOST_NONE, 0, displacement);
+        translator_check(tr, 8, write, false);
+        return;
+    }
+    if (range->led) {
+        range_follow(tr, range, emit_home[reg], displacement);
+        return;
+    }
+    back = tr->range_at[tr->op] - range->low;
+    emit_lea(&tr->e, HOST_R10, emit_home[reg], HOST_NONE, 0, displacement - (int32_t)back);
+    range_lead(tr, range, back);
 }
 
 static void islands(struct translator *tr, bool all, unsigned reach)
@@ -160,8 +251,12 @@ void translator_undo(struct translator *tr, uint8_t *from)
         tr->failed = true;
     while (tr->nr_near && tr->near[tr->nr_near - 1].patch >= from)
         tr->nr_near--;
-    while (tr->nr_cold && tr->cold[tr->nr_cold - 1].back > from)
+    while (tr->nr_cold && tr->cold[tr->nr_cold - 1].end > from)
         tr->nr_cold--;
+    for (unsigned i = 0; i < tr->nr_ranges; i++)
+        if (tr->range[i].led > from)
+            tr->range[i].led = NULL;
+    tr->held = TRANSLATOR_NO_RANGE;
 }
 
 void translator_cold_emit(struct translator *tr)
@@ -172,6 +267,10 @@ void translator_cold_emit(struct translator *tr)
         if (tr->nr_stubs == TRANSLATOR_STUBS_MAX) {
             tr->failed = true;
             return;
+        }
+        if (!cold->back) {
+            translator_exit(tr, cold->patch, TRANSLATE_EXIT_CAREFUL, cold->op);
+            continue;
         }
         emit_patch(cold->patch, tr->e.at);
         check_exact(tr, cold->size, cold->write, false, cold->op);

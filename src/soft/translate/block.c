@@ -26,6 +26,7 @@ void translator_exit(struct translator *tr, uint8_t *patch, enum translate_exit 
 /* Leaves when hot.pending is set: before an instruction that may close a loop. */
 static void poll(struct translator *tr)
 {
+    tr->held = TRANSLATOR_NO_RANGE;
     if (tr->insn.id == INSN_CALL)
         emit_pext(&tr->e, HOST_RCX, HOST_RSP, HOT(call_poll));
     else
@@ -66,7 +67,7 @@ static void leave_for_one(struct translator *tr, const struct interp_op *op)
 }
 
 /* False: nothing may follow. */
-static bool translate_op(struct translator *tr, const struct interp_op *op, bool last)
+static bool op_emit(struct translator *tr, const struct interp_op *op, bool last)
 {
     uint8_t *start;
     bool open = true;
@@ -99,6 +100,17 @@ static bool translate_op(struct translator *tr, const struct interp_op *op, bool
     return true;
 }
 
+static bool translate_op(struct translator *tr, const struct interp_op *op, bool last)
+{
+    bool open;
+
+    tr->rcx_kept = false;
+    open = op_emit(tr, op, last);
+    if (!tr->rcx_kept)
+        tr->held = TRANSLATOR_NO_RANGE;
+    return open;
+}
+
 #define STUB_BYTES  10u
 #define CHECK_BYTES 64u /* more than an exact check */
 
@@ -115,10 +127,14 @@ static void cold_emit(struct translator *tr)
         const struct translator_stub *stub = &tr->stub[i];
 
         emit_patch(stub->patch, tr->e.at);
-        if ((stub->exit & 7) == TRANSLATE_EXIT_LINK)
+        if ((stub->exit & ((1u << TRANSLATE_EXIT_BITS) - 1)) == TRANSLATE_EXIT_LINK)
             tr->t->link[stub->exit >> TRANSLATE_EXIT_BITS & 1].stub = tr->e.at;
         emit8(&tr->e, 0xb9); /* mov ecx, exit */
         emit32(&tr->e, stub->exit);
+        if ((stub->exit & ((1u << TRANSLATE_EXIT_BITS) - 1)) == TRANSLATE_EXIT_CAREFUL)
+            tr->t->careful_jump[stub->exit >> TRANSLATE_EXIT_BITS &
+                                ((1u << TRANSLATE_OP_BITS) - 1)] =
+                (uint32_t)(tr->e.at + 1 - tr->t->entry);
         emit_patch(emit_jump(&tr->e), stub->leave);
     }
     tr->e = hot;
@@ -135,7 +151,34 @@ static void stubs_emit(struct translator *tr)
 }
 
 /* False: bytes and block disagree. */
-static bool block_emit(struct translator *tr, const struct interp_block *block)
+static bool block_decode(struct translator *tr, const struct interp_block *block,
+                         const uint8_t *bytes, unsigned start)
+{
+    for (unsigned i = 0; i < block->nr_instructions; i++) {
+        const struct interp_op *op = &block->ops[i];
+        unsigned left = block->page[1].mask ? INSN_LENGTH_MAX
+                                            : (unsigned)GUEST_PAGE_SIZE - start - op->offset;
+
+        if (op->length && (insn_decode(bytes + op->offset, left, INSN_MODE_64, &tr->insns[i]) ||
+                           tr->insns[i].length != op->length))
+            return false;
+    }
+    return true;
+}
+
+static void ranges_plan(struct translator *tr, const struct interp_block *block)
+{
+    struct translate *translate = tr->cpu->translate;
+
+    translator_ranges_plan(tr, block);
+    if (!tr->t->ranged)
+        return;
+    tr->t->careful_jump = (void *)(translate->arena + translate->arena_used);
+    translate->arena_used += align_up(block->nr_instructions * sizeof(uint32_t), 64);
+}
+
+/* False: bytes and block disagree. */
+static bool block_emit(struct translator *tr, const struct interp_block *block, bool careful)
 {
     struct memory *memory = tr->cpu->vm->memory;
     const uint8_t *bytes = memory_range(memory, block->gpa, 1);
@@ -153,17 +196,18 @@ static bool block_emit(struct translator *tr, const struct interp_block *block)
                INSN_LENGTH_MAX);
         bytes = crossing;
     }
+    if (!block_decode(tr, block, bytes, start))
+        return false;
+    if (!careful && tr->cpu->translate->flat && !block->page[1].mask)
+        ranges_plan(tr, block);
     for (tr->op = 0; tr->op < block->nr_instructions && open; tr->op++) {
         const struct interp_op *op = &block->ops[tr->op];
-        unsigned left = block->page[1].mask ? INSN_LENGTH_MAX
-                                            : (unsigned)GUEST_PAGE_SIZE - start - op->offset;
 
         tr->offset = start + op->offset;
         tr->bytes = bytes + op->offset;
         tr->t->offset[tr->op] = (uint32_t)(tr->e.at - tr->t->entry);
-        if (op->length && (insn_decode(tr->bytes, left, INSN_MODE_64, &tr->insn) ||
-                           tr->insn.length != op->length))
-            return false;
+        if (op->length)
+            tr->insn = tr->insns[tr->op];
         translation_ids(tr->t)[tr->op] = (uint16_t)(op->length ? tr->insn.id : INSN_NONE);
         if (tr->nr_stubs + 6 > TRANSLATOR_STUBS_MAX)
             return false;
@@ -179,7 +223,8 @@ static bool block_emit(struct translator *tr, const struct interp_block *block)
 static bool room(struct translate *translate)
 {
     size_t side = sizeof(struct translation) + sizeof(struct translate_page) +
-                  64 * (sizeof(uint32_t) + sizeof(uint16_t) + 2 * sizeof(struct interp_op)) + 128;
+                  64 * (2 * sizeof(uint32_t) + sizeof(uint16_t) + 2 * sizeof(struct interp_op)) +
+                  192;
 
     if (translate->code.cold - translate->code.used < TRANSLATE_BLOCK_BYTES ||
         translate->arena_size - translate->arena_used < side ||
@@ -200,7 +245,7 @@ static void publish(struct translate *translate, struct translation *t, uint8_t 
     translate->table[translate->nr_translations++] = t;
 }
 
-struct translation *translate_block(struct soft_cpu *cpu, struct interp_block *block)
+struct translation *translate_block(struct soft_cpu *cpu, struct interp_block *block, bool careful)
 {
     struct translate *translate = cpu->translate;
     size_t start = translate->code.used;
@@ -208,7 +253,7 @@ struct translation *translate_block(struct soft_cpu *cpu, struct interp_block *b
     struct translation *t;
     struct translator tr;
 
-    if (block->nr_instructions > 48 || !room(translate))
+    if (block->nr_instructions > TRANSLATOR_OPS_MAX || !room(translate))
         return NULL;
     page = page_of(translate, block->gpa, block->key);
     t = (void *)(translate->arena + translate->arena_used);
@@ -225,6 +270,8 @@ struct translation *translate_block(struct soft_cpu *cpu, struct interp_block *b
     tr.failed = false;
     tr.island_end = NULL;
     tr.nr_cold = tr.nr_near = 0;
+    tr.nr_ranges = 0;
+    tr.held = TRANSLATOR_NO_RANGE;
     t->block = block;
     t->page = page;
     t->number = translate->nr_translations;
@@ -234,7 +281,7 @@ struct translation *translate_block(struct soft_cpu *cpu, struct interp_block *b
     emit_lea(&tr.e, HOST_R10, HOST_R10, HOST_NONE, 0, -(int32_t)t->start);
     emit_store_hot(&tr.e, HOST_R10, HOT(page));
     t->entry = tr.e.at;
-    if (!block_emit(&tr, block))
+    if (!block_emit(&tr, block, careful))
         return NULL;
     publish(translate, t, tr.e.at);
     cpu->counters.blocks_translated++;

@@ -98,8 +98,7 @@ static bool branch_jcc(struct translator *tr)
 /* A push's store: the address and its check. */
 static void push_begin(struct translator *tr)
 {
-    emit_lea(&tr->e, HOST_R10, HOST_R15, HOST_NONE, 0, -8);
-    translator_check(tr, 8, true, false);
+    translator_stack_access(tr, CPU_RSP, -8, true);
 }
 
 static void push_end(struct translator *tr, unsigned value)
@@ -209,8 +208,7 @@ static bool branch_ret(struct translator *tr)
 
     if (tr->insn.operand[0].kind == INSN_OPERAND_IMM && tr->insn.imm)
         return false;
-    emit_move(e, HOST_R10, HOST_R15);
-    translator_check(tr, 8, false, false);
+    translator_stack_access(tr, CPU_RSP, 0, false);
     emit_guest(e, 0x8b, HOST_R10, &tr->operand);
     emit_memory(e, 0x8b, HOST_RCX, HOST_RSP, 8);
     emit_lea(e, HOST_RCX, HOST_RCX, HOST_R10, 0, 1);
@@ -286,6 +284,7 @@ static bool stack_push(struct translator *tr)
         break;
     }
     push_end(tr, value);
+    tr->rcx_kept = true;
     return true;
 }
 
@@ -297,11 +296,11 @@ static bool stack_pop(struct translator *tr)
     if (operand->kind != INSN_OPERAND_REG || operand->reg_class != INSN_REG_GPR)
         return false;
     home = emit_home[operand->reg];
-    emit_move(&tr->e, HOST_R10, HOST_R15);
-    translator_check(tr, 8, false, false);
-    emit_guest(&tr->e, 0x8b, home == HOST_NONE ? HOST_RCX : home, &tr->operand);
+    translator_stack_access(tr, CPU_RSP, 0, false);
+    emit_guest(&tr->e, 0x8b, home == HOST_NONE ? HOST_R11 : home, &tr->operand);
     if (home == HOST_NONE)
-        emit_store_hot(&tr->e, HOST_RCX, emit_kept(operand->reg));
+        emit_store_hot(&tr->e, HOST_R11, emit_kept(operand->reg));
+    tr->rcx_kept = true;
     if (operand->reg != CPU_RSP)
         emit_lea(&tr->e, HOST_R15, HOST_R15, HOST_NONE, 0, 8);
     return true;
@@ -309,8 +308,7 @@ static bool stack_pop(struct translator *tr)
 
 static bool stack_leave(struct translator *tr)
 {
-    emit_move(&tr->e, HOST_R10, HOST_RBP);
-    translator_check(tr, 8, false, false);
+    translator_stack_access(tr, CPU_RBP, 0, false);
     emit_guest(&tr->e, 0x8b, HOST_R11, &tr->operand);
     emit_lea(&tr->e, HOST_R15, HOST_RBP, HOST_NONE, 0, 8);
     emit_move(&tr->e, HOST_RBP, HOST_R11);

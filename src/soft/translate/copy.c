@@ -471,6 +471,7 @@ static void vector_check(struct translator *tr)
     tr->t->avx |= avx;
     tr->vector_seen = true;
     tr->t->vector = true;
+    tr->held = TRANSLATOR_NO_RANGE;
     emit_load_hot(&tr->e, HOST_RCX, avx ? HOT(avx_absent) : HOT(vector_absent));
     emit8(&tr->e, 0xe3);
     emit8(&tr->e, 5);
@@ -511,11 +512,12 @@ static bool copy_modrm(struct translator *tr, enum copy_kind kind)
         /* The host faults too, and guard.c knows what to do. */
         bool aligned = (insn->traits & INSN_TRAIT_ALIGNED) && !tr->cpu->translate->flat;
 
-        if (!translator_address(tr) || !c.size || c.size > 32)
+        if (!c.size || c.size > 32)
             return false;
         if ((c.size & (c.size - 1)) && (locked || (insn->traits & INSN_TRAIT_ALIGNED)))
             return false;
-        translator_check(tr, c.size, c.write, locked || aligned);
+        if (!translator_access(tr, c.size, c.write, locked || aligned))
+            return false;
     }
     kept_load(tr, &c);
     if (c.count && c.memory)
@@ -527,6 +529,7 @@ static bool copy_modrm(struct translator *tr, enum copy_kind kind)
     kept_store(tr, &c);
     if (c.ch_written)
         emit_move(&tr->e, HOST_R9, HOST_RCX);
+    tr->rcx_kept = !c.count && !c.ch;
     return true;
 }
 
@@ -586,9 +589,8 @@ static bool copy_divide(struct translator *tr)
     if (insn->operand_size < 4 || !(insn->opcode & 1))
         return false;
     if (insn->modrm >> 6 != 3) {
-        if (!translator_address(tr))
+        if (!translator_access(tr, insn->operand_size, false, false))
             return false;
-        translator_check(tr, insn->operand_size, false, false);
         emit8(&tr->e, 0x40 | w | emit_rex_of(HOST_R11, tr->operand.base, tr->operand.index));
         emit8(&tr->e, 0x8b); /* mov r11 */
         emit_address(&tr->e, HOST_R11, tr->operand.base, tr->operand.index, 0,
@@ -635,6 +637,7 @@ static bool copy_lea(struct translator *tr)
     }
     if (emit_home[operand->reg] == HOST_NONE)
         emit_store_hot(&tr->e, HOST_R11, emit_kept(operand->reg));
+    tr->rcx_kept = true;
     return true;
 }
 
@@ -677,6 +680,7 @@ static bool copy_short(struct translator *tr)
     kept_store(tr, &c);
     if (c.ch_written)
         emit_move(&tr->e, HOST_R9, HOST_RCX);
+    tr->rcx_kept = !c.ch;
     return true;
 }
 
@@ -741,6 +745,15 @@ static bool copy(struct translator *tr)
     if (tr->insn.id == INSN_VZEROUPPER || tr->insn.id == INSN_VZEROALL)
         return copy_vzero(tr);
     return tr->insn.has_modrm ? copy_modrm(tr, kind) : copy_short(tr);
+}
+
+bool translator_copies(const struct insn *insn)
+{
+    if (insn->traits & (INSN_TRAIT_PRIVILEGED | INSN_TRAIT_X87 | INSN_TRAIT_MMX | INSN_TRAIT_IO |
+                        INSN_TRAIT_BRANCH))
+        return false;
+    return insn->id == INSN_DIV || insn->id == INSN_IDIV || copy_integer[insn->id] != COPY_NO ||
+           copy_vector(insn) != COPY_NO;
 }
 
 bool translator_copy(struct translator *tr)

@@ -8,10 +8,11 @@
 #include "soft/translate/translate_internal.h"
 
 static const char *const exit_names[1u << TRANSLATE_EXIT_BITS] = {
-    [TRANSLATE_EXIT_LOAD] = "load", [TRANSLATE_EXIT_STORE] = "store",
-    [TRANSLATE_EXIT_ONE] = "one",   [TRANSLATE_EXIT_REST] = "rest",
-    [TRANSLATE_EXIT_LINK] = "link", [TRANSLATE_EXIT_GOTO] = "goto",
-    [TRANSLATE_EXIT_POLL] = "poll", [TRANSLATE_EXIT_VECTOR] = "vector",
+    [TRANSLATE_EXIT_LOAD] = "load",       [TRANSLATE_EXIT_STORE] = "store",
+    [TRANSLATE_EXIT_ONE] = "one",         [TRANSLATE_EXIT_REST] = "rest",
+    [TRANSLATE_EXIT_LINK] = "link",       [TRANSLATE_EXIT_GOTO] = "goto",
+    [TRANSLATE_EXIT_POLL] = "poll",       [TRANSLATE_EXIT_VECTOR] = "vector",
+    [TRANSLATE_EXIT_CAREFUL] = "careful",
 };
 
 __attribute__((no_sanitize("thread"))) void translate_figures(struct soft_cpu *cpu,

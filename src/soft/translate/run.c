@@ -146,6 +146,33 @@ static bool fill(struct soft_cpu *cpu, struct visit *visit, uint32_t exit, bool 
     return !again && view_fill(cpu, write);
 }
 
+/* Goes on at operation `op` of visit->t; in a careful translation if that has ranges. False: there
+ * is no room for one. */
+static bool resume(struct soft_cpu *cpu, struct visit *visit, unsigned op)
+{
+    struct translation *t = visit->t;
+
+    if (t->ranged) {
+        if (!t->careful)
+            t->careful = translate_block(cpu, t->block, true);
+        t = t->careful;
+        if (!t)
+            return false;
+    }
+    visit->t = t;
+    visit->code = t->entry + t->offset[op];
+    return true;
+}
+
+/* From now on straight to the careful translation. */
+static void careful_link(struct translate *translate, struct translation *t, unsigned op)
+{
+    const uint8_t *jump = t->entry + t->careful_jump[op];
+    uint8_t *write = translate->code.write + (jump - translate->code.run);
+
+    store_le32(write, (uint32_t)(t->careful->entry + t->careful->offset[op] - (jump + 4)));
+}
+
 /* Exit ONE. */
 static int interpret_one(struct soft_cpu *cpu, struct visit *visit, unsigned op)
 {
@@ -159,7 +186,8 @@ static int interpret_one(struct soft_cpu *cpu, struct visit *visit, unsigned op)
     if (result)
         return result == INTERP_LEFT ? SOFT_OK : result;
     if (t->block && !cpu->end_block && op + 1u < t->nr_ops && cpu->mmu.tag[0] != MMU_TAG_NEVER) {
-        visit->code = t->entry + t->offset[op + 1];
+        if (!resume(cpu, visit, op + 1))
+            return interpret(cpu, t, t->block, op + 1);
         visit->done = false;
     }
     return SOFT_OK;
@@ -206,12 +234,16 @@ static int serve(struct soft_cpu *cpu, struct visit *visit, uint32_t exit)
     case TRANSLATE_EXIT_VECTOR:
         visit->done = !vector_allowed(cpu, t);
         break;
+    case TRANSLATE_EXIT_CAREFUL:
+        visit->done = false;
+        break;
     default:
         break;
     }
     /* A page walk sets accessed bits: that too is a write which may hit this block. */
-    if (!visit->done && t->block) {
-        visit->code = t->entry + t->offset[op];
+    if (!visit->done && t->block && resume(cpu, visit, op)) {
+        if (kind == TRANSLATE_EXIT_CAREFUL)
+            careful_link(translate, t, op);
         return SOFT_OK;
     }
     visit->done = true;
@@ -256,7 +288,7 @@ static struct translation *translation_of(struct soft_cpu *cpu, struct interp_bl
         return NULL;
     if (block->runs++ < (uint32_t)cpu->vm->translate_runs)
         return NULL;
-    block->translation = translate_block(cpu, block);
+    block->translation = translate_block(cpu, block, false);
     if (!block->translation && !cpu->translate->full)
         block->runs = NO_BLOCK;
     return block->translation;

@@ -130,6 +130,8 @@ void translate_block_killed(struct soft_cpu *cpu, struct interp_block *block)
         return;
     block->translation = NULL;
     t->block = NULL;
+    if (t->careful)
+        t->careful->block = NULL;
     cpu->translate->counts.killed++;
     links_cut(cpu->translate, t);
     jumps_forget(cpu->translate, t);

@@ -47,6 +47,7 @@
 #define FLAT_SIZE            (UINT64_C(8) << (FLAT_BITS - FLAT_SHIFT))
 #define FLAT_SPAN            (1u << FLAT_SHIFT) /* what an entry allows behind an address in its granule */
 #define FLAT_LOG             8192u
+#define TRANSLATE_RANGES     16u
 
 /* What stays of a word when a bit (or all but a few) are cleared without touching the flags. */
 enum translate_keep {
@@ -85,11 +86,12 @@ struct translate_hot {
     uint64_t segment_base[2]; /* FS, GS */
     uint64_t index_mask, jump_mask;
     uint64_t flat_mask;
-    uint64_t check_mask[7]; /* page bits; with the bits below 1 << i too */
-    uint64_t target;        /* of an indirect call or PUSH of memory, between its two accesses */
-    uint64_t address;       /* R10 at the last exit */
-    uint64_t enter;         /* where to go in */
-    uint64_t cpu;           /* struct soft_cpu */
+    uint64_t range[TRANSLATE_RANGES]; /* addends, while a block runs */
+    uint64_t check_mask[7];           /* page bits; with the bits below 1 << i too */
+    uint64_t target;  /* of an indirect call or PUSH of memory, between its two accesses */
+    uint64_t address; /* R10 at the last exit */
+    uint64_t enter;   /* where to go in */
+    uint64_t cpu;     /* struct soft_cpu */
     uint32_t mxcsr_host, reserved;
     uint64_t keep[TRANSLATE_NR_KEEP]; /* enum translate_keep: masks of RFLAGS for PEXT and PDEP */
     uint64_t low_bits[2];             /* 31, 63 */
@@ -131,16 +133,17 @@ struct translate_class {
 /* Why generated code is left: low bits of what it returns, over the operation and the
  * translation's number. */
 enum translate_exit {
-    TRANSLATE_EXIT_LOAD,   /* hot.address is not cached for reading */
-    TRANSLATE_EXIT_STORE,  /* hot.address is not cached for writing */
-    TRANSLATE_EXIT_ONE,    /* interpret this instruction, then go on behind it */
-    TRANSLATE_EXIT_REST,   /* interpret from this instruction to the block's end */
-    TRANSLATE_EXIT_LINK,   /* direct jump, not yet linked: operation field = slot */
-    TRANSLATE_EXIT_GOTO,   /* the block is done, hot.address is the next RIP */
-    TRANSLATE_EXIT_POLL,   /* hot.pending was set, before this instruction */
-    TRANSLATE_EXIT_VECTOR, /* vector registers are wanted, at the block's start */
+    TRANSLATE_EXIT_LOAD,    /* hot.address is not cached for reading */
+    TRANSLATE_EXIT_STORE,   /* hot.address is not cached for writing */
+    TRANSLATE_EXIT_ONE,     /* interpret this instruction, then go on behind it */
+    TRANSLATE_EXIT_REST,    /* interpret from this instruction to the block's end */
+    TRANSLATE_EXIT_LINK,    /* direct jump, not yet linked: operation field = slot */
+    TRANSLATE_EXIT_GOTO,    /* the block is done, hot.address is the next RIP */
+    TRANSLATE_EXIT_POLL,    /* hot.pending was set, before this instruction */
+    TRANSLATE_EXIT_VECTOR,  /* vector registers are wanted, at the block's start */
+    TRANSLATE_EXIT_CAREFUL, /* a range is not in one cached page: on in the careful translation */
 };
-#define TRANSLATE_EXIT_BITS 3u
+#define TRANSLATE_EXIT_BITS 4u
 #define TRANSLATE_OP_BITS   6u
 #define TRANSLATE_SHIFT     (TRANSLATE_EXIT_BITS + TRANSLATE_OP_BITS)
 
@@ -185,7 +188,10 @@ struct translation {
     uint32_t number;
     uint16_t start; /* offset in the page */
     uint8_t nr_ops;
-    bool vector, avx, x87; /* wants these registers loaded */
+    bool vector, avx, x87;       /* wants these registers loaded */
+    bool ranged;                 /* has ranges (ranges.c): entered at its start only */
+    struct translation *careful; /* of the same block, without; made when it is wanted */
+    uint32_t *careful_jump; /* of each operation's exit CAREFUL: the displacement, from entry */
     struct translate_page *page;
     struct translate_link link[2];
     struct translate_link *incoming;
@@ -365,6 +371,6 @@ void links_flushed(struct translate *translate);
  * (NULL) to R10. NULL: no room. */
 const uint8_t *translate_lookup(struct translate *translate, const struct translate_link *link);
 /* block.c: NULL when the block is not for this tier or there is no room (translate->full). */
-struct translation *translate_block(struct soft_cpu *cpu, struct interp_block *block);
+struct translation *translate_block(struct soft_cpu *cpu, struct interp_block *block, bool careful);
 
 #endif

@@ -18,9 +18,26 @@ struct translator_stub {
 /* An access that the flat tables do not know: its exact check, behind the block. */
 struct translator_cold {
     uint8_t *patch;      /* of the jump to it; NULL until an island has one */
-    const uint8_t *back; /* where the access goes on */
+    const uint8_t *back; /* where the access goes on; NULL: in the careful translation */
+    const uint8_t *end;  /* of the check */
     uint8_t size, op;
     bool write;
+};
+
+#define TRANSLATOR_NO_RANGE 0xffu
+#define TRANSLATOR_OPS_MAX  48u
+
+/* What the accesses of a range (ranges.c) have in common. No padding. */
+struct translator_range_key {
+    uint8_t barrier, base, index, scale, segment, base_version, index_version;
+};
+
+struct translator_range {
+    struct translator_range_key key;
+    int64_t low, high;
+    unsigned members;
+    bool write;
+    const uint8_t *led; /* behind the first access's check; NULL: not yet emitted */
 };
 
 /* A JRCXZ that waits for an island: a jump within its reach. */
@@ -46,6 +63,13 @@ struct translator {
     struct translator_cold cold[TRANSLATOR_COLD_MAX];
     struct translator_near near[TRANSLATOR_NEAR_MAX];
     bool x87_seen, x87_noted; /* the same for x87; hot.x87_page was set */
+    struct insn insns[TRANSLATOR_OPS_MAX];
+    unsigned nr_ranges;
+    struct translator_range range[TRANSLATE_RANGES];
+    uint8_t range_of[TRANSLATOR_OPS_MAX]; /* of each operation's access */
+    int64_t range_at[TRANSLATOR_OPS_MAX];
+    uint8_t held;  /* the range whose addend RCX has */
+    bool rcx_kept; /* this instruction leaves RCX alone: set by those who know */
     unsigned nr_stubs;
     struct translator_stub stub[TRANSLATOR_STUBS_MAX];
     /* A taken branch (link 0) to another page, put behind the block. */
@@ -63,6 +87,15 @@ bool translator_address(struct translator *tr);
  * the instruction's exit. aligned: exits too when the address is no multiple of size. Clobbers R11.
  * What then uses the operand must have changed no register of the guest before. */
 void translator_check(struct translator *tr, unsigned size, bool write, bool aligned);
+/* Both for the memory operand of the instruction, which has no other access: false as
+ * translator_address. tr->operand may be made of RCX and a register of the guest's. */
+bool translator_access(struct translator *tr, unsigned size, bool write, bool aligned);
+/* The same for 8 bytes at a guest register (RSP or RBP) plus displacement. */
+void translator_stack_access(struct translator *tr, unsigned reg, int32_t displacement, bool write);
+/* ranges.c: which of tr->insns have their accesses checked together. */
+void translator_ranges_plan(struct translator *tr, const struct interp_block *block);
+/* copy.c: is this an instruction that it copies (and that writes its operands only)? */
+bool translator_copies(const struct insn *insn);
 /* tr->operand does without RCX from here on. */
 void translator_free_rcx(struct translator *tr);
 

@@ -58,6 +58,7 @@ void translator_x87_check(struct translator *tr)
         return;
     tr->x87_seen = true;
     tr->t->x87 = true;
+    tr->held = TRANSLATOR_NO_RANGE;
     emit_load_hot(&tr->e, HOST_RCX, HOT(x87_absent));
     emit8(&tr->e, 0xe3);
     emit8(&tr->e, 5);

@@ -572,6 +572,70 @@ START_TEST(access_at_every_place_of_a_page_end)
 }
 END_TEST
 
+/* Accesses that are checked together, over every place of a page's end: the next page is not next
+ * in memory. */
+START_TEST(ranges_at_every_place_of_a_page_end)
+{
+    struct fixture *f = fixture_new();
+    struct cpu_state state;
+
+    put64(f, 0x4000 + 8 * (DATA / 4096 + 4), PTE(DATA + 0x8000));
+    put64(f, DATA + 0x4000, ~UINT64_C(0));
+    /* push rsi; push rsp; mov [rsp + 4], esi; mov rax, [rsi]; add [rsi + 40], rax;
+     * mov ebx, [rsi + 44]; mov cl, [rsi + 63]; add rsi, 16; mov [rsi + 24], esi; pop rdx; pop rdi;
+     * hlt */
+    PROGRAM(f, CODE, 0x56, 0x54, 0x89, 0x74, 0x24, 4, 0x48, 0x8b, 0x06, 0x48, 0x01, 0x46, 40, 0x8b,
+            0x5e, 44, 0x8a, 0x4e, 63, 0x48, 0x83, 0xc6, 16, 0x89, 0x76, 24, 0x5a, 0x5f, 0xf4);
+    for (unsigned round = 0; round < 2; round++)
+        for (uint64_t i = 0; i < 512; i++) {
+            uint64_t at = DATA + 0x3e00 + i, rsp = DATA + 0x7010 - (i & 63);
+
+            faults_end(f, CODE, at);
+            ck_assert_int_eq(soft_engine.get_state(f->cpu[0], &state, NULL), 0);
+            state.gpr[CPU_RSP] = rsp;
+            ck_assert_int_eq(soft_engine.set_state(f->cpu[0], &state, NULL), 0);
+            for (uint64_t j = 0; j < 64; j++) { /* the bytes at `at` are 1 to 64 */
+                uint8_t byte = (uint8_t)(j + 1);
+                uint64_t gpa = at + j;
+
+                put(f, gpa < DATA + 0x4000 ? gpa : gpa + 0x4000, &byte, 1);
+            }
+            state = run(f, 0, CPU_EXIT_HALT);
+            ck_assert_uint_eq(state.rip, CODE + 29);
+            ck_assert_uint_eq(state.gpr[CPU_RAX], UINT64_C(0x0807060504030201));
+            ck_assert_uint_eq(state.gpr[CPU_RBX], 0x302f2e2d + 0x08070605);
+            ck_assert_uint_eq(state.gpr[CPU_RCX] & 0xff, 64);
+            ck_assert_uint_eq(state.gpr[CPU_RDI], at);
+            ck_assert_uint_eq(state.gpr[CPU_RDX], (rsp - 8) | at << 32);
+            ck_assert_uint_eq(state.gpr[CPU_RSP], rsp);
+        }
+    ck_assert_uint_eq(peek64(f, DATA + 0x4000), ~UINT64_C(0));
+    fixture_free(f);
+}
+END_TEST
+
+/* The first access is allowed, the range is not. */
+START_TEST(range_into_a_page_that_is_not_there)
+{
+    struct fixture *f = fixture_new();
+    struct cpu_state state;
+
+    put64(f, 0x4000 + 8 * (DATA / 4096 + 4), 0);
+    /* mov rax, [rsi]; mov [rsi + 8], rax; hlt */
+    PROGRAM(f, CODE, 0x48, 0x8b, 0x06, 0x48, 0x89, 0x46, 8, 0xf4);
+    for (unsigned round = 0; round < 3; round++) {
+        faults_end(f, CODE, DATA + 0x3ff8);
+        state = run(f, 0, CPU_EXIT_HALT);
+        ck_assert_uint_eq(state.rip, CODE + 0x101);
+        ck_assert_uint_eq(state.cr2, DATA + 0x4000);
+        ck_assert_uint_eq(peek64(f, STACK - 5 * 8), CODE + 3);
+        faults_end(f, CODE, DATA + 0x3000);
+        ck_assert_uint_eq(run(f, 0, CPU_EXIT_HALT).rip, CODE + 8);
+    }
+    fixture_free(f);
+}
+END_TEST
+
 static void *run_second(void *context)
 {
     struct cpu_exit exit;
@@ -667,6 +731,8 @@ TEST_MAIN("translate", tcase_add_test(tcase, loop_stays_inside);
           tcase_add_test(tcase, no_alias_of_a_cached_page_is_accessible);
           tcase_add_test(tcase, misaligned_vector_load_faults);
           tcase_add_test(tcase, access_at_every_place_of_a_page_end);
+          tcase_add_test(tcase, ranges_at_every_place_of_a_page_end);
+          tcase_add_test(tcase, range_into_a_page_that_is_not_there);
           tcase_add_test(tcase, kick_ends_an_endless_loop);
           tcase_add_test(tcase, code_changed_by_a_device_reaches_a_running_vcpu);
           tcase_add_test(tcase, a_page_becomes_code_while_another_vcpu_stores_to_it);)
