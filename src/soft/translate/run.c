@@ -219,11 +219,6 @@ static int serve(struct soft_cpu *cpu, struct visit *visit, uint32_t exit)
         returns_kicked(translate);
         returns_poll(translate);
         links_stable(cpu);
-        if (cpu->rip == translate->hot->shadow) {
-            translate->hot->shadow = 0;
-            cpu->interrupt_shadow = true;
-            cpu->end_block = true;
-        }
         return SOFT_OK;
     case TRANSLATE_EXIT_ONE:
         return interpret_one(cpu, visit, op);
@@ -314,6 +309,18 @@ static bool attention_due(const struct soft_cpu *cpu)
     return cpu->end_block || cpu_peek_requests(&cpu->cpu);
 }
 
+/* Right behind an STI: nothing is delivered before the next instruction. (That RIP has come there
+ * in another way is possible; it waits for an instruction then, too.) */
+static void shadow_take(struct soft_cpu *cpu)
+{
+    struct translate_hot *hot = cpu->translate->hot;
+
+    if (LIKELY(cpu->rip != hot->shadow))
+        return;
+    hot->shadow = 0;
+    cpu->interrupt_shadow = true;
+}
+
 int translate_execute(struct soft_cpu *cpu)
 {
     struct translate *translate = cpu->translate;
@@ -356,5 +363,6 @@ int translate_execute(struct soft_cpu *cpu)
         result = visit_run(cpu, &visit);
     } while (!result && !attention_due(cpu));
     interp_flags_store(cpu);
+    shadow_take(cpu);
     return result;
 }
