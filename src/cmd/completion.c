@@ -31,6 +31,8 @@ static const struct value_kind {
     {"--engine", (const char *const[]){"auto", "kvm", "soft", NULL}, 0},
     {"--kernel", NULL, 'k'},
     {"--volume", NULL, 'f'},
+    {"--profile", NULL, 'f'},
+    {"--symbols", NULL, 'f'},
     {"--initramfs", NULL, 'k'},
     {"--disk", NULL, 'i'},
 };

@@ -29,6 +29,8 @@ enum option_id {
     OPTION_NAME,
     OPTION_HOSTNAME,
     OPTION_KERNEL,
+    OPTION_PROFILE,
+    OPTION_SYMBOLS,
     OPTION_QUIET,
 };
 
@@ -52,6 +54,8 @@ static const struct option_spec {
     {"--name", 0, true, OPTION_NAME},
     {"--hostname", 'h', true, OPTION_HOSTNAME},
     {"--kernel", 0, true, OPTION_KERNEL},
+    {"--profile", 0, true, OPTION_PROFILE},
+    {"--symbols", 0, true, OPTION_SYMBOLS},
     {"--quiet", 'q', false, OPTION_QUIET},
 };
 
@@ -197,6 +201,14 @@ static int apply(struct run_options *options, enum option_id id, const char *val
     case OPTION_KERNEL:
         options->kernel = value;
         return 0;
+    case OPTION_PROFILE:
+        options->profile = value;
+        return 0;
+    case OPTION_SYMBOLS:
+        if (options->nr_symbols == RUN_SYMBOLS_MAX)
+            return err_set(err, -E2BIG, "more than %d symbol files", RUN_SYMBOLS_MAX);
+        options->symbols[options->nr_symbols++] = value;
+        return 0;
     case OPTION_QUIET:
         options->quiet = true;
         return 0;
@@ -251,6 +263,10 @@ static int check_together(const struct run_options *options, struct err *err)
         return err_set(err, -EINVAL, "--engine is for virtual machines: add --vm");
     if (!options->vm && options->kernel)
         return err_set(err, -EINVAL, "--kernel is for virtual machines: add --vm");
+    if (!options->vm && options->profile)
+        return err_set(err, -EINVAL, "--profile is for virtual machines: add --vm");
+    if (options->nr_symbols && !options->profile)
+        return err_set(err, -EINVAL, "--symbols names what is in a profile: add --profile FILE");
     if (options->vm && options->nr_volumes)
         return err_set(
             err, -EOPNOTSUPP,

@@ -12,6 +12,7 @@
 #define RUN_ENV_MAX     256
 #define RUN_VOLUMES_MAX 64
 #define RUN_CPUS_MAX    64
+#define RUN_SYMBOLS_MAX 15
 
 struct run_volume {
     const char *source, *target; /* target is absolute; source as given */
@@ -29,6 +30,9 @@ struct run_options {
     size_t nr_volumes;
     const char *cwd, *user, *name, *hostname; /* NULL: not given */
     const char *kernel;                       /* "cloud" unless given */
+    const char *profile;                      /* NULL: none */
+    const char *symbols[RUN_SYMBOLS_MAX];
+    size_t nr_symbols;
     bool stdin_open, tty, quiet;
     const char *image;
     char **command; /* NULL-terminated; may be empty */

@@ -22,6 +22,7 @@
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #define VM_MEMORY_DEFAULT (512 * MIB)
 #define VM_MEMORY_LEAST   (64 * MIB)
@@ -64,6 +65,30 @@ static int check_memory(const struct run_options *options, uint64_t *ret, struct
     return 0;
 }
 
+/* What a profile's samples are named by: the kernel's System.map where there is one, and what was
+ * given. */
+static void add_profile(const struct run_context *context, const struct vm_parts *parts,
+                        json_t *config)
+{
+    const struct run_options *options = context->options;
+    json_t *symbols = json_array();
+    char map[PATH_MAX + 16];
+    const char *slash = strrchr(parts->kernel.vmlinuz, '/');
+
+    snprintf(map, sizeof(map), "%.*sSystem.map",
+             slash ? (int)(slash + 1 - parts->kernel.vmlinuz) : 0, parts->kernel.vmlinuz);
+    if (access(map, R_OK) == 0)
+        json_array_append_new(symbols, json_string(map));
+    else if (!options->quiet)
+        log_info("no '%s': the profile's kernel functions have no names (tools/kernel_symbols.sh "
+                 "makes it)",
+                 map);
+    for (size_t i = 0; i < options->nr_symbols; i++)
+        json_array_append_new(symbols, json_string(options->symbols[i]));
+    json_object_set_new(config, "symbols", symbols);
+    json_object_set_new(config, "profile", json_string(options->profile));
+}
+
 static int write_config(const struct run_context *context, const struct vm_parts *parts,
                         struct err *err)
 {
@@ -75,8 +100,11 @@ static int write_config(const struct run_context *context, const struct vm_parts
         (json_int_t)(options->nr_cpus ? options->nr_cpus : 1), "engine", options->engine, "disks",
         "path", parts->disk, "read_only", 1, "console", "stdio", "on_reset", "exit", "control",
         parts->control, "vsock", "cid", (json_int_t)VM_CID, "path", parts->vsock);
-    CLEANUP(freep) char *text = config ? json_dumps(config, JSON_INDENT(2)) : NULL;
+    CLEANUP(freep) char *text = NULL;
 
+    if (config && options->profile)
+        add_profile(context, parts, config);
+    text = config ? json_dumps(config, JSON_INDENT(2)) : NULL;
     json_decref(config);
     if (!text)
         return err_set(err, -ENOMEM, "write the VM's configuration (is a path not UTF-8?)");

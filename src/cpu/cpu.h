@@ -121,6 +121,17 @@ struct cpu_counters {
 /* One figure that is an engine's own: group and name are static text. */
 typedef void cpu_figure_fn(void *context, const char *group, const char *name, uint64_t value);
 
+/* Where a guest is: a linear address, and in which address space. */
+struct cpu_position {
+    uint64_t address;
+    uint64_t space; /* CR3's page when the guest is in user mode, else 0 */
+    bool user;
+};
+
+/* Host code at `host` that does what the guest's code at `guest` says. */
+typedef void cpu_code_fn(void *context, const void *host, size_t size_bytes, gva_t guest,
+                         bool user);
+
 struct cpu_engine {
     const char *name; /* "soft", "kvm" */
     /* 0 when this engine can run here; otherwise why not. */
@@ -140,6 +151,11 @@ struct cpu_engine {
     /* What no other engine has: calls fn for each. Any thread, while the vCPU exists. NULL: none.
      */
     void (*figures)(struct cpu *cpu, cpu_figure_fn *fn, void *context);
+    /* Async-signal-safe: what the guest is doing now, called on the vCPU's thread by a signal
+     * handler with its ucontext_t. NULL: the engine cannot say. */
+    bool (*position)(struct cpu *cpu, const void *context, struct cpu_position *ret);
+    /* The host code that there is now, for a vCPU that does not run. NULL: none is made. */
+    void (*code_map)(struct cpu *cpu, cpu_code_fn *fn, void *context);
     int (*dirty_log_changed)(struct cpu_vm *vm, struct err *err);
     /* What RDTSC would give on this vCPU now; called on its thread, from irqchip.msr_write, to turn
      * a TSC deadline into time. NULL: the host's TSC. */

@@ -237,6 +237,16 @@ static void soft_figures(struct cpu *base, cpu_figure_fn *fn, void *context)
     translate_figures(cpu_of(base), fn, context);
 }
 
+static bool soft_position(struct cpu *base, const void *context, struct cpu_position *ret)
+{
+    return translate_position(cpu_of(base), context, ret);
+}
+
+static void soft_code_map(struct cpu *base, cpu_code_fn *fn, void *context)
+{
+    translate_code_map(cpu_of(base), fn, context);
+}
+
 /* Called while all vCPUs are paused: nothing cached may bypass the log. */
 static int soft_dirty_log_changed(struct cpu_vm *base, struct err *err)
 {
@@ -267,6 +277,8 @@ const struct cpu_engine soft_engine = {
     .kick = soft_kick,
     .counters = soft_counters,
     .figures = soft_figures,
+    .position = soft_position,
+    .code_map = soft_code_map,
     .dirty_log_changed = soft_dirty_log_changed,
     .guest_tsc = soft_guest_tsc,
 };

@@ -48,6 +48,9 @@ void vmm_config_done(struct vmm_config *config)
     config_nets_done(config);
     free(config->vsock_path);
     free(config->control);
+    free(config->profile);
+    for (unsigned i = 0; i < config->nr_symbols; i++)
+        free(config->symbols[i]);
     memset(config, 0, sizeof(*config));
 }
 
@@ -151,6 +154,13 @@ int config_module_add(struct vmm_config *config, const char *path, const char *c
     return r < 0 ? r : config_string_set(&module->cmdline, cmdline, err);
 }
 
+int config_symbols_add(struct vmm_config *config, const char *path, struct err *err)
+{
+    if (config->nr_symbols == VMM_SYMBOLS_MAX)
+        return err_set(err, -E2BIG, "more than %d symbol files", VMM_SYMBOLS_MAX);
+    return config_string_set(&config->symbols[config->nr_symbols++], path, err);
+}
+
 /* Sizes are numbers of bytes, or text such as "512M". */
 static int parse_memory(struct vmm_config *config, const struct json_at *root, struct err *err)
 {
@@ -197,6 +207,13 @@ static int parse_module(struct vmm_config *config, const struct json_at *at, str
         (r = json_opt_string(at, "cmdline", &cmdline, err)) < 0)
         return r;
     return config_module_add(config, path, cmdline, err);
+}
+
+static int parse_symbols(struct vmm_config *config, const struct json_at *at, struct err *err)
+{
+    if (!json_is_string(at->value))
+        return err_set(err, -EINVAL, "%s: a string is needed", at->path);
+    return config_symbols_add(config, json_string_value(at->value), err);
 }
 
 typedef int parse_item_fn(struct vmm_config *config, const struct json_at *at, struct err *err);
@@ -248,10 +265,11 @@ static int parse_word(struct vmm_config *config, const struct json_at *root, con
 static int parse_root(struct vmm_config *config, const struct json_at *root, struct err *err)
 {
     static const char *const known[] = {
-        "kernel",        "initrd",  "cmdline",  "modules",   "memory", "cpus", "engine",
-        "disks",         "console", "on_reset", "exit_port", "vsock",  "rng",  "control",
-        "debug_console", "jail",    "quiet",    "networks",  NULL};
-    const char *kernel = NULL, *initrd = NULL, *cmdline = NULL, *control = NULL;
+        "kernel",  "initrd",  "cmdline",       "modules",  "memory",    "cpus",
+        "engine",  "disks",   "console",       "on_reset", "exit_port", "vsock",
+        "rng",     "control", "debug_console", "jail",     "quiet",     "networks",
+        "profile", "symbols", "perf_map",      NULL};
+    const char *kernel = NULL, *initrd = NULL, *cmdline = NULL, *control = NULL, *profile = NULL;
     int r;
 
     if ((r = json_reject_unknown(root, known, err)) < 0 ||
@@ -274,6 +292,10 @@ static int parse_root(struct vmm_config *config, const struct json_at *root, str
         (r = json_opt_bool(root, "rng", &config->rng, err)) < 0 ||
         (r = json_opt_string(root, "control", &control, err)) < 0 ||
         (r = config_string_set(&config->control, control, err)) < 0 ||
+        (r = json_opt_string(root, "profile", &profile, err)) < 0 ||
+        (r = config_string_set(&config->profile, profile, err)) < 0 ||
+        (r = parse_array(config, root, "symbols", parse_symbols, err)) < 0 ||
+        (r = json_opt_bool(root, "perf_map", &config->perf_map, err)) < 0 ||
         (r = json_opt_bool(root, "debug_console", &config->debug_console, err)) < 0 ||
         (r = json_opt_bool(root, "jail", &config->jail, err)) < 0 ||
         (r = json_opt_bool(root, "quiet", &config->quiet, err)) < 0)

@@ -16,6 +16,7 @@
 #define VMM_DISKS_MAX       8
 #define VMM_NETS_MAX        4
 #define VMM_MODULES_MAX     16
+#define VMM_SYMBOLS_MAX     16
 #define VMM_MEMORY_DEFAULT  (UINT64_C(512) << 20)
 #define VMM_CMDLINE_DEFAULT "console=ttyS0"
 
@@ -83,7 +84,11 @@ struct vmm_config {
     enum vmm_console console;
     uint64_t vsock_cid; /* 0: no vsock device */
     char *vsock_path;
-    char *control; /* NULL: no control socket */
+    char *control;                  /* NULL: no control socket */
+    char *profile;                  /* NULL: none */
+    char *symbols[VMM_SYMBOLS_MAX]; /* PATH or PATH@BASE */
+    unsigned nr_symbols;
+    bool perf_map;
     enum vmm_on_reset on_reset;
     bool jail;
     bool quiet;

@@ -20,6 +20,7 @@ int config_net_add(struct vmm_config *config, const char *text, struct err *err)
 struct json_at;
 int config_net_parse(struct vmm_config *config, const struct json_at *at, struct err *err);
 void config_nets_done(struct vmm_config *config);
+int config_symbols_add(struct vmm_config *config, const char *path, struct err *err);
 int config_module_add(struct vmm_config *config, const char *path, const char *cmdline,
                       struct err *err);
 

@@ -206,8 +206,12 @@ static int filter_fill(scmp_filter_ctx filter, const struct jail_needs *needs)
     bool kvm = needs->kvm;
     static const unsigned long terminal[] = {TCGETS,  TCSETS,     TCSETSW,
                                              TCSETSF, TIOCGWINSZ, FIONREAD};
+    static const int timers[] = {SCMP_SYS(timer_create), SCMP_SYS(timer_settime),
+                                 SCMP_SYS(timer_delete)};
     int r = 0;
 
+    for (size_t i = 0; r == 0 && needs->profile && i < ARRAY_LEN(timers); i++)
+        r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, timers[i], 0);
     for (size_t i = 0; r == 0 && i < ARRAY_LEN(allowed); i++)
         r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0);
     for (size_t i = 0; r == 0 && i < ARRAY_LEN(refused); i++)

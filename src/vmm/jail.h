@@ -21,6 +21,7 @@ int jail_prepare(struct err *err);
 struct jail_needs {
     bool kvm;
     bool tap;     /* offloads of a tap interface are changed when a driver starts */
+    bool profile; /* timers of threads */
     bool sockets; /* a user-mode network makes sockets towards the outside */
 };
 

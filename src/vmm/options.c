@@ -35,6 +35,9 @@ const char vmm_options_help[] =
     "  --no-rng               no entropy device\n"
     "  --console CONSOLE      stdio, virtio or none (default: stdio)\n"
     "  --control PATH         control socket\n"
+    "  --profile FILE         samples by guest function: FILE, and FILE.svg as a flame graph\n"
+    "  --symbols FILE[@BASE]  names for them: System.map, kallsyms, ELF; may be repeated\n"
+    "  --perf-map             /tmp/perf-PID.map of translated code, for perf\n"
     "  --on-reset ACTION      reboot or exit (default: reboot)\n"
     "  --no-jail              no system call filter (for debugging)\n"
     "  --quiet                only errors on standard error\n"
@@ -57,6 +60,9 @@ enum option_id {
     OPTION_NO_RNG,
     OPTION_CONSOLE,
     OPTION_CONTROL,
+    OPTION_PROFILE,
+    OPTION_SYMBOLS,
+    OPTION_PERF_MAP,
     OPTION_ON_RESET,
     OPTION_NO_JAIL,
     OPTION_QUIET,
@@ -81,6 +87,9 @@ static const struct option long_options[] = {
     {"no-rng", no_argument, NULL, OPTION_NO_RNG},
     {"console", required_argument, NULL, OPTION_CONSOLE},
     {"control", required_argument, NULL, OPTION_CONTROL},
+    {"profile", required_argument, NULL, OPTION_PROFILE},
+    {"symbols", required_argument, NULL, OPTION_SYMBOLS},
+    {"perf-map", no_argument, NULL, OPTION_PERF_MAP},
     {"on-reset", required_argument, NULL, OPTION_ON_RESET},
     {"no-jail", no_argument, NULL, OPTION_NO_JAIL},
     {"quiet", no_argument, NULL, OPTION_QUIET},
@@ -166,6 +175,13 @@ static int apply(struct vmm_config *config, int option, const char *value, struc
         return config_console_set(config, value, "--console", err);
     case OPTION_CONTROL:
         return config_string_set(&config->control, value, err);
+    case OPTION_PROFILE:
+        return config_string_set(&config->profile, value, err);
+    case OPTION_SYMBOLS:
+        return config_symbols_add(config, value, err);
+    case OPTION_PERF_MAP:
+        config->perf_map = true;
+        return 0;
     case OPTION_ON_RESET:
         return config_on_reset_set(config, value, "--on-reset", err);
     case OPTION_EXIT_PORT:

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/util.h"
+#include "vmm/profile.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -172,6 +173,8 @@ static void *vcpu_main(void *context)
     r = vm->engine->cpu_new(vm->cpu_vm, vcpu->index, &cpu, &vcpu->err);
     if (r == 0 && vcpu->index == 0)
         r = vm->engine->set_state(cpu, &vm->boot_state, &vcpu->err);
+    if (r == 0)
+        r = profile_begin(vm->profile, vcpu->index, cpu, &vcpu->err);
     pthread_mutex_lock(&vm->lock);
     vcpu->cpu = cpu;
     vcpu->ready = true;
@@ -179,6 +182,7 @@ static void *vcpu_main(void *context)
     pthread_mutex_unlock(&vm->lock);
     if (r == 0)
         vcpu_loop(vcpu);
+    profile_end(vm->profile, vcpu->index);
     return NULL;
 }
 
@@ -250,6 +254,8 @@ void vm_join(struct vm *vm)
     /* Only now: until the last thread has left, a vCPU may interrupt any other. */
     for (unsigned i = 0; i < vm->cpu_config.nr_cpus; i++) {
         machine_attach_cpu(vm->machine, i, NULL);
+        if (vm->vcpus[i].cpu)
+            profile_map(vm->profile, vm->vcpus[i].cpu);
         vm->engine->cpu_free(vm->vcpus[i].cpu);
         vm->vcpus[i] = (struct vcpu){.vm = vm, .index = i};
     }

@@ -49,6 +49,7 @@ enum vm_end_kind {
 #define VM_REPORT_MAX 4096
 
 struct vm;
+struct profile;
 
 struct vcpu {
     struct vm *vm;
@@ -70,7 +71,8 @@ struct vm {
     struct cpu_vm *cpu_vm;
     struct cpu_state boot_state; /* of vCPU 0 */
     struct vcpu vcpus[CPU_MAX];
-    struct loop_call ended; /* posted by vm_end */
+    struct loop_call ended;  /* posted by vm_end */
+    struct profile *profile; /* borrowed; NULL: none */
 
     pthread_mutex_t lock;
     pthread_cond_t changed;     /* want, ready, parked */

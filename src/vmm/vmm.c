@@ -23,6 +23,7 @@
 #include "vmm/control.h"
 #include "vmm/devices.h"
 #include "vmm/jail.h"
+#include "vmm/profile.h"
 #include "vmm/vm.h"
 
 #include <errno.h>
@@ -49,6 +50,7 @@ struct vmm {
     struct control *control;
     struct devices devices;
     struct machine *machine;
+    struct profile *profile;
     struct vm vm;
     bool vm_made, vm_runs;
     struct commands commands;
@@ -336,11 +338,13 @@ static int assemble(struct vmm *v, struct err *err)
 
     if ((r = loop_new(&v->loop, err)) < 0 || (r = signals_block(v, err)) < 0 ||
         (r = files_open(v, err)) < 0 || (r = engine_pick(v, err)) < 0 ||
+        (r = profile_new(config, v->engine, &v->profile, err)) < 0 ||
         (r = devices_open(&v->devices, config, err)) < 0 || (r = console_make(v, err)) < 0 ||
         (r = machine_make(v, err)) < 0)
         return r;
     vm_init(&v->vm, v->loop, v->machine, v->engine, v->engine_options[0] ? v->engine_options : NULL,
             (unsigned)config->nr_cpus, vm_ended, v);
+    v->vm.profile = v->profile;
     v->vm_made = true;
     v->commands = (struct commands){.vm = &v->vm, .started_ns = clock_monotonic_ns()};
     r = devices_attach(&v->devices, config, v->machine, v->console, err);
@@ -351,7 +355,7 @@ static int assemble(struct vmm *v, struct err *err)
 
 static int enter_jail(const struct vmm *v, struct err *err)
 {
-    struct jail_needs needs = {.kvm = v->engine == &kvm_engine};
+    struct jail_needs needs = {.kvm = v->engine == &kvm_engine, .profile = v->profile};
 
     for (unsigned i = 0; i < v->config->nr_nets; i++) {
         needs.tap |= v->config->nets[i].kind == VMM_NET_TAP;
@@ -381,12 +385,17 @@ static int run(struct vmm *v, struct err *err)
 
 static void take_down(struct vmm *v)
 {
+    struct err profile_err = ERR_INIT;
+
     if (v->vm_runs) {
         vm_end(&v->vm, VM_END_ASKED, 0);
         if (v->console)
             console_abandon(v->console);
         vm_join(&v->vm);
     }
+    if (profile_write(v->profile, &profile_err) < 0)
+        log_error("%s", profile_err.message);
+    profile_free(v->profile);
     control_free(v->control);
     devices_free(&v->devices);
     if (v->vm_made)

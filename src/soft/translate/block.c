@@ -241,6 +241,8 @@ static void publish(struct translate *translate, struct translation *t, uint8_t 
             t->link[i].stub = code_cache_run(&translate->code, t->link[i].stub);
     t->entry = code_cache_run(&translate->code, t->entry);
     t->entry_far = code_cache_run(&translate->code, t->entry_far);
+    t->code_bytes = (uint32_t)(code_cache_run(&translate->code, end) - t->entry_far);
+    t->cold = (uint32_t)translate->code.cold;
     translate->code.used = align_up((uint64_t)(end - translate->code.write), 8);
     translate->table[translate->nr_translations++] = t;
 }

@@ -28,7 +28,8 @@ __attribute__((no_sanitize("thread"))) void translate_figures(struct soft_cpu *c
     fn(context, "code", "bytes", counts->code_bytes);
     fn(context, "code", "killed", counts->killed);
     fn(context, "code", "flushes", counts->flushes);
-    fn(context, "code", "used_bytes", translate->code.used);
+    fn(context, "code", "used_bytes",
+       translate->code.used + translate->code.size - translate->code.cold);
     fn(context, "code", "cap_bytes", translate->code.size);
     fn(context, "code", "side_used_bytes", translate->arena_used);
     fn(context, "code", "side_cap_bytes", translate->arena_size);

@@ -70,6 +70,7 @@ static uint32_t go_in(struct soft_cpu *cpu, const uint8_t *code, bool vector, bo
     }
     guard_running = translate;
     exit = vector ? translate->enter_vector(cpu) : translate->enter(cpu);
+    translate->where = exit;
     guard_running = NULL;
     if (!hot->x87_absent)
         x87_save(cpu);
@@ -332,6 +333,7 @@ int translate_execute(struct soft_cpu *cpu)
         if (cpu_peek_requests(&cpu->cpu)) /* came before pending was cleared */
             return SOFT_OK;
     }
+    translate->where = 0;
     interp_flags_load(cpu);
     do {
         uint32_t generation = translate->generation;
@@ -349,6 +351,7 @@ int translate_execute(struct soft_cpu *cpu)
                 break;
             t = translate_possible(cpu) ? translation_of(cpu, block) : NULL;
             if (!t) {
+                translate->where = 0;
                 result = block->ops[0].run(cpu, &block->ops[0]);
                 if (result == INTERP_LEFT)
                     result = SOFT_OK;

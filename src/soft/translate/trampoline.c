@@ -218,6 +218,11 @@ static void callout_emit(struct emit *e, const uint8_t *leave)
     emit_store_hot(e, HOST_RSP, HOT(return_rsp));
     emit_load_hot(e, HOST_RSP, HOT(host_rsp));
     emit_store_hot(e, HOST_R10, HOT(address));
+    emit8(e, 0x65); /* mov gs:[leave_with], ecx: for position.c */
+    emit8(e, 0x89);
+    emit8(e, 0x0c);
+    emit8(e, 0x25);
+    emit32(e, HOT(leave_with));
     emit_load_hot(e, HOST_R10, HOT(cpu));
     for (unsigned i = 0; i < ARRAY_LEN(called); i++)
         emit_memory(e, 0x89, emit_home[called[i]], HOST_R10, GPR(called[i]));

@@ -45,6 +45,10 @@ void translate_data_flushed(struct soft_cpu *cpu, gva_t address);
  * instruction. Nothing when this vCPU only interprets. */
 void translate_figures(struct soft_cpu *cpu, cpu_figure_fn *fn, void *context);
 
+/* cpu_engine.position and code_map; without a translator too. */
+bool translate_position(struct soft_cpu *cpu, const void *context, struct cpu_position *ret);
+void translate_code_map(struct soft_cpu *cpu, cpu_code_fn *fn, void *context);
+
 /* Any thread: generated code comes out at its next poll. */
 void translate_kick(struct soft_cpu *cpu);
 

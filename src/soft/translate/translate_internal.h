@@ -99,7 +99,7 @@ struct translate_hot {
     uint32_t seen_epoch[MMU_NR_CLASSES][2]; /* mmu.epoch, as the class's tables follow it */
     uint64_t gs;                            /* what the GS base is; 0: not known */
     uint64_t shadow;     /* linear address behind the last STI that generated code executed */
-    uint32_t leave_with; /* a callout that returned NULL: the exit */
+    uint32_t leave_with; /* in a callout: its exit; after one that returned NULL: the one to take */
     uint32_t smap;       /* CR4.SMAP at the last entry */
     /* x87.c. Of the last instruction: offset in x87_page, FOP above; of its memory operand: address
      * and segment. TRANSLATE_X87_NONE: none since the state was loaded or settled. */
@@ -186,7 +186,9 @@ struct translation {
     const uint8_t *entry;       /* hot.page is set */
     const uint8_t *entry_far;   /* R10 = linear address of the block */
     uint32_t number;
-    uint16_t start; /* offset in the page */
+    uint32_t code_bytes; /* from entry_far */
+    uint32_t cold;       /* where its code at the cache's end begins: up to the last one's */
+    uint16_t start;      /* offset in the page */
     uint8_t nr_ops;
     bool vector, avx, x87;       /* wants these registers loaded */
     bool ranged;                 /* has ranges (ranges.c): entered at its start only */
@@ -211,6 +213,7 @@ struct translate {
     struct translation **table;
     uint32_t nr_translations;
     struct translate_counts counts;
+    uint32_t where; /* the last exit, until something else is run: for position.c; 0: nothing */
     uint32_t generation; /* counts translate_flushed */
     bool full;           /* drop everything before the next block */
     /* What jump_code leads to; and which pages, hashed, have an entry: INVLPG of others leaves the
