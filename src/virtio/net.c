@@ -112,8 +112,9 @@ static bool deliver(void *context, const struct net_header *header, const void *
     if (!virtio_device_has(device, VIRTIO_NET_F_GUEST_CSUM))
         copy.flags = 0;
     used = fill(netdev, &copy, frame, length);
-    /* Asked to say when there is room, the driver may have made some in between. */
-    if (!used && !hopeless(netdev) && virtq_listen(queue))
+    /* Asked to say when there is more, the driver may have added some in between. Ends: a ring is
+     * finite, and a full one is hopeless. */
+    while (!used && !hopeless(netdev) && virtq_listen_for_more(queue))
         used = fill(netdev, &copy, frame, length);
     if (used > 1)
         patch_count(netdev, used);

@@ -286,6 +286,20 @@ bool virtq_listen(struct virtq *queue)
     return virtq_available(queue);
 }
 
+bool virtq_listen_for_more(struct virtq *queue)
+{
+    uint16_t index;
+
+    if (!queue->running || queue->broken)
+        return false;
+    index = ring_load(queue->avail, 2);
+    if (queue->event_idx)
+        used_store(queue, avail_event_offset(queue), index);
+    else
+        used_store(queue, 0, 0);
+    return ring_load(queue->avail, 2) != index;
+}
+
 unsigned virtq_chain_slice(const struct virtq_chain *chain, bool writable, uint32_t offset,
                            uint32_t length, struct iovec *ret, unsigned max)
 {

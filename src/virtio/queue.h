@@ -81,6 +81,8 @@ uint16_t virtq_nr_available(struct virtq *queue);
 void virtq_quiet(struct virtq *queue);
 /* Notifications are wanted. True: something is available already, and may bring no notification. */
 bool virtq_listen(struct virtq *queue);
+/* The same for more than what is available now, which is not enough. True: more has come. */
+bool virtq_listen_for_more(struct virtq *queue);
 
 /* Copies from the readable part at offset; returns bytes copied (fewer at its end). */
 uint32_t virtq_chain_read(const struct virtq_chain *chain, uint32_t offset, void *data,
