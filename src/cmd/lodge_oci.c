@@ -16,7 +16,8 @@
 #define VERSION "0.1.0"
 
 static const char usage[] =
-    "Usage: lodge-oci [--root DIR] [--log FILE] [--log-format text|json] VERB [options] [ID]\n"
+    "Usage: lodge-oci [--root DIR] [--log FILE] [--log-format text|json] [--criu PROGRAM]\n"
+    "                 VERB [options] [ID]\n"
     "\n"
     "  run      make, start and wait for a container  [-b BUNDLE] [-d] [--pid-file F]\n"
     "                                                 [--console-socket S] [--preserve-fds N]\n"
@@ -28,6 +29,8 @@ static const char usage[] =
     "                                                 [-g GID] [--cwd DIR] [--pid-file F]\n"
     "                                                 [--console-socket S] [--preserve-fds N]\n"
     "                                                 [--no-new-privs] [--ignore-paused]\n"
+    "                                                 [--cgroup [CONTROLLER,...:]PATH]\n"
+    "                                                 [--apparmor P] [--process-label L]\n"
     "                                                 {-p PROCESS.JSON ID | ID PROGRAM [ARG...]}\n"
     "  kill     send a signal (TERM)                  [--all] ID [SIGNAL]\n"
     "  delete   remove stopped containers             [--force] ID...\n"
@@ -39,6 +42,19 @@ static const char usage[] =
     "  update   change a container's limits           [-r FILE|-] [--memory N] [--cpu-quota N]...\n"
     "                                                 ID\n"
     "  events   print what a container uses           [--stats] [--interval 5s] ID\n"
+    "  checkpoint  save a container to files (CRIU)   [--image-path DIR] [--work-path DIR]\n"
+    "                                                 [--leave-running] [--pre-dump]\n"
+    "                                                 [--parent-path DIR] [--page-server A:PORT]\n"
+    "                                                 [--tcp-established] [--tcp-skip-in-flight]\n"
+    "                                                 [--tcp-close] [--ext-unix-sk] [--shell-job]\n"
+    "                                                 [--file-locks] [--link-remap] "
+    "[--auto-dedup]\n"
+    "                                                 [--manage-cgroups-mode MODE]\n"
+    "                                                 [--empty-ns network] [--status-fd N] ID\n"
+    "  restore  make it again from them               [-b BUNDLE] [-d] [--pid-file F]\n"
+    "                                                 [--console-socket S] [--image-path DIR]\n"
+    "                                                 [--lsm-profile P] [--lsm-mount-context C]\n"
+    "                                                 [as checkpoint] ID\n"
     "  spec     write a default config.json           [-b BUNDLE] [--rootless]\n"
     "  features print what is supported, as JSON\n";
 
@@ -62,11 +78,33 @@ static const struct oci_verb verbs[] = {
     {"restore", oci_verb_restore},
 };
 
+/* The verb's own lines of the usage: from its name to the next one's. */
+static int explain_verb(const char *verb)
+{
+    size_t length = strlen(verb);
+
+    for (const char *line = usage; (line = strstr(line, "\n  ")); line++) {
+        const char *end = line + 3;
+
+        if (strncmp(line + 3, verb, length) != 0 || line[3 + length] != ' ')
+            continue;
+        while ((end = strchr(end, '\n')) && strncmp(end + 1, "   ", 3) == 0)
+            end++;
+        printf("lodge-oci %.*s\n", (int)(end ? end - line - 3 : (ptrdiff_t)strlen(line + 3)),
+               line + 3);
+        return 0;
+    }
+    return 1;
+}
+
 static int run_verb(const struct oci_global *global, int argc, char **argv)
 {
     optind = 0;
     for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
-        if (strcmp(verbs[i].name, argv[0]) == 0)
+        if (strcmp(verbs[i].name, argv[0]) == 0 && argc > 1 &&
+            (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
+            return explain_verb(argv[0]);
+        else if (strcmp(verbs[i].name, argv[0]) == 0)
             return verbs[i].run(global, argc, argv);
     return oci_usage_error(global, "unknown verb '%s'", argv[0]);
 }

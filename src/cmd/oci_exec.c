@@ -16,7 +16,9 @@ enum {
     OPTION_NO_NEW_PRIVS,
     OPTION_PRESERVE_FDS,
     OPTION_IGNORE_PAUSED,
-    OPTION_UNSUPPORTED,
+    OPTION_PROCESS_LABEL,
+    OPTION_APPARMOR,
+    OPTION_CGROUP,
 };
 
 static const struct option options[] = {
@@ -33,14 +35,13 @@ static const struct option options[] = {
     {"cap", required_argument, NULL, 'c'},
     {"preserve-fds", required_argument, NULL, OPTION_PRESERVE_FDS},
     {"ignore-paused", no_argument, NULL, OPTION_IGNORE_PAUSED},
-    {"process-label", required_argument, NULL, OPTION_UNSUPPORTED},
-    {"apparmor", required_argument, NULL, OPTION_UNSUPPORTED},
-    {"cgroup", required_argument, NULL, OPTION_UNSUPPORTED},
+    {"process-label", required_argument, NULL, OPTION_PROCESS_LABEL},
+    {"apparmor", required_argument, NULL, OPTION_APPARMOR},
+    {"cgroup", required_argument, NULL, OPTION_CGROUP},
     {NULL, 0, NULL, 0},
 };
 
-static int parse_option(const struct oci_global *global, int option, int index,
-                        struct exec_options *ret)
+static int parse_option(const struct oci_global *global, int option, struct exec_options *ret)
 {
     struct err err;
     uint64_t number;
@@ -87,8 +88,15 @@ static int parse_option(const struct oci_global *global, int option, int index,
             return oci_fail(global, &err);
         ret->preserve_fds = (int)number;
         return 0;
-    case OPTION_UNSUPPORTED:
-        return oci_usage_error(global, "exec: --%s is not supported", options[index].name);
+    case OPTION_PROCESS_LABEL:
+        ret->process_label = optarg;
+        return 0;
+    case OPTION_APPARMOR:
+        ret->apparmor = optarg;
+        return 0;
+    case OPTION_CGROUP:
+        ret->cgroup = optarg;
+        return 0;
     default:
         return oci_unknown_option();
     }
@@ -100,15 +108,15 @@ int oci_verb_exec(const struct oci_global *global, int argc, char **argv)
     CLEANUP(freep) const char **lists = calloc(3 * (size_t)argc, sizeof(*lists));
     struct exec_options exec = {.root = global->root};
     struct err err = ERR_INIT;
-    int option, index = 0, status = 0;
+    int option, status = 0;
 
     if (!lists)
         return EXIT_EXEC_FAILED;
     exec.env = lists;
     exec.capabilities = lists + argc;
     exec.additional_gids = lists + 2 * argc;
-    while ((option = getopt_long(argc, argv, "+e:tu:g:p:dc:", options, &index)) >= 0)
-        if (parse_option(global, option, index, &exec) != 0)
+    while ((option = getopt_long(argc, argv, "+e:tu:g:p:dc:", options, NULL)) >= 0)
+        if (parse_option(global, option, &exec) != 0)
             return EXIT_EXEC_FAILED;
     if (optind == argc) {
         oci_usage_error(global, "exec: a container id is needed");

@@ -3,6 +3,7 @@
 #include "base/size.h"
 #include "cmd/oci_cli.h"
 #include "oci/container.h"
+#include "oci/notify_socket.h"
 
 #include <stdlib.h>
 
@@ -67,6 +68,8 @@ static int parse(const struct oci_global *global, int argc, char **argv,
         default:
             return oci_unknown_option();
         }
+    ret->listen_fds = notify_listen_fds();
+    ret->preserve_fds += (int)ret->listen_fds;
     return (ret->id = oci_single_id(global, argc, argv)) ? 0 : 1;
 }
 

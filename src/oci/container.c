@@ -21,6 +21,7 @@
 #include "oci/hooks.h"
 #include "oci/mount_idmap.h"
 #include "oci/init.h"
+#include "oci/notify_socket.h"
 #include "oci/pid_namespace.h"
 #include "oci/seccomp_filter.h"
 #include "oci/spec.h"
@@ -200,6 +201,7 @@ static int make(struct making *m, bool foreground, bool fifo, struct err *err)
     memset(a.namespace_fds, 0xff, sizeof(a.namespace_fds));
     if ((result = making_load_bundle(m, err)) < 0 || (result = making_state(m, err)) < 0 ||
         (result = container_hooks_save(m->state_fd, m->spec->hooks, err)) < 0 ||
+        (result = notify_prepare(m, err)) < 0 ||
         (result = mount_idmap_prepare(m->spec, m->bundle_fd, err)) < 0 ||
         (result = prepare_seccomp(m, &a, err)) < 0 || (result = making_cgroup(m, err)) < 0)
         return result;
@@ -215,6 +217,7 @@ static int make(struct making *m, bool foreground, bool fifo, struct err *err)
     a.state_fd = m->state_fd;
     a.cgroup = m->cgroup;
     a.preserve_fds = m->options->preserve_fds;
+    a.listen_fds = m->options->listen_fds;
     result = start_init(m, &a, err);
     for (size_t i = 0; i < ARRAY_LEN(a.namespace_fds); i++)
         fd_closep(&a.namespace_fds[i]);
@@ -261,12 +264,19 @@ static int release(struct making *m, struct err *err)
     return result > 0 ? 0 : result;
 }
 
+static void proxy_done(struct notify_proxy *proxy)
+{
+    fd_closep(&proxy->fd);
+}
+
 static int run(struct making *m, int *ret_status, struct err *err)
 {
     const struct container_options *options = m->options;
+    CLEANUP(proxy_done) struct notify_proxy proxy = {.fd = -1};
     int result, status = 0;
 
-    if ((result = make(m, !options->detach, false, err)) < 0 || (result = release(m, err)) < 0) {
+    if ((result = make(m, !options->detach, false, err)) < 0 ||
+        (result = notify_bind(m->state_fd, &proxy, err)) < 0 || (result = release(m, err)) < 0) {
         /* Whatever it waits for does not come any more. */
         fd_closep(&m->socket);
         m->socket = -1;
@@ -283,11 +293,13 @@ static int run(struct making *m, int *ret_status, struct err *err)
         return result;
     }
     container_hooks_started(m->spec->hooks, m->state);
+    proxy.pid = m->pid;
     if (options->detach) {
+        notify_wait_ready(&proxy, m->pid_fd);
         *ret_status = 0;
         return 0;
     }
-    result = foreground_wait(m->pid, m->pid_fd, options->console_socket ? -1 : m->master,
+    result = foreground_wait(m->pid, m->pid_fd, options->console_socket ? -1 : m->master, &proxy,
                              ret_status, err);
     m->pid = 0;
     if (!options->keep)
@@ -317,6 +329,8 @@ int container_start(const char *root, const char *id, struct err *err)
     CLEANUP(state_freep) struct container_state *state = NULL;
     CLEANUP(fd_closep) int dir_fd = -1;
     CLEANUP(json_decrefp) json_t *hooks = NULL;
+    CLEANUP(proxy_done) struct notify_proxy proxy = {.fd = -1};
+    CLEANUP(fd_closep) int process = -1;
     CLEANUP(fd_closep) int fifo = -1;
     enum container_status status;
     struct pollfd poll_fifo;
@@ -328,6 +342,8 @@ int container_start(const char *root, const char *id, struct err *err)
     if ((status = state_status(dir_fd, state)) != CONTAINER_CREATED)
         return err_set(err, -EINVAL, "container '%s' is %s; only a created one can be started", id,
                        state_status_name(status));
+    if ((result = notify_bind(dir_fd, &proxy, err)) < 0)
+        return result;
     fifo = openat(dir_fd, STATE_EXEC_FIFO, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (fifo < 0)
         return err_errno(err, -errno, "container '%s': exec FIFO", id);
@@ -342,6 +358,9 @@ int container_start(const char *root, const char *id, struct err *err)
         return err_errno(err, -errno, "container '%s': exec FIFO", id);
     hooks = container_hooks_load(dir_fd);
     container_hooks_started(hooks, state);
+    proxy.pid = state->pid;
+    if (proxy.fd >= 0 && (process = container_open_process(state)) >= 0)
+        notify_wait_ready(&proxy, process);
     return 0;
 }
 

@@ -23,6 +23,7 @@ struct container_options {
     const char *console_socket; /* NULL: none */
     const char *pid_file;       /* NULL: none */
     int preserve_fds;
+    unsigned listen_fds;   /* run, create: how many of them by socket activation */
     bool detach;           /* run: return when the program runs */
     bool keep;             /* run: leave the state after the exit */
     bool exit_with_parent; /* run: the caller's death ends the container */

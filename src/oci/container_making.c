@@ -70,7 +70,7 @@ int making_load_bundle(struct making *m, struct err *err)
         return err_errno(err, -errno, "root.path '%s'", m->rootfs);
     if (!S_ISDIR(st.st_mode))
         return err_set(err, -ENOTDIR, "root.path '%s' is not a directory", m->rootfs);
-    if ((result = process_attributes_check_labels(&m->spec->process, err)) < 0)
+    if ((result = process_attributes_check_labels(m->spec, err)) < 0)
         return result;
     if (m->options->console_socket && !m->spec->process.terminal)
         return err_set(err, -EINVAL, "a console socket is given, but process.terminal is false");

@@ -52,7 +52,7 @@ struct joining {
     const struct exec_options *options;
     struct container_state *state;
     struct oci_spec *spec;
-    struct cgroup *cgroup;
+    struct cgroup *cgroup, *sub_cgroup;
     int container_fd; /* pidfd of the container's first process */
     int socket, pid_fd, master;
     pid_t pid;
@@ -65,6 +65,7 @@ static void joining_done(struct joining *j)
     state_free(j->state);
     oci_spec_free(j->spec);
     cgroup_free(j->cgroup);
+    cgroup_free(j->sub_cgroup);
     fd_closep(&j->container_fd);
     fd_closep(&j->socket);
     fd_closep(&j->pid_fd);
@@ -73,8 +74,60 @@ static void joining_done(struct joining *j)
     seccomp_handover_free(j->handover);
 }
 
+/* Is the hierarchy one of `controllers` ("cpu,memory")? */
+static bool is_among(const struct cgroup_hierarchy *hierarchy, const char *controllers)
+{
+    for (const char *c = controllers; *c; c += strspn(c, ",")) {
+        size_t length = strcspn(c, ",");
+
+        for (const char *found = hierarchy->name; *found; found += strspn(found, ",")) {
+            size_t n = strcspn(found, ",");
+
+            if (n == length && strncmp(found, c, n) == 0)
+                return true;
+            found += n;
+        }
+        c += length;
+    }
+    return false;
+}
+
+/* --cgroup: in the hierarchies that are named, or everywhere, a cgroup below the container's. */
+static int find_sub_cgroup(struct joining *j, struct err *err)
+{
+    const char *wanted = j->options->cgroup;
+    const char *colon = strchr(wanted, ':');
+    CLEANUP(freep) char *controllers = colon ? strndup(wanted, (size_t)(colon - wanted)) : NULL;
+    CLEANUP(freep) char *path = NULL;
+    unsigned nr_found = 0;
+    int result;
+
+    if (colon)
+        wanted = colon + 1;
+    wanted += strspn(wanted, "/");
+    if ((colon && !controllers) || asprintf(&path, "%s/%s", j->state->cgroup_path, wanted) < 0)
+        return err_set(err, -ENOMEM, "--cgroup: out of memory");
+    if (strstr(wanted, ".."))
+        return err_set(err, -EINVAL, "--cgroup: '%s' leaves the container's cgroup", wanted);
+    if (!*wanted)
+        return 0;
+    if ((result = cgroup_open(path, &j->sub_cgroup, err)) < 0)
+        return result;
+    for (unsigned i = 0; i < j->sub_cgroup->nr_hierarchies; i++) {
+        struct cgroup_hierarchy *hierarchy = &j->sub_cgroup->hierarchies[i];
+
+        if (controllers && !is_among(hierarchy, controllers)) {
+            fd_closep(&hierarchy->fd);
+            hierarchy->fd = -1;
+        }
+        nr_found += hierarchy->fd >= 0;
+    }
+    return nr_found ? 0 : err_set(err, -ENOENT, "--cgroup: '%s' does not exist", path);
+}
+
 static int find_container(struct joining *j, int dir_fd, struct err *err)
 {
+    int result;
     const char *id = j->options->id;
     enum container_status status = container_status(dir_fd, j->state);
 
@@ -86,9 +139,13 @@ static int find_container(struct joining *j, int dir_fd, struct err *err)
                        state_status_name(status));
     if ((j->container_fd = container_open_process(j->state)) < 0)
         return err_set(err, -ESRCH, "container '%s' is not running", id);
-    if (j->state->cgroup_path)
-        return cgroup_open(j->state->cgroup_path, &j->cgroup, err);
-    return 0;
+    if (!j->state->cgroup_path)
+        return j->options->cgroup
+                   ? err_set(err, -ENOTSUP, "--cgroup: container '%s' has no cgroup", id)
+                   : 0;
+    if ((result = cgroup_open(j->state->cgroup_path, &j->cgroup, err)) < 0)
+        return result;
+    return j->options->cgroup ? find_sub_cgroup(j, err) : 0;
 }
 
 static int make_spec(struct joining *j, int dir_fd, struct err *err)
@@ -104,7 +161,7 @@ static int make_spec(struct joining *j, int dir_fd, struct err *err)
                        "a console socket is given, but the process has no terminal (--tty)");
     if (j->spec->process.terminal && j->options->detach && !j->options->console_socket)
         return err_set(err, -EINVAL, "a detached terminal needs --console-socket");
-    if ((result = process_attributes_check_labels(&j->spec->process, err)) < 0)
+    if ((result = process_attributes_check_labels(j->spec, err)) < 0)
         return result;
     if (j->spec->seccomp &&
         (result = seccomp_prepare(j->spec->seccomp, j->options->root, &j->seccomp, err)) < 0)
@@ -156,6 +213,7 @@ static int start_process(struct joining *j, struct err *err)
                                .bundle_fd = -1,
                                .state_fd = -1,
                                .cgroup = j->cgroup,
+                               .sub_cgroup = j->sub_cgroup,
                                .preserve_fds = j->options->preserve_fds,
                                .seccomp = j->spec->seccomp ? &j->seccomp : NULL,
                                .handover = j->handover,
@@ -264,8 +322,8 @@ static int run(struct joining *j, int *ret_status, struct err *err)
     *ret_status = 0;
     if (options->detach)
         return 0;
-    return foreground_wait(j->pid, j->pid_fd, options->console_socket ? -1 : j->master, ret_status,
-                           err);
+    return foreground_wait(j->pid, j->pid_fd, options->console_socket ? -1 : j->master, NULL,
+                           ret_status, err);
 }
 
 int container_exec(const struct exec_options *options, int *ret_status, struct err *err)

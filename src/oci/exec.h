@@ -21,6 +21,8 @@ struct exec_options {
     size_t nr_capabilities;
     const char **additional_gids;
     size_t nr_additional_gids;
+    const char *apparmor, *process_label; /* NULL: the container's */
+    const char *cgroup; /* [CONTROLLER[,...]:]PATH below the container's; NULL: that itself */
     bool tty, no_new_privileges;
 
     const char *console_socket, *pid_file; /* NULL: none */

@@ -125,6 +125,10 @@ static int change_process(const struct exec_options *options, json_t *config, st
     json_object_del(process, "consoleSize");
     if (options->cwd)
         json_object_set_new(process, "cwd", json_string(options->cwd));
+    if (options->apparmor)
+        json_object_set_new(process, "apparmorProfile", json_string(options->apparmor));
+    if (options->process_label)
+        json_object_set_new(process, "selinuxLabel", json_string(options->process_label));
     if (options->no_new_privileges)
         json_object_set_new(process, "noNewPrivileges", json_true());
     if ((result = set_user(process, options, err)) < 0)

@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/util.h"
 #include "oci/console.h"
 
 #include <errno.h>
@@ -25,6 +26,7 @@
 
 struct foreground {
     int pid_fd, signal_fd, master;
+    struct notify_proxy *notify; /* or NULL */
     bool input_open;
     /* Input that the terminal has not taken yet: it is non-blocking, so a program that reads
      * nothing cannot stop its own output. */
@@ -90,10 +92,13 @@ static bool serve(struct foreground *f)
         {.fd = f->signal_fd, .events = POLLIN},
         {.fd = f->master, .events = (short)(POLLIN | (f->nr_pending ? POLLOUT : 0))},
         {.fd = terminal && f->input_open && !f->nr_pending ? STDIN_FILENO : -1, .events = POLLIN},
+        {.fd = f->notify ? f->notify->fd : -1, .events = POLLIN},
     };
 
-    if (poll(fds, 4, -1) < 0)
+    if (poll(fds, ARRAY_LEN(fds), -1) < 0)
         return false;
+    if (fds[4].revents)
+        notify_pass(f->notify);
     if (fds[1].revents)
         forward_signal(f);
     if (terminal) {
@@ -127,9 +132,11 @@ void foreground_hold_signals(sigset_t *ret_before)
     sigprocmask(SIG_SETMASK, &all, ret_before);
 }
 
-int foreground_wait(pid_t pid, int pid_fd, int master, int *ret_status, struct err *err)
+int foreground_wait(pid_t pid, int pid_fd, int master, struct notify_proxy *notify, int *ret_status,
+                    struct err *err)
 {
-    struct foreground f = {.pid_fd = pid_fd, .signal_fd = -1, .master = master, .input_open = true};
+    struct foreground f = {
+        .pid_fd = pid_fd, .signal_fd = -1, .master = master, .notify = notify, .input_open = true};
     CLEANUP(fd_closep) int signal_fd = -1;
     struct console_raw raw = {0};
     sigset_t all;

@@ -5,6 +5,8 @@
 
 #include "base/err.h"
 
+#include "oci/notify_socket.h"
+
 #include <signal.h>
 #include <sys/types.h>
 
@@ -24,8 +26,10 @@ void foreground_hold_signals(sigset_t *ret_before);
 /*
  * Passes the signals that arrive here on to the container, copies between our standard streams and
  * the terminal's master (-1: none; raw mode and window size included), and reaps the first process.
+ * notify (may be NULL): reports of readiness to pass on.
  * *ret_status: its exit status, 128 + n for signal n.
  */
-int foreground_wait(pid_t pid, int pid_fd, int master, int *ret_status, struct err *err);
+int foreground_wait(pid_t pid, int pid_fd, int master, struct notify_proxy *notify, int *ret_status,
+                    struct err *err);
 
 #endif

@@ -14,6 +14,7 @@
 #include "oci/device.h"
 #include "oci/hooks.h"
 #include "oci/inroot.h"
+#include "oci/memory_policy.h"
 #include "oci/mount.h"
 #include "oci/passwd.h"
 #include "oci/process_attributes.h"
@@ -237,6 +238,8 @@ static int give_up_privileges(const struct init_arguments *a, struct err *err)
     if ((result = process_attributes_apply(process, err)) < 0 ||
         (result = process_attributes_set_label(process, a->label_fd, err)) < 0)
         return result;
+    if ((result = memory_policy_apply(&a->spec->memory_policy, err)) < 0)
+        return result;
     if (a->spec->has_personality && personality(a->spec->personality) < 0)
         return err_errno(err, -errno, "linux.personality");
     if (a->seccomp && !process->no_new_privileges &&
@@ -335,34 +338,41 @@ static const char *environment_value(const struct oci_strings *env, const char *
     return NULL;
 }
 
-/* The program's environment: the configuration's, and a HOME where it has none, as programs rely
- * on. */
-static const char **make_environment(const struct oci_process *process)
+/* The program's environment: the configuration's, a HOME where it has none, as programs rely on,
+ * and the number of descriptors it was passed by socket activation. */
+static const char **make_environment(const struct oci_process *process, unsigned listen_fds)
 {
     const struct oci_strings *env = &process->env;
-    const char **items = calloc(env->length + 2, sizeof(*items));
+    const char **items = calloc(env->length + 4, sizeof(*items));
     CLEANUP(freep) char *home = NULL;
+    size_t length = env->length;
     char *variable;
 
     if (!items)
         return NULL;
     for (size_t i = 0; i < env->length; i++)
         items[i] = env->items[i];
+    if (listen_fds) {
+        if (asprintf(&variable, "LISTEN_FDS=%u", listen_fds) < 0)
+            return NULL;
+        items[length++] = variable;
+        items[length++] = "LISTEN_PID=1";
+    }
     if (environment_value(env, "HOME"))
         return items;
     if (!(home = passwd_home(process->uid)) || asprintf(&variable, "HOME=%s", home) < 0)
         return NULL;
-    items[env->length] = variable;
+    items[length] = variable;
     return items;
 }
 
 /* execvp with the container's own PATH. What it allocates lives until the process is replaced. */
-static int execute(const struct oci_process *process, struct err *err)
+static int execute(const struct oci_process *process, unsigned listen_fds, struct err *err)
 {
     const char *program = process->args.items[0];
     const char *path = environment_value(&process->env, "PATH");
     char *const *argv = (char *const *)(uintptr_t)process->args.items;
-    char *const *envp = (char *const *)(uintptr_t)make_environment(process);
+    char *const *envp = (char *const *)(uintptr_t)make_environment(process, listen_fds);
     int first = -ENOENT;
 
     if (!envp)
@@ -488,7 +498,7 @@ static int finish(const struct init_arguments *a, struct err *err)
     if (a->seccomp && process->no_new_privileges && !listened &&
         (result = seccomp_install(a->seccomp, a->handover, err)) < 0)
         return result;
-    return execute(process, err);
+    return execute(process, a->listen_fds, err);
 }
 
 /* The container's namespaces, all at once, by the pidfd of its first process: no path of its /proc
@@ -537,6 +547,8 @@ static int set_up_exec(struct init_arguments *a, struct err *err)
     if ((result = process_attributes_set_affinity(process->affinity_initial, err)) < 0)
         return result;
     if (a->cgroup && (result = cgroup_join_self(a->cgroup, a->in_cgroup, err)) < 0)
+        return result;
+    if (a->sub_cgroup && (result = cgroup_join_self(a->sub_cgroup, false, err)) < 0)
         return result;
     if ((result = process_attributes_set_affinity(process->affinity_final, err)) < 0)
         return result;

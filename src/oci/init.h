@@ -17,15 +17,17 @@ struct init_arguments {
     const struct oci_spec *spec;
     const char *rootfs; /* absolute path of root.path */
     int bundle_fd;
-    int socket;            /* sync.h */
-    int state_fd;          /* directory with the exec FIFO */
-    struct cgroup *cgroup; /* NULL: none */
-    bool in_cgroup;        /* clone3 has put us there */
-    bool wait_on_fifo;     /* create: the start comes through the FIFO */
-    bool die_with_parent;  /* run in the foreground */
-    int namespace_fds[8];  /* to join, -1 ends the list */
+    int socket;                /* sync.h */
+    int state_fd;              /* directory with the exec FIFO */
+    struct cgroup *cgroup;     /* NULL: none */
+    struct cgroup *sub_cgroup; /* exec: one below it to enter after it; NULL: none */
+    bool in_cgroup;            /* clone3 has put us there */
+    bool wait_on_fifo;         /* create: the start comes through the FIFO */
+    bool die_with_parent;      /* run in the foreground */
+    int namespace_fds[8];      /* to join, -1 ends the list */
     int namespace_flags[8];
     int preserve_fds;
+    unsigned listen_fds; /* the first of those: the program is told (LISTEN_FDS) */
     const struct seccomp_program *seccomp; /* NULL: none */
     struct seccomp_handover *handover;     /* with a listener: its way to the runtime */
     json_t *hook_state;                    /* for hooks in the container; NULL: there are none */

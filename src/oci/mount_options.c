@@ -115,13 +115,15 @@ int mount_options_parse(const struct oci_mount *mount, struct mount_options *ret
 {
     struct mount_options options = {0};
 
-    options.data.items = calloc(mount->options.length + 1, sizeof(char *));
+    options.data.items = calloc(mount->options.length + 2, sizeof(char *));
     if (!options.data.items)
         return err_set(err, -ENOMEM, "mount '%s': out of memory", mount->destination);
     for (size_t i = 0; i < mount->options.length; i++)
         take_option(&options, mount->options.items[i]);
     if (mount->type && strcmp(mount->type, "bind") == 0)
         options.bind = true;
+    if (mount->label_option && !options.bind)
+        options.data.items[options.data.length++] = mount->label_option;
     *ret = options;
     return 0;
 }

@@ -210,8 +210,14 @@ static bool has_selinux(void)
     return statfs("/sys/fs/selinux", &fs) == 0 && fs.f_type == SELINUX_MAGIC;
 }
 
-int process_attributes_check_labels(const struct oci_process *process, struct err *err)
+int process_attributes_check_labels(const struct oci_spec *spec, struct err *err)
 {
+    const struct oci_process *process = &spec->process;
+
+    if (spec->mount_label && !has_selinux())
+        return err_set(err, -ENOTSUP,
+                       "linux.mountLabel: '%s' cannot be used, this host has no SELinux",
+                       spec->mount_label);
     if (process->apparmor_profile && !has_apparmor())
         return err_set(err, -ENOTSUP,
                        "process.apparmorProfile: '%s' cannot be used, this host has no AppArmor",

@@ -15,7 +15,7 @@
 int process_attributes_read(const struct json_at *process, struct oci_process *ret,
                             struct err *err);
 /* -ENOTSUP for a label that this host cannot carry: its security module is not there. */
-int process_attributes_check_labels(const struct oci_process *process, struct err *err);
+int process_attributes_check_labels(const struct oci_spec *spec, struct err *err);
 
 /* Scheduler and I/O priority of the calling process; before capabilities are given up. */
 int process_attributes_apply(const struct oci_process *process, struct err *err);

@@ -329,7 +329,7 @@ static int run(struct restoring *r, int *ret_status, struct err *err)
     if (r->m.master >= 0 && !options->console_socket)
         console_copy_size(r->m.master);
     result = foreground_wait(r->m.pid, r->m.pid_fd, options->console_socket ? -1 : r->m.master,
-                             ret_status, err);
+                             NULL, ret_status, err);
     r->m.pid = 0;
     if (!options->keep)
         making_undo(&r->m);

@@ -155,6 +155,7 @@ void oci_spec_free(struct oci_spec *spec)
         return;
     for (size_t i = 0; i < spec->nr_mounts; i++) {
         free(spec->mounts[i].options.items);
+        free(spec->mounts[i].label_option);
         free(spec->mounts[i].uid_maps);
         free(spec->mounts[i].gid_maps);
         fd_closep(&spec->mounts[i].tree_fd);

@@ -11,6 +11,7 @@
 #include "base/err.h"
 
 #include <jansson.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -33,7 +34,8 @@ struct oci_mount {
     struct oci_strings options;
     struct oci_id_map *uid_maps, *gid_maps; /* of an id-mapped mount */
     size_t nr_uid_maps, nr_gid_maps;
-    int tree_fd; /* written by mount_idmap_prepare: the detached mount; -1: none */
+    char *label_option; /* "context=LABEL" from linux.mountLabel; NULL: none. Owned */
+    int tree_fd;        /* written by mount_idmap_prepare: the detached mount; -1: none */
 };
 
 struct oci_namespace {
@@ -100,6 +102,13 @@ struct oci_scheduler {
     uint64_t flags, runtime_ns, deadline_ns, period_ns;
 };
 
+/* linux.memoryPolicy */
+struct oci_memory_policy {
+    bool present, has_nodes;
+    int mode; /* MPOL_* with MPOL_F_* */
+    cpu_set_t nodes;
+};
+
 struct oci_process {
     bool terminal;
     unsigned console_width, console_height;
@@ -149,6 +158,8 @@ struct oci_spec {
     json_t *seccomp;                  /* object (seccomp.h), or NULL */
     bool has_personality;
     unsigned long personality; /* as personality(2) takes it */
+    const char *mount_label;   /* NULL: none */
+    struct oci_memory_policy memory_policy;
     struct oci_time_offset time_offsets[2];
     size_t nr_time_offsets;
 };

@@ -7,12 +7,14 @@
 
 #include "base/json.h"
 #include "base/util.h"
+#include "oci/memory_policy.h"
 #include "oci/seccomp_filter.h"
 #include "oci/spec_read.h"
 
 #include <errno.h>
 #include <linux/sched.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -116,15 +118,36 @@ static int parse_propagation(const struct json_at *linux_at, struct oci_spec *re
 static int refuse_unsupported(const struct json_at *linux_at, struct err *err)
 {
     static const char *const members[] = {"intelRdt", "netDevices"};
-    const char *label = NULL;
 
     for (size_t i = 0; i < ARRAY_LEN(members); i++)
         if (json_object_get(linux_at->value, members[i]))
             return err_set(err, -ENOTSUP, "linux.%s: not supported", members[i]);
-    if (json_opt_string(linux_at, "mountLabel", &label, err) < 0)
-        return -EINVAL;
-    if (label && label[0])
-        return err_set(err, -ENOTSUP, "linux.mountLabel: not supported");
+    return 0;
+}
+
+static int parse_mount_label(const struct json_at *linux_at, struct oci_spec *ret, struct err *err)
+{
+    int result = json_opt_string(linux_at, "mountLabel", &ret->mount_label, err);
+
+    if (result < 0 || !ret->mount_label)
+        return result;
+    /* Clients write the empty string for "none". */
+    if (!ret->mount_label[0]) {
+        ret->mount_label = NULL;
+        return 0;
+    }
+    for (size_t i = 0; i < ret->nr_mounts; i++) {
+        struct oci_mount *mount = &ret->mounts[i];
+
+        /* proc, sysfs and cgroups have labels of the kernel's own. */
+        if (mount->type &&
+            (strcmp(mount->type, "tmpfs") == 0 || strcmp(mount->type, "devpts") == 0 ||
+             strcmp(mount->type, "ramfs") == 0) &&
+            asprintf(&mount->label_option, "context=\"%s\"", ret->mount_label) < 0) {
+            mount->label_option = NULL;
+            return err_set(err, -ENOMEM, "linux.mountLabel: out of memory");
+        }
+    }
     return 0;
 }
 
@@ -214,6 +237,8 @@ int spec_read_linux(const struct json_at *root, struct oci_spec *ret, struct err
         (result = parse_seccomp(&at, ret, err)) < 0 ||
         (result = parse_personality(&at, ret, err)) < 0 ||
         (result = parse_time_offsets(&at, ret, err)) < 0 ||
+        (result = memory_policy_read(&at, &ret->memory_policy, err)) < 0 ||
+        (result = parse_mount_label(&at, ret, err)) < 0 ||
         (result = json_opt_string(&at, "cgroupsPath", &ret->cgroups_path, err)) < 0 ||
         (result = spec_read_strings(&at, "maskedPaths", &ret->masked_paths, err)) < 0)
         return result;

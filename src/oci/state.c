@@ -168,6 +168,21 @@ int state_load(int dir_fd, struct container_state **ret, struct err *err)
     return 0;
 }
 
+/* One that holds files only (the notify socket's). */
+static void remove_directory(int parent, const char *name)
+{
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    CLEANUP(dir_closep) DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    struct dirent *entry;
+
+    if (fd >= 0 && !dir)
+        close(fd);
+    while (dir && (entry = readdir(dir)))
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            unlinkat(dirfd(dir), entry->d_name, 0);
+    unlinkat(parent, name, AT_REMOVEDIR);
+}
+
 int state_remove(const char *root, const char *id, struct err *err)
 {
     static const char *const files[] = {STATE_FILE, STATE_EXEC_FIFO};
@@ -189,8 +204,8 @@ int state_remove(const char *root, const char *id, struct err *err)
     }
     /* Temporary files of a save that was killed. */
     while ((entry = readdir(dir)))
-        if (entry->d_name[0] != '.')
-            unlinkat(dirfd(dir), entry->d_name, 0);
+        if (entry->d_name[0] != '.' && unlinkat(dirfd(dir), entry->d_name, 0) < 0)
+            remove_directory(dirfd(dir), entry->d_name);
     if (unlinkat(root_fd, id, AT_REMOVEDIR) < 0 && errno != ENOENT)
         return err_errno(err, -errno, "remove the state of container '%s'", id);
     return 0;

@@ -120,6 +120,13 @@ class Cluster:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
+        # Step managers leave the daemon's session; their environment tells whose they are.
+        for environment in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                if str(self.place / "slurm.conf").encode() in environment.read_bytes():
+                    os.kill(int(environment.parent.name), signal.SIGKILL)
+            except OSError:
+                pass
 
 
 @pytest.fixture(scope="module")
