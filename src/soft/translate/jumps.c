@@ -26,6 +26,7 @@ static void class_jumps_flush(struct translate *translate, unsigned number)
             region->jump_tag[index] = translate->no_jump[index];
         }
     translate->nr_jump_log[number] = 0;
+    translate->nr_jump_flushes[number]++;
     memset(translate->jump_pages[number], 0, sizeof(translate->jump_pages[number]));
 }
 
@@ -73,8 +74,8 @@ void jumps_forget(struct translate *translate, const struct translation *t)
 
     /* Where it lies in the page is known, in which page is not. */
     for (unsigned i = 0; i < MMU_NR_CLASSES; i++)
-        for (unsigned index = lowest; index < TRANSLATE_JUMPS;
-             index += GUEST_PAGE_SIZE >> TRANSLATE_JUMP_SHIFT)
+        for (unsigned index = t->tables >> i & 1 ? lowest : TRANSLATE_JUMPS;
+             index < TRANSLATE_JUMPS; index += GUEST_PAGE_SIZE >> TRANSLATE_JUMP_SHIFT)
             if (translate->jump_translation[i][index] == t) {
                 translate->jump_translation[i][index] = NULL;
                 translate->region[i]->jump_tag[index] = translate->no_jump[index];
@@ -92,24 +93,63 @@ void jumps_init(struct translate *translate)
     translate->hot->jump_mask = TRANSLATE_JUMP_MASK;
 }
 
-void jumps_add(struct soft_cpu *cpu, struct translation *t)
+static void entry_set(struct translate *translate, unsigned number, uint64_t address,
+                      struct translation *t)
 {
-    struct translate *translate = cpu->translate;
-    unsigned number = cpu->mmu.current_class, hash = jump_page_hash(cpu->rip);
     struct translate_class *region = translate->region[number];
-    uint64_t index = jump_index(cpu->rip);
+    uint64_t index = jump_index(address);
 
-    if (cpu->rip >> 63 != jump_half(number))
-        return;
-    view_sync(cpu);
-    translate->jump_pages[number][hash / 64] |= UINT64_C(1) << (hash % 64);
+    t->tables |= (uint8_t)(1u << number);
     translate->jump_translation[number][index] = t;
     if (translate->nr_jump_log[number] < TRANSLATE_JUMP_LOG)
         translate->jump_log[number][translate->nr_jump_log[number]++] = (uint16_t)index;
     else
         translate->nr_jump_log[number] = TRANSLATE_JUMP_LOG + 1;
-    region->jump_tag[index] = -cpu->rip;
+    region->jump_tag[index] = -address;
     region->jump_code[index] = (uintptr_t)t->entry_far;
+}
+
+/* The first entry of a page brings all that ever were needed, where there is room: a page that is
+ * mapped again, by another process or after a flush, costs one look. */
+static void page_add(struct translate *translate, unsigned number, struct translate_page *page,
+                     uint64_t address)
+{
+    const struct translate_class *region = translate->region[number];
+    struct translation **link = &page->targets;
+
+    page->tables[number] = translate->nr_jump_flushes[number];
+    while (*link) {
+        uint64_t at = (address & ~GUEST_PAGE_MASK) | (*link)->start, index = jump_index(at);
+
+        if (!(*link)->block) {
+            *link = (*link)->next_target;
+            continue;
+        }
+        if (region->jump_tag[index] == translate->no_jump[index])
+            entry_set(translate, number, at, *link);
+        link = &(*link)->next_target;
+    }
+}
+
+void jumps_add(struct soft_cpu *cpu, struct translation *t)
+{
+    struct translate *translate = cpu->translate;
+    unsigned number = cpu->mmu.current_class, hash = jump_page_hash(cpu->rip);
+
+    if (cpu->rip >> 63 != jump_half(number))
+        return;
+    view_sync(cpu);
+    translate->jump_pages[number][hash / 64] |= UINT64_C(1) << (hash % 64);
+    entry_set(translate, number, cpu->rip, t);
+    if (t->block->page[1].mask)
+        return;
+    if (t->page->tables[number] != translate->nr_jump_flushes[number])
+        page_add(translate, number, t->page, cpu->rip);
+    if (!t->target) {
+        t->target = true;
+        t->next_target = t->page->targets;
+        t->page->targets = t;
+    }
 }
 
 struct translation *jumps_find(struct soft_cpu *cpu)

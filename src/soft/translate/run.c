@@ -358,7 +358,8 @@ int translate_execute(struct soft_cpu *cpu)
                 continue;
             }
             page_seen(translate, t, cpu->rip);
-            jumps_add(cpu, t);
+            if (!link || link->far)
+                jumps_add(cpu, t);
         }
         if (link && generation == translate->generation)
             link_make(cpu, from, link, t);

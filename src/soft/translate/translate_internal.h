@@ -177,8 +177,12 @@ struct translate_page {
     gpa_t gpa;
     uint64_t linear;     /* where it has been executed; UINT64_MAX: nowhere */
     uint32_t nr_flushes; /* translate.nr_flushes of that half then */
-    uint32_t key;        /* the blocks' */
-    bool aliased;        /* at other addresses too */
+    /* Translations that were entered through a jump table; translate.nr_jump_flushes when they were
+     * put into each class's. */
+    struct translation *targets;
+    uint32_t tables[MMU_NR_CLASSES];
+    uint32_t key; /* the blocks' */
+    bool aliased; /* at other addresses too */
 };
 
 struct translation {
@@ -197,6 +201,9 @@ struct translation {
     struct translate_page *page;
     struct translate_link link[2];
     struct translate_link *incoming;
+    struct translation *next_target;
+    uint8_t tables; /* classes that it was put into the jump table of */
+    bool target;    /* in page->targets */
     /* For TRANSLATE_EXIT_ONE: the operation and an op_end. */
     struct interp_op *single; /* array of pairs, nr_single of them */
     uint8_t single_of[64];
@@ -221,6 +228,7 @@ struct translate {
     struct translation *jump_translation[MMU_NR_CLASSES][TRANSLATE_JUMPS];
     uint16_t jump_log[MMU_NR_CLASSES][TRANSLATE_JUMP_LOG]; /* indexes filled since the last flush */
     uint32_t nr_jump_log[MMU_NR_CLASSES];
+    uint32_t nr_jump_flushes[MMU_NR_CLASSES];
     uint64_t jump_pages[MMU_NR_CLASSES][TRANSLATE_JUMP_PAGES / 64];
     struct translate_page *page_hash[TRANSLATE_PAGES];
     /* By the half of the address space: patched to their targets; to the jump table; pages that the
