@@ -25,6 +25,12 @@ static bool avx_enabled(const struct soft_cpu *cpu)
     return (cpu->cr4 & CPU_CR4_OSXSAVE) && (cpu->xcr0 & both) == both;
 }
 
+static bool sse_allowed(const struct soft_cpu *cpu)
+{
+    return !(cpu->cr0 & (CPU_CR0_EM | CPU_CR0_TS)) && (cpu->cr4 & CPU_CR4_OSFXSR) &&
+           (cpu->fpu.area.mxcsr & 0x1f80) == 0x1f80;
+}
+
 /* May vector (and x87) code of this translation run with the registers loaded? */
 static bool vector_allowed(const struct soft_cpu *cpu, const struct translation *t)
 {
@@ -32,10 +38,15 @@ static bool vector_allowed(const struct soft_cpu *cpu, const struct translation 
         return false;
     if (!t->vector)
         return true;
-    if ((cpu->cr0 & (CPU_CR0_EM | CPU_CR0_TS)) || !(cpu->cr4 & CPU_CR4_OSFXSR) ||
-        (cpu->fpu.area.mxcsr & 0x1f80) != 0x1f80)
-        return false;
-    return !t->avx || avx_enabled(cpu);
+    return sse_allowed(cpu) && (!t->avx || avx_enabled(cpu));
+}
+
+/* Programs that use vector registers do so between any two exits: loading them again is cheaper
+ * than another exit for it. */
+static bool vector_again(const struct soft_cpu *cpu)
+{
+    return cpu->translate->hot->vector_absent == TRANSLATE_VECTOR_LEFT && cpu->cpl == 3 &&
+           sse_allowed(cpu);
 }
 
 /* Goes in at `code`; returns the exit. */
@@ -61,8 +72,7 @@ static uint32_t go_in(struct soft_cpu *cpu, const uint8_t *code, bool vector, bo
     hot->smap = !!(cpu->cr4 & CPU_CR4_SMAP);
     hot->enter = (uintptr_t)code;
     returns_enter(translate);
-    if (vector)
-        hot->vector_absent = 0;
+    hot->vector_absent = !vector;
     hot->avx_absent = !vector || !avx_enabled(cpu);
     if (x87) {
         x87_load(cpu);
@@ -267,7 +277,7 @@ static int visit_run(struct soft_cpu *cpu, struct visit *visit)
             visit->done = true;
             return interpret(cpu, t, t->block, op);
         }
-        visit->vector |= t->vector;
+        visit->vector |= t->vector || vector_again(cpu);
         visit->x87 |= t->x87;
         result = serve(cpu, visit, go_in(cpu, visit->code, visit->vector, visit->x87));
     }

@@ -114,13 +114,13 @@ static void vector_store(struct emit *e)
     emit8(e, 0xc5); /* vzeroupper */
     emit8(e, 0xf8);
     emit8(e, 0x77);
-    emit8(e, 0x65); /* mov qword gs:[vector_absent], 1 */
+    emit8(e, 0x65); /* mov qword gs:[vector_absent], TRANSLATE_VECTOR_LEFT */
     emit8(e, 0x48);
     emit8(e, 0xc7);
     emit8(e, 0x04);
     emit8(e, 0x25);
     emit32(e, HOT(vector_absent));
-    emit32(e, 1);
+    emit32(e, TRANSLATE_VECTOR_LEFT);
     emit_patch(skip, e->at);
 }
 

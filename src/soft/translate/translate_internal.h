@@ -33,21 +33,22 @@
 #define TRANSLATE_INDEX       1024u
 /* The bits of an address that are its index. Functions begin at multiples of 16, so low bits say
  * little; but two labels of a switch that drove each other out would be slow. */
-#define TRANSLATE_JUMP_SHIFT 2
-#define TRANSLATE_JUMP_MASK  ((TRANSLATE_JUMPS - 1) << TRANSLATE_JUMP_SHIFT)
-#define TRANSLATE_JUMP_LOG   4096u
-#define TRANSLATE_JUMPS      65536u
-#define TRANSLATE_JUMP_PAGES 1024u
-#define TRANSLATE_PAGES      4096u /* hash heads */
-#define TRANSLATE_FAR_PAGES  16384u
-#define TRANSLATE_KEPT       4u  /* guest registers that live in memory */
-#define RETURNS_NR           2u  /* stacks of return points: user's, supervisor's */
-#define FLAT_SHIFT           7u  /* a granule of the flat tables: 128 bytes of address */
-#define FLAT_BITS            40u /* of an address that they tell apart */
-#define FLAT_SIZE            (UINT64_C(8) << (FLAT_BITS - FLAT_SHIFT))
-#define FLAT_SPAN            (1u << FLAT_SHIFT) /* what an entry allows behind an address in its granule */
-#define FLAT_LOG             8192u
-#define TRANSLATE_RANGES     16u
+#define TRANSLATE_JUMP_SHIFT  2
+#define TRANSLATE_JUMP_MASK   ((TRANSLATE_JUMPS - 1) << TRANSLATE_JUMP_SHIFT)
+#define TRANSLATE_JUMP_LOG    4096u
+#define TRANSLATE_JUMPS       65536u
+#define TRANSLATE_JUMP_PAGES  1024u
+#define TRANSLATE_PAGES       4096u /* hash heads */
+#define TRANSLATE_FAR_PAGES   16384u
+#define TRANSLATE_KEPT        4u  /* guest registers that live in memory */
+#define TRANSLATE_VECTOR_LEFT 2u  /* hot.vector_absent: they were loaded until the last exit */
+#define RETURNS_NR            2u  /* stacks of return points: user's, supervisor's */
+#define FLAT_SHIFT            7u  /* a granule of the flat tables: 128 bytes of address */
+#define FLAT_BITS             40u /* of an address that they tell apart */
+#define FLAT_SIZE             (UINT64_C(8) << (FLAT_BITS - FLAT_SHIFT))
+#define FLAT_SPAN             (1u << FLAT_SHIFT) /* what an entry allows behind an address in its granule */
+#define FLAT_LOG              8192u
+#define TRANSLATE_RANGES      16u
 
 /* What stays of a word when a bit (or all but a few) are cleared without touching the flags. */
 enum translate_keep {
