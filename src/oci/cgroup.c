@@ -79,7 +79,7 @@ static void add_link(struct cgroup *cgroup, int dir, const char *name)
 
 /* Fills layout and hierarchies. Symlinks (cpu -> cpu,cpuacct) are not counted: each hierarchy
  * once. */
-static void find_hierarchies(struct cgroup *cgroup)
+static int find_hierarchies(struct cgroup *cgroup)
 {
     CLEANUP(dir_closep) DIR *dir = NULL;
     long type = type_of(CGROUP_ROOT);
@@ -89,8 +89,10 @@ static void find_hierarchies(struct cgroup *cgroup)
     cgroup->layout = type == CGROUP2_SUPER_MAGIC ? CGROUP_LAYOUT_V2 : CGROUP_LAYOUT_NONE;
     if (cgroup->layout == CGROUP_LAYOUT_V2)
         add_hierarchy(cgroup, "", true);
-    if (type == CGROUP2_SUPER_MAGIC || type < 0 || !(dir = opendir(CGROUP_ROOT)))
-        return;
+    if (type == CGROUP2_SUPER_MAGIC || type < 0)
+        return 0;
+    if (!(dir = opendir(CGROUP_ROOT)))
+        return errno == ENOENT ? 0 : -errno;
     while ((entry = readdir(dir))) {
         char path[sizeof(CGROUP_ROOT) + sizeof(entry->d_name)];
 
@@ -111,6 +113,7 @@ static void find_hierarchies(struct cgroup *cgroup)
         cgroup->layout = v2 ? CGROUP_LAYOUT_HYBRID : CGROUP_LAYOUT_V1;
     else if (v2)
         cgroup->layout = CGROUP_LAYOUT_V2;
+    return 0;
 }
 
 bool cgroup_is_v2(void)
@@ -228,14 +231,15 @@ static bool has_processes(int fd)
 
 static int cgroup_new(const char *path, struct cgroup **ret, struct err *err)
 {
-    struct cgroup *cgroup = calloc(1, sizeof(*cgroup));
+    CLEANUP(cgroup_freep) struct cgroup *cgroup = calloc(1, sizeof(*cgroup));
+    int result;
 
-    if (!cgroup || !(cgroup->path = strdup(path))) {
-        free(cgroup);
+    if (!cgroup || !(cgroup->path = strdup(path)))
         return err_set(err, -ENOMEM, "cgroup '%s': out of memory", path);
-    }
-    find_hierarchies(cgroup);
-    *ret = cgroup;
+    /* Half a list would leave the other half's directories behind. */
+    if ((result = find_hierarchies(cgroup)) < 0)
+        return err_errno(err, result, "look for cgroups in " CGROUP_ROOT);
+    *ret = TAKE_PTR(cgroup);
     return 0;
 }
 
@@ -283,6 +287,8 @@ int cgroup_open(const char *path, struct cgroup **ret, struct err *err)
         if ((result = path_in(&cgroup->hierarchies[i], path, full)) < 0)
             return err_errno(err, result, "cgroup '%s'", path);
         cgroup->hierarchies[i].fd = open(full, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (cgroup->hierarchies[i].fd < 0 && errno != ENOENT)
+            return err_errno(err, -errno, "cgroup '%s' (%s)", path, full);
     }
     *ret = TAKE_PTR(cgroup);
     return 0;

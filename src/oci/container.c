@@ -364,12 +364,14 @@ int container_start(const char *root, const char *id, struct err *err)
     return 0;
 }
 
-static void wait_for_exit(int process)
+static bool has_ended(int process, int milliseconds)
 {
     struct pollfd pollfd = {.fd = process, .events = POLLIN};
+    int ready;
 
-    while (poll(&pollfd, 1, 10000) < 0 && errno == EINTR)
+    while ((ready = poll(&pollfd, 1, milliseconds)) < 0 && errno == EINTR)
         ;
+    return ready > 0;
 }
 
 int container_delete(const char *root, const char *id, bool force, struct err *err)
@@ -385,20 +387,27 @@ int container_delete(const char *root, const char *id, bool force, struct err *e
     if (dir_fd < 0)
         return force && dir_fd == -ENOENT ? 0 : dir_fd;
     if ((result = state_load(dir_fd, &state, err)) < 0) {
-        /* Killed before its first save: there is a directory and nothing else. */
-        return force ? state_remove(root, id, err) : err_wrap(err, "container '%s'", id);
+        /* Killed before its first save: there is a directory and nothing else. A state that is
+         * there and cannot be read now may speak of processes. */
+        return force && result == -ENOENT ? state_remove(root, id, err)
+                                          : err_wrap(err, "container '%s'", id);
     }
     status = state_status(dir_fd, state);
     if (status != CONTAINER_STOPPED && !force && status != CONTAINER_CREATED)
         return err_set(err, -EBUSY, "container '%s' is %s; stop it first, or use --force", id,
                        state_status_name(status));
+    if (state->cgroup_path && (result = cgroup_open(state->cgroup_path, &cgroup, err)) < 0)
+        return result;
     if (state->pid && (process = container_open_process(state)) >= 0) {
         syscall(SYS_pidfd_send_signal, process, SIGKILL, NULL, 0);
-        wait_for_exit(process);
+        /* A frozen process dies only when it thaws, and in a moment unless it is frozen. */
+        if (!has_ended(process, 50)) {
+            if (cgroup)
+                cgroup_freeze(cgroup, false, NULL);
+            has_ended(process, 10000);
+        }
     }
-    if (state->cgroup_path) {
-        if ((result = cgroup_open(state->cgroup_path, &cgroup, err)) < 0)
-            return result;
+    if (cgroup) {
         if (!cgroup_remove_empty(cgroup) && ((result = cgroup_kill_all(cgroup, err)) < 0 ||
                                              (result = cgroup_remove(cgroup, err)) < 0))
             return result;

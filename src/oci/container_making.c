@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "oci/container_hooks.h"
 #include "oci/container_open.h"
+#include "oci/pid_file.h"
 #include "oci/process_attributes.h"
 
 #include <errno.h>
@@ -142,19 +143,14 @@ int making_cgroup(struct making *m, struct err *err)
 
 int making_record_pid(struct making *m, struct err *err)
 {
-    CLEANUP(freep) char *text = NULL;
     int result;
 
     m->state->pid = m->pid;
     if (state_pid_start_time(m->pid, &m->state->pid_start_time) < 0)
         return err_set(err, -ESRCH, "the container's first process died while it was set up");
-    if ((result = state_save(m->state_fd, m->state, err)) < 0 || !m->options->pid_file)
+    if ((result = state_save(m->state_fd, m->state, err)) < 0)
         return result;
-    if (asprintf(&text, "%d", (int)m->pid) < 0) {
-        text = NULL;
-        return err_set(err, -ENOMEM, "pid file: out of memory");
-    }
-    return file_replace_unsynced(AT_FDCWD, m->options->pid_file, text, strlen(text), 0644, err);
+    return pid_file_write(m->options->pid_file, m->pid, err);
 }
 
 void making_init(struct making *m, const struct container_options *options)

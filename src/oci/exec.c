@@ -28,6 +28,7 @@
 #include "oci/exec_process.h"
 #include "oci/foreground.h"
 #include "oci/init.h"
+#include "oci/pid_file.h"
 #include "oci/pid_namespace.h"
 #include "oci/process_attributes.h"
 #include "oci/seccomp_filter.h"
@@ -251,16 +252,6 @@ static int start_process(struct joining *j, struct err *err)
     return 0;
 }
 
-static int write_pid_file(const struct joining *j, struct err *err)
-{
-    char text[16];
-    int length = snprintf(text, sizeof(text), "%d", (int)j->pid);
-
-    if (!j->options->pid_file)
-        return 0;
-    return file_replace_unsynced(AT_FDCWD, j->options->pid_file, text, (size_t)length, 0644, err);
-}
-
 /* The listener of the filter goes from the new process to the agent. */
 static int pass_listener(struct joining *j, struct err *err)
 {
@@ -289,7 +280,8 @@ static int release(struct joining *j, struct err *err)
 
     if (result > 0)
         return err_set(err, -ECHILD, "the process died while it was set up");
-    if (result < 0 || (result = write_pid_file(j, err)) < 0 || (result = pass_listener(j, err)) < 0)
+    if (result < 0 || (result = pid_file_write(j->options->pid_file, j->pid, err)) < 0 ||
+        (result = pass_listener(j, err)) < 0)
         return result;
     if (j->master >= 0 && j->options->console_socket)
         result = console_send(j->options->console_socket, j->master, err);

@@ -3,9 +3,24 @@
 #include "oci/spec_parts.h"
 
 #include "base/json.h"
+#include "base/util.h"
 #include "oci/spec_read.h"
 
 #include <errno.h>
+
+/* One member of a range, which has to be there: a hostID that was forgotten would be the host's
+ * root. */
+static int read_id(const struct json_at *item, const char *name, uint32_t *ret, struct err *err)
+{
+    uint64_t value = 0;
+    int result = json_get_uint(item, name, &value, err);
+
+    if (result == 0 && value > UINT32_MAX)
+        return err_set(err, -ERANGE, "%s.%s: %llu is no id", item->path, name,
+                       (unsigned long long)value);
+    *ret = (uint32_t)value;
+    return result;
+}
 
 int spec_read_id_maps(const struct json_at *linux_at, const char *name, struct oci_id_map **ret,
                       size_t *ret_length, struct err *err)
@@ -24,12 +39,16 @@ int spec_read_id_maps(const struct json_at *linux_at, const char *name, struct o
         struct oci_id_map *map = &(*ret)[i];
 
         if ((result = json_at_index(&array, i, &item, err)) < 0 ||
-            (result = spec_read_uint32(&item, "containerID", &map->container_id, err)) < 0 ||
-            (result = spec_read_uint32(&item, "hostID", &map->host_id, err)) < 0 ||
-            (result = spec_read_uint32(&item, "size", &map->size, err)) < 0)
+            (result = read_id(&item, "containerID", &map->container_id, err)) < 0 ||
+            (result = read_id(&item, "hostID", &map->host_id, err)) < 0 ||
+            (result = read_id(&item, "size", &map->size, err)) < 0)
             return result;
         if (map->size == 0)
             return err_set(err, -EINVAL, "%s.size: must be at least 1", item.path);
+        /* The last id, 2^32 - 1, is nobody's. */
+        if (map->size > UINT32_MAX - MAX(map->container_id, map->host_id))
+            return err_set(err, -ERANGE, "%s: the range of %u ids goes past the last one",
+                           item.path, map->size);
     }
     *ret_length = length;
     return 0;

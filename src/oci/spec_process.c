@@ -136,6 +136,10 @@ static int parse_user(const struct json_at *process, struct oci_process *ret, st
         (result = spec_read_uint32(&user, "umask", &mask, err)) < 0 ||
         (result = spec_read_array(&user, "additionalGids", &array, &length, err)) < 0)
         return result;
+    /* To the kernel this one means "as it is": root. */
+    if (ret->uid == UINT32_MAX || ret->gid == UINT32_MAX)
+        return err_set(err, -ERANGE, "process.user.%s: %u is nobody's id",
+                       ret->uid == UINT32_MAX ? "uid" : "gid", UINT32_MAX);
     if (mask > 0777)
         return err_set(err, -ERANGE, "process.user.umask: %u is not a file mode mask", mask);
     ret->umask = mask;

@@ -2,19 +2,23 @@
 /*
  * kill_at_syscall N PROGRAM [ARG...]: runs a program under ptrace and kills the process that makes
  * the Nth system call, counted over the program and all it forks, at that call's entry. With the
- * first argument `pN` only the program's own calls count, with `cN` only its children's.
+ * first argument `pN` only the program's own calls count, with `cN` only its children's. `fN`,
+ * `fpN`, `fcN`: nobody is killed, that one call fails with ENOMEM.
  *
- * Exit status: 0 killed; 10 the program ended before its Nth call; 2 wrong usage; 1 failure.
- * Processes that are left behind when the program ends are let go, not killed: they are what the
- * test looks for.
+ * Exit status: 0 killed, or the call failed and the program has ended by itself (128 + n: by signal
+ * n); 10 it ended before its Nth call; 2 wrong usage; 1 failure. Processes that are left behind
+ * when the program ends are let go, not killed: they are what the test looks for.
  */
 #include <errno.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,6 +28,7 @@
 struct traced {
     pid_t pid;
     bool inside; /* between a call's entry and its exit */
+    bool fails;  /* this call was refused */
 };
 
 static struct traced *find(struct traced *all, pid_t pid)
@@ -46,8 +51,32 @@ static bool is_new_child(int status)
     return event == PTRACE_EVENT_FORK || event == PTRACE_EVENT_VFORK || event == PTRACE_EVENT_CLONE;
 }
 
+static void set_register(pid_t pid, size_t offset, long value)
+{
+    ptrace(PTRACE_POKEUSER, pid, (void *)offset, (void *)value);
+}
+
+/* The kernel is given a number that it does not know; the exit then gets its error. Not for the end
+ * of a process, and not for what would leave a process without its own memory. */
+static bool refuse(pid_t pid)
+{
+    size_t place = offsetof(struct user_regs_struct, orig_rax);
+    long number = ptrace(PTRACE_PEEKUSER, pid, (void *)place, NULL);
+
+    if (number == SYS_exit || number == SYS_exit_group || number == SYS_arch_prctl)
+        return false;
+    set_register(pid, place, -1);
+    return true;
+}
+
+static bool is_crash(int number)
+{
+    return number == SIGSEGV || number == SIGBUS || number == SIGABRT || number == SIGILL ||
+           number == SIGFPE;
+}
+
 /* Ends with the status for main. */
-static int follow(pid_t program, char whose, long number)
+static int follow(pid_t program, char whose, long number, bool fails)
 {
     struct traced all[TRACED_MAX] = {0};
     long count = 0;
@@ -61,8 +90,10 @@ static int follow(pid_t program, char whose, long number)
         if (!traced)
             return 1;
         if (WIFEXITED(status) || WIFSIGNALED(status)) {
+            if (fails && WIFSIGNALED(status) && is_crash(WTERMSIG(status)))
+                return 128 + WTERMSIG(status);
             if (pid == program)
-                return 10;
+                return fails && count >= number ? 0 : 10;
             traced->pid = 0;
             continue;
         }
@@ -71,8 +102,14 @@ static int follow(pid_t program, char whose, long number)
 
             traced->inside = !traced->inside;
             if (traced->inside && counts && ++count == number) {
-                kill(pid, SIGKILL);
-                return 0;
+                if (!fails) {
+                    kill(pid, SIGKILL);
+                    return 0;
+                }
+                traced->fails = refuse(pid);
+            } else if (!traced->inside && traced->fails) {
+                set_register(pid, offsetof(struct user_regs_struct, rax), -ENOMEM);
+                traced->fails = false;
             }
         } else if (status >> 16 == 0 && WSTOPSIG(status) != SIGTRAP &&
                    WSTOPSIG(status) != SIGSTOP) {
@@ -91,13 +128,14 @@ int main(int argc, char **argv)
     long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |
                    PTRACE_O_TRACECLONE;
     const char *at = argc > 2 ? argv[1] : "";
+    bool fails = *at == 'f' && at++;
     char whose = *at == 'p' || *at == 'c' ? *at++ : 0;
     long number = strtol(at, NULL, 10);
     int status, result;
     pid_t program;
 
     if (number < 1) {
-        fprintf(stderr, "usage: kill_at_syscall [p|c]N PROGRAM [ARG...]\n");
+        fprintf(stderr, "usage: kill_at_syscall [f][p|c]N PROGRAM [ARG...]\n");
         return 2;
     }
     program = fork();
@@ -114,8 +152,8 @@ int main(int argc, char **argv)
     }
     kill(program, SIGCONT);
     ptrace(PTRACE_SYSCALL, program, NULL, NULL);
-    result = follow(program, whose, number);
-    if (result == 0) {
+    result = follow(program, whose, number, fails);
+    if (result == 0 && !fails) {
         /* Whoever was killed is reaped; the program itself may go on when it was a child of its. */
         for (int i = 0; i < 2000 && waitpid(program, &status, __WALL | WNOHANG) != program; i++) {
             int other = 0;
