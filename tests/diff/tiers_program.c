@@ -123,9 +123,30 @@ static void add_device_read(struct writer *w)
     store_le32(item->bytes + 3, TIERS_MMIO_VA + 8 * diff_pick(w->seed, 4));
 }
 
+/* What only ring 0 may do, without an end to the program. */
+static void add_system(struct writer *w)
+{
+    static const uint8_t forms[][5] = {
+        {1, 0xfa},             /* cli */
+        {1, 0xfb},             /* sti */
+        {2, 0xfb, 0x90},       /* sti; nop */
+        {3, 0x0f, 0x01, 0xcb}, /* stac */
+        {3, 0x0f, 0x01, 0xca}, /* clac */
+        {3, 0x0f, 0x01, 0xf8}, /* swapgs */
+        {2, 0x9c, 0x58},       /* pushf; pop rax */
+        {3, 0x0f, 0x20, 0xd0}, /* mov rax, cr2 */
+        {2, 0x8c, 0xd2},       /* mov edx, ss */
+        {2, 0xfb, 0xfa},       /* sti; cli: never an interrupt */
+    };
+    const uint8_t *form = forms[diff_pick(w->seed, ARRAY_LEN(forms))];
+
+    if (w->p->ring0)
+        add(w, TIERS_PLAIN, form + 1, form[0]);
+}
+
 static void add_extra(struct writer *w)
 {
-    switch (diff_pick(w->seed, 10)) {
+    switch (diff_pick(w->seed, 12)) {
     case 0:
     case 1:
     case 2:
@@ -142,6 +163,10 @@ static void add_extra(struct writer *w)
         break;
     case 7:
         add_remap(w);
+        break;
+    case 8:
+    case 9:
+        add_system(w);
         break;
     default:
         add_device_read(w);
