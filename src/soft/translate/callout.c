@@ -180,16 +180,22 @@ static bool system_peek(const struct soft_cpu *cpu, uint64_t address, uint64_t *
     return true;
 }
 
-/* Where generated code would find a byte; NULL: it would leave. */
+/* A byte of memory at the current privilege, where the exact tables or the interpreter's TLB have
+ * it; NULL: it has to be looked for. Pages that hold code are not written to here. */
 static void *cached(const struct soft_cpu *cpu, uint64_t address, bool write)
 {
     uint64_t page = address & ~GUEST_PAGE_MASK;
     const struct translate_class *region = cpu->translate->region[cpu->mmu.current_class];
     uint64_t index = (address >> 12 & 511) | (address >> 47 & 1) << 9;
+    const struct mmu_entry *entry;
 
-    if ((write ? region->write_tag : region->read_tag)[index] != -page)
+    if (LIKELY((write ? region->write_tag : region->read_tag)[index] == -page))
+        return (void *)(uintptr_t)(region->addend[index] + address);
+    entry = mmu_entry_at(cpu, address);
+    if ((write ? entry->write_tag : entry->read_tag) != mmu_wanted_tag(cpu, address, 1) ||
+        (write && __atomic_load_n(entry->code_byte, __ATOMIC_SEQ_CST)))
         return NULL;
-    return (void *)(uintptr_t)(region->addend[index] + address);
+    return (void *)(entry->addend + address);
 }
 
 /* Five quadwords at RSP. */
@@ -284,56 +290,92 @@ struct run {
     uint64_t count; /* elements; what is left of them */
 };
 
-/* HOST_STRING(movs, "rep ") */
-#define HOST_STRING(name, prefix)         \
-    switch (size) {                       \
-    case 1:                               \
-        HOST_STRING_OF(prefix #name "b"); \
-        break;                            \
-    case 2:                               \
-        HOST_STRING_OF(prefix #name "w"); \
-        break;                            \
-    case 4:                               \
-        HOST_STRING_OF(prefix #name "l"); \
-        break;                            \
-    default:                              \
-        HOST_STRING_OF(prefix #name "q"); \
-        break;                            \
+/* SIZES(HOST_STRING_OF, movs, "rep ") */
+#define SIZES(one, name, prefix) \
+    switch (size) {              \
+    case 1:                      \
+        one(prefix #name "b");   \
+        break;                   \
+    case 2:                      \
+        one(prefix #name "w");   \
+        break;                   \
+    case 4:                      \
+        one(prefix #name "l");   \
+        break;                   \
+    default:                     \
+        one(prefix #name "q");   \
+        break;                   \
     }
-#define HOST_STRING_OF(text)                                                                    \
+#define HOST_STRING_OF(text)                                                       \
+    __asm__ volatile(text                                                          \
+                     : "+D"(run->to), "+S"(run->from), "+c"(run->count), "+a"(rax) \
+                     :                                                             \
+                     : "memory", "cc")
+#define HOST_COMPARE_OF(text)                                                                   \
     __asm__ volatile(text "\n\tpushfq\n\tpopq %0"                                               \
                      : "=r"(flags), "+D"(run->to), "+S"(run->from), "+c"(run->count), "+a"(rax) \
                      :                                                                          \
                      : "memory", "cc")
 
-/* The host's own instruction on host addresses; returns its flags. */
+/* Runs too short for what a repeated instruction takes to begin. */
+#define RUN_SHORT 24u
+
+struct word {
+    uint64_t value;
+} __attribute__((packed, may_alias));
+
+static void words_copy(struct run *run)
+{
+    volatile struct word *to = (void *)run->to;
+    const volatile struct word *from = (const void *)run->from;
+
+    for (; run->count; run->count--)
+        to++->value = from++->value;
+}
+
+static void words_fill(struct run *run, uint64_t value)
+{
+    volatile struct word *to = (void *)run->to;
+
+    for (; run->count; run->count--)
+        to++->value = value;
+}
+
+/* The host's own instruction on host addresses; returns the flags of one that compares. */
 static uint64_t host_string(struct soft_cpu *cpu, unsigned id, unsigned size, bool equal,
                             struct run *run)
 {
-    uint64_t rax = cpu->gpr[CPU_RAX], flags;
+    uint64_t rax = cpu->gpr[CPU_RAX], flags = 0;
+    bool few = size == 8 && run->count <= RUN_SHORT;
 
     switch (id) {
     case INSN_MOVS:
-        HOST_STRING(movs, "rep ")
+        if (few)
+            words_copy(run);
+        else
+            SIZES(HOST_STRING_OF, movs, "rep ")
         break;
     case INSN_STOS:
-        HOST_STRING(stos, "rep ")
+        if (few)
+            words_fill(run, rax);
+        else
+            SIZES(HOST_STRING_OF, stos, "rep ")
         break;
     case INSN_LODS:
-        HOST_STRING(lods, "rep ")
+        SIZES(HOST_STRING_OF, lods, "rep ")
         cpu->gpr[CPU_RAX] = rax;
         break;
     case INSN_CMPS:
         if (equal)
-            HOST_STRING(cmps, "repe ")
+            SIZES(HOST_COMPARE_OF, cmps, "repe ")
         else
-            HOST_STRING(cmps, "repne ")
+            SIZES(HOST_COMPARE_OF, cmps, "repne ")
         break;
     default:
         if (equal)
-            HOST_STRING(scas, "repe ")
+            SIZES(HOST_COMPARE_OF, scas, "repe ")
         else
-            HOST_STRING(scas, "repne ")
+            SIZES(HOST_COMPARE_OF, scas, "repne ")
         break;
     }
     return flags;
