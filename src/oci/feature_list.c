@@ -87,8 +87,8 @@ static json_t *linux_features(void)
                      "namespaces", STRINGS(namespaces), "capabilities", capabilities(), "cgroup",
                      "v1", 1, "v2", 1, "systemd", 0, "systemdUser", 0, "rdma", 1, "seccomp",
                      seccomp(), "apparmor", "enabled", 1, "selinux", "enabled", 1, "intelRdt",
-                     "enabled", 0, "mountExtensions", "enabled", 1, "netDevices", "enabled", 0,
-                     "memoryPolicy", memory_policy());
+                     "enabled", 0, "mountExtensions", "idmap", "enabled", 1, "netDevices",
+                     "enabled", 0, "memoryPolicy", memory_policy());
 }
 
 /* What this program can do; whether the host can is said when a container asks for it. */
