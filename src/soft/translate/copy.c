@@ -503,7 +503,9 @@ static bool copy_modrm(struct translator *tr, enum copy_kind kind)
         return false;
     if ((insn->traits & INSN_TRAIT_MMX) && !c.mmx)
         return false;
-    if (c.vector)
+    /* Conversions from memory to a general register use MXCSR and nothing else. */
+    if (c.vector || (copy_integer[insn->id] == COPY_NO &&
+                     (!c.mmx || (insn->traits & INSN_TRAIT_SSE))))
         vector_check(tr);
     if (c.mmx)
         translator_x87_check(tr);
