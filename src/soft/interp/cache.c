@@ -41,14 +41,25 @@ void cache_vm_done(struct soft_vm *vm)
     pthread_mutex_destroy(&vm->code_lock);
 }
 
+/* Beside translated code, decoded blocks have 3/4 of its memory. */
+static size_t arena_size(const struct soft_vm *vm)
+{
+    size_t share = vm->translate_memory / vm->config->nr_cpus / 4 * 3;
+
+    if (vm->translate_runs < 0)
+        return CACHE_ARENA_SIZE;
+    return MIN(MAX(share, CACHE_ARENA_LEAST), CACHE_ARENA_SIZE);
+}
+
 int cache_init(struct soft_cpu *cpu)
 {
     struct soft_interp *interp = &cpu->interp;
 
+    interp->arena_size = arena_size(cpu->vm);
     interp->jumps = map_lazily(CACHE_JUMPS * sizeof(*interp->jumps));
     interp->block_hash = map_lazily(CACHE_BLOCKS * sizeof(*interp->block_hash));
     interp->page_hash = map_lazily(CACHE_PAGES * sizeof(*interp->page_hash));
-    interp->arena = map_lazily(CACHE_ARENA_SIZE);
+    interp->arena = map_lazily(interp->arena_size);
     if (!interp->jumps || !interp->block_hash || !interp->page_hash || !interp->arena)
         return -ENOMEM;
     return 0;
@@ -61,7 +72,7 @@ void cache_done(struct soft_cpu *cpu)
     unmap(interp->jumps, CACHE_JUMPS * sizeof(*interp->jumps));
     unmap(interp->block_hash, CACHE_BLOCKS * sizeof(*interp->block_hash));
     unmap(interp->page_hash, CACHE_PAGES * sizeof(*interp->page_hash));
-    unmap(interp->arena, CACHE_ARENA_SIZE);
+    unmap(interp->arena, interp->arena_size);
 }
 
 /* Bits in soft_vm.code_granules stay: a superfluous bit costs one lookup at the next write. */
@@ -82,7 +93,7 @@ void *cache_alloc(struct soft_cpu *cpu, size_t size)
     void *memory = interp->arena + interp->arena_used;
 
     size = align_up(size, 16);
-    if (size > CACHE_ARENA_SIZE - interp->arena_used)
+    if (size > interp->arena_size - interp->arena_used)
         return NULL;
     interp->arena_used += size;
     return memory;

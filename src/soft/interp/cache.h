@@ -15,7 +15,7 @@
  *     The context contains mmu.flushes, so a change of translation forgets every entry.
  *  3. A block that was invalidated is out of the hash and does nothing but leave (op_stale); its
  *     memory stays valid until cache_flush, which is called only between blocks.
- *  4. Memory is bounded: CACHE_ARENA_SIZE a vCPU; when it is full everything is dropped.
+ *  4. Memory is bounded: at most CACHE_ARENA_SIZE a vCPU; when it is full everything is dropped.
  *
  * Writes. Whoever writes guest RAM looks at the page's code_map byte after the write (mmu_fast.h)
  * and, when it is set, comes to cache_code_written. There, under code_lock, the written granules
@@ -34,11 +34,12 @@
 
 #include "soft/interp/op.h"
 
-#define CACHE_ARENA_SIZE (48u * MIB)
-#define CACHE_JUMPS      8192u
-#define CACHE_BLOCKS     32768u /* hash heads */
-#define CACHE_PAGES      4096u  /* hash heads */
-#define CACHE_GRANULE    64u
+#define CACHE_ARENA_SIZE  ((size_t)(48 * MIB))
+#define CACHE_ARENA_LEAST ((size_t)(256 * KIB))
+#define CACHE_JUMPS       8192u
+#define CACHE_BLOCKS      32768u /* hash heads */
+#define CACHE_PAGES       4096u  /* hash heads */
+#define CACHE_GRANULE     64u
 
 /* A block in one of the (at most two) pages that it was decoded from. */
 struct interp_block_page {

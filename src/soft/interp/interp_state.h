@@ -41,7 +41,7 @@ struct soft_interp {
     struct interp_block **block_hash;
     struct interp_code_page **page_hash;
     uint8_t *arena;
-    size_t arena_used;
+    size_t arena_size, arena_used;
 
     /* Under soft_vm.code_lock: code writes of other threads, taken on CPU_REQUEST_ENGINE. */
     struct interp_mail mail[INTERP_MAIL_MAX];

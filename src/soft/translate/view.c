@@ -134,6 +134,21 @@ static void class_flush(struct translate *translate, unsigned number, unsigned h
     flat_flush(translate, number, half);
 }
 
+/* New memory in the place of the old: what MADV_DONTNEED leaves are the host's page tables, which
+ * would come to as much as 1/512 of these terabytes. */
+static void map_anew(uint8_t *at, size_t size)
+{
+    void *map = mmap(at, size, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+
+    if (map == MAP_FAILED) { /* as it was */
+        madvise(at, size, MADV_DONTNEED);
+        return;
+    }
+    madvise(at, size, MADV_NOHUGEPAGE);
+    madvise(at, size, MADV_DONTDUMP);
+}
+
 /* Gives the memory of the flat tables back. */
 static void flat_drop(struct translate *translate)
 {
@@ -143,8 +158,8 @@ static void flat_drop(struct translate *translate)
         translate->nr_flat_log[i][0] = translate->nr_flat_log[i][1] = 0;
         class_flush(translate, i, 0);
         class_flush(translate, i, 1);
-        madvise(class - FLAT_SIZE, FLAT_SIZE, MADV_DONTNEED);
-        madvise(class + FLAT_LOAD, FLAT_SIZE, MADV_DONTNEED);
+        map_anew(class - FLAT_SIZE, FLAT_SIZE);
+        map_anew(class + FLAT_LOAD, FLAT_SIZE);
         madvise(translate->flat_touched[i], FLAT_TOUCHED_SIZE, MADV_DONTNEED);
     }
     translate->nr_flat_touched = 0;
