@@ -4,7 +4,10 @@
  *
  *   diff [--mode int|vec|all|int32|vec32|all32|int16|all16]
  *        [--count INSTRUCTIONS] [--seconds T] [--seed S] [--one SEED]
- *        [--engine OPTIONS]   of the software engine; default: tier=interp
+ *        [--engine OPTIONS]...   of the software engine: each stream runs on all of these;
+ *                                default: tier=interp
+ *
+ * LODGE_TEST_LONG=N in the environment makes count and seconds N times as large.
  *
  * With --interpret-only nothing runs natively: for builds with the address sanitizer, whose shadow
  * memory in the low 2 GiB makes wild addresses valid in the child.
@@ -21,8 +24,10 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-#define SKIPPED 77 /* to Meson */
+#define SKIPPED     77 /* to Meson */
+#define ENGINES_MAX 4u
 
 struct options {
     enum diff_mode mode;
@@ -30,31 +35,40 @@ struct options {
     uint64_t count, seed, one;
     double seconds;
     unsigned most_failures;
-    const char *engine; /* options of the software engine */
+    const char *engine[ENGINES_MAX]; /* options of the software engine */
+    unsigned nr_engines;
     bool only_one;
     bool interpret_only;
 };
 
 struct run {
     struct diff_native *native;
-    struct diff_guest *guest;
+    struct diff_guest *guest[ENGINES_MAX];
     const struct options *options;
     uint64_t streams, lost, failures, faults;
     uint64_t endless; /* instructions of endless streams, which do not count */
 };
 
 static struct diff_stream streams[DIFF_BATCH];
-static struct diff_result native_results[DIFF_BATCH], guest_results[DIFF_BATCH];
+static struct diff_result native_results[DIFF_BATCH], guest_results[ENGINES_MAX][DIFF_BATCH];
 
-/* Runs one stream on both sides. */
+/* Runs one stream on all sides. */
 static bool differs(struct run *run, const struct diff_stream *stream, struct diff_report *report)
 {
     diff_native_start(run->native, stream, 1);
-    diff_guest_run(run->guest, stream, &guest_results[0]);
+    for (unsigned g = 0; g < run->options->nr_engines; g++)
+        diff_guest_run(run->guest[g], stream, &guest_results[g][0]);
     diff_native_wait(run->native, &native_results[0]);
     if (native_results[0].lost)
         return false;
-    return !diff_equal(stream, &native_results[0], &guest_results[0], report);
+    for (unsigned g = 0; g < run->options->nr_engines; g++)
+        if (!diff_equal(stream, &native_results[0], &guest_results[g][0], report)) {
+            snprintf(report->text + strlen(report->text),
+                     sizeof(report->text) - strlen(report->text), "    on %s\n",
+                     run->options->engine[g]);
+            return true;
+        }
+    return false;
 }
 
 static void remove_insn(struct diff_stream *stream, unsigned index)
@@ -130,23 +144,30 @@ static void report_failure(struct run *run, const struct diff_stream *stream, ui
     fflush(stdout);
 }
 
+static void interpret(struct run *run, unsigned nr)
+{
+    for (unsigned g = 0; g < run->options->nr_engines; g++)
+        for (unsigned i = 0; i < nr; i++) {
+            struct diff_result *result = &guest_results[g][i];
+            uint64_t before = diff_guest_instructions(run->guest[g]);
+
+            diff_guest_run(run->guest[g], &streams[i], result);
+            if (g == 0 && result->vector == DIFF_ENDLESS)
+                run->endless += diff_guest_instructions(run->guest[g]) - before;
+        }
+}
+
 static void batch(struct run *run, uint64_t first_seed, unsigned nr)
 {
     bool bad[DIFF_BATCH] = {false};
     struct diff_report report;
 
     for (unsigned i = 0; i < nr; i++)
-        diff_generate(run->guest, run->options->mode, run->options->code_mode, first_seed + i,
+        diff_generate(run->guest[0], run->options->mode, run->options->code_mode, first_seed + i,
                       &streams[i]);
     if (!run->options->interpret_only)
         diff_native_start(run->native, streams, nr);
-    for (unsigned i = 0; i < nr; i++) {
-        uint64_t before = diff_guest_instructions(run->guest);
-
-        diff_guest_run(run->guest, &streams[i], &guest_results[i]);
-        if (guest_results[i].vector == DIFF_ENDLESS)
-            run->endless += diff_guest_instructions(run->guest) - before;
-    }
+    interpret(run, nr);
     if (run->options->interpret_only) {
         run->streams += nr;
         return;
@@ -156,8 +177,8 @@ static void batch(struct run *run, uint64_t first_seed, unsigned nr)
         run->streams++;
         if (native_results[i].lost)
             run->lost++;
-        else
-            bad[i] = !diff_equal(&streams[i], &native_results[i], &guest_results[i], &report);
+        for (unsigned g = 0; g < run->options->nr_engines && !native_results[i].lost; g++)
+            bad[i] |= !diff_equal(&streams[i], &native_results[i], &guest_results[g][i], &report);
         run->faults += native_results[i].vector != DIFF_COMPLETED;
     }
     for (unsigned i = 0; i < nr; i++)
@@ -167,7 +188,7 @@ static void batch(struct run *run, uint64_t first_seed, unsigned nr)
 
 static uint64_t compared(const struct run *run)
 {
-    return diff_guest_instructions(run->guest) - run->endless;
+    return diff_guest_instructions(run->guest[0]) - run->endless;
 }
 
 static int run_all(struct run *run)
@@ -256,7 +277,9 @@ static bool options_parse(int argc, char **argv, struct options *options)
             options->interpret_only = true;
             break;
         case 'e':
-            options->engine = optarg;
+            if (options->nr_engines == ENGINES_MAX)
+                return false;
+            options->engine[options->nr_engines++] = optarg;
             break;
         case 'f':
             options->most_failures = (unsigned)strtoul(optarg, NULL, 0);
@@ -275,15 +298,24 @@ int main(int argc, char **argv)
                               .count = 1000000,
                               .seed = 1,
                               .seconds = 600,
-                              .most_failures = 10,
-                              .engine = "tier=interp"};
+                              .most_failures = 10};
+    const char *more = getenv("LODGE_TEST_LONG");
     struct run run = {.options = &options};
     struct err err = ERR_INIT;
     int status;
 
     if (!options_parse(argc, argv, &options))
         return 2;
-    if (diff_native_new(&run.native, &err) || diff_guest_new(options.engine, &run.guest, &err)) {
+    if (!options.nr_engines)
+        options.engine[options.nr_engines++] = "tier=interp";
+    if (more && strtod(more, NULL) > 1) {
+        options.count *= (uint64_t)strtod(more, NULL);
+        options.seconds *= strtod(more, NULL);
+    }
+    status = diff_native_new(&run.native, &err);
+    for (unsigned g = 0; g < options.nr_engines && !status; g++)
+        status = diff_guest_new(options.engine[g], &run.guest[g], &err);
+    if (status) {
         fprintf(stderr, "diff: %s\n", err.message);
         return 2;
     }
@@ -293,7 +325,8 @@ int main(int argc, char **argv)
     } else {
         status = run_all(&run);
     }
-    diff_guest_free(run.guest);
+    for (unsigned g = 0; g < options.nr_engines; g++)
+        diff_guest_free(run.guest[g]);
     diff_native_free(run.native);
     return status;
 }

@@ -45,7 +45,9 @@ enum {
     SELECTOR_TSS = 0x28,
 
     NR_VECTORS = TIERS_INTERRUPT + 1,
-    TICKS_MOST = 400, /* of at most 100 us: then a run is endless */
+    /* Then a run is endless: of at most 100 us, and of 100 ms one instruction at a time. */
+    TICKS_MOST = 400,
+    TICKS_MOST_STEPPED = 20,
 };
 
 #define PTE_PRESENT  UINT64_C(1)
@@ -88,7 +90,9 @@ static void on_timer(int number)
     if (!guest)
         return;
     guest->asked = true;
-    cpu_request(guest->cpu, ++ticks > TICKS_MOST ? CPU_REQUEST_KICK : CPU_REQUEST_INTERRUPT);
+    cpu_request(guest->cpu, ++ticks > (guest->replays ? TICKS_MOST_STEPPED : TICKS_MOST)
+                                ? CPU_REQUEST_KICK
+                                : CPU_REQUEST_INTERRUPT);
     timer_set(2 + (unsigned)(diff_random(&tick_seed) % (guest->replays ? 100000 : 98)));
 }
 
