@@ -115,7 +115,7 @@ build_bench() {
         "$root"/usr/lib/x86_64-linux-gnu/gconv "$root"/usr/lib/x86_64-linux-gnu/gprofng "$root"/usr/include/linux/netfilter* \
         "$root"/usr/lib/x86_64-linux-gnu/lib?san.so* "$root"/usr/lib/gcc/x86_64-linux-gnu/12/lib?san* \
         "$root"/usr/lib/gcc/x86_64-linux-gnu/12/lto1 "$root"/usr/lib/gcc/x86_64-linux-gnu/12/plugin "$root"/usr/bin/*lto-dump* \
-        "$root"/usr/lib/x86_64-linux-gnu/lib*.a "$root"/usr/bin/*gprof* "$root"/usr/bin/*-dwp "$root"/dev/* "$work/log"
+        "$root"/usr/lib/x86_64-linux-gnu/lib*.a "$root"/usr/bin/*gprof* "$root"/usr/bin/*-dwp "${root:?}"/dev/* "$work/log"
     mkdir -p "$root/proc" "$root/sys" "$root/dev" "$root/tmp" "$root/bench"
     ln -sf dash "$root/bin/sh"
 }

@@ -81,7 +81,7 @@ static int line_receive(int fd, char *line, size_t size, size_t *ret_length, str
 int vmm_client_ask(int fd, json_t *request, json_t **ret, struct err *err)
 {
     CLEANUP(freep) char *line = malloc(VMM_CONTROL_LINE_MAX);
-    size_t length;
+    size_t length = 0;
     json_t *reply;
     int r = line_send(fd, request, err);
 

@@ -30,9 +30,6 @@
 #define LOG_NAME      "dump.log"
 #define MOUNTINFO_MAX (16 * MIB)
 
-DEFINE_CLEANUP(state_freep, struct container_state *, state_free);
-DEFINE_CLEANUP(oci_spec_freep, struct oci_spec *, oci_spec_free);
-
 /* One container while it is saved. */
 struct saving {
     const struct checkpoint_options *options;

@@ -69,7 +69,8 @@ int virtq_pop(struct virtq *queue, struct virtq_chain *ret);
 void virtq_rewind(struct virtq *queue, unsigned count);
 /* Returns a chain to the driver: `written` bytes from the start of its writable part. */
 void virtq_push(struct virtq *queue, const struct virtq_chain *chain, uint32_t written);
-/* Undoes the last `count` pushes, which are not published yet: their chains will be popped again. */
+/* Undoes the last `count` pushes, which are not published yet: their chains will be popped again.
+ */
 void virtq_take_back(struct virtq *queue, unsigned count);
 /* Makes what was pushed visible. Returns whether the driver wants an interrupt. */
 bool virtq_publish(struct virtq *queue);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Memory for generated code: one memfd mapped twice, for writing and for running, filled from its
- * start (and, with what seldom runs, from its end) and emptied as a whole. No page is ever writable and executable through one address.
+ * start (and, with what seldom runs, from its end) and emptied as a whole. No page is ever writable
+ * and executable through one address.
  *
  * Whoever writes where code has run before (a patched jump, the second filling) does so between
  * runs of generated code, and the processor is the same one: the store is seen by later fetches

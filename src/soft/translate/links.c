@@ -23,6 +23,7 @@
  */
 #include "soft/translate/translate_internal.h"
 
+#include <assert.h>
 #include <time.h>
 
 #define STABLE_NS 8000000
@@ -63,6 +64,7 @@ static void link_patch(struct translate *translate, const struct translate_link 
 
 static void link_cut(struct translate *translate, struct translate_link *link)
 {
+    assert(link->back); /* of a link that leads to a translation */
     link_patch(translate, link, link->stub);
     *link->back = link->next;
     if (link->next)

@@ -16,6 +16,8 @@
  */
 #include "soft/translate/translate_internal.h"
 
+#include <assert.h>
+
 #define NO_BLOCK UINT32_MAX /* interp_block.runs: not to be translated (again) */
 
 static bool avx_enabled(const struct soft_cpu *cpu)
@@ -99,9 +101,11 @@ static void handback_count(struct soft_cpu *cpu, struct translation *t, unsigned
 static int interpret(struct soft_cpu *cpu, struct translation *t, const struct interp_block *block,
                      unsigned op)
 {
-    const struct interp_op *first = &block->ops[op];
+    const struct interp_op *first;
     int result;
 
+    assert(block);
+    first = &block->ops[op];
     handback_count(cpu, t, op);
     cpu->rip = cpu->translate->hot->page + t->start;
     result = first->run(cpu, first);
