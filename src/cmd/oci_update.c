@@ -41,6 +41,7 @@ enum {
     OPTION_PLACE = 256, /* + index into places */
     OPTION_OBSOLETE = OPTION_PLACE + ARRAY_LEN(places),
     OPTION_CACHE,
+    OPTION_BANDWIDTH,
 };
 
 static int set_member(json_t *resources, size_t place, const char *text, struct err *err)
@@ -104,7 +105,7 @@ static void fill_options(struct option *options)
     for (size_t i = 0; i < ARRAY_LEN(obsolete); i++)
         options[n++] = (struct option){obsolete[i], required_argument, NULL, OPTION_OBSOLETE};
     options[n++] = (struct option){"l3-cache-schema", required_argument, NULL, OPTION_CACHE};
-    options[n++] = (struct option){"mem-bw-schema", required_argument, NULL, OPTION_CACHE};
+    options[n++] = (struct option){"mem-bw-schema", required_argument, NULL, OPTION_BANDWIDTH};
     options[n] = (struct option){NULL, 0, NULL, 0};
 }
 
@@ -112,7 +113,7 @@ int oci_verb_update(const struct oci_global *global, int argc, char **argv)
 {
     struct option options[ARRAY_LEN(places) + ARRAY_LEN(obsolete) + 4];
     CLEANUP(json_decrefp) json_t *resources = json_object();
-    const char *file = NULL, *id;
+    const char *file = NULL, *cache = NULL, *bandwidth = NULL, *id;
     struct err err;
     int option;
 
@@ -121,7 +122,9 @@ int oci_verb_update(const struct oci_global *global, int argc, char **argv)
         if (option == 'r')
             file = optarg;
         else if (option == OPTION_CACHE)
-            return oci_usage_error(global, "update: Intel RDT is not supported");
+            cache = optarg;
+        else if (option == OPTION_BANDWIDTH)
+            bandwidth = optarg;
         else if (option < OPTION_PLACE || option > OPTION_OBSOLETE)
             return oci_unknown_option();
         else if (option < OPTION_OBSOLETE &&
@@ -136,5 +139,9 @@ int oci_verb_update(const struct oci_global *global, int argc, char **argv)
         if (load_resources(file, &resources, &err) < 0)
             return oci_fail(global, &err);
     }
+    if ((cache || bandwidth) && container_update_rdt(global->root, id, cache, bandwidth, &err) < 0)
+        return oci_fail(global, &err);
+    if ((cache || bandwidth) && !file && json_object_size(resources) == 0)
+        return 0;
     return container_update(global->root, id, resources, &err) < 0 ? oci_fail(global, &err) : 0;
 }

@@ -23,6 +23,7 @@
 #include "oci/init.h"
 #include "oci/notify_socket.h"
 #include "oci/pid_namespace.h"
+#include "oci/rdt.h"
 #include "oci/seccomp_filter.h"
 #include "oci/spec.h"
 #include "oci/state.h"
@@ -203,7 +204,8 @@ static int make(struct making *m, bool foreground, bool fifo, struct err *err)
         (result = container_hooks_save(m->state_fd, m->spec->hooks, err)) < 0 ||
         (result = notify_prepare(m, err)) < 0 ||
         (result = mount_idmap_prepare(m->spec, m->bundle_fd, err)) < 0 ||
-        (result = prepare_seccomp(m, &a, err)) < 0 || (result = making_cgroup(m, err)) < 0)
+        (result = prepare_seccomp(m, &a, err)) < 0 || (result = making_cgroup(m, err)) < 0 ||
+        (result = making_rdt(m, err)) < 0)
         return result;
     if (m->spec->hooks && !(a.hook_state = hook_state = container_hooks_state(m->state)))
         return err_set(err, -ENOMEM, "hooks: out of memory");
@@ -412,6 +414,7 @@ int container_delete(const char *root, const char *id, bool force, struct err *e
                                              (result = cgroup_remove(cgroup, err)) < 0))
             return result;
     }
+    rdt_remove(state->rdt);
     hooks = container_hooks_load(dir_fd);
     if ((result = state_remove(root, id, err)) == 0)
         container_hooks_stopped(hooks, state);

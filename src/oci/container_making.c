@@ -9,6 +9,7 @@
 #include "oci/container_open.h"
 #include "oci/pid_file.h"
 #include "oci/process_attributes.h"
+#include "oci/rdt.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -46,6 +47,8 @@ void making_undo(struct making *m)
         cgroup_kill_all(m->cgroup, NULL);
         cgroup_remove(m->cgroup, NULL);
     }
+    if (m->state)
+        rdt_remove(m->state->rdt);
     if (m->state_made)
         state_remove(m->options->root, m->options->id, NULL);
     if (m->hooks_begun)
@@ -141,6 +144,22 @@ int making_cgroup(struct making *m, struct err *err)
     return cgroup_apply(m->cgroup, &m->spec->resources, err);
 }
 
+int making_rdt(struct making *m, struct err *err)
+{
+    const char *root;
+    int result;
+
+    if (!m->spec->rdt.present)
+        return 0;
+    if (!(root = rdt_root(err)))
+        return -ENOTSUP;
+    if (!(m->state->rdt = rdt_plan(root, &m->spec->rdt, m->options->id)))
+        return err_set(err, -ENOMEM, "linux.intelRdt: out of memory");
+    if ((result = state_save(m->state_fd, m->state, err)) < 0)
+        return result;
+    return rdt_create(m->state->rdt, &m->spec->rdt, err);
+}
+
 int making_record_pid(struct making *m, struct err *err)
 {
     int result;
@@ -148,7 +167,8 @@ int making_record_pid(struct making *m, struct err *err)
     m->state->pid = m->pid;
     if (state_pid_start_time(m->pid, &m->state->pid_start_time) < 0)
         return err_set(err, -ESRCH, "the container's first process died while it was set up");
-    if ((result = state_save(m->state_fd, m->state, err)) < 0)
+    if ((m->state->rdt && (result = rdt_join(m->state->rdt, m->pid, err)) < 0) ||
+        (result = state_save(m->state_fd, m->state, err)) < 0)
         return result;
     return pid_file_write(m->options->pid_file, m->pid, err);
 }

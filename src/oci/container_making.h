@@ -41,6 +41,8 @@ int making_load_bundle(struct making *m, struct err *err);
 int making_state(struct making *m, struct err *err);
 /* The cgroup with its limits; none where none is to be had. */
 int making_cgroup(struct making *m, struct err *err);
+/* The classes of service of linux.intelRdt; the state names them first. */
+int making_rdt(struct making *m, struct err *err);
 /* m->pid into state.json and the pid file. */
 int making_record_pid(struct making *m, struct err *err);
 

@@ -7,6 +7,7 @@
 #include "oci/cgroup.h"
 #include "oci/cgroup_processes.h"
 #include "oci/container_open.h"
+#include "oci/rdt.h"
 #include "oci/spec.h"
 #include "oci/state.h"
 
@@ -150,6 +151,16 @@ static int apply(struct cgroup *cgroup, struct oci_resources *resources, json_t 
     result = cgroup_apply(cgroup, resources, err);
     resources->nr_devices = nr_devices;
     return result;
+}
+
+int container_update_rdt(const char *root, const char *id, const char *l3_schema,
+                         const char *bandwidth_schema, struct err *err)
+{
+    CLEANUP(state_freep) struct container_state *state = NULL;
+    CLEANUP(fd_closep) int dir_fd = -1;
+    int result = container_open(root, id, &dir_fd, &state, err);
+
+    return result < 0 ? result : rdt_update(state->rdt, l3_schema, bandwidth_schema, err);
 }
 
 int container_update(const char *root, const char *id, json_t *changes, struct err *err)

@@ -21,5 +21,8 @@ int container_processes(const char *root, const char *id, pid_t **ret, size_t *r
 /* Members of `changes` (an object as linux.resources) replace those in force; 0, "" and null leave
  * theirs as they are. The result stays with the container's state. */
 int container_update(const char *root, const char *id, json_t *changes, struct err *err);
+/* New schemata of linux.intelRdt; NULL: unchanged. */
+int container_update_rdt(const char *root, const char *id, const char *l3_schema,
+                         const char *bandwidth_schema, struct err *err);
 
 #endif

@@ -87,7 +87,7 @@ static json_t *linux_features(void)
                      "namespaces", STRINGS(namespaces), "capabilities", capabilities(), "cgroup",
                      "v1", 1, "v2", 1, "systemd", 0, "systemdUser", 0, "rdma", 1, "seccomp",
                      seccomp(), "apparmor", "enabled", 1, "selinux", "enabled", 1, "intelRdt",
-                     "enabled", 0, "mountExtensions", "idmap", "enabled", 1, "netDevices",
+                     "enabled", 1, "mountExtensions", "idmap", "enabled", 1, "netDevices",
                      "enabled", 0, "memoryPolicy", memory_policy());
 }
 

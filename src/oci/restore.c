@@ -298,8 +298,8 @@ static int make(struct restoring *r, struct err *err)
                        "(io.lodge.overlay.size) cannot be restored");
     if ((result = making_state(m, err)) < 0 ||
         (result = container_hooks_save(m->state_fd, m->spec->hooks, err)) < 0 ||
-        (result = making_cgroup(m, err)) < 0 || (result = describe(r, err)) < 0 ||
-        (result = run_criu(r, err)) < 0)
+        (result = making_cgroup(m, err)) < 0 || (result = making_rdt(m, err)) < 0 ||
+        (result = describe(r, err)) < 0 || (result = run_criu(r, err)) < 0)
         return result;
     if (m->pid <= 0)
         return err_set(err, -EPROTO, "CRIU did not say which process it restored");

@@ -166,6 +166,7 @@ void oci_spec_free(struct oci_spec *spec)
     free(spec->gid_maps);
     free(spec->devices);
     free(spec->resources.devices);
+    free(spec->rdt.schemata.items);
     free(spec->masked_paths.items);
     free(spec->read_only_paths.items);
     free(spec->sysctls);

@@ -109,6 +109,13 @@ struct oci_memory_policy {
     cpu_set_t nodes;
 };
 
+/* linux.intelRdt */
+struct oci_rdt {
+    bool present, monitoring;
+    const char *clos_id, *l3_schema, *bandwidth_schema; /* NULL: none */
+    struct oci_strings schemata;
+};
+
 struct oci_process {
     bool terminal;
     unsigned console_width, console_height;
@@ -160,6 +167,7 @@ struct oci_spec {
     unsigned long personality; /* as personality(2) takes it */
     const char *mount_label;   /* NULL: none */
     struct oci_memory_policy memory_policy;
+    struct oci_rdt rdt;
     struct oci_time_offset time_offsets[2];
     size_t nr_time_offsets;
 };

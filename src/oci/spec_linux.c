@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/util.h"
 #include "oci/memory_policy.h"
+#include "oci/rdt.h"
 #include "oci/seccomp_filter.h"
 #include "oci/spec_read.h"
 
@@ -117,7 +118,7 @@ static int parse_propagation(const struct json_at *linux_at, struct oci_spec *re
  */
 static int refuse_unsupported(const struct json_at *linux_at, struct err *err)
 {
-    static const char *const members[] = {"intelRdt", "netDevices"};
+    static const char *const members[] = {"netDevices"};
 
     for (size_t i = 0; i < ARRAY_LEN(members); i++)
         if (json_object_get(linux_at->value, members[i]))
@@ -239,6 +240,7 @@ int spec_read_linux(const struct json_at *root, struct oci_spec *ret, struct err
         (result = parse_time_offsets(&at, ret, err)) < 0 ||
         (result = memory_policy_read(&at, &ret->memory_policy, err)) < 0 ||
         (result = parse_mount_label(&at, ret, err)) < 0 ||
+        (result = rdt_read(&at, &ret->rdt, err)) < 0 ||
         (result = json_opt_string(&at, "cgroupsPath", &ret->cgroups_path, err)) < 0 ||
         (result = spec_read_strings(&at, "maskedPaths", &ret->masked_paths, err)) < 0)
         return result;

@@ -113,12 +113,13 @@ int state_open(const char *root, const char *id, struct err *err)
 int state_save(int dir_fd, const struct container_state *state, struct err *err)
 {
     CLEANUP(json_decrefp)
-    json_t *json = json_pack("{s:s, s:s, s:s*, s:s, s:s*, s:i, s:I, s:I, s:i, s:O*, s:O*}", "id",
-                             state->id, "bundle", state->bundle, "rootfs", state->rootfs,
+    json_t *json = json_pack("{s:s, s:s, s:s*, s:s, s:s*, s:i, s:I, s:I, s:i, s:O*, s:O*, s:O*}",
+                             "id", state->id, "bundle", state->bundle, "rootfs", state->rootfs,
                              "ociVersion", state->version, "cgroupPath", state->cgroup_path, "pid",
                              (int)state->pid, "pidStartTime", (json_int_t)state->pid_start_time,
                              "createdNs", (json_int_t)state->created_ns, "owner", (int)state->owner,
-                             "annotations", state->annotations, "resources", state->resources);
+                             "annotations", state->annotations, "resources", state->resources,
+                             "rdt", state->rdt);
     CLEANUP(freep) char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
     int result;
 
@@ -160,6 +161,7 @@ int state_load(int dir_fd, struct container_state **ret, struct err *err)
     state->owner = (uid_t)owner;
     state->annotations = json_incref(json_object_get(json, "annotations"));
     state->resources = json_incref(json_object_get(json, "resources"));
+    state->rdt = json_incref(json_object_get(json, "rdt"));
     if (!(state->id = strdup(id)) || !(state->bundle = strdup(bundle)) ||
         !(state->version = strdup(version)) || (rootfs && !(state->rootfs = strdup(rootfs))) ||
         (cgroup_path && !(state->cgroup_path = strdup(cgroup_path))))
@@ -222,6 +224,7 @@ void state_free(struct container_state *state)
     free(state->version);
     json_decref(state->annotations);
     json_decref(state->resources);
+    json_decref(state->rdt);
     free(state);
 }
 

@@ -41,6 +41,7 @@ struct container_state {
     uint64_t created_ns;     /* since 1970 */
     uid_t owner;
     json_t *annotations; /* or NULL; owned */
+    json_t *rdt;         /* the plan of rdt.h, or NULL; owned */
     json_t *resources;   /* linux.resources as `update` left them, or NULL; owned */
 };
 

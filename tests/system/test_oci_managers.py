@@ -214,3 +214,15 @@ def test_features_have_all_members(container):  # noqa: F811
 def test_each_verb_explains_itself(container, verb):  # noqa: F811
     """Engines probe a runtime by `checkpoint --help`."""
     assert verb in container.verb(verb, "--help")
+
+
+def test_classes_of_service_need_resctrl(container):  # noqa: F811
+    if Path("/sys/fs/resctrl/schemata").exists():
+        pytest.skip("this host has resctrl")
+    container.config["linux"]["intelRdt"] = {"closID": "gold"}
+    done = container.run("true", check=False)
+    assert done.returncode == 1 and "linux.intelRdt" in done.stderr and "resctrl" in done.stderr
+    container.nothing_left()
+    del container.config["linux"]["intelRdt"]
+    container.start("sleep", "1000")
+    assert "without linux.intelRdt" in container.verb("update", "--l3-cache-schema", "L3:0=f", container.name, status=1)
