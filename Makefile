@@ -4,7 +4,7 @@ BUILD  ?= build
 PYTHON ?= /usr/bin/python3
 export PYTHON
 
-.PHONY: all guest demo test unit system diff fuzz lint asan tsan bench bench-cpu install clean help
+.PHONY: all guest torture demo test unit system diff fuzz lint asan tsan bench bench-cpu install clean help
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -16,11 +16,15 @@ $(BUILD)/build.ninja:
 guest: all
 	@tools/prepare_guest.sh $(BUILD)
 
+# The image of tests/system/test_torture.py, which skips where it cannot be made.
+torture: all
+	@tools/make_images.sh --store $(BUILD)/guest torture || echo 'make: no torture image: its tests will be skipped'
+
 demo: all
 	@tools/prepare_guest.sh $(BUILD) cloud
 	@tools/demo.sh $(BUILD)
 
-test: guest
+test: guest torture
 	@$(PYTHON) tools/run_tests.py --build $(BUILD)
 
 unit: all

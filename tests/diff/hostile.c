@@ -216,7 +216,10 @@ static uint64_t bad_address(uint64_t *seed)
                                      UINT64_C(0x8000000000000000),
                                      0};
 
-    switch (diff_pick(seed, 6)) {
+    switch (diff_pick(seed, 8)) {
+    case 6: /* the same low bits as a good one, which may be cached */
+    case 7:
+        return diff_pick(seed, RAM) + (diff_random(seed) << (38 + diff_pick(seed, 6)));
     case 0:
         return diff_random(seed);
     case 1: /* of this process */

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from conftest import need_root
-from lodge_run import Lodge, need_image, need_kernel
+from lodge_run import SANITIZED, Lodge, need_image, need_kernel
 
 LONG = float(os.environ.get("LODGE_TEST_LONG", "0") or 0)
 
@@ -39,6 +39,8 @@ class Pair:
 
 @pytest.fixture
 def pair(program, guest):
+    if SANITIZED:
+        pytest.skip("takes too long under the sanitizer; the plain build runs it")
     need_root()
     need_image(guest, "torture")
     need_kernel(guest, "cloud")
@@ -204,6 +206,8 @@ dmesg | grep -E 'BUG|Oops|WARNING|soft lockup|general protection' || echo 'kerne
 @pytest.mark.parametrize("kernel", ["cloud", "generic", "rt"])
 def test_kernel_changes_its_own_code(pair, guest, kernel):
     """Tracepoints, static keys and ftrace switched on and off under load, and the kernel's compiler of filters."""
+    if kernel == "rt" and not LONG:
+        pytest.skip("only with LODGE_TEST_LONG")
     need_kernel(guest, kernel)
     output = pair.in_vm(KERNEL.replace("ROUNDS", str(int(3 * max(1, LONG)))), 120 * max(1, LONG), kernel)
     assert sorted(output.split("\n")[:-1]) == ["filters agree", "kernel is quiet", "toggled"]

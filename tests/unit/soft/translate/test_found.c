@@ -112,6 +112,18 @@ START_TEST(avx_behind_sse_is_checked_too)
 }
 END_TEST
 
+START_TEST(avx_behind_sse_in_one_block)
+{
+    /* addps xmm0, xmm0; vaddps xmm0, xmm0, xmm0; hlt */
+    struct fixture *f = PROGRAM(0x0f, 0x58, 0xc0, 0xc5, 0xf8, 0x58, 0xc0, 0xf4);
+
+    run(f, CPU_EXIT_HALT);
+    f->state.cr4 &= ~CPU_CR4_OSXSAVE;
+    run(f, CPU_EXIT_SHUTDOWN);
+    fixture_free(f);
+}
+END_TEST
+
 START_TEST(misaligned_store_dirties_no_page)
 {
     /* movntps [rdi], xmm0; hlt */
@@ -150,5 +162,6 @@ START_TEST(conversion_from_memory_has_the_guests_mxcsr)
 END_TEST
 
 TEST_MAIN("soft_found", tcase_add_test(tcase, avx_behind_sse_is_checked_too);
+          tcase_add_test(tcase, avx_behind_sse_in_one_block);
           tcase_add_test(tcase, misaligned_store_dirties_no_page);
           tcase_add_test(tcase, conversion_from_memory_has_the_guests_mxcsr);)
