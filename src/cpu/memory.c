@@ -195,6 +195,8 @@ int memory_read(struct memory *memory, gpa_t gpa, void *data, uint64_t length)
     return 0;
 }
 
+#define POPULATE_LEAST MIB
+
 int memory_write(struct memory *memory, gpa_t gpa, const void *data, uint64_t length)
 {
     const uint8_t *from = data;
@@ -207,6 +209,9 @@ int memory_write(struct memory *memory, gpa_t gpa, const void *data, uint64_t le
 
         if (!host)
             return -EFAULT;
+        if (part >= POPULATE_LEAST) /* all at once is cheaper than fault by fault; not needed */
+            (void)madvise((void *)align_up((uintptr_t)host, GUEST_PAGE_SIZE), /* NOLINT */
+                          align_down(part, GUEST_PAGE_SIZE) - GUEST_PAGE_SIZE, MADV_POPULATE_WRITE);
         memcpy(host, from, part);
         memory_written(memory, gpa, part);
     }

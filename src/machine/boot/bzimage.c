@@ -121,6 +121,7 @@ static int mapping_make(size_t size, struct mapping *ret)
 
     if (data == MAP_FAILED)
         return -ENOMEM;
+    (void)madvise(data, size, MADV_HUGEPAGE); /* it is all written, once */
     *ret = (struct mapping){data, size};
     return 0;
 }

@@ -146,7 +146,7 @@ bool cache_mark(struct soft_cpu *cpu, gpa_t gpa, unsigned length)
         *granules |= granule_mask(gpa & GUEST_PAGE_MASK, length);
         if (*code_byte != 1) {
             __atomic_store_n(code_byte, 2, __ATOMIC_SEQ_CST);
-            translate_stores_revoke_begin(vm);
+            translate_stores_revoke_begin(vm, memory_range(vm->memory, gpa, 1));
             mmu_code_page_mark(vm, gpa);
             translate_stores_revoke_wait(vm);
         }

@@ -53,11 +53,11 @@ void translate_code_map(struct soft_cpu *cpu, cpu_code_fn *fn, void *context);
 void translate_kick(struct soft_cpu *cpu);
 
 /*
- * The page with this code_map byte (already nonzero) becomes code: no vCPU may go on storing there
- * without looking. _begin before the membarrier of mmu_code_page_mark, _wait after it; both under
- * soft_vm.code_lock.
+ * The page at `host`, whose code_map byte is already nonzero, becomes code: no vCPU may go on
+ * storing there without looking. _begin before the membarrier of mmu_code_page_mark, _wait after
+ * it; both under soft_vm.code_lock.
  */
-void translate_stores_revoke_begin(struct soft_vm *vm);
+void translate_stores_revoke_begin(struct soft_vm *vm, const void *host);
 void translate_stores_revoke_wait(struct soft_vm *vm);
 
 #endif

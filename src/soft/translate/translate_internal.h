@@ -256,13 +256,14 @@ struct translate {
     bool flat; /* there are flat tables */
     /* Pages with entries, by class and half of the address space. */
     uint64_t flat_log[MMU_NR_CLASSES][2][FLAT_LOG];
+    uint32_t flat_host[MMU_NR_CLASSES][2][FLAT_LOG]; /* of its place in the host, low bits */
     uint32_t nr_flat_log[MMU_NR_CLASSES][2];
     /* Which pages of the flat tables have been touched (one bit for 64 KiB of addresses), so that
      * their memory has a cap. */
     uint64_t *flat_touched[MMU_NR_CLASSES];
     uint32_t nr_flat_touched;
     /* Handshake of translate_stores_revoke_*: written by any thread. */
-    uint32_t revoke;
+    uint64_t revoke; /* the host's address of the page; all ones: of all */
     uint32_t inside;
 };
 

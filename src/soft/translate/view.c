@@ -185,6 +185,11 @@ static void flat_touch(struct translate *translate, unsigned number, uint64_t pa
     translate->flat_touched[number][bit / 64] |= UINT64_C(1) << (bit % 64);
 }
 
+static uint32_t host_hash(uint64_t host)
+{
+    return (uint32_t)(host >> GUEST_PAGE_SHIFT);
+}
+
 static void flat_fill(struct translate *translate, unsigned number, uint64_t page, uint64_t addend,
                       bool write)
 {
@@ -195,6 +200,8 @@ static void flat_fill(struct translate *translate, unsigned number, uint64_t pag
     if (loads[0] != addend) {
         if (translate->nr_flat_log[number][half] == FLAT_LOG)
             class_flush(translate, number, half);
+        translate->flat_host[number][half][translate->nr_flat_log[number][half]] =
+            host_hash(addend + page);
         translate->flat_log[number][half][translate->nr_flat_log[number][half]++] = page;
     }
     for (unsigned i = 0; i < FLAT_PAGE - 1; i++) {
@@ -276,6 +283,8 @@ void translate_page_flushed(struct soft_cpu *cpu, gva_t address)
     links_page_cut(translate, address);
 }
 
+#define REVOKE_ALL UINT64_MAX
+
 static void stores_flush(struct translate *translate)
 {
     for (unsigned i = 0; i < MMU_NR_CLASSES; i++) {
@@ -287,22 +296,54 @@ static void stores_flush(struct translate *translate)
     }
 }
 
-void view_obey(struct translate *translate)
+/* The same for the page that lies at `host`. */
+static void stores_page_flush(struct translate *translate, uint64_t host)
 {
-    if (LIKELY(!__atomic_load_n(&translate->revoke, __ATOMIC_RELAXED)))
-        return;
-    stores_flush(translate);
-    __atomic_store_n(&translate->revoke, 0, __ATOMIC_RELEASE);
+    uint32_t hash = host_hash(host);
+
+    for (unsigned i = 0; i < MMU_NR_CLASSES; i++) {
+        struct translate_class *region = translate->region[i];
+
+        for (unsigned j = 0; j < TRANSLATE_INDEX; j++)
+            if (region->addend[j] - region->write_tag[j] == host)
+                region->write_tag[j] = translate->no_tag[j];
+        for (unsigned half = 0; half < 2; half++)
+            for (uint32_t j = 0; j < translate->nr_flat_log[i][half]; j++)
+                if (translate->flat_host[i][half][j] == hash)
+                    memset(flat_stores(translate, i, translate->flat_log[i][half][j]), 0,
+                           FLAT_PAGE * sizeof(uint64_t));
+    }
 }
 
-void translate_stores_revoke_begin(struct soft_vm *vm)
+void view_obey(struct translate *translate)
 {
+    uint64_t revoke = __atomic_load_n(&translate->revoke, __ATOMIC_RELAXED);
+
+    while (UNLIKELY(revoke)) {
+        if (revoke == REVOKE_ALL)
+            stores_flush(translate);
+        else
+            stores_page_flush(translate, revoke);
+        /* A second page may have come. */
+        if (__atomic_compare_exchange_n(&translate->revoke, &revoke, 0, false, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_ACQUIRE))
+            break;
+    }
+}
+
+void translate_stores_revoke_begin(struct soft_vm *vm, const void *host)
+{
+    uint64_t page = (uintptr_t)host & ~GUEST_PAGE_MASK;
+
     for (unsigned i = 0; i < vm->config->nr_cpus; i++) {
         struct soft_cpu *cpu = __atomic_load_n(&vm->cpus[i], __ATOMIC_ACQUIRE);
+        uint64_t none = 0;
 
         if (!cpu || !cpu->translate)
             continue;
-        __atomic_store_n(&cpu->translate->revoke, 1, __ATOMIC_SEQ_CST);
+        if (!__atomic_compare_exchange_n(&cpu->translate->revoke, &none, page, false,
+                                         __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+            __atomic_store_n(&cpu->translate->revoke, REVOKE_ALL, __ATOMIC_SEQ_CST);
         translate_kick(cpu);
     }
 }
