@@ -185,10 +185,53 @@ static bool emit_call_direct(struct translator *tr)
     return true;
 }
 
+/* The register that the code at this CALL's target, `mov [rsp], register; ret`, returns to; or
+ * HOST_NONE. The target's bytes are looked at only where the block's own granule has them: a write
+ * there kills it. */
+static unsigned retpoline_register(const struct translator *tr)
+{
+    int64_t target = target_of(tr);
+    const uint8_t *at = tr->bytes + tr->insn.length + tr->insn.imm;
+
+    if (target <= tr->offset || (target + 4) / CACHE_GRANULE != tr->offset / CACHE_GRANULE ||
+        tr->insn.length != 5)
+        return HOST_NONE;
+    if ((at[0] & 0xfb) != 0x48 || at[1] != 0x89 || (at[2] & 0xc7) != 0x04 || at[3] != 0x24 ||
+        at[4] != 0xc3 || (at[0] == 0x48 && at[2] == 0x24))
+        return HOST_NONE;
+    return (at[0] & 4) << 1 | (at[2] >> 3 & 7);
+}
+
+/* An indirect jump in the form that kernels give it against the speculation of processors: a call
+ * whose return address is overwritten. Translated as what it is, for as returns such things would
+ * only confuse the host; nothing here makes speculation less safe than the jump table does. */
+static void emit_retpoline(struct translator *tr, unsigned reg)
+{
+    if (emit_home[reg] == HOST_NONE)
+        emit_load_hot(&tr->e, HOST_R10, emit_kept(reg));
+    else
+        emit_move(&tr->e, HOST_R10, emit_home[reg]);
+    lookup(tr, TRANSLATE_EXIT_REST);
+    emit_store_hot(&tr->e, HOST_R10, HOT(target));
+    push_begin(tr);
+    emit_load_hot(&tr->e, HOST_R11, HOT(target));
+    emit_guest(&tr->e, 0x89, HOST_R11, &tr->operand);
+    emit_load_hot(&tr->e, HOST_R10, HOT(target));
+    emit_pext(&tr->e, HOST_R11, HOST_R10, HOT(jump_mask));
+    emit_jump_indexed(&tr->e);
+}
+
 static bool branch_call(struct translator *tr)
 {
-    if (tr->insn.operand[0].kind == INSN_OPERAND_REL)
-        return emit_call_direct(tr);
+    unsigned reg;
+
+    if (tr->insn.operand[0].kind == INSN_OPERAND_REL) {
+        reg = retpoline_register(tr);
+        if (reg == HOST_NONE)
+            return emit_call_direct(tr);
+        emit_retpoline(tr, reg);
+        return true;
+    }
     if (!load_target(tr))
         return false;
     lookup(tr, TRANSLATE_EXIT_REST);

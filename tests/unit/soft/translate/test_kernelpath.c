@@ -40,20 +40,31 @@ PROGRAM(kernel_entry,
         "pop %rcx\n pop %r11\n mov %gs:0x100, %rsp\n swapgs\n sysretq\n");
 
 /* DATA: a line of bytes, copied, searched and compared; 90 bytes before the page's end too. */
-PROGRAM(strings,
-        "mov $40, %ebx\n"
-        "1: mov $0x20000, %esi\n mov $0x20800, %edi\n lea 17(%rbx), %ecx\n rep movsb\n"
-        "mov $0x20fc0, %edi\n mov %rbx, %rax\n mov $200, %ecx\n rep stosl\n"
-        "mov $0x20f80, %esi\n mov $0x22ff1, %edi\n mov $50, %ecx\n rep movsq\n"
-        "mov $0x20800, %edi\n mov $0x41, %al\n mov $4000, %ecx\n repne scasb\n"
-        "setc %dl\n sets %dh\n add %rcx, %r12\n add %rdx, %r13\n"
-        "mov $0x20000, %esi\n mov $0x20800, %edi\n mov $300, %ecx\n repe cmpsw\n"
-        "pushfq\n pop %rdx\n add %rdx, %r14\n add %rcx, %r12\n"
-        "mov $0x20000, %esi\n lodsb\n movsl\n stosw\n scasq\n cmpsb\n pushfq\n pop %rdx\n"
-        "add %rdx, %r14\n add %rax, %r15\n add %rsi, %r8\n add %rdi, %r9\n"
-        "std\n mov $0x20100, %esi\n mov $0x20200, %edi\n mov $9, %ecx\n rep movsw\n lodsl\n cld\n"
-        "mov $0x20000, %esi\n lea 3(%rsi), %edi\n mov $20, %ecx\n rep movsb\n"
-        "xor %ecx, %ecx\n rep stosb\n repne scasb\n dec %ebx\n jnz 1b\n xor %eax, %eax\n syscall\n");
+PROGRAM(
+    strings,
+    "mov $40, %ebx\n"
+    "1: mov $0x20000, %esi\n mov $0x20800, %edi\n lea 17(%rbx), %ecx\n rep movsb\n"
+    "mov $0x20fc0, %edi\n mov %rbx, %rax\n mov $200, %ecx\n rep stosl\n"
+    "mov $0x20f80, %esi\n mov $0x22ff1, %edi\n mov $50, %ecx\n rep movsq\n"
+    "mov $0x20800, %edi\n mov $0x41, %al\n mov $4000, %ecx\n repne scasb\n"
+    "setc %dl\n sets %dh\n add %rcx, %r12\n add %rdx, %r13\n"
+    "mov $0x20000, %esi\n mov $0x20800, %edi\n mov $300, %ecx\n repe cmpsw\n"
+    "pushfq\n pop %rdx\n add %rdx, %r14\n add %rcx, %r12\n"
+    "mov $0x20000, %esi\n lodsb\n movsl\n stosw\n scasq\n cmpsb\n pushfq\n pop %rdx\n"
+    "add %rdx, %r14\n add %rax, %r15\n add %rsi, %r8\n add %rdi, %r9\n"
+    "std\n mov $0x20100, %esi\n mov $0x20200, %edi\n mov $9, %ecx\n rep movsw\n lodsl\n cld\n"
+    "mov $0x20000, %esi\n lea 3(%rsi), %edi\n mov $20, %ecx\n rep movsb\n"
+    "xor %ecx, %ecx\n rep stosb\n repne scasb\n dec %ebx\n jnz 1b\n xor %eax, %eax\n syscall\n");
+
+/* Indirect calls by a return whose address is overwritten; one's target is the other's thunk. */
+PROGRAM(retpolines,
+        "mov $200, %ebx\n lea 6f(%rip), %r11\n lea 7f(%rip), %rax\n"
+        "1: stc\n call 4f\n adc %rsp, %r12\n call 5f\n add %rcx, %r13\n pushfq\n pop %rdx\n"
+        "add %rdx, %r14\n dec %ebx\n jnz 1b\n xor %eax, %eax\n syscall\n"
+        ".balign 64\n 4: call 3f\n 2: pause\n lfence\n jmp 2b\n 3: mov %r11, (%rsp)\n ret\n"
+        ".balign 64\n 5: call 3f\n 2: pause\n lfence\n jmp 2b\n 3: mov %rax, (%rsp)\n ret\n"
+        ".balign 64\n 6: lea 3(%rbx), %rcx\n adc -8(%rsp), %r15\n ret\n"
+        "7: lea 5(%rcx), %rcx\n jmp 4b\n");
 
 PROGRAM(x87,
         "mov $50, %ebx\n fninit\n fld1\n fldz\n"
@@ -219,6 +230,13 @@ START_TEST(strings_are_the_interpreters)
 }
 END_TEST
 
+START_TEST(retpolines_are_jumps)
+{
+    compare(retpolines, retpolines_end, 3, 40);
+    compare(retpolines, retpolines_end, 0, 40);
+}
+END_TEST
+
 START_TEST(x87_state_and_pointers_are_the_interpreters)
 {
     compare(x87, x87_end, 0, 40);
@@ -233,5 +251,6 @@ END_TEST
 
 TEST_MAIN("kernelpath", tcase_add_test(tcase, system_calls_stay_inside);
           tcase_add_test(tcase, strings_are_the_interpreters);
+          tcase_add_test(tcase, retpolines_are_jumps);
           tcase_add_test(tcase, x87_state_and_pointers_are_the_interpreters);
           tcase_add_test(tcase, pending_x87_exceptions_are_the_interpreters);)
