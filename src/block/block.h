@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A block device of the host side: sectors of 512 bytes, asynchronous requests, one completion
- * callback per request. Formats (raw; later qcow2 and overlays) and test doubles are drivers behind
+ * callback per request. Formats (raw, qcow2) and test doubles are drivers behind
  * struct block; the user names the format, nothing is probed.
  *
  * Invariants:
@@ -70,9 +70,25 @@ struct block_request {
     int result_;
 };
 
+enum block_format {
+    BLOCK_FORMAT_RAW,
+    BLOCK_FORMAT_QCOW2,
+};
+
+struct block_backing {
+    const char *path;
+    enum block_format format;
+};
+
+#define BLOCK_BACKING_MAX 8
+
 struct block_options {
     bool read_only;
     enum block_engine engine;
+    /* qcow2: what lies below, from the nearest on. Images that need one name it here, or are
+     * refused: a path inside an image is never followed. */
+    struct block_backing backing[BLOCK_BACKING_MAX];
+    unsigned nr_backing;
 };
 
 struct block_info {
@@ -86,6 +102,29 @@ struct block_info {
  * readers; -EBUSY when another holder is in the way. */
 int block_open_raw(const char *path, const struct block_options *options, struct loop *loop,
                    struct block **ret, struct err *err);
+/* qcow2, versions 2 and 3, read and written by one thread; the lock as for raw. */
+int block_open_qcow2(const char *path, const struct block_options *options, struct loop *loop,
+                     struct block **ret, struct err *err);
+
+struct block_create {
+    uint64_t bytes;        /* a multiple of 512 */
+    uint32_t cluster_bits; /* 12 to 21; 0: 16 */
+    const char *backing;   /* NULL: none. Written into the image, not opened */
+    enum block_format backing_format;
+};
+
+/* A new file at path; -EEXIST when there is one. */
+int block_create_qcow2(const char *path, const struct block_create *create, struct err *err);
+
+struct block_snapshot {
+    char id[32], name[256]; /* cut when longer */
+    uint32_t seconds;       /* since 1970 */
+    uint64_t vm_state_bytes;
+};
+typedef void block_snapshot_fn(void *context, const struct block_snapshot *snapshot);
+int block_list_qcow2_snapshots(const char *path, block_snapshot_fn *fn, void *context,
+                               struct err *err);
+
 /* Drains, then closes. NULL is fine. */
 void block_close(struct block *block);
 

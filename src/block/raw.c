@@ -3,11 +3,9 @@
  * Raw images: a regular file or a block device, byte for byte. Reads, writes and flushes go through
  * io_uring where the kernel offers it; a thread pool takes everything else: discards, zeroing, and
  * what the ring left unfinished. With BLOCK_ENGINE_THREADS the pool takes everything.
- *
- * The lock is an open-file-description lock on the whole file: it belongs to this open file, ends
- * with it (also by SIGKILL), and other programs that follow the convention respect it.
  */
 #include "block/block_driver.h"
+#include "block/file_lock.h"
 #include "block/pool.h"
 #include "block/uring.h"
 
@@ -185,42 +183,6 @@ static const struct block_driver raw_driver = {
     .close = raw_close,
 };
 
-static int open_file(const char *path, bool read_only, struct err *err)
-{
-    CLEANUP(fd_closep) int fd = -1;
-    struct stat st;
-
-    /* O_NONBLOCK: a FIFO must not hang us. It goes away again, or io_uring would give EAGAIN. */
-    fd = open(path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    if (fd < 0)
-        return err_errno(err, -errno, "open disk image '%s'%s", path,
-                         read_only ? "" : " for writing");
-    if (fstat(fd, &st) < 0)
-        return err_errno(err, -errno, "open disk image '%s'", path);
-    if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-        return err_set(err, -EINVAL,
-                       "open disk image '%s': it is neither a regular file nor a block device",
-                       path);
-    if (fcntl(fd, F_SETFL, 0) < 0)
-        return err_errno(err, -errno, "open disk image '%s'", path);
-    return TAKE_FD(fd);
-}
-
-static int lock_file(int fd, const char *path, bool read_only, struct err *err)
-{
-    struct flock lock = {.l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
-
-    if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
-        return 0;
-    if (errno == EAGAIN || errno == EACCES)
-        return err_set(err, -EBUSY,
-                       read_only ? "disk image '%s' is being written by another process"
-                                 : "disk image '%s' is in use by another process "
-                                   "(open it read-only to share it)",
-                       path);
-    return err_errno(err, -errno, "lock disk image '%s'", path);
-}
-
 static int measure(struct raw *raw, const char *path, bool read_only, struct err *err)
 {
     struct block_info *info = &raw->block.info;
@@ -281,10 +243,8 @@ int block_open_raw(const char *path, const struct block_options *options, struct
         return err_set(err, -ENOMEM, "open disk image '%s': out of memory", path);
     block_init(&raw->block, &raw_driver, loop);
     block = &raw->block;
-    raw->fd = open_file(path, options->read_only, err);
-    if (raw->fd < 0)
-        return raw->fd;
-    if ((r = lock_file(raw->fd, path, options->read_only, err)) < 0 ||
+    raw->fd = -1;
+    if ((r = block_file_open(path, options->read_only, &raw->fd, err)) < 0 ||
         (r = measure(raw, path, options->read_only, err)) < 0 ||
         (r = start_engine(raw, path, options->engine, err)) < 0)
         return r;

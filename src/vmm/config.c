@@ -44,6 +44,8 @@ void vmm_config_done(struct vmm_config *config)
     for (unsigned i = 0; i < config->nr_disks; i++) {
         free(config->disks[i].path);
         free(config->disks[i].serial);
+        for (unsigned j = 0; j < config->disks[i].nr_backing; j++)
+            free(config->disks[i].backing[j]);
     }
     config_nets_done(config);
     free(config->vsock_path);
@@ -140,6 +142,36 @@ int config_disk_add(struct vmm_config *config, const char *path, bool read_only,
     return r < 0 ? r : config_string_set(&disk->serial, serial, err);
 }
 
+static bool format_find(const char *text, size_t length, enum block_format *ret)
+{
+    *ret = length == 5 ? BLOCK_FORMAT_QCOW2 : BLOCK_FORMAT_RAW;
+    return (length == 3 && !strncmp(text, "raw", 3)) || (length == 5 && !strncmp(text, "qcow2", 5));
+}
+
+int config_disk_format(struct vmm_config *config, const char *text, struct err *err)
+{
+    struct vmm_disk *disk = &config->disks[config->nr_disks - 1];
+
+    if (!format_find(text, strlen(text), &disk->format))
+        return err_set(err, -EINVAL, "disk format '%s': 'raw' and 'qcow2' are known", text);
+    return 0;
+}
+
+int config_disk_backing(struct vmm_config *config, const char *text, struct err *err)
+{
+    struct vmm_disk *disk = &config->disks[config->nr_disks - 1];
+    const char *colon = strchr(text, ':');
+    enum block_format format;
+
+    if (disk->nr_backing == BLOCK_BACKING_MAX)
+        return err_set(err, -E2BIG, "more than %d backing files", BLOCK_BACKING_MAX);
+    if (!colon || !colon[1] || !format_find(text, (size_t)(colon - text), &format))
+        return err_set(err, -EINVAL, "backing file '%s': 'raw:FILE' or 'qcow2:FILE' is needed",
+                       text);
+    disk->backing_formats[disk->nr_backing] = format;
+    return config_string_set(&disk->backing[disk->nr_backing++], colon + 1, err);
+}
+
 int config_module_add(struct vmm_config *config, const char *path, const char *cmdline,
                       struct err *err)
 {
@@ -183,17 +215,32 @@ static int parse_memory(struct vmm_config *config, const struct json_at *root, s
 
 static int parse_disk(struct vmm_config *config, const struct json_at *at, struct err *err)
 {
-    static const char *const known[] = {"path", "read_only", "serial", NULL};
-    const char *path = NULL, *serial = NULL;
+    static const char *const known[] = {"path", "read_only", "serial", "format", "backing", NULL};
+    const char *path = NULL, *serial = NULL, *format = "raw";
+    struct json_at array, item;
     bool read_only = false;
     int r;
 
     if ((r = json_reject_unknown(at, known, err)) < 0 ||
         (r = json_get_string(at, "path", &path, err)) < 0 ||
         (r = json_opt_bool(at, "read_only", &read_only, err)) < 0 ||
-        (r = json_opt_string(at, "serial", &serial, err)) < 0)
+        (r = json_opt_string(at, "serial", &serial, err)) < 0 ||
+        (r = json_opt_string(at, "format", &format, err)) < 0 ||
+        (r = json_at_member(at, "backing", &array, err)) < 0 ||
+        (r = config_disk_add(config, path, read_only, serial, err)) < 0 ||
+        (r = config_disk_format(config, format, err)) < 0)
         return r;
-    return config_disk_add(config, path, read_only, serial, err);
+    if (array.value && !json_is_array(array.value))
+        return err_set(err, -EINVAL, "%s: an array is needed", array.path);
+    for (size_t i = 0; array.value && i < json_array_size(array.value); i++) {
+        if ((r = json_at_index(&array, i, &item, err)) < 0)
+            return r;
+        if (!json_is_string(item.value))
+            return err_set(err, -EINVAL, "%s: a string is needed", item.path);
+        if ((r = config_disk_backing(config, json_string_value(item.value), err)) < 0)
+            return r;
+    }
+    return 0;
 }
 
 static int parse_module(struct vmm_config *config, const struct json_at *at, struct err *err)

@@ -7,6 +7,7 @@
 #define LODGE_VMM_CONFIG_H
 
 #include "base/err.h"
+#include "block/block.h"
 #include "net/net.h"
 
 #include <stdbool.h>
@@ -41,6 +42,10 @@ struct vmm_disk {
     char *path;
     char *serial; /* NULL: "lodge-disk-N" */
     bool read_only;
+    enum block_format format;
+    char *backing[BLOCK_BACKING_MAX]; /* qcow2: files below, from the nearest on */
+    enum block_format backing_formats[BLOCK_BACKING_MAX];
+    unsigned nr_backing;
 };
 
 enum vmm_net_kind {

@@ -15,6 +15,9 @@ int config_on_reset_set(struct vmm_config *config, const char *text, const char 
                         struct err *err);
 int config_disk_add(struct vmm_config *config, const char *path, bool read_only, const char *serial,
                     struct err *err);
+/* Of the disk that was added last: "raw" or "qcow2"; "raw:FILE" or "qcow2:FILE". */
+int config_disk_format(struct vmm_config *config, const char *text, struct err *err);
+int config_disk_backing(struct vmm_config *config, const char *text, struct err *err);
 /* "tap=NAME[,OPTION]..." or "user[,OPTION]...". */
 int config_net_add(struct vmm_config *config, const char *text, struct err *err);
 struct json_at;

@@ -10,6 +10,21 @@
 
 #define VIRTIO_MMIO_STATUS 0x70 /* virtio 1.2 4.2.2: writing 0 resets the device */
 
+static int open_disk(struct devices *d, const struct vmm_disk *disk, struct block **ret,
+                     struct err *err)
+{
+    struct block_options options = {.read_only = disk->read_only, .nr_backing = disk->nr_backing};
+
+    for (unsigned i = 0; i < disk->nr_backing; i++)
+        options.backing[i] = (struct block_backing){disk->backing[i], disk->backing_formats[i]};
+    if (disk->format == BLOCK_FORMAT_QCOW2)
+        return block_open_qcow2(disk->path, &options, d->loop, ret, err);
+    if (disk->nr_backing)
+        return err_set(err, -EINVAL, "disk image '%s': only qcow2 images have backing files",
+                       disk->path);
+    return block_open_raw(disk->path, &options, d->loop, ret, err);
+}
+
 static int open_net(struct devices *d, const struct vmm_net *net, struct net **ret, struct err *err)
 {
     struct net_user_options user = {
@@ -27,9 +42,7 @@ int devices_open(struct devices *d, const struct vmm_config *config, struct err 
     int r = loop_new(&d->loop, err);
 
     for (unsigned i = 0; r == 0 && i < config->nr_disks; i++) {
-        struct block_options options = {.read_only = config->disks[i].read_only};
-
-        r = block_open_raw(config->disks[i].path, &options, d->loop, &d->blocks[i], err);
+        r = open_disk(d, &config->disks[i], &d->blocks[i], err);
         if (r == 0)
             d->nr_blocks++;
     }

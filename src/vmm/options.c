@@ -22,7 +22,10 @@ const char vmm_options_help[] =
     "  --cmdline TEXT         kernel command line (default: console=ttyS0)\n"
     "  --memory SIZE          guest memory, such as 512M or 2G (default: 512M)\n"
     "  --cpus N               vCPUs (default: 1)\n"
-    "  --disk FILE[,ro]       raw disk image; may be repeated\n"
+    "  --disk FILE[,OPTION]   disk image; may be repeated. Options: ro, format=raw (the default) "
+    "or\n"
+    "                         format=qcow2, backing=raw:FILE or backing=qcow2:FILE (never "
+    "implied)\n"
     "  --net tap=NAME         network device on a tap interface; may be repeated. Options, each "
     "after\n"
     "                         a comma: mac=ADDRESS, mtu=BYTES, filter=off\n"
@@ -107,16 +110,28 @@ static char *split(const char *text, const char **ret_rest)
     return comma ? strndup(text, (size_t)(comma - text)) : strdup(text);
 }
 
+/* "FILE[,ro|rw][,format=FORMAT][,backing=FORMAT:FILE]..." */
 static int add_disk(struct vmm_config *config, const char *text, struct err *err)
 {
-    const char *rest;
-    CLEANUP(freep) char *path = split(text, &rest);
+    CLEANUP(freep) char *copy = strdup(text);
+    char *word, *rest = NULL;
+    int r;
 
-    if (!path)
+    if (!copy)
         return err_set(err, -ENOMEM, "out of memory");
-    if (rest && strcmp(rest, "ro") != 0 && strcmp(rest, "rw") != 0)
-        return err_set(err, -EINVAL, "--disk %s: only 'ro' or 'rw' may follow the comma", text);
-    return config_disk_add(config, path, rest && strcmp(rest, "ro") == 0, NULL, err);
+    word = *copy == ',' ? NULL : strtok_r(copy, ",", &rest);
+    r = config_disk_add(config, word ? word : "", false, NULL, err);
+    while (r == 0 && (word = strtok_r(NULL, ",", &rest))) {
+        if (!strcmp(word, "ro") || !strcmp(word, "rw"))
+            config->disks[config->nr_disks - 1].read_only = word[1] == 'o';
+        else if (!strncmp(word, "format=", 7))
+            r = config_disk_format(config, word + 7, err);
+        else if (!strncmp(word, "backing=", 8))
+            r = config_disk_backing(config, word + 8, err);
+        else
+            r = err_set(err, -EINVAL, "'%s' is none of ro, rw, format=, backing=", word);
+    }
+    return r < 0 ? err_wrap(err, "--disk %s", text) : 0;
 }
 
 static int add_module(struct vmm_config *config, const char *text, struct err *err)

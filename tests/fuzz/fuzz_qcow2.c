@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A hostile qcow2 image: the input is the file, with a few bytes in front that say what is done
+ * with it. Whatever the tables say, no access may leave our memory, nothing may run for ever, and
+ * what is opened for reading may not change.
+ */
+#include "block/block.h"
+#include "block/qcow2_internal.h"
+
+#include <stdio.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define STEPS 8
+
+static int fd = -1;
+static char path[64];
+static uint8_t data[1 << 16];
+
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    /* A table that points far away would make the file long; that is an error of the host's. */
+    struct rlimit limit = {256u << 20, 256u << 20};
+
+    (void)argc;
+    (void)argv;
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &limit);
+    fd = memfd_create("image", MFD_CLOEXEC);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    return fd < 0 ? -1 : 0;
+}
+
+static void snapshot(void *context, const struct block_snapshot *one)
+{
+    size_t *bytes = context;
+
+    *bytes += strlen(one->name) + strlen(one->id);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
+{
+    bool read_only = size && input[0] & 1;
+    struct qcow2 *q;
+    size_t names = 0;
+
+    if (size < 3 * STEPS + 1 || ftruncate(fd, 0) < 0 ||
+        pwrite(fd, input + 3 * STEPS + 1, size - 3 * STEPS - 1, 0) < 0)
+        return 0;
+    block_list_qcow2_snapshots(path, snapshot, &names, NULL);
+    if (qcow2_open(path, read_only, NULL, 0, &q, NULL) < 0)
+        return 0;
+    for (unsigned i = 0; i < STEPS && q->size >= 512; i++) {
+        const uint8_t *step = input + 1 + 3 * i;
+        uint64_t sectors = q->size / 512, sector = (uint64_t)step[1] * sectors / 256;
+        uint64_t bytes = MIN(((uint64_t)step[2] + 1) * 256 & ~UINT64_C(511),
+                             (sectors - sector) * 512);
+        struct iovec iov[2] = {{data, bytes / 2}, {data + bytes / 2, bytes - bytes / 2}};
+
+        if (step[0] % 4 == 0 || read_only)
+            qcow2_read(q, sector * 512, iov, 2, bytes);
+        else if (step[0] % 4 == 1)
+            qcow2_write(q, sector * 512, iov, 2, bytes);
+        else if (step[0] % 4 == 2)
+            qcow2_zero(q, sector * 512, MIN(bytes * 16, (sectors - sector) * 512), step[0] & 8);
+        else
+            qcow2_flush(q);
+    }
+    if (!read_only)
+        qcow2_flush(q);
+    qcow2_close(q);
+    return 0;
+}
