@@ -10,17 +10,18 @@
  *     back: op    [rcx + address]                               jrcxz over;  jmp exit
  *                                                         over: mov   rcx, gs:[r11*8 + addend]
  *
- * Accesses of one range (ranges.c): the first as above, with the lowest address of all and without
- * the exact check, then  mov gs:[hot.range], rcx;  the others  mov rcx, gs:[hot.range]  at most.
+ * Accesses of one range (ranges.c): the first as above, for all of the range, then  mov
+ * gs:[hot.range], rcx;  the others  mov rcx, gs:[hot.range]  at most.
  *
  * JRCXZ reaches 127 bytes: islands between instructions hold the jumps to the exact check, which
  * stands behind the block and comes back.
  */
 #include "soft/translate/translator.h"
 
-/* From the oldest JRCXZ to where an island is due: what may come before the next chance fits
- * into the rest of its reach. */
-#define NEAR_REACH 40
+#define REACH       127
+#define NEAR_REACH  40 /* where an island is due when it is not known what follows */
+#define CHECK_REACH 85 /* where one is due before a check */
+#define LONG_REACH  30 /* in an instruction that becomes many */
 
 bool translator_address(struct translator *tr)
 {
@@ -59,20 +60,28 @@ bool translator_address(struct translator *tr)
     return true;
 }
 
-static void check_exact(struct translator *tr, unsigned size, bool write, bool aligned, unsigned op)
+static enum translate_exit exit_of(bool write)
+{
+    return write ? TRANSLATE_EXIT_STORE : TRANSLATE_EXIT_LOAD;
+}
+
+static void check_exact(struct translator *tr, unsigned address, unsigned size, bool write,
+                        bool aligned, enum translate_exit exit, unsigned op)
 {
     struct emit *e = &tr->e;
     unsigned mask = 0;
 
     if (aligned && size > 1)
         mask = (unsigned)__builtin_ctz(size);
+    if (address != HOST_R10)
+        emit_move(e, HOST_R10, address);
     emit_pext(e, HOST_R11, HOST_R10, HOT(index_mask));
     emit_load_indexed(e, HOST_RCX, write ? CLASS(write_tag) : CLASS(read_tag));
     emit_lea(e, HOST_RCX, HOST_RCX, HOST_R10, 0, mask ? 0 : (int32_t)size - 1);
     emit_pext(e, HOST_RCX, HOST_RCX, HOT(check_mask) + 8u * mask);
     emit8(e, 0xe3); /* jrcxz over the jump */
     emit8(e, 5);
-    translator_exit(tr, emit_jump(e), write ? TRANSLATE_EXIT_STORE : TRANSLATE_EXIT_LOAD, op);
+    translator_exit(tr, emit_jump(e), exit, op);
     emit_load_indexed(e, HOST_RCX, CLASS(addend));
 }
 
@@ -83,128 +92,6 @@ static void load_flat(struct emit *e, int32_t displacement)
     emit8(e, 0x48);
     emit8(e, 0x8b);
     emit_address(e, HOST_RCX, HOST_NONE, HOST_RCX, 3, displacement);
-}
-
-/* back: else a failure is the careful translation's. */
-static void check_flat(struct translator *tr, unsigned size, bool write, bool back)
-{
-    struct emit *e = &tr->e;
-
-    translator_islands(tr, false);
-    if (tr->nr_near == TRANSLATOR_NEAR_MAX || tr->nr_cold == TRANSLATOR_COLD_MAX) {
-        tr->failed = true;
-        return;
-    }
-    emit_pext(e, HOST_RCX, HOST_R10, HOT(flat_mask));
-    if (write)
-        emit_not(e, HOST_RCX);
-    load_flat(e, write ? 0 : (int32_t)FLAT_LOAD);
-    emit8(e, 0xe3); /* jrcxz */
-    emit8(e, 0);
-    tr->near[tr->nr_near++] = (struct translator_near){.patch = e->at - 1,
-                                                       .cold = (uint8_t)tr->nr_cold};
-    tr->cold[tr->nr_cold++] = (struct translator_cold){
-        .back = back ? e->at : NULL,
-        .end = e->at,
-        .size = (uint8_t)size,
-        .op = (uint8_t)tr->op,
-        .write = write,
-    };
-}
-
-void translator_check(struct translator *tr, unsigned size, bool write, bool aligned)
-{
-    if (tr->cpu->translate->flat && !aligned)
-        check_flat(tr, size, write, true);
-    else
-        check_exact(tr, size, write, aligned, tr->op);
-    tr->held = TRANSLATOR_NO_RANGE;
-    tr->operand = (struct emit_operand){.base = HOST_RCX, .index = HOST_R10};
-}
-
-/* The range of this instruction's access, or NULL. */
-static struct translator_range *range_current(struct translator *tr)
-{
-    unsigned range = tr->range_of[tr->op];
-
-    return tr->t->ranged && range != TRANSLATOR_NO_RANGE ? &tr->range[range] : NULL;
-}
-
-/* R10 = the range's lowest address, `back` bytes before the access. */
-static void range_lead(struct translator *tr, struct translator_range *range, int64_t back)
-{
-    unsigned number = (unsigned)(range - tr->range);
-
-    check_flat(tr, 0, range->write, false);
-    range->led = tr->e.at;
-    emit_store_hot(&tr->e, HOST_RCX, HOT(range) + 8u * number);
-    tr->held = (uint8_t)number;
-    tr->operand =
-        (struct emit_operand){.base = HOST_RCX, .index = HOST_R10, .displacement = (int32_t)back};
-}
-
-static void range_follow(struct translator *tr, const struct translator_range *range,
-                         unsigned index, int64_t displacement)
-{
-    unsigned number = (unsigned)(range - tr->range);
-
-    if (tr->held != number)
-        emit_load_hot(&tr->e, HOST_RCX, HOT(range) + 8u * number);
-    tr->held = (uint8_t)number;
-    tr->operand = (struct emit_operand){
-        .base = HOST_RCX, .index = (uint8_t)index, .displacement = (int32_t)displacement};
-}
-
-bool translator_access(struct translator *tr, unsigned size, bool write, bool aligned)
-{
-    struct translator_range *range = aligned ? NULL : range_current(tr);
-    struct insn_mem *mem = &tr->insn.mem;
-    int64_t back;
-    bool done;
-
-    if (!range) {
-        if (!translator_address(tr))
-            return false;
-        translator_check(tr, size, write, aligned);
-        return true;
-    }
-    if (range->led) {
-        if (!mem->rip_relative && mem->base != INSN_NO_REG && mem->index == INSN_NO_REG &&
-            mem->segment < CPU_FS && emit_home[mem->base] != HOST_NONE) {
-            range_follow(tr, range, emit_home[mem->base], mem->displacement);
-            return true;
-        }
-        if (!translator_address(tr))
-            return false;
-        range_follow(tr, range, HOST_R10, 0);
-        return true;
-    }
-    back = tr->range_at[tr->op] - range->low;
-    mem->displacement -= back;
-    done = translator_address(tr);
-    mem->displacement += back;
-    if (done)
-        range_lead(tr, range, back);
-    return done;
-}
-
-void translator_stack_access(struct translator *tr, unsigned reg, int32_t displacement, bool write)
-{
-    struct translator_range *range = range_current(tr);
-    int64_t back;
-
-    if (!range) {
-        emit_lea(&tr->e, HOST_R10, emit_home[reg], HOST_NONE, 0, displacement);
-        translator_check(tr, 8, write, false);
-        return;
-    }
-    if (range->led) {
-        range_follow(tr, range, emit_home[reg], displacement);
-        return;
-    }
-    back = tr->range_at[tr->op] - range->low;
-    emit_lea(&tr->e, HOST_R10, emit_home[reg], HOST_NONE, 0, displacement - (int32_t)back);
-    range_lead(tr, range, back);
 }
 
 static void islands(struct translator *tr, bool all, unsigned reach)
@@ -227,11 +114,201 @@ static void islands(struct translator *tr, bool all, unsigned reach)
         if (distance > 127)
             tr->failed = true;
         *near->patch = (uint8_t)distance;
-        tr->cold[near->cold].patch = emit_jump(e);
+        if (near->cold == TRANSLATOR_NO_COLD)
+            translator_exit(tr, emit_jump(e), (enum translate_exit)near->kind, near->op);
+        else
+            tr->cold[near->cold].patch = emit_jump(e);
     }
     if (over)
         over[-1] = (uint8_t)(e->at - over);
     tr->nr_near = 0;
+}
+
+static void near_add(struct translator *tr, unsigned cold, enum translate_exit kind)
+{
+    if (tr->nr_near == TRANSLATOR_NEAR_MAX) {
+        tr->failed = true;
+        return;
+    }
+    emit8(&tr->e, 0xe3); /* jrcxz */
+    emit8(&tr->e, 0);
+    if (tr->no_islands) {
+        tr->e.at[-1] = 2;
+        emit8(&tr->e, 0xeb);
+        emit8(&tr->e, 5);
+        if (cold == TRANSLATOR_NO_COLD)
+            translator_exit(tr, emit_jump(&tr->e), kind, tr->op);
+        else
+            tr->cold[cold].patch = emit_jump(&tr->e);
+        return;
+    }
+    tr->near[tr->nr_near++] = (struct translator_near){
+        .patch = tr->e.at - 1, .cold = (uint8_t)cold, .kind = (uint8_t)kind, .op = (uint8_t)tr->op};
+}
+
+void translator_leave_if_zero(struct translator *tr, enum translate_exit kind)
+{
+    near_add(tr, TRANSLATOR_NO_COLD, kind);
+}
+
+/* range: a failure is the careful translation's. */
+static void check_flat(struct translator *tr, unsigned address, unsigned size, bool write,
+                       bool range)
+{
+    struct emit *e = &tr->e;
+    struct translator_cold *cold;
+    bool simple = translator_copies(&tr->insn) || tr->insn.id == INSN_PUSH ||
+                  tr->insn.id == INSN_POP;
+
+    islands(tr, false, simple ? CHECK_REACH : LONG_REACH);
+    if (tr->nr_cold == TRANSLATOR_COLD_MAX) {
+        tr->failed = true;
+        return;
+    }
+    emit_pext(e, HOST_RCX, address, HOT(flat_mask));
+    if (write)
+        emit_not(e, HOST_RCX);
+    load_flat(e, write ? 0 : (int32_t)FLAT_LOAD);
+    cold = &tr->cold[tr->nr_cold];
+    cold->patch = NULL;
+    near_add(tr, tr->nr_cold++, TRANSLATE_EXIT_REST);
+    *cold = (struct translator_cold){
+        .patch = cold->patch,
+        .back = e->at,
+        .size = (uint8_t)size,
+        .op = (uint8_t)tr->op,
+        .address = (uint8_t)address,
+        .write = write,
+        .range = range,
+    };
+}
+
+/* The address is in a host register that is R10 or the guest's. */
+static void check(struct translator *tr, unsigned address, unsigned size, bool write, bool aligned)
+{
+    if (tr->cpu->translate->flat && !aligned)
+        check_flat(tr, address, size, write, false);
+    else
+        check_exact(tr, address, size, write, aligned, exit_of(write), tr->op);
+    tr->held = TRANSLATOR_NO_RANGE;
+    tr->operand = (struct emit_operand){.base = HOST_RCX, .index = (uint8_t)address};
+}
+
+void translator_check(struct translator *tr, unsigned size, bool write, bool aligned)
+{
+    check(tr, HOST_R10, size, write, aligned);
+}
+
+/* The range of this instruction's access, or NULL. */
+static struct translator_range *range_current(struct translator *tr)
+{
+    unsigned range = tr->range_of[tr->op];
+
+    return tr->t->ranged && range != TRANSLATOR_NO_RANGE ? &tr->range[range] : NULL;
+}
+
+/* The range's lowest address, `back` bytes before the access, is in a host register. */
+static void range_lead(struct translator *tr, struct translator_range *range, unsigned address,
+                       int64_t back)
+{
+    unsigned number = (unsigned)(range - tr->range);
+
+    check_flat(tr, address, (unsigned)(range->high - range->low), range->write, true);
+    range->led = tr->e.at;
+    emit_store_hot(&tr->e, HOST_RCX, HOT(range) + 8u * number);
+    tr->held = (uint8_t)number;
+    tr->operand = (struct emit_operand){
+        .base = HOST_RCX, .index = (uint8_t)address, .displacement = (int32_t)back};
+}
+
+static void range_follow(struct translator *tr, const struct translator_range *range,
+                         unsigned index, int64_t displacement)
+{
+    unsigned number = (unsigned)(range - tr->range);
+
+    if (tr->held != number)
+        emit_load_hot(&tr->e, HOST_RCX, HOT(range) + 8u * number);
+    tr->held = (uint8_t)number;
+    tr->operand = (struct emit_operand){
+        .base = HOST_RCX, .index = (uint8_t)index, .displacement = (int32_t)displacement};
+}
+
+/* The guest's register that an operand of this displacement is, as a host register, or HOST_NONE.
+ */
+static unsigned register_alone(const struct insn *insn)
+{
+    const struct insn_mem *mem = &insn->mem;
+
+    if (insn->address_size != 8 || mem->rip_relative || mem->vsib || mem->base == INSN_NO_REG ||
+        mem->index != INSN_NO_REG || mem->segment >= CPU_FS)
+        return HOST_NONE;
+    return emit_home[mem->base];
+}
+
+/* The register of the operand's address: R10, or one of the guest's that is the address itself.
+ * False: as translator_address. */
+static bool address_find(struct translator *tr, unsigned *ret)
+{
+    unsigned alone = tr->insn.mem.displacement ? (unsigned)HOST_NONE : register_alone(&tr->insn);
+
+    *ret = HOST_R10;
+    if (alone == HOST_NONE)
+        return translator_address(tr);
+    *ret = alone;
+    return true;
+}
+
+bool translator_access(struct translator *tr, unsigned size, bool write, bool aligned)
+{
+    struct translator_range *range = aligned ? NULL : range_current(tr);
+    struct insn_mem *mem = &tr->insn.mem;
+    unsigned address, alone = register_alone(&tr->insn);
+    int64_t back;
+    bool done;
+
+    if (!range) {
+        if (!address_find(tr, &address))
+            return false;
+        check(tr, address, size, write, aligned);
+        return true;
+    }
+    if (range->led) {
+        if (alone != HOST_NONE) {
+            range_follow(tr, range, alone, mem->displacement);
+            return true;
+        }
+        if (!translator_address(tr))
+            return false;
+        range_follow(tr, range, HOST_R10, 0);
+        return true;
+    }
+    back = tr->range_at[tr->op] - range->low;
+    mem->displacement -= back;
+    done = address_find(tr, &address);
+    mem->displacement += back;
+    if (done)
+        range_lead(tr, range, address, back);
+    return done;
+}
+
+void translator_stack_access(struct translator *tr, unsigned reg, int32_t displacement, bool write)
+{
+    struct translator_range *range = range_current(tr);
+    int64_t back = range && !range->led ? tr->range_at[tr->op] - range->low : 0;
+    unsigned address = emit_home[reg];
+
+    if (range && range->led) {
+        range_follow(tr, range, address, displacement);
+        return;
+    }
+    if (displacement - back) {
+        emit_lea(&tr->e, HOST_R10, address, HOST_NONE, 0, displacement - (int32_t)back);
+        address = HOST_R10;
+    }
+    if (range)
+        range_lead(tr, range, address, back);
+    else
+        check(tr, address, 8, write, false);
 }
 
 void translator_islands(struct translator *tr, bool all)
@@ -241,7 +318,9 @@ void translator_islands(struct translator *tr, bool all)
 
 void translator_reach(struct translator *tr, unsigned bytes)
 {
-    islands(tr, false, bytes < 127 - NEAR_REACH ? NEAR_REACH : 0);
+    unsigned own = 5 * (tr->nr_near + 2) + 2;
+
+    islands(tr, false, bytes + own < REACH ? REACH - bytes - own : 0);
 }
 
 void translator_undo(struct translator *tr, uint8_t *from)
@@ -251,7 +330,7 @@ void translator_undo(struct translator *tr, uint8_t *from)
         tr->failed = true;
     while (tr->nr_near && tr->near[tr->nr_near - 1].patch >= from)
         tr->nr_near--;
-    while (tr->nr_cold && tr->cold[tr->nr_cold - 1].end > from)
+    while (tr->nr_cold && tr->cold[tr->nr_cold - 1].back > from)
         tr->nr_cold--;
     for (unsigned i = 0; i < tr->nr_ranges; i++)
         if (tr->range[i].led > from)
@@ -268,12 +347,9 @@ void translator_cold_emit(struct translator *tr)
             tr->failed = true;
             return;
         }
-        if (!cold->back) {
-            translator_exit(tr, cold->patch, TRANSLATE_EXIT_CAREFUL, cold->op);
-            continue;
-        }
         emit_patch(cold->patch, tr->e.at);
-        check_exact(tr, cold->size, cold->write, false, cold->op);
+        check_exact(tr, cold->address, cold->size, cold->write, false,
+                    cold->range ? TRANSLATE_EXIT_CAREFUL : exit_of(cold->write), cold->op);
         emit_patch(emit_jump(&tr->e), cold->back);
     }
 }

@@ -30,10 +30,8 @@ static void poll(struct translator *tr)
     if (tr->insn.id == INSN_CALL)
         emit_pext(&tr->e, HOST_RCX, HOST_RSP, HOT(call_poll));
     else
-        emit_load_hot(&tr->e, HOST_RCX, HOT(pending));
-    emit8(&tr->e, 0xe3);
-    emit8(&tr->e, 5);
-    translator_exit(tr, emit_jump(&tr->e), TRANSLATE_EXIT_POLL, tr->op);
+        emit_load_hot(&tr->e, HOST_RCX, HOT(go_on));
+    translator_leave_if_zero(tr, TRANSLATE_EXIT_POLL);
 }
 
 /* Direct jumps backward, also to another page: every loop has one, or an indirect branch. Every
@@ -66,6 +64,34 @@ static void leave_for_one(struct translator *tr, const struct interp_op *op)
     translator_exit(tr, emit_jump(&tr->e), TRANSLATE_EXIT_ONE, tr->op);
 }
 
+/* More bytes than this instruction becomes, in the cases that matter. */
+static unsigned bytes_most(const struct translator *tr, bool last)
+{
+    const struct insn *insn = &tr->insn;
+    unsigned bytes = insn->length + 6u;
+
+    if (last && insn->id == INSN_JCC)
+        return 45;
+    if (last && insn->id == INSN_JMP && insn->operand[0].kind == INSN_OPERAND_REL)
+        return 40;
+    if (insn->id == INSN_PUSH || insn->id == INSN_POP)
+        return 75;
+    if (!translator_copies(insn))
+        return 128;
+    for (unsigned i = 0; i < insn->nr_operands; i++) {
+        const struct insn_operand *operand = &insn->operand[i];
+
+        if (operand->kind == INSN_OPERAND_MEM)
+            bytes += 60;
+        else if (operand->kind == INSN_OPERAND_REG && operand->reg_class == INSN_REG_GPR &&
+                 emit_home[operand->reg] == HOST_NONE)
+            bytes += 18;
+    }
+    if ((insn->traits & (INSN_TRAIT_SSE | INSN_TRAIT_AVX)) && !tr->vector_seen)
+        bytes += 15;
+    return insn->id == INSN_DIV || insn->id == INSN_IDIV ? bytes + 60 : bytes + 10;
+}
+
 /* False: nothing may follow. */
 static bool op_emit(struct translator *tr, const struct interp_op *op, bool last)
 {
@@ -76,7 +102,7 @@ static bool op_emit(struct translator *tr, const struct interp_op *op, bool last
         translator_exit(tr, emit_jump(&tr->e), TRANSLATE_EXIT_REST, tr->op);
         return false;
     }
-    translator_islands(tr, false);
+    translator_reach(tr, bytes_most(tr, last));
     if (may_close_loop(tr))
         poll(tr);
     start = tr->e.at;
@@ -247,7 +273,9 @@ static void publish(struct translate *translate, struct translation *t, uint8_t 
     translate->table[translate->nr_translations++] = t;
 }
 
-struct translation *translate_block(struct soft_cpu *cpu, struct interp_block *block, bool careful)
+/* *ret_failed: NULL because islands came out too far away. */
+static struct translation *block_try(struct soft_cpu *cpu, struct interp_block *block, bool careful,
+                                     bool no_islands, bool *ret_failed)
 {
     struct translate *translate = cpu->translate;
     size_t start = translate->code.used;
@@ -255,6 +283,7 @@ struct translation *translate_block(struct soft_cpu *cpu, struct interp_block *b
     struct translation *t;
     struct translator tr;
 
+    *ret_failed = false;
     if (block->nr_instructions > TRANSLATOR_OPS_MAX || !room(translate))
         return NULL;
     page = page_of(translate, block->gpa, block->key);
@@ -270,6 +299,7 @@ struct translation *translate_block(struct soft_cpu *cpu, struct interp_block *b
     tr.nr_stubs = 0;
     tr.far_patch = NULL;
     tr.failed = false;
+    tr.no_islands = no_islands;
     tr.island_end = NULL;
     tr.nr_cold = tr.nr_near = 0;
     tr.nr_ranges = 0;
@@ -283,11 +313,21 @@ struct translation *translate_block(struct soft_cpu *cpu, struct interp_block *b
     emit_lea(&tr.e, HOST_R10, HOST_R10, HOST_NONE, 0, -(int32_t)t->start);
     emit_store_hot(&tr.e, HOST_R10, HOT(page));
     t->entry = tr.e.at;
-    if (!block_emit(&tr, block, careful))
+    if (!block_emit(&tr, block, careful)) {
+        *ret_failed = tr.failed;
         return NULL;
+    }
     publish(translate, t, tr.e.at);
     cpu->counters.blocks_translated++;
     translate->counts.instructions += block->nr_instructions;
     translate->counts.code_bytes += (size_t)(tr.e.at - (translate->code.write + start));
     return t;
+}
+
+struct translation *translate_block(struct soft_cpu *cpu, struct interp_block *block, bool careful)
+{
+    bool failed;
+    struct translation *t = block_try(cpu, block, careful, false, &failed);
+
+    return failed ? block_try(cpu, block, careful, true, &failed) : t;
 }

@@ -472,10 +472,8 @@ static void vector_check(struct translator *tr)
     tr->vector_seen = true;
     tr->t->vector = true;
     tr->held = TRANSLATOR_NO_RANGE;
-    emit_load_hot(&tr->e, HOST_RCX, avx ? HOT(avx_absent) : HOT(vector_absent));
-    emit8(&tr->e, 0xe3);
-    emit8(&tr->e, 5);
-    translator_exit(tr, emit_jump(&tr->e), TRANSLATE_EXIT_VECTOR, tr->op);
+    emit_load_hot(&tr->e, HOST_RCX, avx ? HOT(avx_here) : HOT(vector_here));
+    translator_leave_if_zero(tr, TRANSLATE_EXIT_VECTOR);
 }
 
 static bool shift_by_cl(const struct insn *insn)
@@ -504,8 +502,8 @@ static bool copy_modrm(struct translator *tr, enum copy_kind kind)
     if ((insn->traits & INSN_TRAIT_MMX) && !c.mmx)
         return false;
     /* Conversions from memory to a general register use MXCSR and nothing else. */
-    if (c.vector || (copy_integer[insn->id] == COPY_NO &&
-                     (!c.mmx || (insn->traits & INSN_TRAIT_SSE))))
+    if (c.vector ||
+        (copy_integer[insn->id] == COPY_NO && (!c.mmx || (insn->traits & INSN_TRAIT_SSE))))
         vector_check(tr);
     if (c.mmx)
         translator_x87_check(tr);

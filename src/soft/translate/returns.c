@@ -27,7 +27,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-/* Upper half: RETURNS_LIMIT is 0 in its addresses. */
+/* Upper half: RETURNS_LIMIT is 1 in its addresses. */
 #define RETURNS_LIMIT  UINT64_C(0x8000)
 #define RETURNS_STRIDE (2 * RETURNS_LIMIT)
 #define RETURNS_MAP    (RETURNS_STRIDE * (RETURNS_NR + 1))
@@ -46,10 +46,8 @@ int returns_init(struct translate *translate)
         return -ENOMEM;
     translate->return_memory = map;
     for (unsigned i = 0; i < RETURNS_NR; i++) {
-        /* The upper half ends where bit 15 becomes 1 again. */
-        uint64_t end = align_up((uintptr_t)map + i * RETURNS_STRIDE + RETURNS_LIMIT,
-                                RETURNS_STRIDE) +
-                       RETURNS_LIMIT;
+        uint64_t end = align_up((uintptr_t)map + i * RETURNS_STRIDE, RETURNS_STRIDE) +
+                       RETURNS_STRIDE;
         uint64_t *pair = (void *)(uintptr_t)(end - 64);
 
         for (unsigned j = 0; j < 2; j++) {
@@ -115,18 +113,20 @@ void returns_forget(struct translate *translate)
 
 void returns_poll(struct translate *translate)
 {
-    if (translate->hot->return_rsp & RETURNS_LIMIT)
+    if (!(translate->hot->return_rsp & RETURNS_LIMIT))
         forget(translate, translate->return_current);
 }
 
 void returns_kick(struct translate *translate)
 {
     __atomic_store_n(&translate->hot->pending, 1, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&translate->hot->call_poll, UINT64_MAX, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&translate->hot->go_on, 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&translate->hot->call_poll, 0, __ATOMIC_SEQ_CST);
 }
 
 void returns_kicked(struct translate *translate)
 {
     __atomic_store_n(&translate->hot->call_poll, RETURNS_LIMIT, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&translate->hot->go_on, 1, __ATOMIC_SEQ_CST);
     __atomic_store_n(&translate->hot->pending, 0, __ATOMIC_SEQ_CST);
 }

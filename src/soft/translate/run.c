@@ -47,8 +47,7 @@ static bool vector_allowed(const struct soft_cpu *cpu, const struct translation 
  * than another exit for it. */
 static bool vector_again(const struct soft_cpu *cpu)
 {
-    return cpu->translate->hot->vector_absent == TRANSLATE_VECTOR_LEFT && cpu->cpl == 3 &&
-           sse_allowed(cpu);
+    return cpu->translate->hot->vector_left && cpu->cpl == 3 && sse_allowed(cpu);
 }
 
 /* Goes in at `code`; returns the exit. */
@@ -74,8 +73,9 @@ static uint32_t go_in(struct soft_cpu *cpu, const uint8_t *code, bool vector, bo
     hot->smap = !!(cpu->cr4 & CPU_CR4_SMAP);
     hot->enter = (uintptr_t)code;
     returns_enter(translate);
-    hot->vector_absent = !vector;
-    hot->avx_absent = !vector || !avx_enabled(cpu);
+    hot->vector_here = vector;
+    hot->vector_left = 0;
+    hot->avx_here = vector && avx_enabled(cpu);
     if (x87) {
         x87_load(cpu);
         hot->x87_page = hot->page;
@@ -163,11 +163,11 @@ static bool fill(struct soft_cpu *cpu, struct visit *visit, uint32_t exit, bool 
 
 /* Goes on at operation `op` of visit->t; in a careful translation if that has ranges. False: there
  * is no room for one. */
-static bool resume(struct soft_cpu *cpu, struct visit *visit, unsigned op)
+static bool resume(struct soft_cpu *cpu, struct visit *visit, unsigned op, bool careful)
 {
     struct translation *t = visit->t;
 
-    if (t->ranged) {
+    if (t->ranged && (op || careful)) {
         if (!t->careful)
             t->careful = translate_block(cpu, t->block, true);
         t = t->careful;
@@ -175,7 +175,7 @@ static bool resume(struct soft_cpu *cpu, struct visit *visit, unsigned op)
             return false;
     }
     visit->t = t;
-    visit->code = t->entry + t->offset[op];
+    visit->code = op ? t->entry + t->offset[op] : t->entry;
     return true;
 }
 
@@ -201,7 +201,7 @@ static int interpret_one(struct soft_cpu *cpu, struct visit *visit, unsigned op)
     if (result)
         return result == INTERP_LEFT ? SOFT_OK : result;
     if (t->block && !cpu->end_block && op + 1u < t->nr_ops && cpu->mmu.tag[0] != MMU_TAG_NEVER) {
-        if (!resume(cpu, visit, op + 1))
+        if (!resume(cpu, visit, op + 1, false))
             return interpret(cpu, t, t->block, op + 1);
         visit->done = false;
     }
@@ -251,7 +251,7 @@ static int serve(struct soft_cpu *cpu, struct visit *visit, uint32_t exit)
         break;
     }
     /* A page walk sets accessed bits: that too is a write which may hit this block. */
-    if (!visit->done && t->block && resume(cpu, visit, op)) {
+    if (!visit->done && t->block && resume(cpu, visit, op, kind == TRANSLATE_EXIT_CAREFUL)) {
         if (kind == TRANSLATE_EXIT_CAREFUL)
             careful_link(translate, t, op);
         return SOFT_OK;

@@ -92,14 +92,14 @@ static void vector_store(struct emit *e)
 {
     uint8_t *skip;
 
-    emit8(e, 0x65); /* cmp qword gs:[vector_absent], 0 */
+    emit8(e, 0x65); /* cmp qword gs:[vector_here], 0 */
     emit8(e, 0x48);
     emit8(e, 0x83);
     emit8(e, 0x3c);
     emit8(e, 0x25);
-    emit32(e, HOT(vector_absent));
+    emit32(e, HOT(vector_here));
     emit8(e, 0);
-    skip = emit_jump_if(e, 5); /* not zero */
+    skip = emit_jump_if(e, 4); /* zero */
     for (unsigned i = 0; i < 16; i++) {
         vector_move(e, true, i, HOST_R10, XMM(i));
         vector_move_high(e, true, i, HOST_R10, YMM(i));
@@ -114,13 +114,20 @@ static void vector_store(struct emit *e)
     emit8(e, 0xc5); /* vzeroupper */
     emit8(e, 0xf8);
     emit8(e, 0x77);
-    emit8(e, 0x65); /* mov qword gs:[vector_absent], TRANSLATE_VECTOR_LEFT */
+    emit8(e, 0x65); /* mov qword gs:[vector_here], 0 */
     emit8(e, 0x48);
     emit8(e, 0xc7);
     emit8(e, 0x04);
     emit8(e, 0x25);
-    emit32(e, HOT(vector_absent));
-    emit32(e, TRANSLATE_VECTOR_LEFT);
+    emit32(e, HOT(vector_here));
+    emit32(e, 0);
+    emit8(e, 0x65); /* mov qword gs:[vector_left], 1 */
+    emit8(e, 0x48);
+    emit8(e, 0xc7);
+    emit8(e, 0x04);
+    emit8(e, 0x25);
+    emit32(e, HOT(vector_left));
+    emit32(e, 1);
     emit_patch(skip, e->at);
 }
 

@@ -88,7 +88,6 @@ int translate_init(struct soft_cpu *cpu, struct err *err)
     jumps_init(translate);
     translate->table[0] = &translate->nobody;
     translate->nr_translations = 1;
-    translate->hot->vector_absent = 1;
     translate->hot->x87_absent = 1;
     translate->hot->x87_last = translate->hot->x87_segment = TRANSLATE_X87_NONE;
     translate->hot->mxcsr_host = FPU_MXCSR_DEFAULT;

@@ -33,22 +33,21 @@
 #define TRANSLATE_INDEX       1024u
 /* The bits of an address that are its index. Functions begin at multiples of 16, so low bits say
  * little; but two labels of a switch that drove each other out would be slow. */
-#define TRANSLATE_JUMP_SHIFT  2
-#define TRANSLATE_JUMP_MASK   ((TRANSLATE_JUMPS - 1) << TRANSLATE_JUMP_SHIFT)
-#define TRANSLATE_JUMP_LOG    4096u
-#define TRANSLATE_JUMPS       65536u
-#define TRANSLATE_JUMP_PAGES  1024u
-#define TRANSLATE_PAGES       4096u /* hash heads */
-#define TRANSLATE_FAR_PAGES   16384u
-#define TRANSLATE_KEPT        4u  /* guest registers that live in memory */
-#define TRANSLATE_VECTOR_LEFT 2u  /* hot.vector_absent: they were loaded until the last exit */
-#define RETURNS_NR            2u  /* stacks of return points: user's, supervisor's */
-#define FLAT_SHIFT            7u  /* a granule of the flat tables: 128 bytes of address */
-#define FLAT_BITS             40u /* of an address that they tell apart */
-#define FLAT_SIZE             (UINT64_C(8) << (FLAT_BITS - FLAT_SHIFT))
-#define FLAT_SPAN             (1u << FLAT_SHIFT) /* what an entry allows behind an address in its granule */
-#define FLAT_LOG              8192u
-#define TRANSLATE_RANGES      16u
+#define TRANSLATE_JUMP_SHIFT 2
+#define TRANSLATE_JUMP_MASK  ((TRANSLATE_JUMPS - 1) << TRANSLATE_JUMP_SHIFT)
+#define TRANSLATE_JUMP_LOG   4096u
+#define TRANSLATE_JUMPS      65536u
+#define TRANSLATE_JUMP_PAGES 1024u
+#define TRANSLATE_PAGES      4096u /* hash heads */
+#define TRANSLATE_FAR_PAGES  16384u
+#define TRANSLATE_KEPT       4u  /* guest registers that live in memory */
+#define RETURNS_NR           2u  /* stacks of return points: user's, supervisor's */
+#define FLAT_SHIFT           7u  /* a granule of the flat tables: 128 bytes of address */
+#define FLAT_BITS            40u /* of an address that they tell apart */
+#define FLAT_SIZE            (UINT64_C(8) << (FLAT_BITS - FLAT_SHIFT))
+#define FLAT_SPAN            (1u << FLAT_SHIFT) /* what an entry allows behind an address in its granule */
+#define FLAT_LOG             8192u
+#define TRANSLATE_RANGES     16u
 
 /* What stays of a word when a bit (or all but a few) are cleared without touching the flags. */
 enum translate_keep {
@@ -77,13 +76,15 @@ struct translate_hot {
     uint64_t kept[TRANSLATE_KEPT]; /* guest R9, R10, R11, R15 */
     uint64_t page;                 /* linear address of the page that the running block lies in */
     uint64_t pending;              /* nonzero: leave at the next poll; other threads set it */
-    uint64_t call_poll;     /* bits of RSP that ask a CALL to leave: all when `pending`, else one */
-    uint64_t host_rsp;      /* of C, while generated code runs */
-    uint64_t return_rsp;    /* of generated code, while it does not: returns.c */
-    uint64_t return_base;   /* that of the empty stack */
-    uint64_t spilled;       /* RCX, in the trampolines */
-    uint64_t vector_absent; /* the vector registers are in fpu.area, not in the host's */
-    uint64_t avx_absent;    /* the same, or the guest has not enabled AVX */
+    uint64_t go_on;                /* 0 when `pending` */
+    uint64_t call_poll;       /* bits of RSP without which a CALL leaves: none when `pending` */
+    uint64_t host_rsp;        /* of C, while generated code runs */
+    uint64_t return_rsp;      /* of generated code, while it does not: returns.c */
+    uint64_t return_base;     /* that of the empty stack */
+    uint64_t spilled;         /* RCX, in the trampolines */
+    uint64_t vector_here;     /* nonzero: the vector registers are the host's; 0: in fpu.area */
+    uint64_t vector_left;     /* nonzero: they were loaded until the last exit */
+    uint64_t avx_here;        /* the same, and the guest has enabled AVX */
     uint64_t segment_base[2]; /* FS, GS */
     uint64_t index_mask, jump_mask;
     uint64_t flat_mask;

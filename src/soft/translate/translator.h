@@ -7,7 +7,7 @@
 
 #define TRANSLATOR_STUBS_MAX 320u
 #define TRANSLATOR_COLD_MAX  160u
-#define TRANSLATOR_NEAR_MAX  8u
+#define TRANSLATOR_NEAR_MAX  12u
 
 struct translator_stub {
     uint8_t *patch;
@@ -18,10 +18,10 @@ struct translator_stub {
 /* An access that the flat tables do not know: its exact check, behind the block. */
 struct translator_cold {
     uint8_t *patch;      /* of the jump to it; NULL until an island has one */
-    const uint8_t *back; /* where the access goes on; NULL: in the careful translation */
-    const uint8_t *end;  /* of the check */
+    const uint8_t *back; /* where the access goes on */
     uint8_t size, op;
-    bool write;
+    uint8_t address; /* host register */
+    bool write, range;
 };
 
 #define TRANSLATOR_NO_RANGE 0xffu
@@ -43,8 +43,10 @@ struct translator_range {
 /* A JRCXZ that waits for an island: a jump within its reach. */
 struct translator_near {
     uint8_t *patch;
-    uint8_t cold;
+    uint8_t cold; /* which, or TRANSLATOR_NO_COLD: an exit */
+    uint8_t kind, op;
 };
+#define TRANSLATOR_NO_COLD 0xffu
 
 struct translator {
     struct emit e;
@@ -57,7 +59,8 @@ struct translator {
     uint32_t offset;             /* of it in the page */
     bool user;                   /* the block runs at CPL 3 (otherwise 0) */
     bool vector_seen;            /* the check for loaded vector registers was emitted */
-    bool failed;                 /* something did not find room: the block is not translated */
+    bool failed;                 /* something did not find room: again, without islands */
+    bool no_islands;             /* each JRCXZ has its jump beside it */
     uint8_t *island_end;         /* the last one begins before this */
     unsigned nr_cold, nr_near;
     struct translator_cold cold[TRANSLATOR_COLD_MAX];
@@ -104,6 +107,8 @@ void translator_islands(struct translator *tr, bool all);
 /* The same before `bytes` without a chance for them. Not to be undone. */
 void translator_reach(struct translator *tr, unsigned bytes);
 /* What was emitted from here on is not. */
+/* The instruction leaves with this exit when RCX is 0. */
+void translator_leave_if_zero(struct translator *tr, enum translate_exit kind);
 void translator_undo(struct translator *tr, uint8_t *from);
 /* Behind the block. */
 void translator_cold_emit(struct translator *tr);
