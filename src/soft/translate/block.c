@@ -60,7 +60,6 @@ static void leave_for_one(struct translator *tr, const struct interp_op *op)
     };
     if (!t->single)
         t->single = pair;
-    t->single_of[tr->op] = (uint8_t)((pair - t->single) / 2);
     translator_exit(tr, emit_jump(&tr->e), TRANSLATE_EXIT_ONE, tr->op);
 }
 

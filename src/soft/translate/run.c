@@ -192,11 +192,14 @@ static void careful_link(struct translate *translate, struct translation *t, uns
 static int interpret_one(struct soft_cpu *cpu, struct visit *visit, unsigned op)
 {
     struct translation *t = visit->t;
+    const struct interp_op *single = t->single;
     int result;
 
+    while (single->position != op)
+        single += 2;
     handback_count(cpu, t, op);
     cpu->rip = cpu->translate->hot->page + t->start;
-    result = t->single[2 * t->single_of[op]].run(cpu, &t->single[2 * t->single_of[op]]);
+    result = single->run(cpu, single);
     visit->done = true;
     if (result)
         return result == INTERP_LEFT ? SOFT_OK : result;

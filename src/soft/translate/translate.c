@@ -36,7 +36,7 @@ static int memory_map(struct translate *translate, size_t size, struct err *err)
 
     if (error)
         return error;
-    translate->arena_size = size / TRANSLATE_ARENA_SHARE;
+    translate->arena_size = size; /* a block's tables are about as large as its code */
     translate->arena = mmap(NULL, translate->arena_size, PROT_READ | PROT_WRITE,
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     translate->table = mmap(NULL, TRANSLATE_TABLE_MAX * sizeof(translate->table[0]),
@@ -71,7 +71,7 @@ static void hot_fill(struct translate *translate)
 
 int translate_init(struct soft_cpu *cpu, struct err *err)
 {
-    size_t size = cpu->vm->translate_memory / cpu->vm->config->nr_cpus * 2 / 3;
+    size_t size = cpu->vm->translate_memory / cpu->vm->config->nr_cpus / 2;
     struct translate *translate;
     int error;
 

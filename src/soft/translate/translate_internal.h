@@ -28,7 +28,6 @@
 #include "soft/translate/translate.h"
 
 #define TRANSLATE_CACHE_LEAST (128u * KIB)
-#define TRANSLATE_ARENA_SHARE 2u     /* the side tables' part of the code's size: 1/2 */
 #define TRANSLATE_BLOCK_BYTES 24576u /* more than the code of any block */
 #define TRANSLATE_INDEX       1024u
 /* The bits of an address that are its index. Functions begin at multiples of 16, so low bits say
@@ -206,9 +205,8 @@ struct translation {
     struct translation *next_target;
     uint8_t tables; /* classes that it was put into the jump table of */
     bool target;    /* in page->targets */
-    /* For TRANSLATE_EXIT_ONE: the operation and an op_end. */
-    struct interp_op *single; /* array of pairs, nr_single of them */
-    uint8_t single_of[64];
+    /* For TRANSLATE_EXIT_ONE: pairs of the operation and an op_end, by position. */
+    struct interp_op *single;
     uint32_t offset[]; /* of each operation's code from entry */
 };
 
