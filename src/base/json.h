@@ -23,6 +23,10 @@ struct json_at {
     char path[JSON_PATH_MAX];
 };
 
+/* Before the first document, for a program that lives shortly: hashes are seeded from what the
+ * kernel has given it, instead of from /dev/urandom. */
+void json_seed(void);
+
 /* Parses text; a syntax error names `source`, line and column. Duplicate keys are errors. */
 int json_parse(const char *text, size_t length, const char *source, json_t **ret, struct err *err);
 

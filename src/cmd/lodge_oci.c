@@ -4,6 +4,7 @@
  * of its own (oci_cli.h).
  */
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/util.h"
 #include "cmd/oci_cli.h"
@@ -130,6 +131,7 @@ int main(int argc, char **argv)
     int option;
 
     log_init("lodge-oci", LOG_LEVEL_INFO);
+    json_seed();
     while ((option = getopt_long(argc, argv, "+hv", options, NULL)) >= 0)
         switch (option) {
         case 'r':

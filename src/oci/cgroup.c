@@ -89,8 +89,10 @@ static int find_hierarchies(struct cgroup *cgroup)
     cgroup->layout = type == CGROUP2_SUPER_MAGIC ? CGROUP_LAYOUT_V2 : CGROUP_LAYOUT_NONE;
     if (cgroup->layout == CGROUP_LAYOUT_V2)
         add_hierarchy(cgroup, "", true);
-    if (type == CGROUP2_SUPER_MAGIC || type < 0)
+    if (type == CGROUP2_SUPER_MAGIC)
         return 0;
+    if (type < 0)
+        return errno == ENOENT || errno == EACCES ? 0 : -errno;
     if (!(dir = opendir(CGROUP_ROOT)))
         return errno == ENOENT ? 0 : -errno;
     while ((entry = readdir(dir))) {
@@ -103,7 +105,10 @@ static int find_hierarchies(struct cgroup *cgroup)
             continue;
         }
         snprintf(path, sizeof(path), CGROUP_ROOT "/%s", entry->d_name);
+        errno = 0;
         type = type_of(path);
+        if (type < 0 && errno != ENOENT && errno != EACCES)
+            return -errno;
         if (type == CGROUP_SUPER_MAGIC || type == CGROUP2_SUPER_MAGIC)
             add_hierarchy(cgroup, entry->d_name, type == CGROUP2_SUPER_MAGIC);
         v1 = v1 || type == CGROUP_SUPER_MAGIC;
@@ -137,14 +142,15 @@ const char *cgroup_layout_name(enum cgroup_layout layout)
 
 static int copy_parent_file(int parent, int child, const char *name)
 {
-    CLEANUP(buf_donep) struct buf text;
+    CLEANUP(fd_closep) int fd = openat(parent, name, O_RDONLY | O_CLOEXEC);
+    char text[4096];
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : 0;
 
-    buf_init(&text, 4096);
-    if (file_load(parent, name, &text, NULL) < 0)
-        return 0; /* not the cpuset controller */
-    if (text.length <= 1 || !buf_string(&text))
+    /* Not the cpuset controller, or nothing to hand down. */
+    if (n <= 1)
         return 0;
-    return file_write_string(child, name, text.data);
+    text[n] = '\0';
+    return file_write_string(child, name, text);
 }
 
 /* A v1 cpuset without CPUs and memory nodes takes no process: it starts with its parent's. */
@@ -174,7 +180,8 @@ static int open_root(const struct cgroup_hierarchy *hierarchy)
 }
 
 /* Walks (and with `create` makes) hierarchy-root/path; the last directory's O_PATH fd or -errno. */
-static int walk(const struct cgroup_hierarchy *hierarchy, const char *path, bool create)
+static int walk(const struct cgroup_hierarchy *hierarchy, const char *path, bool create,
+                bool *ret_new)
 {
     CLEANUP(fd_closep) int fd = open_root(hierarchy);
     CLEANUP(freep) char *copy = strdup(path);
@@ -189,7 +196,8 @@ static int walk(const struct cgroup_hierarchy *hierarchy, const char *path, bool
 
         if (create && hierarchy->v2)
             enable_controllers(fd);
-        if (create && mkdirat(fd, name, 0755) < 0 && errno != EEXIST)
+        *ret_new = create && mkdirat(fd, name, 0755) == 0;
+        if (create && !*ret_new && errno != EEXIST)
             return -errno;
         next = openat(fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (next < 0)
@@ -202,23 +210,37 @@ static int walk(const struct cgroup_hierarchy *hierarchy, const char *path, bool
     return TAKE_FD(fd);
 }
 
-/* Nothing to hand down from parent to child: one step. *ret_new: it was not there before. */
-static int make_directory(const struct cgroup *cgroup, const struct cgroup_hierarchy *hierarchy,
+int cgroup_directory(const struct cgroup *cgroup, struct cgroup_hierarchy *hierarchy)
+{
+    char path[PATH_MAX];
+
+    if (hierarchy->unopened && path_in(hierarchy, cgroup->path, path) == 0)
+        hierarchy->fd = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    hierarchy->unopened = false;
+    return hierarchy->fd;
+}
+
+/* *ret_new: it was not there before. 0, with the directory opened or to be opened; or -errno. */
+static int make_directory(const struct cgroup *cgroup, struct cgroup_hierarchy *hierarchy,
                           bool *ret_new)
 {
     char path[PATH_MAX];
-    int fd = path_in(hierarchy, cgroup->path, path);
+    int result = path_in(hierarchy, cgroup->path, path);
 
     *ret_new = false;
-    if (fd < 0)
-        return fd;
-    if (cgroup->layout == CGROUP_LAYOUT_V2 || strstr(hierarchy->name, "cpuset"))
-        return walk(hierarchy, cgroup->path, true);
-    *ret_new = mkdir(path, 0755) == 0;
-    if (!*ret_new && errno != EEXIST)
-        return walk(hierarchy, cgroup->path, true);
-    fd = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    return fd < 0 ? -errno : fd;
+    if (result < 0)
+        return result;
+    /* Where nothing is handed down from parent to child one step is enough. */
+    if (cgroup->layout != CGROUP_LAYOUT_V2 && !strstr(hierarchy->name, "cpuset")) {
+        *ret_new = mkdir(path, 0755) == 0;
+        if (*ret_new || errno == EEXIST) {
+            hierarchy->unopened = true;
+            return 0;
+        }
+    }
+    result = walk(hierarchy, cgroup->path, true, ret_new);
+    hierarchy->fd = MAX(result, -1);
+    return MIN(result, 0);
 }
 
 static bool has_processes(int fd)
@@ -243,10 +265,21 @@ static int cgroup_new(const char *path, struct cgroup **ret, struct err *err)
     return 0;
 }
 
+/* Takes back the directories that were made; bit n for hierarchy n. */
+static void unmake(const struct cgroup *cgroup, unsigned made)
+{
+    char path[PATH_MAX];
+
+    for (unsigned i = 0; i < cgroup->nr_hierarchies; i++)
+        if ((made & 1u << i) && path_in(&cgroup->hierarchies[i], cgroup->path, path) == 0)
+            rmdir(path);
+}
+
 int cgroup_create(const char *path, struct cgroup **ret, struct err *err)
 {
     CLEANUP(cgroup_freep) struct cgroup *cgroup = NULL;
     int result = cgroup_new(path, &cgroup, err);
+    unsigned made = 0;
 
     if (result < 0)
         return result;
@@ -254,21 +287,21 @@ int cgroup_create(const char *path, struct cgroup **ret, struct err *err)
         return err_set(err, -EINVAL, "cgroup path '%s' leaves its root", path);
     for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
         struct cgroup_hierarchy *hierarchy = &cgroup->hierarchies[i];
-        bool made = false;
+        bool is_new = false;
 
-        hierarchy->fd = make_directory(cgroup, hierarchy, &made);
-        if (hierarchy->fd < 0) {
-            result = hierarchy->fd;
-            hierarchy->fd = -1;
+        if ((result = make_directory(cgroup, hierarchy, &is_new)) < 0) {
             if (cgroup->layout == CGROUP_LAYOUT_HYBRID && hierarchy->v2)
                 continue; /* holds no controllers there */
             err_errno(err, result, "make cgroup '%s' in %s/%s", path, CGROUP_ROOT, hierarchy->name);
-            cgroup_remove(cgroup, NULL);
+            unmake(cgroup, made);
             return result;
         }
-        if (!made && has_processes(hierarchy->fd))
+        made |= is_new ? 1u << i : 0;
+        if (!is_new && has_processes(cgroup_directory(cgroup, hierarchy))) {
+            unmake(cgroup, made);
             return err_set(err, -EEXIST, "cgroup '%s' is in use: it holds processes (%s/%s)", path,
                            CGROUP_ROOT, hierarchy->name);
+        }
     }
     *ret = TAKE_PTR(cgroup);
     return 0;
@@ -304,15 +337,33 @@ void cgroup_free(struct cgroup *cgroup)
     free(cgroup);
 }
 
+/* The calling process into one hierarchy. The file stays open: the process closes everything at
+ * once before it becomes the container's. */
+static int join(const struct cgroup *cgroup, const struct cgroup_hierarchy *hierarchy)
+{
+    const char *file = hierarchy->v2 ? "cgroup.procs" : "tasks";
+    char path[PATH_MAX];
+    int fd, n;
+
+    if (hierarchy->fd >= 0) {
+        fd = openat(hierarchy->fd, file, O_WRONLY | O_CLOEXEC);
+    } else {
+        n = snprintf(path, sizeof(path), CGROUP_ROOT "/%s/%s/%s", hierarchy->name, cgroup->path,
+                     file);
+        fd = n > 0 && n < PATH_MAX ? open(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
+    }
+    return fd < 0 || write(fd, "0", 1) < 0 ? -errno : 0;
+}
+
 int cgroup_join_self(struct cgroup *cgroup, bool v2_done, struct err *err)
 {
     for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
         struct cgroup_hierarchy *hierarchy = &cgroup->hierarchies[i];
         int result;
 
-        if (hierarchy->fd < 0 || (hierarchy->v2 && v2_done))
+        if ((hierarchy->fd < 0 && !hierarchy->unopened) || (hierarchy->v2 && v2_done))
             continue;
-        result = file_write_string(hierarchy->fd, hierarchy->v2 ? "cgroup.procs" : "tasks", "0");
+        result = join(cgroup, hierarchy);
         if (result < 0 && !(cgroup->layout == CGROUP_LAYOUT_HYBRID && hierarchy->v2))
             return err_errno(err, result, "enter cgroup '%s' (%s)", cgroup->path,
                              hierarchy->name[0] ? hierarchy->name : "v2");
@@ -323,7 +374,7 @@ int cgroup_join_self(struct cgroup *cgroup, bool v2_done, struct err *err)
 int cgroup_v2_fd(struct cgroup *cgroup)
 {
     for (unsigned i = 0; i < cgroup->nr_hierarchies; i++)
-        if (cgroup->hierarchies[i].v2 && cgroup->hierarchies[i].fd >= 0)
+        if (cgroup->hierarchies[i].v2 && cgroup_directory(cgroup, &cgroup->hierarchies[i]) >= 0)
             return openat(cgroup->hierarchies[i].fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return -1;
 }
@@ -375,7 +426,7 @@ int cgroup_kill_all(struct cgroup *cgroup, struct err *err)
         for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
             struct cgroup_hierarchy *hierarchy = &cgroup->hierarchies[i];
 
-            if (hierarchy->fd < 0)
+            if (cgroup_directory(cgroup, hierarchy) < 0)
                 continue;
             /* A frozen process dies only when it thaws. */
             if (!hierarchy->v2)
@@ -442,11 +493,13 @@ int cgroup_remove(struct cgroup *cgroup, struct err *err)
         return err_set(err, -ENOMEM, "remove cgroup '%s': out of memory", cgroup->path);
     for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
         struct cgroup_hierarchy *hierarchy = &cgroup->hierarchies[i];
-        CLEANUP(fd_closep) int parent = walk(hierarchy, parent_path, false);
+        bool is_new;
+        CLEANUP(fd_closep) int parent = walk(hierarchy, parent_path, false, &is_new);
         int result;
 
         fd_closep(&hierarchy->fd);
         hierarchy->fd = -1;
+        hierarchy->unopened = false;
         if (parent < 0 || !name[0])
             continue;
         result = remove_tree(parent, name);

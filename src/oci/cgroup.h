@@ -31,7 +31,8 @@ struct cgroup_hierarchy {
     char name[64]; /* directory below /sys/fs/cgroup: "memory", "cpu,cpuacct", "systemd", "unified";
                       "" for v2 */
     bool v2;
-    int fd; /* O_PATH of the container's directory; -1 while there is none */
+    int fd;        /* O_PATH of the container's directory; -1 while there is none */
+    bool unopened; /* there is one, and nobody needed its fd yet (cgroup_directory) */
 };
 
 struct cgroup {
@@ -58,6 +59,9 @@ int cgroup_create(const char *path, struct cgroup **ret, struct err *err);
 /* Opens an existing one; hierarchies where it is missing are left out. */
 int cgroup_open(const char *path, struct cgroup **ret, struct err *err);
 void cgroup_free(struct cgroup *cgroup);
+/* The container's directory in one hierarchy, opened when it is first needed. Borrowed; -1: there
+ * is none. */
+int cgroup_directory(const struct cgroup *cgroup, struct cgroup_hierarchy *hierarchy);
 
 /* Writes limits and device rules. Before anything joins. A limit without its controller is an error
  * that names it. */

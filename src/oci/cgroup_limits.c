@@ -28,15 +28,15 @@ static struct cgroup_hierarchy *owner_of(struct cgroup *cgroup, const char *file
     size_t length = strcspn(file, ".");
 
     /* Most often the hierarchy is called what the file begins with. */
+    for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
+        struct cgroup_hierarchy *hierarchy = &cgroup->hierarchies[i];
+
+        if (strncmp(hierarchy->name, file, length) == 0 && hierarchy->name[length] == '\0' &&
+            faccessat(cgroup_directory(cgroup, hierarchy), file, F_OK, 0) == 0)
+            return hierarchy;
+    }
     for (unsigned i = 0; i < cgroup->nr_hierarchies; i++)
-        if (cgroup->hierarchies[i].fd >= 0 &&
-            strncmp(cgroup->hierarchies[i].name, file, length) == 0 &&
-            cgroup->hierarchies[i].name[length] == '\0' &&
-            faccessat(cgroup->hierarchies[i].fd, file, F_OK, 0) == 0)
-            return &cgroup->hierarchies[i];
-    for (unsigned i = 0; i < cgroup->nr_hierarchies; i++)
-        if (cgroup->hierarchies[i].fd >= 0 &&
-            faccessat(cgroup->hierarchies[i].fd, file, F_OK, 0) == 0)
+        if (faccessat(cgroup_directory(cgroup, &cgroup->hierarchies[i]), file, F_OK, 0) == 0)
             return &cgroup->hierarchies[i];
     return NULL;
 }

@@ -23,6 +23,7 @@
 void making_done(struct making *m)
 {
     oci_spec_free(m->spec);
+    buf_done(&m->config);
     cgroup_free(m->cgroup);
     state_free(m->state);
     free(m->bundle);
@@ -65,8 +66,8 @@ int making_load_bundle(struct making *m, struct err *err)
     m->bundle_fd = open(m->bundle, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (m->bundle_fd < 0)
         return err_errno(err, -errno, "bundle '%s'", m->bundle);
-    if ((result = oci_spec_load(m->bundle, &m->spec, err)) < 0)
-        return result;
+    if ((result = oci_spec_load(m->bundle_fd, &m->config, &m->spec, err)) < 0)
+        return err_wrap(err, "bundle '%s'", m->bundle);
     if (asprintf(&m->rootfs, "%s%s%s", m->spec->root_path[0] == '/' ? "" : m->bundle,
                  m->spec->root_path[0] == '/' ? "" : "/", m->spec->root_path) < 0)
         return err_set(err, -ENOMEM, "root: out of memory");
@@ -108,7 +109,7 @@ int making_state(struct making *m, struct err *err)
     if ((result = state_save(m->state_fd, state, err)) < 0)
         return result;
     /* What the bundle says later does not concern this container. */
-    return container_copy_config(m->bundle_fd, m->state_fd, err);
+    return container_keep_config(&m->config, m->state_fd, err);
 }
 
 static bool resources_are_limited(const struct oci_resources *r)

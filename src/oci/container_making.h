@@ -19,8 +19,9 @@
 struct making {
     const struct container_options *options;
     struct oci_spec *spec;
-    char *bundle; /* absolute */
-    char *rootfs; /* absolute */
+    struct buf config; /* the text that spec was read from */
+    char *bundle;      /* absolute */
+    char *rootfs;      /* absolute */
     struct cgroup *cgroup;
     struct container_state *state;
     int bundle_fd, state_fd, socket, pid_fd, master;

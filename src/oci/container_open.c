@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -51,19 +50,13 @@ int container_open_process(const struct container_state *state)
     return TAKE_FD(fd);
 }
 
-int container_copy_config(int bundle_fd, int state_fd, struct err *err)
+int container_keep_config(const struct buf *text, int state_fd, struct err *err)
 {
-    CLEANUP(fd_closep) int from = openat(bundle_fd, "config.json", O_RDONLY | O_CLOEXEC);
     CLEANUP(fd_closep)
-    int to = openat(state_fd, STATE_CONFIG, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    ssize_t n;
+    int fd = openat(state_fd, STATE_CONFIG, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    int result = fd < 0 ? -errno : file_write_full(fd, text->data, text->length);
 
-    if (from < 0 || to < 0)
-        return err_errno(err, -errno, "copy config.json to the state");
-    do {
-        n = sendfile(to, from, NULL, CONFIG_SIZE_MAX);
-    } while (n > 0);
-    return n < 0 ? err_errno(err, -errno, "copy config.json to the state") : 0;
+    return result < 0 ? err_errno(err, result, "keep config.json with the state") : 0;
 }
 
 int container_load_config(int dir_fd, const struct container_state *state, json_t **ret,

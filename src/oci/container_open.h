@@ -5,6 +5,7 @@
 #define LODGE_OCI_CONTAINER_OPEN_H
 
 #include "base/err.h"
+#include "base/buf.h"
 #include "oci/state.h"
 
 /* The container's directory and state. -ENOENT: there is none of that name. */
@@ -14,8 +15,8 @@ int container_open(const char *root, const char *id, int *ret_dir_fd, struct con
 enum container_status container_status(int dir_fd, const struct container_state *state);
 /* A pidfd that surely is the container's first process, or -ESRCH. */
 int container_open_process(const struct container_state *state);
-/* config.json from the bundle into the state directory. */
-int container_copy_config(int bundle_fd, int state_fd, struct err *err);
+/* config.json as it was read, into the state directory. */
+int container_keep_config(const struct buf *text, int state_fd, struct err *err);
 /* The configuration that the container was made from. New reference. */
 int container_load_config(int dir_fd, const struct container_state *state, json_t **ret,
                           struct err *err);

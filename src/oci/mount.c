@@ -224,18 +224,17 @@ static int mount_bind(const struct oci_mount *mount, const struct mount_options 
  * that one yet, so names in it can be relied on. */
 static int bind_hierarchy(int tmpfs, const char *name, const char *cgroup_path)
 {
-    CLEANUP(fd_closep) int tree = -1;
-    char source[PATH_MAX];
+    char source[PATH_MAX], target[128];
 
     if ((size_t)snprintf(source, sizeof(source), "/sys/fs/cgroup/%s/%s", name, cgroup_path) >=
-        sizeof(source))
+            sizeof(source) ||
+        (size_t)snprintf(target, sizeof(target), "/proc/self/fd/%d/%s", tmpfs, name) >=
+            sizeof(target))
         return -ENAMETOOLONG;
-    tree = open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-    if (tree < 0)
-        return errno == ENOENT ? 0 : -errno;
-    if (mkdirat(tmpfs, name, 0755) < 0 ||
-        move_mount(tree, "", tmpfs, name, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+    if (mkdirat(tmpfs, name, 0755) < 0)
         return -errno;
+    if (mount(source, target, NULL, MS_BIND, NULL) < 0)
+        return errno == ENOENT ? 0 : -errno;
     return 0;
 }
 
@@ -256,7 +255,8 @@ static int mount_cgroup_v1(const struct oci_mount *mount, const struct mount_opt
     for (unsigned i = 0; own && i < own->nr_links; i++)
         symlinkat(own->links[i].target, tmpfs, own->links[i].name);
     for (unsigned i = 0; own && i < own->nr_hierarchies; i++)
-        if ((result = bind_hierarchy(tmpfs, own->hierarchies[i].name, own->path)) < 0)
+        if ((own->hierarchies[i].fd >= 0 || own->hierarchies[i].unopened) &&
+            (result = bind_hierarchy(tmpfs, own->hierarchies[i].name, own->path)) < 0)
             return err_errno(err, result, "mount '%s': hierarchy %s", mount->destination,
                              own->hierarchies[i].name);
     if ((result = set_attributes(tmpfs, options->attributes_set, options->attributes_clear, true)) <

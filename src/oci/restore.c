@@ -138,7 +138,7 @@ static void add_cgroup_roots(struct restoring *r)
         CLEANUP(freep) char *names = strdup(hierarchy->name);
         char *save = NULL;
 
-        if (hierarchy->fd < 0 || !names)
+        if ((hierarchy->fd < 0 && !hierarchy->unopened) || !names)
             continue;
         if (hierarchy->v2) {
             criu_options_pair(&r->request, CRIU_CGROUP_ROOT, "", cgroup->path);

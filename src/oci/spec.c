@@ -135,18 +135,14 @@ int oci_spec_parse(const char *text, size_t length, const char *source, struct o
     return 0;
 }
 
-int oci_spec_load(const char *bundle, struct oci_spec **ret, struct err *err)
+int oci_spec_load(int bundle_fd, struct buf *ret_text, struct oci_spec **ret, struct err *err)
 {
-    CLEANUP(buf_donep) struct buf text;
-    CLEANUP(fd_closep) int fd = open(bundle, O_PATH | O_DIRECTORY | O_CLOEXEC);
     int result;
 
-    buf_init(&text, CONFIG_SIZE_MAX);
-    if (fd < 0)
-        return err_errno(err, -errno, "bundle '%s'", bundle);
-    if ((result = file_load(fd, "config.json", &text, err)) < 0)
-        return err_wrap(err, "bundle '%s'", bundle);
-    return oci_spec_parse(text.data, text.length, "config.json", ret, err);
+    buf_init(ret_text, CONFIG_SIZE_MAX);
+    if ((result = file_load(bundle_fd, "config.json", ret_text, err)) < 0)
+        return result;
+    return oci_spec_parse(ret_text->data, ret_text->length, "config.json", ret, err);
 }
 
 void oci_spec_free(struct oci_spec *spec)

@@ -8,6 +8,7 @@
 #ifndef LODGE_OCI_SPEC_H
 #define LODGE_OCI_SPEC_H
 
+#include "base/buf.h"
 #include "base/err.h"
 
 #include <jansson.h>
@@ -178,8 +179,8 @@ int oci_spec_parse(const char *text, size_t length, const char *source, struct o
 /* The same from a document, of which a reference is taken. */
 int oci_spec_from_json(json_t *document, const char *source, struct oci_spec **ret,
                        struct err *err);
-/* Reads <bundle>/config.json. */
-int oci_spec_load(const char *bundle, struct oci_spec **ret, struct err *err);
+/* Reads the bundle's config.json, whose text is then in *ret_text (for the caller to free). */
+int oci_spec_load(int bundle_fd, struct buf *ret_text, struct oci_spec **ret, struct err *err);
 void oci_spec_free(struct oci_spec *spec);
 
 /* The value of an annotation, or NULL. */

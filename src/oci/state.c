@@ -29,7 +29,7 @@ char *state_default_root(void)
     const char *runtime = getenv("XDG_RUNTIME_DIR");
     char *root = NULL;
 
-    if (geteuid() != 0 && runtime && runtime[0] == '/') {
+    if (runtime && runtime[0] == '/' && geteuid() != 0) {
         if (asprintf(&root, "%s/lodge-oci", runtime) < 0)
             return NULL;
         return root;
@@ -185,29 +185,41 @@ static void remove_directory(int parent, const char *name)
     unlinkat(parent, name, AT_REMOVEDIR);
 }
 
+/* Whatever else is in the directory: hooks, temporary files of a save that was killed. Takes fd. */
+static int remove_files(int fd)
+{
+    CLEANUP(dir_closep) DIR *dir = fdopendir(fd);
+    struct dirent *entry;
+
+    if (!dir) {
+        close(fd);
+        return -ENOMEM;
+    }
+    while ((entry = readdir(dir)))
+        if (entry->d_name[0] != '.' && unlinkat(dirfd(dir), entry->d_name, 0) < 0)
+            remove_directory(dirfd(dir), entry->d_name);
+    return 0;
+}
+
 int state_remove(const char *root, const char *id, struct err *err)
 {
-    static const char *const files[] = {STATE_FILE, STATE_EXEC_FIFO};
     CLEANUP(fd_closep) int root_fd = open_root(root, err);
-    CLEANUP(dir_closep) DIR *dir = NULL;
-    struct dirent *entry;
-    int fd;
+    int fd, result;
 
     if (root_fd < 0)
         return root_fd;
     fd = openat(root_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return errno == ENOENT ? 0 : err_errno(err, -errno, "state of container '%s'", id);
-    for (size_t i = 0; i < ARRAY_LEN(files); i++)
-        unlinkat(fd, files[i], 0);
-    if (!(dir = fdopendir(fd))) {
+    /* Mostly this is all there is. The state goes last: it names what there is to remove. */
+    unlinkat(fd, STATE_CONFIG, 0);
+    unlinkat(fd, STATE_FILE, 0);
+    if (unlinkat(root_fd, id, AT_REMOVEDIR) == 0 || errno == ENOENT) {
         close(fd);
-        return err_errno(err, -ENOMEM, "state of container '%s'", id);
+        return 0;
     }
-    /* Temporary files of a save that was killed. */
-    while ((entry = readdir(dir)))
-        if (entry->d_name[0] != '.' && unlinkat(dirfd(dir), entry->d_name, 0) < 0)
-            remove_directory(dirfd(dir), entry->d_name);
+    if ((result = remove_files(fd)) < 0)
+        return err_errno(err, result, "state of container '%s'", id);
     if (unlinkat(root_fd, id, AT_REMOVEDIR) < 0 && errno != ENOENT)
         return err_errno(err, -errno, "remove the state of container '%s'", id);
     return 0;

@@ -74,12 +74,43 @@ static int base_of(const struct system_paths *paths, const char *path, const cha
     return paths->root_fd;
 }
 
-static int open_path(const struct system_paths *paths, const char *path)
-{
-    const char *rest;
-    int base = base_of(paths, path, &rest);
+/* What a path says, found. Below the mounts that are known a single name needs no descriptor of its
+ * own: nobody can put anything else there. */
+struct place {
+    int base; /* borrowed, or == fd */
+    int fd;
+    const char *name; /* "": base itself */
+    mode_t mode;
+};
 
-    return inroot_open(base, rest, O_PATH);
+static void place_done(struct place *place)
+{
+    fd_closep(&place->fd);
+}
+
+/* 1: found; 0: there is nothing; -errno. */
+static int find(const struct system_paths *paths, const char *path, struct place *ret)
+{
+    struct stat st;
+    int result;
+
+    ret->base = base_of(paths, path, &ret->name);
+    if (ret->base != paths->root_fd && ret->name[0] != '.' && !strchr(ret->name, '/')) {
+        if (fstatat(ret->base, ret->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+            return errno == ENOENT ? 0 : -errno;
+        ret->mode = st.st_mode;
+        if (!S_ISLNK(st.st_mode))
+            return 1;
+    }
+    result = ret->fd = inroot_open(ret->base, ret->name, O_PATH);
+    if (result == -ENOENT || result == -ENOTDIR)
+        return 0;
+    if (result < 0)
+        return result;
+    if (fstat(ret->fd, &st) < 0)
+        return -errno;
+    *ret = (struct place){ret->fd, ret->fd, "", st.st_mode};
+    return 1;
 }
 
 /* "net.ipv4.ip_forward" below the container's /proc/sys, through nothing that was mounted over
@@ -109,10 +140,12 @@ static int set_sysctl(const struct system_paths *paths, const struct oci_sysctl 
     return 0;
 }
 
-static int cover(int target, int tree, const char *what, const char *path, struct err *err)
+static int cover(const struct place *place, int tree, const char *what, const char *path,
+                 struct err *err)
 {
     if (tree < 0 ||
-        move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
+        move_mount(tree, "", place->base, place->name,
+                   MOVE_MOUNT_F_EMPTY_PATH | (place->name[0] ? 0 : MOVE_MOUNT_T_EMPTY_PATH)) < 0)
         return err_errno(err, -errno, "%s path '%s'", what, path);
     return 0;
 }
@@ -120,20 +153,22 @@ static int cover(int target, int tree, const char *what, const char *path, struc
 /* path bound onto itself, read-only. */
 static int make_read_only(const struct system_paths *paths, const char *path, struct err *err)
 {
-    CLEANUP(fd_closep) int target = open_path(paths, path);
     struct mount_attr attributes = {.attr_set = MOUNT_ATTR_RDONLY};
+    CLEANUP(place_done) struct place place = {-1, -1, "", 0};
     CLEANUP(fd_closep) int tree = -1;
+    int result = find(paths, path, &place);
 
-    if (target == -ENOENT || target == -ENOTDIR)
+    if (result < 0)
+        return err_errno(err, result, "read-only path '%s'", path);
+    if (result == 0)
         return 0;
-    if (target < 0)
-        return err_errno(err, target, "read-only path '%s'", path);
-    tree = open_tree(target, "",
-                     OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE);
+    tree = open_tree(place.base, place.name,
+                     OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW |
+                         (place.name[0] ? 0 : AT_EMPTY_PATH));
     if (tree < 0 ||
         mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof(attributes)) < 0)
         return err_errno(err, -errno, "read-only path '%s'", path);
-    return cover(target, tree, "read-only", path, err);
+    return cover(&place, tree, "read-only", path, err);
 }
 
 /* The host's own null device, checked: a file of that name in the image proves nothing. */
@@ -168,27 +203,26 @@ static int make_empty(void)
 static int mask(struct system_paths *paths, const char *path, struct err *err)
 {
     const unsigned clone = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH;
-    CLEANUP(fd_closep) int target = open_path(paths, path);
+    CLEANUP(place_done) struct place place = {-1, -1, "", 0};
     CLEANUP(fd_closep) int tree = -1;
-    struct stat st;
-    int result;
+    int result = find(paths, path, &place);
 
-    if (target == -ENOENT || target == -ENOTDIR)
+    if (result < 0)
+        return err_errno(err, result, "masked path '%s'", path);
+    if (result == 0)
         return 0;
-    if (target < 0 || fstat(target, &st) < 0)
-        return err_errno(err, target < 0 ? target : -errno, "masked path '%s'", path);
-    if (!S_ISDIR(st.st_mode)) {
+    if (!S_ISDIR(place.mode)) {
         if (paths->null_fd < 0 && (result = open_null(paths, path, err)) < 0)
             return result;
         tree = open_tree(paths->null_fd, "", clone);
-        return cover(target, tree, "masked", path, err);
+        return cover(&place, tree, "masked", path, err);
     }
     if (paths->empty_fd >= 0) {
         tree = open_tree(paths->empty_fd, "", clone);
-        return cover(target, tree, "masked", path, err);
+        return cover(&place, tree, "masked", path, err);
     }
     tree = make_empty();
-    if ((result = cover(target, tree, "masked", path, err)) == 0)
+    if ((result = cover(&place, tree, "masked", path, err)) == 0)
         paths->empty_fd = TAKE_FD(tree);
     return result;
 }

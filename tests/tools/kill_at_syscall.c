@@ -57,13 +57,15 @@ static void set_register(pid_t pid, size_t offset, long value)
 }
 
 /* The kernel is given a number that it does not know; the exit then gets its error. Not for the end
- * of a process, and not for what would leave a process without its own memory. */
+ * of a process, not where the C library itself gives up before a program has begun, and not close,
+ * which closes even where it fails. */
 static bool refuse(pid_t pid)
 {
     size_t place = offsetof(struct user_regs_struct, orig_rax);
     long number = ptrace(PTRACE_PEEKUSER, pid, (void *)place, NULL);
 
-    if (number == SYS_exit || number == SYS_exit_group || number == SYS_arch_prctl)
+    if (number == SYS_exit || number == SYS_exit_group || number == SYS_arch_prctl ||
+        number == SYS_brk || number == SYS_close)
         return false;
     set_register(pid, place, -1);
     return true;
