@@ -248,7 +248,6 @@ struct translate {
     uint64_t return_rsp[RETURNS_NR];  /* of the one that hot does not hold */
     bool return_foreign[RETURNS_NR];  /* may hold pairs of the other half of the address space */
     unsigned return_current;          /* which one hot holds */
-    struct translation nobody;        /* number 0 */
     const uint8_t
         *callout[TRANSLATE_NR_CALLOUTS]; /* ECX = exit if it declines, R10 = hot.address */
     uint64_t no_tag[TRANSLATE_INDEX], no_jump[TRANSLATE_JUMPS];
@@ -264,6 +263,7 @@ struct translate {
     /* Handshake of translate_stores_revoke_*: written by any thread. */
     uint64_t revoke; /* the host's address of the page; all ones: of all */
     uint32_t inside;
+    struct translation nobody; /* number 0; last, for its array of no members */
 };
 
 #define TRANSLATE_TABLE_MAX (1u << 20)
