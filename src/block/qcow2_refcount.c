@@ -10,6 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Clusters that may be taken but not written yet are few. */
+#define ALLOCATE_BEYOND_END (UINT64_C(1) << 20)
+
 static uint64_t counter_get(const struct qcow2 *q, const uint8_t *data, uint64_t index)
 {
     unsigned order = q->refcount_order;
@@ -97,6 +100,20 @@ static int write_reftable_entry(struct qcow2 *q, uint64_t index)
     return qcow2_pwrite(q, &value, sizeof(value), q->reftable_offset + index * sizeof(value));
 }
 
+static uint64_t round_up_clusters(const struct qcow2 *q, uint64_t bytes)
+{
+    return (bytes + q->cluster_size - 1) >> q->cluster_bits;
+}
+
+/* A hostile image may call its own header free. */
+static bool holds_metadata(const struct qcow2 *q, uint64_t cluster)
+{
+    uint64_t l1 = q->l1_offset >> q->cluster_bits, table = q->reftable_offset >> q->cluster_bits;
+
+    return cluster == 0 || cluster - l1 < round_up_clusters(q, (uint64_t)q->l1_size * 8) ||
+           cluster - table < round_up_clusters(q, (uint64_t)q->reftable_entries * 8);
+}
+
 /* A new block that counts itself, and then its place in the table on disk. */
 static int block_new(struct qcow2 *q, uint64_t index)
 {
@@ -106,6 +123,8 @@ static int block_new(struct qcow2 *q, uint64_t index)
 
     if (offset >= QCOW2_OFFSET_MAX)
         return -EFBIG;
+    if (holds_metadata(q, cluster)) /* nobody has counted the header: a broken image */
+        return -EIO;
     if ((r = qcow2_table_get(q, &q->refblocks, offset, true, &block)) < 0)
         return r;
     block_set(q, block, cluster, 1);
@@ -115,11 +134,6 @@ static int block_new(struct qcow2 *q, uint64_t index)
     if ((r = write_reftable_entry(q, index)) < 0)
         q->reftable[index] = 0;
     return r;
-}
-
-static uint64_t round_up_clusters(const struct qcow2 *q, uint64_t bytes)
-{
-    return (bytes + q->cluster_size - 1) >> q->cluster_bits;
 }
 
 /* Blocks [first, first + nr) each counting the clusters below `end`, all of them taken. */
@@ -197,15 +211,6 @@ static int reftable_grow(struct qcow2 *q)
     return r;
 }
 
-/* A hostile image may call its own header free. */
-static bool holds_metadata(const struct qcow2 *q, uint64_t cluster)
-{
-    uint64_t l1 = q->l1_offset >> q->cluster_bits, table = q->reftable_offset >> q->cluster_bits;
-
-    return cluster == 0 || cluster - l1 < round_up_clusters(q, (uint64_t)q->l1_size * 8) ||
-           cluster - table < round_up_clusters(q, (uint64_t)q->reftable_entries * 8);
-}
-
 int qcow2_allocate(struct qcow2 *q, uint64_t *ret_offset)
 {
     for (uint64_t cluster = q->free_hint;; cluster++) {
@@ -224,8 +229,12 @@ int qcow2_allocate(struct qcow2 *q, uint64_t *ret_offset)
             return r;
         if ((r = block_of(q, cluster, &block)) < 0)
             return r;
-        if (counter_get(q, block->data, index_in_block(q, cluster)))
+        if (counter_get(q, block->data, index_in_block(q, cluster))) {
+            /* Taken, far behind the end of the file: the counts are invented. */
+            if (cluster > (q->file_end >> q->cluster_bits) + ALLOCATE_BEYOND_END)
+                return -EIO;
             continue;
+        }
         if (holds_metadata(q, cluster))
             return -EIO;
         block_set(q, block, cluster, 1);

@@ -29,6 +29,7 @@ static const struct value_kind {
     char kind;                 /* f files, d directories, i images, k kernels, 0: none of these */
 } value_kinds[] = {
     {"--engine", (const char *const[]){"auto", "kvm", "soft", NULL}, 0},
+    {"--net", (const char *const[]){"none", "user", NULL}, 0},
     {"--kernel", NULL, 'k'},
     {"--volume", NULL, 'f'},
     {"--profile", NULL, 'f'},

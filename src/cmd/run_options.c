@@ -9,6 +9,7 @@
 #include "base/size.h"
 #include "base/util.h"
 #include "cmd/cli.h"
+#include "cmd/run_network.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -28,6 +29,7 @@ enum option_id {
     OPTION_TTY,
     OPTION_NAME,
     OPTION_HOSTNAME,
+    OPTION_NET,
     OPTION_KERNEL,
     OPTION_PROFILE,
     OPTION_SYMBOLS,
@@ -53,6 +55,7 @@ static const struct option_spec {
     {"--tty", 't', false, OPTION_TTY},
     {"--name", 0, true, OPTION_NAME},
     {"--hostname", 'h', true, OPTION_HOSTNAME},
+    {"--net", 0, true, OPTION_NET},
     {"--kernel", 0, true, OPTION_KERNEL},
     {"--profile", 0, true, OPTION_PROFILE},
     {"--symbols", 0, true, OPTION_SYMBOLS},
@@ -198,6 +201,9 @@ static int apply(struct run_options *options, enum option_id id, const char *val
     case OPTION_HOSTNAME:
         options->hostname = value;
         return check_name("--hostname", value, err);
+    case OPTION_NET:
+        options->network = value;
+        return run_network_check(value, err);
     case OPTION_KERNEL:
         options->kernel = value;
         return 0;
@@ -261,6 +267,8 @@ static int check_together(const struct run_options *options, struct err *err)
 {
     if (!options->vm && options->engine)
         return err_set(err, -EINVAL, "--engine is for virtual machines: add --vm");
+    if (!options->vm && options->network && strcmp(options->network, "none") != 0)
+        return err_set(err, -EOPNOTSUPP, "--net user is for virtual machines so far: add --vm");
     if (!options->vm && options->kernel)
         return err_set(err, -EINVAL, "--kernel is for virtual machines: add --vm");
     if (!options->vm && options->profile)
@@ -309,6 +317,8 @@ int run_options_parse(struct run_options *ret, int argc, char **argv, struct err
     }
     if (!options.engine)
         options.engine = "auto";
+    if (!options.network)
+        options.network = "none";
     if (!options.kernel)
         options.kernel = "cloud";
     *ret = options;

@@ -29,6 +29,7 @@ struct run_options {
     struct run_volume volumes[RUN_VOLUMES_MAX];
     size_t nr_volumes;
     const char *cwd, *user, *name, *hostname; /* NULL: not given */
+    const char *network;                      /* "none" unless given */
     const char *kernel;                       /* "cloud" unless given */
     const char *profile;                      /* NULL: none */
     const char *symbols[RUN_SYMBOLS_MAX];

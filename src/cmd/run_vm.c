@@ -10,10 +10,12 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "cmd/programs.h"
+#include "cmd/run_network.h"
 #include "cmd/terminal.h"
 #include "cmd/vm_session.h"
 #include "image/disk.h"
 #include "image/initramfs.h"
+#include "net/resolver.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -33,6 +35,9 @@
 /* Nothing is printed while all goes well; a panic still is, and ends the VM. The self-tests of the
  * cryptographic code would be half of the boot on the interpreted processor. */
 #define VM_CMDLINE "console=ttyS0 quiet panic=-1 reboot=t cryptomgr.notests lodge.agent=vsock:1024"
+
+/* As the user-mode network's router would say by DHCP (net/net.h). */
+#define VM_CMDLINE_NET VM_CMDLINE " lodge.net=10.0.2.15/24,10.0.2.2"
 
 struct vm_parts {
     char vmm[PATH_MAX], init[PATH_MAX];
@@ -89,19 +94,28 @@ static void add_profile(const struct run_context *context, const struct vm_parts
     json_object_set_new(config, "profile", json_string(options->profile));
 }
 
+static const char *const network_modules[] = {"virtio_net", NULL};
+
+static bool networked(const struct run_context *context)
+{
+    return strcmp(context->options->network, "none") != 0;
+}
+
 static int write_config(const struct run_context *context, const struct vm_parts *parts,
                         struct err *err)
 {
     const struct run_options *options = context->options;
     json_t *config = json_pack(
         "{s:s, s:s, s:s, s:I, s:I, s:s, s:[{s:s, s:b}], s:s, s:s, s:s, s:{s:I, s:s}}", "kernel",
-        parts->kernel.vmlinuz, "initrd", parts->initramfs, "cmdline", VM_CMDLINE, "memory",
-        (json_int_t)parts->memory_bytes, "cpus",
-        (json_int_t)(options->nr_cpus ? options->nr_cpus : 1), "engine", options->engine, "disks",
-        "path", parts->disk, "read_only", 1, "console", "stdio", "on_reset", "exit", "control",
-        parts->control, "vsock", "cid", (json_int_t)VM_CID, "path", parts->vsock);
+        parts->kernel.vmlinuz, "initrd", parts->initramfs, "cmdline",
+        networked(context) ? VM_CMDLINE_NET : VM_CMDLINE, "memory", (json_int_t)parts->memory_bytes,
+        "cpus", (json_int_t)(options->nr_cpus ? options->nr_cpus : 1), "engine", options->engine,
+        "disks", "path", parts->disk, "read_only", 1, "console", "stdio", "on_reset", "exit",
+        "control", parts->control, "vsock", "cid", (json_int_t)VM_CID, "path", parts->vsock);
     CLEANUP(freep) char *text = NULL;
 
+    if (config && networked(context))
+        json_object_set_new(config, "networks", run_network_config(options->network));
     if (config && options->profile)
         add_profile(context, parts, config);
     text = config ? json_dumps(config, JSON_INDENT(2)) : NULL;
@@ -120,7 +134,8 @@ static int prepare(const struct run_context *context, struct vm_parts *parts, st
         (result = program_find(context->store, "lodge-vmm", "LODGE_VMM", parts->vmm, err)) < 0 ||
         (result = program_find(context->store, "lodge-init", "LODGE_INIT", parts->init, err)) < 0 ||
         (result = kernel_open(context->store, context->options->kernel, &parts->kernel, err)) < 0 ||
-        (result = initramfs_prepare(&parts->kernel, parts->init, NULL, context->dir->path,
+        (result = initramfs_prepare(&parts->kernel, parts->init,
+                                    networked(context) ? network_modules : NULL, context->dir->path,
                                     parts->initramfs, err)) < 0 ||
         (result = disk_prepare(context->store, context->image, context->dir->path, parts->disk,
                                &built, err)) < 0 ||
@@ -177,12 +192,13 @@ static int serve(const struct run_context *context, const struct vm_parts *parts
 {
     const struct run_options *options = context->options;
     CLEANUP(freep) struct vmm_process *vmm = calloc(1, sizeof(*vmm));
+    char resolv_conf[4096] = "";
     struct agent_run run = {.flags = (options->tty ? AGENT_RUN_TTY : 0) |
                                      (options->stdin_open ? AGENT_RUN_STDIN : 0),
                             .cwd = context->command->cwd,
                             .user = context->command->user,
                             .hostname = context->hostname,
-                            .resolv_conf = "",
+                            .resolv_conf = resolv_conf,
                             .argv = context->command->argv,
                             .env = context->command->env};
     struct ready ready = {.options = options, .vmm = vmm};
@@ -197,6 +213,8 @@ static int serve(const struct run_context *context, const struct vm_parts *parts
 
     if (!vmm)
         return err_set(err, -ENOMEM, "out of memory");
+    if (networked(context))
+        net_resolv_conf(resolv_conf, sizeof(resolv_conf));
     if (options->tty)
         terminal_size(&run.rows, &run.cols);
     if ((result = vmm_process_start(parts->vmm, parts->config, vmm, err)) < 0)

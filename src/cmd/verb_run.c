@@ -123,6 +123,8 @@ const struct cli_verb verb_run = {
         "  --vm                 in a virtual machine; without it, in a container\n"
         "  --engine ENGINE      auto (default), kvm, or soft: Lodge's own processor\n"
         "  --kernel KERNEL      guest kernel: cloud (default), generic, rt, or a path\n"
+        "  --net NETWORK        none (default), or user: a VM behind this host; then also\n"
+        "                       user,hostfwd=tcp:127.0.0.1:8080-:80\n"
         "  --cpus N             vCPUs of a VM (1); CPU time of a container (no limit)\n"
         "  -m, --memory SIZE    memory, such as 512M or 2G; VM: 512M, container: no limit\n"
         "  -e, --env K=V        environment; -e K passes ours on; may be repeated\n"

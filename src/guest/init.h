@@ -18,6 +18,7 @@
 struct init_params {
     char agent[INIT_PARAM_MAX]; /* lodge.agent=SPEC (transport.h); "" : a command on the console */
     char root[INIT_PARAM_MAX];  /* lodge.root=/dev/vda (the default) */
+    char net[64];               /* lodge.net=ADDRESS/BITS,GATEWAY of eth0; "": none */
     char rw[32];                /* lodge.rw=SIZE of the writable layer, as tmpfs takes it (50%) */
 };
 
@@ -30,6 +31,8 @@ int init_load_modules(struct err *err);
 /* Mounts the image with its writable layer and makes it the root directory. */
 int init_switch_root(const struct init_params *params, struct err *err);
 int init_loopback_up(struct err *err);
+/* What lodge.net says; "" does nothing. The interface is there when its driver is loaded. */
+int init_network_up(const char *text, struct err *err);
 /* Out of memory, the kernel kills a process rather than read the same program text from disk over
  * and over (Documentation/admin-guide/mm/multigen_lru.rst, thrashing prevention). Best effort. */
 void init_tune_memory(void);

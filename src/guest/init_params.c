@@ -28,6 +28,7 @@ void init_params_parse(const char *cmdline, struct init_params *ret)
             break;
         take(at, length, "lodge.agent=", params.agent, sizeof(params.agent));
         take(at, length, "lodge.root=", params.root, sizeof(params.root));
+        take(at, length, "lodge.net=", params.net, sizeof(params.net));
         take(at, length, "lodge.rw=", params.rw, sizeof(params.rw));
         at += length;
     }

@@ -236,3 +236,25 @@ def test_a_port_that_is_taken_is_named(vmm, guest, initrd):
 def test_what_is_wrong_is_said(vmm, guest, text, message, tmp_path):
     done = subprocess.run([vmm, "--kernel", "/dev/null", "--net", text], capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 2 and message in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("name", ["cloud", pytest.param("generic", marks=pytest.mark.slow), pytest.param("rt", marks=pytest.mark.slow)])
+def test_lodge_run_with_a_network(program, guest, name):
+    from lodge_run import Lodge, need_image, need_kernel
+    need_image(guest, "busybox")
+    need_kernel(guest, name)
+    lodge = Lodge(program("lodge"), guest, ["--vm"])
+    server = listen("127.0.0.1")
+    data = os.urandom(1 << 20)
+    thread = serve(server, data, [])
+    port = server.getsockname()[1]
+    done = lodge.run("--engine", "soft", "--kernel", name, "--net", "user,host-loopback=on", "busybox", "sh", "-c",
+                     f"nc 10.0.2.2 {port} </dev/null | sha256sum; route -n; cat /etc/resolv.conf")
+    thread.join(60)
+    assert done.returncode == 0, done.stderr
+    assert hashlib.sha256(data).hexdigest().encode() in done.stdout and b"10.0.2.2" in done.stdout
+    alone = lodge.run("--engine", "soft", "busybox", "sh", "-c", "ls /sys/class/net")
+    assert alone.stdout.split() == [b"lo"]
+    assert lodge("run", "--net", "user", "busybox", "true").returncode == 125
+    assert b"none or user" in lodge("run", "--vm", "--net", "bridge", "busybox", "true").stderr
+    lodge.assert_clean()

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `--net` of `lodge run`: its text, and what the monitor is told. */
+#include "cmd/run_network.h"
+
+#include "base/cleanup.h"
+#include "net/net.h"
+
+#include <errno.h>
+#include <string.h>
+
+static int check_word(const char *word, struct err *err)
+{
+    struct net_forward forward;
+
+    if (!strncmp(word, "hostfwd=", 8))
+        return net_forward_parse(word + 8, &forward, err);
+    if (!strcmp(word, "host-loopback=on") || !strcmp(word, "host-loopback=off"))
+        return 0;
+    return err_set(err, -EINVAL, "'%s' is neither hostfwd=... nor host-loopback=on", word);
+}
+
+int run_network_check(const char *text, struct err *err)
+{
+    CLEANUP(freep) char *copy = strdup(text);
+    char *word, *rest;
+    int r = 0;
+
+    if (!copy)
+        return err_set(err, -ENOMEM, "out of memory");
+    if (!strcmp(text, "none"))
+        return 0;
+    word = strtok_r(copy, ",", &rest);
+    if (!word || strcmp(word, RUN_NETWORK_USER) != 0)
+        return err_set(err, -EINVAL, "--net '%s': none or user is needed", text);
+    while (r == 0 && (word = strtok_r(NULL, ",", &rest)))
+        r = check_word(word, err);
+    return r < 0 ? err_wrap(err, "--net") : 0;
+}
+
+json_t *run_network_config(const char *text)
+{
+    CLEANUP(freep) char *copy = strdup(text);
+    json_t *forwards = json_array();
+    bool loopback = false;
+    char *word, *rest;
+
+    word = copy ? strtok_r(copy, ",", &rest) : NULL;
+    if (!word || strcmp(word, RUN_NETWORK_USER) != 0) {
+        json_decref(forwards);
+        return NULL;
+    }
+    while ((word = strtok_r(NULL, ",", &rest))) {
+        if (!strncmp(word, "hostfwd=", 8))
+            json_array_append_new(forwards, json_string(word + 8));
+        else
+            loopback = !strcmp(word, "host-loopback=on");
+    }
+    return json_pack("[{s:s, s:o, s:b}]", "type", "user", "hostfwd", forwards, "host_loopback",
+                     loopback);
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What `--net` of `lodge run` means for a VM. */
+#ifndef LODGE_CMD_RUN_NETWORK_H
+#define LODGE_CMD_RUN_NETWORK_H
+
+#include "base/err.h"
+
+#include <jansson.h>
+
+#define RUN_NETWORK_USER "user"
+
+/* "none" or "user[,hostfwd=...]...[,host-loopback=on]"; -EINVAL with what is right. */
+int run_network_check(const char *text, struct err *err);
+/* The monitor's form of it; NULL: no memory, or no network. */
+json_t *run_network_config(const char *text);
+
+#endif

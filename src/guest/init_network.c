@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The network that the host's parameters describe: one interface, one address, one route. */
+#include "guest/init.h"
+
+#include "base/cleanup.h"
+#include "base/file.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <net/if.h>
+#include <net/route.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+struct plan {
+    struct in_addr address, mask, gateway;
+};
+
+/* "ADDRESS/BITS,GATEWAY" */
+static int parse(const char *text, struct plan *ret)
+{
+    char address[INET_ADDRSTRLEN], gateway[INET_ADDRSTRLEN];
+    unsigned bits;
+
+    if (sscanf(text, "%15[0-9.]/%2u,%15[0-9.]", address, &bits, gateway) != 3 || bits < 1 ||
+        bits > 32 || inet_pton(AF_INET, address, &ret->address) != 1 ||
+        inet_pton(AF_INET, gateway, &ret->gateway) != 1)
+        return -EINVAL;
+    ret->mask.s_addr = htonl(~UINT32_C(0) << (32 - bits));
+    return 0;
+}
+
+static int set_address(int fd, struct ifreq *request, unsigned long what, struct in_addr address)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr = address};
+
+    memcpy(&request->ifr_addr, &in, sizeof(in));
+    return ioctl(fd, what, request) < 0 ? -errno : 0;
+}
+
+static int add_default_route(int fd, struct in_addr gateway)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr = gateway};
+    struct rtentry route = {.rt_flags = RTF_UP | RTF_GATEWAY};
+
+    memcpy(&route.rt_gateway, &in, sizeof(in));
+    in.sin_addr.s_addr = 0;
+    memcpy(&route.rt_dst, &in, sizeof(in));
+    memcpy(&route.rt_genmask, &in, sizeof(in));
+    return ioctl(fd, SIOCADDRT, &route) < 0 ? -errno : 0;
+}
+
+int init_network_up(const char *text, struct err *err)
+{
+    CLEANUP(fd_closep) int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct ifreq request = {.ifr_name = "eth0"};
+    struct plan plan;
+    int r;
+
+    if (!*text)
+        return 0;
+    if (parse(text, &plan) < 0)
+        return err_set(err, -EINVAL, "lodge.net=%s: ADDRESS/BITS,GATEWAY is needed", text);
+    if (fd < 0)
+        return err_errno(err, -errno, "socket");
+    if ((r = set_address(fd, &request, SIOCSIFADDR, plan.address)) < 0 ||
+        (r = set_address(fd, &request, SIOCSIFNETMASK, plan.mask)) < 0)
+        return err_errno(err, r, "give eth0 its address");
+    request.ifr_flags = IFF_UP | IFF_RUNNING;
+    if (ioctl(fd, SIOCSIFFLAGS, &request) < 0)
+        return err_errno(err, -errno, "start eth0");
+    if ((r = add_default_route(fd, plan.gateway)) < 0)
+        return err_errno(err, r, "route through the gateway");
+    return 0;
+}
