@@ -237,6 +237,18 @@ static void run_init(struct run *run, const char *engine)
     }
 }
 
+static void run_done(struct run *run)
+{
+    for (unsigned i = 0; i < run->nr_engines; i++)
+        tiers_guest_free(run->translated[i]);
+    tiers_guest_free(run->stepped);
+    diff_guest_free(run->features);
+    for (unsigned i = 0; i < 2; i++) {
+        free(outcome[i]->ram);
+        free(outcome[i]);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const struct option table[] = {
@@ -293,6 +305,7 @@ int main(int argc, char **argv)
            (unsigned long long)run.steps, (unsigned long long)run.programs,
            (unsigned long long)run.interrupts, (unsigned long long)run.other_ends, run.failures,
            (double)(clock_monotonic_ns() - start) / (double)NS_PER_S);
+    run_done(&run);
     /* Few interrupts mean that the test tests nothing. */
     return run.failures || (!one && run.interrupts < run.programs) ? EXIT_FAILURE : EXIT_SUCCESS;
 }
