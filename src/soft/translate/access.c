@@ -233,6 +233,16 @@ static void range_follow(struct translator *tr, const struct translator_range *r
         .base = HOST_RCX, .index = (uint8_t)index, .displacement = (int32_t)displacement};
 }
 
+unsigned translator_access_most(const struct translator *tr)
+{
+    unsigned range = tr->range_of[tr->op];
+    bool in_range = tr->t->ranged && range != TRANSLATOR_NO_RANGE;
+
+    if (in_range && tr->range[range].led)
+        return 20;
+    return in_range ? 52 : 43;
+}
+
 /* The guest's register that an operand of this displacement is, as a host register, or HOST_NONE.
  */
 static unsigned register_alone(const struct insn *insn)
@@ -335,7 +345,6 @@ void translator_undo(struct translator *tr, uint8_t *from)
     for (unsigned i = 0; i < tr->nr_ranges; i++)
         if (tr->range[i].led > from)
             tr->range[i].led = NULL;
-    tr->held = TRANSLATOR_NO_RANGE;
 }
 
 void translator_cold_emit(struct translator *tr)

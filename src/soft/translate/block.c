@@ -74,14 +74,14 @@ static unsigned bytes_most(const struct translator *tr, bool last)
     if (last && insn->id == INSN_JMP && insn->operand[0].kind == INSN_OPERAND_REL)
         return 40;
     if (insn->id == INSN_PUSH || insn->id == INSN_POP)
-        return 75;
+        return 30 + translator_access_most(tr);
     if (!translator_copies(insn))
         return 128;
     for (unsigned i = 0; i < insn->nr_operands; i++) {
         const struct insn_operand *operand = &insn->operand[i];
 
         if (operand->kind == INSN_OPERAND_MEM)
-            bytes += 60;
+            bytes += translator_access_most(tr);
         else if (operand->kind == INSN_OPERAND_REG && operand->reg_class == INSN_REG_GPR &&
                  emit_home[operand->reg] == HOST_NONE)
             bytes += 18;
@@ -91,10 +91,16 @@ static unsigned bytes_most(const struct translator *tr, bool last)
     return insn->id == INSN_DIV || insn->id == INSN_IDIV ? bytes + 60 : bytes + 10;
 }
 
+static void undo(struct translator *tr, uint8_t *from, uint8_t held)
+{
+    translator_undo(tr, from);
+    tr->held = held;
+}
+
 /* False: nothing may follow. */
 static bool op_emit(struct translator *tr, const struct interp_op *op, bool last)
 {
-    uint8_t *start;
+    uint8_t *start, held;
     bool open = true;
 
     if (op->run == op_undefined || op->run == op_too_long || op->run == op_unsupported) {
@@ -105,22 +111,23 @@ static bool op_emit(struct translator *tr, const struct interp_op *op, bool last
     if (may_close_loop(tr))
         poll(tr);
     start = tr->e.at;
+    held = tr->held;
     if (translator_system(tr, last, &open))
         return open;
-    translator_undo(tr, start);
+    undo(tr, start, held);
     if (last && (tr->insn.traits & (INSN_TRAIT_BRANCH | INSN_TRAIT_BLOCK_END))) {
         if (translator_branch(tr))
             return false;
-        translator_undo(tr, start);
+        undo(tr, start, held);
         translator_exit(tr, emit_jump(&tr->e), TRANSLATE_EXIT_REST, tr->op);
         return false;
     }
     if (translator_stack(tr))
         return true;
-    translator_undo(tr, start);
+    undo(tr, start, held);
     if (tr->insn.traits & INSN_TRAIT_X87 ? translator_x87(tr) : translator_copy(tr))
         return true;
-    translator_undo(tr, start);
+    undo(tr, start, held);
     leave_for_one(tr, op);
     return true;
 }

@@ -95,6 +95,8 @@ void translator_check(struct translator *tr, unsigned size, bool write, bool ali
 bool translator_access(struct translator *tr, unsigned size, bool write, bool aligned);
 /* The same for 8 bytes at a guest register (RSP or RBP) plus displacement. */
 void translator_stack_access(struct translator *tr, unsigned reg, int32_t displacement, bool write);
+/* More bytes than the check of the current instruction's access has, before the block's end. */
+unsigned translator_access_most(const struct translator *tr);
 /* ranges.c: which of tr->insns have their accesses checked together. */
 void translator_ranges_plan(struct translator *tr, const struct interp_block *block);
 /* copy.c: is this an instruction that it copies (and that writes its operands only)? */
