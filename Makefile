@@ -56,6 +56,10 @@ bench: guest
 bench-cpu: all
 	@$(PYTHON) bench/cpu.py --build $(BUILD) $(if $(ROWS),--rows '$(ROWS)') $(if $(ROUNDS),--rounds '$(ROUNDS)') $(ARGS)
 
+# The container runtime beside crun and runc. Needs root.
+bench-oci: all
+	@bench/oci.sh $(BUILD)
+
 # make install [PREFIX=/usr] [DESTDIR=/tmp/package]
 install: all
 	@[ -z '$(PREFIX)' ] || meson configure $(BUILD) -Dprefix=$(PREFIX)

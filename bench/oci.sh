@@ -8,5 +8,6 @@ rounds=${2:-20}
 ninja -C "$build" bin/lodge-oci bench/oci_floor >/dev/null
 mkdir -p bench/results
 unshare -m sh -c 'umount /sys/fs/cgroup/unified 2>/dev/null || true; exec "$@"' sh \
-    "${PYTHON:-/usr/bin/python3}" bench/oci_bench.py "$build/bin/lodge-oci" "$build/bench/oci_floor" "$rounds" |
+    "${PYTHON:-/usr/bin/python3}" bench/oci_bench.py "$build/bin/lodge-oci" "$build/bench/oci_floor" "$rounds" \
+    bench/results/oci.json |
     tee bench/results/oci.txt

@@ -42,14 +42,14 @@ class Victim(Runtime):
         assert self.quietly(*self.command(*args)) == 0, args
 
     def clean(self, what):
-        self.pid_file.unlink(missing_ok=True)
         done = subprocess.run(self.command("delete", "--force", self.name), text=True, capture_output=True, timeout=30)
         assert done.returncode == 0, (what, done.stderr)
         deadline = time.monotonic() + 5
         while processes() and time.monotonic() < deadline:
             time.sleep(0.01)
         assert not processes(), what
-        assert not list(self.pid_file.parent.iterdir()), what  # no temporary file beside it
+        assert not [p for p in self.pid_file.parent.iterdir() if p != self.pid_file], what  # no temporary file beside it
+        self.pid_file.unlink(missing_ok=True)
         # What begins with a dot is the root's own: the cache of system call filters.
         assert not [p for p in self.state.glob('*') if not p.name.startswith('.')], what
         self.nothing_left()

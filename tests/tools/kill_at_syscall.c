@@ -57,16 +57,20 @@ static void set_register(pid_t pid, size_t offset, long value)
 }
 
 /* The kernel is given a number that it does not know; the exit then gets its error. Not for the end
- * of a process, not where the C library itself gives up before a program has begun, and not close,
- * which closes even where it fails. */
+ * of a process, not where the C library itself gives up before a program has begun, and not for
+ * calls that never fail or that, like close, act even so. */
 static bool refuse(pid_t pid)
 {
+    static const long never[] = {SYS_exit,    SYS_exit_group,     SYS_arch_prctl, SYS_brk,
+                                 SYS_close,   SYS_getuid,         SYS_geteuid,    SYS_getgid,
+                                 SYS_getegid, SYS_getpid,         SYS_getppid,    SYS_gettid,
+                                 SYS_umask,   SYS_set_tid_address};
     size_t place = offsetof(struct user_regs_struct, orig_rax);
     long number = ptrace(PTRACE_PEEKUSER, pid, (void *)place, NULL);
 
-    if (number == SYS_exit || number == SYS_exit_group || number == SYS_arch_prctl ||
-        number == SYS_brk || number == SYS_close)
-        return false;
+    for (size_t i = 0; i < sizeof(never) / sizeof(never[0]); i++)
+        if (number == never[i])
+            return false;
     set_register(pid, place, -1);
     return true;
 }
