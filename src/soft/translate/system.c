@@ -296,17 +296,34 @@ static bool emit_mov_cr(struct translator *tr)
     return true;
 }
 
-/* A selector to a 32- or 64-bit register. */
+/* mov reg16, r11w; reg: RCX or a guest register's home */
+static void write_word(struct translator *tr, unsigned reg)
+{
+    emit8(&tr->e, 0x66);
+    emit8(&tr->e, 0x44 | reg >> 3);
+    emit8(&tr->e, 0x89);
+    emit8(&tr->e, 0xd8 | (reg & 7));
+}
+
+/* A selector to a register of any size. */
 static bool emit_mov_seg(struct translator *tr)
 {
     const struct insn_operand *to = &tr->insn.operand[0], *from = &tr->insn.operand[1];
 
-    if (to->kind != INSN_OPERAND_REG || to->reg_class != INSN_REG_GPR || to->size < 4 ||
+    if (to->kind != INSN_OPERAND_REG || to->reg_class != INSN_REG_GPR || to->size < 2 ||
         from->reg_class != INSN_REG_SEGMENT || from->reg >= CPU_NR_SEGMENTS)
         return false;
     load_cpu(tr);
     load_part(tr, 2, SELECTOR(from->reg));
-    write_register(tr, to->reg);
+    if (to->size > 2) {
+        write_register(tr, to->reg);
+    } else if (emit_home[to->reg] != HOST_NONE) {
+        write_word(tr, emit_home[to->reg]);
+    } else {
+        emit_load_hot(&tr->e, HOST_RCX, emit_kept(to->reg));
+        write_word(tr, HOST_RCX);
+        emit_store_hot(&tr->e, HOST_RCX, emit_kept(to->reg));
+    }
     return true;
 }
 
