@@ -299,7 +299,7 @@ static struct translation *translation_of(struct soft_cpu *cpu, struct interp_bl
     /* A stale block, which the jump cache may still name, leaves by itself when it is run. */
     if (block->stale || (block->key & ~CACHE_KEY_USER) != INSN_MODE_64 || block->runs == NO_BLOCK)
         return NULL;
-    if (block->runs++ < (uint32_t)cpu->vm->translate_runs)
+    if (block->runs++ < cpu->translate->patience)
         return NULL;
     block->translation = translate_block(cpu, block, false);
     if (!block->translation && !cpu->translate->full)

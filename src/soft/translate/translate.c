@@ -11,8 +11,11 @@
 #include <stdlib.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #define HWCAP2_WRGSBASE 2u
+#define PATIENCE_S      2
+#define PATIENCE_MAX    4096u
 
 int translate_probe(struct err *err)
 {
@@ -87,6 +90,8 @@ int translate_init(struct soft_cpu *cpu, struct err *err)
         return err_set(err, error, "engine soft: memory for translated code");
     jumps_init(translate);
     translate->table[0] = &translate->nobody;
+    translate->patience = (uint32_t)cpu->vm->translate_runs;
+    translate->flushed_s = INT64_MIN / 2;
     translate->nr_translations = 1;
     translate->hot->x87_absent = 1;
     translate->hot->x87_last = translate->hot->x87_segment = TRANSLATE_X87_NONE;
@@ -136,6 +141,23 @@ void translate_block_killed(struct soft_cpu *cpu, struct interp_block *block)
     jumps_forget(cpu->translate, t);
 }
 
+/* Code that does not find room is not translated again at once: what is flushed again and again
+ * must have run more often first, so that a loop larger than the memory is rather interpreted. */
+static void patience_set(const struct soft_cpu *cpu)
+{
+    struct translate *translate = cpu->translate;
+    struct timespec time;
+
+    if (!translate->full)
+        return;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
+    if (time.tv_sec - translate->flushed_s < PATIENCE_S)
+        translate->patience = MIN((translate->patience + 1) * 4, PATIENCE_MAX);
+    else
+        translate->patience = (uint32_t)cpu->vm->translate_runs;
+    translate->flushed_s = time.tv_sec;
+}
+
 void translate_flushed(struct soft_cpu *cpu)
 {
     struct translate *translate = cpu->translate;
@@ -145,10 +167,13 @@ void translate_flushed(struct soft_cpu *cpu)
     for (uint32_t i = 0; i < translate->nr_translations; i++) {
         struct translation *t = translate->table[i];
 
-        if (t->block)
+        if (t->block) {
             t->block->translation = NULL;
+            t->block->runs = 0;
+        }
         t->block = NULL;
     }
+    patience_set(cpu);
     translate->nr_translations = 1;
     translate->counts.flushes++;
     translate->generation++;

@@ -222,6 +222,8 @@ struct translate {
     struct translate_counts counts;
     uint32_t where; /* the last exit, until something else is run: for position.c; 0: nothing */
     uint32_t generation; /* counts translate_flushed */
+    uint32_t patience;   /* runs of a block before it is translated */
+    int64_t flushed_s;   /* when everything was dropped last */
     bool full;           /* drop everything before the next block */
     /* What jump_code leads to; and which pages, hashed, have an entry: INVLPG of others leaves the
      * table alone. */

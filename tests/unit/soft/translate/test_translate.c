@@ -101,12 +101,11 @@ static void start_at(struct fixture *f, unsigned index, uint64_t rip)
     ck_assert_int_eq(soft_engine.set_state(f->cpu[index], &s, NULL), 0);
 }
 
-static struct fixture *fixture_new(void)
+static struct fixture *fixture_with(const char *engine)
 {
     struct fixture *f = calloc(1, sizeof(*f));
     struct cpuid_options options = {.nr_cpus = NR, .tsc_hz = 1000000000};
-    struct cpu_vm_config config = {
-        .nr_cpus = NR, .tsc_hz = options.tsc_hz, .options = "tier=translate,runs=0"};
+    struct cpu_vm_config config = {.nr_cpus = NR, .tsc_hz = options.tsc_hz, .options = engine};
     struct err err = ERR_INIT;
 
     ck_assert_ptr_nonnull(f);
@@ -126,6 +125,11 @@ static struct fixture *fixture_new(void)
     for (unsigned i = 0; i < NR; i++)
         start_at(f, i, CODE);
     return f;
+}
+
+static struct fixture *fixture_new(void)
+{
+    return fixture_with("tier=translate,runs=0");
 }
 
 static void fixture_free(struct fixture *f)
@@ -332,6 +336,30 @@ START_TEST(return_point_is_mapped_elsewhere_meanwhile)
             0xc3);
     start_at(f, 0, UPPER + CODE);
     ck_assert_uint_eq(run(f, 0, CPU_EXIT_HALT).gpr[CPU_RBX], 10 + 10 * 0x40);
+    fixture_free(f);
+}
+END_TEST
+
+/* A loop of more blocks than there is room for: it is not translated anew in each round. */
+START_TEST(code_larger_than_the_cache_goes_on)
+{
+    enum { BLOCKS = 20000, ROUNDS = 40 };
+    struct fixture *f = fixture_with("tier=translate,runs=0,cache=2048");
+    static const uint8_t step[] = {0xff, 0xc0, 0xeb, 0x02, 0x90, 0x90}; /* inc eax; jmp over */
+    gpa_t at = 0x100000;
+    struct cpu_state state;
+
+    for (unsigned i = 0; i < BLOCKS; i++, at += sizeof(step))
+        put(f, at, step, sizeof(step));
+    /* dec ecx; jz 5 over; jmp 0x100000; hlt */
+    PROGRAM(f, 0x100000 + 6 * 20000, 0xff, 0xc9, 0x74, 5, 0xe9, 0x37, 0x2b, 0xfe, 0xff, 0xf4);
+    start_at(f, 0, UPPER + 0x100000);
+    ck_assert_int_eq(soft_engine.get_state(f->cpu[0], &state, NULL), 0);
+    state.gpr[CPU_RCX] = ROUNDS;
+    ck_assert_int_eq(soft_engine.set_state(f->cpu[0], &state, NULL), 0);
+    state = run(f, 0, CPU_EXIT_HALT);
+    ck_assert_uint_eq(state.gpr[CPU_RAX] & 0xffffffff, BLOCKS * ROUNDS);
+    ck_assert_uint_lt(counters(f, 0).blocks_translated, BLOCKS * ROUNDS / 4);
     fixture_free(f);
 }
 END_TEST
@@ -721,6 +749,7 @@ TEST_MAIN("translate", tcase_add_test(tcase, loop_stays_inside);
           tcase_add_test(tcase, calls_that_never_return);
           tcase_add_test(tcase, deep_recursion_comes_back);
           tcase_add_test(tcase, return_point_is_mapped_elsewhere_meanwhile);
+          tcase_add_test(tcase, code_larger_than_the_cache_goes_on);
           tcase_add_test(tcase, store_into_the_next_instruction);
           tcase_add_test(tcase, loop_that_changes_itself);
           tcase_add_test(tcase, linked_target_changes);
