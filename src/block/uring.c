@@ -117,11 +117,13 @@ static void reap(struct uring *uring)
     }
 }
 
+static void push(struct uring *uring);
+
 static void on_ready(void *context, uint32_t events)
 {
     (void)events;
     reap(context);
-    uring_kick(context);
+    push(context);
 }
 
 /*
@@ -188,7 +190,7 @@ void uring_submit(struct uring *uring, struct block_request *request)
     append(&uring->backlog_end, request);
 }
 
-void uring_kick(struct uring *uring)
+static void push(struct uring *uring)
 {
     if (uring->dead)
         return;
@@ -209,6 +211,19 @@ void uring_kick(struct uring *uring)
         while (r-- > 0 && uring->nr_prepared)
             take_prepared(uring);
     }
+}
+
+/* What the page cache had is done already: it need not go through the loop. A completion may submit
+ * and kick again: it is the outer one that goes round. */
+void uring_kick(struct uring *uring)
+{
+    push(uring);
+    if (uring->in_kick || uring->dead)
+        return;
+    uring->in_kick = true;
+    reap(uring);
+    push(uring);
+    uring->in_kick = false;
 }
 
 void uring_wait(struct uring *uring)

@@ -25,6 +25,7 @@ struct uring {
     unsigned nr_prepared;  /* of those, not yet handed to the kernel */
     struct block_request *prepared, **prepared_end; /* the nr_prepared ones */
     struct block_request *backlog, **backlog_end;
+    bool in_kick;
     bool dead; /* the kernel refuses the ring: everything goes to rest */
 };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A hostile guest against every virtio device. The first byte chooses the device and whether it
+ * A hostile guest against every virtio device. The first byte chooses the device (its highest bit:
+ * the network device, whose back end hands frames of the input to it) and whether it
  * starts out set up; then the input is a program: pieces of guest memory, descriptors and ring
  * entries, register and configuration accesses, rounds of the loop. Whatever it does, the process
  * must stay whole, and a reset must bring the device back.
@@ -8,6 +9,7 @@
 #include "base/loop.h"
 #include "base/util.h"
 #include "block/block.h"
+#include "net/net_driver.h"
 #include "virtio/spec.h"
 #include "virtio/virtio.h"
 
@@ -27,7 +29,10 @@ struct input {
 static struct memory *memory;
 static struct loop *loop;
 static struct virtio_host host;
-static struct virtio_device *devices[4];
+#define NET 4u
+
+static struct virtio_device *devices[5];
+static struct net wire;
 static char vsock_path[64];
 static int image_fd = -1;
 
@@ -48,6 +53,41 @@ static size_t take_output(void *context, const void *data, size_t length)
     (void)context;
     return length && (*(const uint8_t *)data & 1) ? length : length / 2;
 }
+
+static void wire_start(struct net *net, const struct net_offload *offload)
+{
+    (void)net;
+    (void)offload;
+}
+
+static void wire_nothing(struct net *net)
+{
+    (void)net;
+}
+
+/* Reads all that it is given. */
+static bool wire_send(struct net *net, const struct iovec *iov, unsigned nr, size_t bytes)
+{
+    static uint8_t frame[sizeof(struct net_header) + NET_FRAME_MAX];
+    size_t at = 0;
+
+    (void)net;
+    for (unsigned i = 0; i < nr; i++) {
+        if (!range_fits(at, iov[i].iov_len, sizeof(frame)))
+            abort();
+        memcpy(frame + at, iov[i].iov_base, iov[i].iov_len);
+        at += iov[i].iov_len;
+    }
+    if (at != bytes)
+        abort();
+    return true;
+}
+
+static const struct net_driver wire_driver = {.start = wire_start,
+                                              .stop = wire_nothing,
+                                              .resume = wire_nothing,
+                                              .send = wire_send,
+                                              .free = wire_nothing};
 
 static struct virtio_device *new_device(unsigned kind)
 {
@@ -71,6 +111,12 @@ static struct virtio_device *new_device(unsigned kind)
         struct virtio_rng_config config = {0};
 
         if (virtio_rng_new(&host, &config, &device, NULL) < 0)
+            abort();
+    } else if (kind == NET) {
+        struct virtio_net_config config = {.net = &wire, .mac = {2, 0, 0, 0, 0, 7}};
+
+        wire = (struct net){.driver = &wire_driver, .link = true};
+        if (virtio_net_new(&host, &config, &device, NULL) < 0)
             abort();
     } else {
         struct virtio_vsock_config config = {
@@ -131,7 +177,8 @@ static void set_up(struct virtio_device *device)
     reg(device, VIRTIO_MMIO_STATUS, 0);
     reg(device, VIRTIO_MMIO_STATUS, 3);
     reg(device, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 0);
-    reg(device, VIRTIO_MMIO_DRIVER_FEATURES, 1u << VIRTIO_F_INDIRECT_DESC);
+    reg(device, VIRTIO_MMIO_DRIVER_FEATURES,
+        1u << VIRTIO_F_INDIRECT_DESC | (device == devices[NET] ? 0x00168883u : 0));
     reg(device, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 1);
     reg(device, VIRTIO_MMIO_DRIVER_FEATURES, 1);
     reg(device, VIRTIO_MMIO_STATUS, 11);
@@ -202,7 +249,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input in = {data, size};
     unsigned first = (unsigned)take(&in, 1);
-    struct virtio_device *device = devices[first % 4];
+    unsigned kind = first & 0x80 ? NET : first % 4;
+    struct virtio_device *device = devices[kind];
 
     memset(memory_range(memory, 0, RAM_BYTES), 0, 0x20000);
     if (first & 4)
@@ -227,7 +275,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             loop_run_once(loop, 0);
             break;
         default:
-            if (first % 4 == 1) {
+            if (kind == NET && wire.started) {
+                struct net_header header = {0};
+
+                wire.receiver.deliver(wire.receiver.context, &header, in.data, in.left);
+                wire.receiver.flush(wire.receiver.context);
+            } else if (kind == 1) {
                 virtio_console_input(device, in.data, in.left);
                 virtio_console_output_ready(device);
             } else {
