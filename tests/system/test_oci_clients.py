@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from conftest import need_command, need_root
+from criu import need_criu
 
 APPLETS = "sh ls ps cat id mount sleep true false echo kill hostname".split()
 LOOP = 'echo started; trap "exit 3" TERM; while :; do sleep 0.1; done'
@@ -142,6 +143,26 @@ def test_podman_plays_kube(podman, work):
     assert until(lambda: podman("logs", "pod-two")) == "two\n"
     podman("pod", "rm", "--force", "--time", "0", "pod")
     assert podman("ps", "--all", "--quiet") == ""
+
+
+def test_podman_checkpoints_and_restores(podman, build):
+    """podman looks for criu in PATH."""
+    criu = Path(need_criu(build))
+    client = Client(*podman.base, env={**podman.env, "PATH": f"{criu.parent}:{os.environ['PATH']}"})
+    count = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.1; done"
+    client("run", "--detach", "--name", "saved", "--network", "none", "lodge-test:1", "/bin/sh", "-c", count)
+    try:
+        until(lambda: "5" in client("logs", "saved").split())
+        client("container", "checkpoint", "saved")
+        last = int(client("logs", "saved").split()[-1])
+        assert "Exited" in client("ps", "--all", "--format", "{{.Status}}")
+        client("container", "restore", "saved")
+        until(lambda: int(client("logs", "saved").split()[-1]) > last + 2)
+        numbers = [int(n) for n in client("logs", "saved").split()]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert client("exec", "saved", "/bin/echo", "inside") == "inside\n"
+    finally:
+        client("rm", "--force", "--time", "0", "saved")
 
 
 @pytest.fixture(scope="module")
