@@ -21,6 +21,7 @@
 #include "oci/hooks.h"
 #include "oci/mount_idmap.h"
 #include "oci/init.h"
+#include "oci/net_device.h"
 #include "oci/notify_socket.h"
 #include "oci/pid_namespace.h"
 #include "oci/rdt.h"
@@ -192,6 +193,22 @@ static int run_create_hooks(struct making *m, struct err *err)
     return 0;
 }
 
+/* The namespace is there as soon as its first process is, or it is somebody else's. */
+static int move_devices(struct making *m, struct err *err)
+{
+    const struct oci_namespace *ns = oci_spec_namespace(m->spec, CLONE_NEWNET);
+    CLEANUP(fd_closep) int fd = -1;
+    char path[64];
+
+    if (!m->spec->nr_net_devices || !ns)
+        return 0;
+    snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)m->pid);
+    fd = open(ns->path ? ns->path : path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err_errno(err, -errno, "linux.netDevices: the container's network namespace");
+    return net_device_move_all(m->spec, fd, err);
+}
+
 /* From nothing to a first process that waits for its start. */
 static int make(struct making *m, bool foreground, bool fifo, struct err *err)
 {
@@ -225,7 +242,7 @@ static int make(struct making *m, bool foreground, bool fifo, struct err *err)
         fd_closep(&a.namespace_fds[i]);
     if (result < 0)
         return result;
-    if ((result = run_create_hooks(m, err)) < 0)
+    if ((result = move_devices(m, err)) < 0 || (result = run_create_hooks(m, err)) < 0)
         return result;
     result = sync_wait(m->socket, SYNC_READY, &m->master, err);
     if (result > 0)

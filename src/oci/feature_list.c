@@ -88,7 +88,7 @@ static json_t *linux_features(void)
                      "v1", 1, "v2", 1, "systemd", 0, "systemdUser", 0, "rdma", 1, "seccomp",
                      seccomp(), "apparmor", "enabled", 1, "selinux", "enabled", 1, "intelRdt",
                      "enabled", 1, "mountExtensions", "idmap", "enabled", 1, "netDevices",
-                     "enabled", 0, "memoryPolicy", memory_policy());
+                     "enabled", 1, "memoryPolicy", memory_policy());
 }
 
 /* What this program can do; whether the host can is said when a container asks for it. */

@@ -54,6 +54,9 @@ static int check_consistency(const struct oci_spec *spec, struct err *err)
         return err_set(err, -EINVAL, "linux.namespaces: a mount namespace is required");
     if (spec->hostname && !oci_spec_namespace(spec, CLONE_NEWUTS))
         return err_set(err, -EINVAL, "hostname: needs a uts namespace in linux.namespaces");
+    if (spec->nr_net_devices && !oci_spec_namespace(spec, CLONE_NEWNET))
+        return err_set(err, -EINVAL,
+                       "linux.netDevices: needs a network namespace in linux.namespaces");
     if (spec->nr_uid_maps && !oci_spec_namespace(spec, CLONE_NEWUSER))
         return err_set(err, -EINVAL,
                        "linux.uidMappings: needs a user namespace in linux.namespaces");
@@ -163,6 +166,7 @@ void oci_spec_free(struct oci_spec *spec)
     free(spec->devices);
     free(spec->resources.devices);
     free(spec->rdt.schemata.items);
+    free(spec->net_devices);
     free(spec->masked_paths.items);
     free(spec->read_only_paths.items);
     free(spec->sysctls);

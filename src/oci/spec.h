@@ -110,6 +110,11 @@ struct oci_memory_policy {
     cpu_set_t nodes;
 };
 
+/* linux.netDevices */
+struct oci_net_device {
+    const char *name, *new_name;
+};
+
 /* linux.intelRdt */
 struct oci_rdt {
     bool present, monitoring;
@@ -169,6 +174,8 @@ struct oci_spec {
     const char *mount_label;   /* NULL: none */
     struct oci_memory_policy memory_policy;
     struct oci_rdt rdt;
+    struct oci_net_device *net_devices;
+    size_t nr_net_devices;
     struct oci_time_offset time_offsets[2];
     size_t nr_time_offsets;
 };

@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/util.h"
 #include "oci/memory_policy.h"
+#include "oci/net_device.h"
 #include "oci/rdt.h"
 #include "oci/seccomp_filter.h"
 #include "oci/spec_read.h"
@@ -114,18 +115,6 @@ static int parse_propagation(const struct json_at *linux_at, struct oci_spec *re
     return err_set(err, -EINVAL, "linux.rootfsPropagation: unknown value '%s'", name);
 }
 
-/* Members of `linux` that change what a container may do and that this runtime does not carry out.
- */
-static int refuse_unsupported(const struct json_at *linux_at, struct err *err)
-{
-    static const char *const members[] = {"netDevices"};
-
-    for (size_t i = 0; i < ARRAY_LEN(members); i++)
-        if (json_object_get(linux_at->value, members[i]))
-            return err_set(err, -ENOTSUP, "linux.%s: not supported", members[i]);
-    return 0;
-}
-
 static int parse_mount_label(const struct json_at *linux_at, struct oci_spec *ret, struct err *err)
 {
     int result = json_opt_string(linux_at, "mountLabel", &ret->mount_label, err);
@@ -225,8 +214,7 @@ int spec_read_linux(const struct json_at *root, struct oci_spec *ret, struct err
         return result;
     if (!at.value)
         return err_set(err, -EINVAL, "linux: required on this system, and absent");
-    if ((result = refuse_unsupported(&at, err)) < 0 ||
-        (result = parse_namespaces(&at, ret, err)) < 0 ||
+    if ((result = parse_namespaces(&at, ret, err)) < 0 ||
         (result = spec_read_id_maps(&at, "uidMappings", &ret->uid_maps, &ret->nr_uid_maps, err)) <
             0 ||
         (result = spec_read_id_maps(&at, "gidMappings", &ret->gid_maps, &ret->nr_gid_maps, err)) <
@@ -241,6 +229,7 @@ int spec_read_linux(const struct json_at *root, struct oci_spec *ret, struct err
         (result = memory_policy_read(&at, &ret->memory_policy, err)) < 0 ||
         (result = parse_mount_label(&at, ret, err)) < 0 ||
         (result = rdt_read(&at, &ret->rdt, err)) < 0 ||
+        (result = net_device_read(&at, ret, err)) < 0 ||
         (result = json_opt_string(&at, "cgroupsPath", &ret->cgroups_path, err)) < 0 ||
         (result = spec_read_strings(&at, "maskedPaths", &ret->masked_paths, err)) < 0)
         return result;

@@ -226,3 +226,27 @@ def test_classes_of_service_need_resctrl(container):  # noqa: F811
     del container.config["linux"]["intelRdt"]
     container.start("sleep", "1000")
     assert "without linux.intelRdt" in container.verb("update", "--l3-cache-schema", "L3:0=f", container.name, status=1)
+
+
+def test_a_network_device_moves_in(container):  # noqa: F811
+    """With its addresses, under another name, set up; a wrong one is named and leaves nothing."""
+    need_command("ip")
+    name, peer = f"lo{os.getpid() % 100000}a", f"lo{os.getpid() % 100000}b"
+    subprocess.run(["ip", "link", "add", name, "type", "veth", "peer", "name", peer], check=True)
+    try:
+        subprocess.run(["ip", "address", "add", "10.213.7.5/24", "broadcast", "+", "dev", name], check=True)
+        subprocess.run(["ip", "address", "add", "fd00:213::5/64", "dev", name], check=True)
+        container.config["linux"]["netDevices"] = {name: {"name": "inside0"}}
+        container.start("sleep", "1000")
+        pid = json.loads(container.verb("state", container.name))["pid"]
+        links = json.loads(subprocess.check_output(["nsenter", "--net", "--target", str(pid), "ip", "--json", "address"]))
+        link, = (item for item in links if item["ifname"] == "inside0")
+        found = {(a["local"], a["prefixlen"]) for a in link["addr_info"] if a["scope"] == "global"}
+        assert found == {("10.213.7.5", 24), ("fd00:213::5", 64)} and "UP" in link["flags"]
+        assert subprocess.run(["ip", "link", "show", name], capture_output=True).returncode != 0
+        container.verb("delete", "--force", container.name)
+        done = container.run("true", check=False)
+        assert done.returncode == 1 and name in done.stderr
+        container.nothing_left()
+    finally:
+        subprocess.run(["ip", "link", "delete", peer], capture_output=True)

@@ -70,6 +70,8 @@ static const struct {
     {"", ",\"seccomp\":{}", "linux.seccomp.defaultAction: required"},
     {"", ",\"intelRdt\":{\"closID\":\"../x\"}", "'../x' is not the name of a directory"},
     {"", ",\"intelRdt\":{\"schemata\":[1]}", "linux.intelRdt.schemata[0]"},
+    {"", ",\"netDevices\":{\"a/b\":{}}", "'a/b' is not the name of a network device"},
+    {"", ",\"netDevices\":{\"eth0\":{}}", "needs a network namespace"},
     {"", ",\"mountLabel\":1", "linux.mountLabel: an integer where a string"},
     {"", ",\"memoryPolicy\":{\"mode\":\"MPOL_ODD\"}", "unknown mode 'MPOL_ODD'"},
     {"", ",\"memoryPolicy\":{\"mode\":\"MPOL_BIND\"}", "'' is not a list of nodes"},
