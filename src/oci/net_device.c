@@ -115,13 +115,32 @@ static int perform(int fd, struct request *r)
     return answer.error.error;
 }
 
+/* The C library's macros cast away what compilers check. */
+static const struct nlmsghdr *next_message(const struct nlmsghdr *header, size_t *left)
+{
+    size_t step = MIN(NLMSG_ALIGN((size_t)header->nlmsg_len), *left);
+
+    *left -= step;
+    return (const void *)((const char *)header + step);
+}
+
+static const struct rtattr *next_attribute(const struct rtattr *attribute, size_t *left)
+{
+    size_t step = MIN(RTA_ALIGN((size_t)attribute->rta_len), *left);
+
+    *left -= step;
+    return (const void *)((const char *)attribute + step);
+}
+
 static void take_address(const struct nlmsghdr *header, struct address *ret)
 {
     const struct ifaddrmsg *message = NLMSG_DATA(header);
     size_t left = IFA_PAYLOAD(header);
 
     *ret = (struct address){.message = *message, .length = message->ifa_family == AF_INET ? 4 : 16};
-    for (const struct rtattr *a = IFA_RTA(message); RTA_OK(a, left); a = RTA_NEXT(a, left)) {
+    for (const struct rtattr *a =
+             (const void *)((const char *)message + NLMSG_ALIGN(sizeof(*message)));
+         RTA_OK(a, left); a = next_attribute(a, &left)) {
         unsigned char *to = a->rta_type == IFA_LOCAL     ? ret->local
                             : a->rta_type == IFA_ADDRESS ? ret->peer
                                                          : NULL;
@@ -154,7 +173,8 @@ static int list_addresses(int fd, unsigned index, struct address *ret)
 
         if (n <= 0)
             return n < 0 ? -errno : -EPROTO;
-        for (const struct nlmsghdr *h = (void *)data; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left)) {
+        for (const struct nlmsghdr *h = (void *)data; NLMSG_OK(h, left);
+             h = next_message(h, &left)) {
             const struct ifaddrmsg *message = NLMSG_DATA(h);
 
             if (h->nlmsg_type == NLMSG_DONE)
