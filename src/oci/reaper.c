@@ -76,6 +76,22 @@ __attribute__((noreturn)) static void watch(pid_t program, const sigset_t *all)
     }
 }
 
+/*
+ * What others see as process 1: this, not the runtime's command line, which names places of the
+ * host. The arguments stand one behind the other, and the environment behind them.
+ */
+static void take_name(void)
+{
+    static const char name[] = "lodge-init";
+    char *start = program_invocation_name, *end = environ ? environ[0] : NULL;
+
+    if (end > start && (size_t)(end - start) >= sizeof(name)) {
+        memset(start, 0, (size_t)(end - start));
+        memcpy(start, name, sizeof(name));
+    }
+    prctl(PR_SET_NAME, name, 0, 0, 0);
+}
+
 int reaper_fork(bool terminal, int socket, struct err *err)
 {
     sigset_t all, none;
@@ -84,6 +100,7 @@ int reaper_fork(bool terminal, int socket, struct err *err)
     sigfillset(&all);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &all, NULL);
+    take_name();
     program = fork();
     if (program < 0)
         return err_errno(err, -errno, "start the program's process");

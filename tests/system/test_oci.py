@@ -101,6 +101,12 @@ def test_a_fatal_signal_is_128_plus_its_number(runtime):
     runtime.nothing_left()
 
 
+def test_the_reaper_names_no_place_of_the_host(runtime):
+    runtime.overlay(init="true")
+    done = runtime.run("sh", "-c", "tr '\\0' ' ' </proc/1/cmdline; cat /proc/1/comm /proc/self/comm")
+    assert done.stdout.split() == ["lodge-init", "lodge-init", "cat"]
+
+
 def test_missing_program_is_127_and_unusable_is_126(runtime):
     missing = runtime.run("nosuch", check=False)
     assert missing.returncode == 127 and "nosuch" in missing.stderr
