@@ -19,6 +19,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -169,6 +170,8 @@ class Bench:
             return None, None
         wall = 2 * min(r["wall"] for r in one) / min(r["wall"] for r in two)
         cost = 2 * statistics.median(r["cpu"] for r in one) / statistics.median(r["cpu"] for r in two)
+        if peer == NATIVE:  # processor time over wall time says nothing where others want the host too
+            return wall, None
         busy = statistics.median(r["guest_cpu"] / r["guest_wall"] for r in two)
         return wall, cost * busy
 
@@ -273,7 +276,12 @@ def main():
     options = parse()
     groups = cpu_rows.select(options.rows)
     bench = Bench(options)
-    bench.run(groups)
+    # Stopped early, it tells what it has.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        bench.run(groups)
+    except KeyboardInterrupt:
+        bench.failures.append("stopped before the end")
     lines = []
     for lodge in bench.lodges if bench.peers[-1:] and LODGE in options.peers.split(",") else []:
         for against in (TCG, NATIVE):
