@@ -292,7 +292,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     loop_run_once(loop, 0);
     set_up(device);
     if (virtio_device_failure(device) && load_le16(memory_range(memory, RING(0) + 0x402, 2)) == 0 &&
-        load_le16(memory_range(memory, RING(1) + 0x402, 2)) == 0)
+        load_le16(memory_range(memory, RING(1) + 0x402, 2)) == 0 &&
+        load_le16(memory_range(memory, RING(2) + 0x402, 2)) == 0)
         abort(); /* fresh empty rings do not break a device */
     reg(device, VIRTIO_MMIO_STATUS, 0);
     loop_run_once(loop, 0);
