@@ -82,7 +82,7 @@ def transfers(vm, server: socket.socket, address: str, nbytes: int = BYTES):
     assert len(result[0]) == nbytes and hashlib.sha256(result[0]).hexdigest() in text
 
 
-@pytest.mark.parametrize("name", ["cloud", pytest.param("generic", marks=pytest.mark.slow), pytest.param("rt", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["cloud", "generic", "rt"])
 def test_tap(vmm, guest, initrd, name):
     with Namespace() as space:
         space.tap("tap0", "10.77.0.1/24")
@@ -238,7 +238,7 @@ def test_what_is_wrong_is_said(vmm, guest, text, message, tmp_path):
     assert done.returncode == 2 and message in done.stderr, done.stderr
 
 
-@pytest.mark.parametrize("name", ["cloud", pytest.param("generic", marks=pytest.mark.slow), pytest.param("rt", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["cloud", "generic", "rt"])
 def test_lodge_run_with_a_network(program, guest, name):
     from lodge_run import Lodge, need_image, need_kernel
     need_image(guest, "busybox")
