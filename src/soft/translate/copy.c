@@ -619,12 +619,39 @@ static bool copy_divide(struct translator *tr)
     return true;
 }
 
+/* One instruction, where no register lives in memory. */
+static bool copy_lea_direct(struct translator *tr, unsigned home)
+{
+    const struct insn_mem *mem = &tr->insn.mem;
+    unsigned base = mem->base == INSN_NO_REG ? HOST_NONE : emit_home[mem->base];
+    unsigned index = mem->index == INSN_NO_REG ? HOST_NONE : emit_home[mem->index];
+    unsigned rex;
+
+    if (home == HOST_NONE || tr->insn.address_size != 8 || mem->rip_relative || mem->vsib ||
+        (base == HOST_NONE && mem->base != INSN_NO_REG) ||
+        (index == HOST_NONE && mem->index != INSN_NO_REG) ||
+        mem->displacement != (int32_t)mem->displacement)
+        return false;
+    rex = (tr->insn.operand_size == 8 ? 8u : 0u) | emit_rex_of(home, base, index);
+    if (rex)
+        emit8(&tr->e, 0x40 | rex);
+    emit8(&tr->e, 0x8d);
+    emit_address(&tr->e, home, base, index, (unsigned)__builtin_ctz(mem->scale ? mem->scale : 1u),
+                 (int32_t)mem->displacement);
+    tr->rcx_kept = true;
+    return true;
+}
+
 static bool copy_lea(struct translator *tr)
 {
     const struct insn_operand *operand = &tr->insn.operand[0];
     unsigned home = emit_home[operand->reg];
 
-    if (tr->insn.operand_size == 2 || !translator_address(tr))
+    if (tr->insn.operand_size == 2)
+        return false;
+    if (copy_lea_direct(tr, home))
+        return true;
+    if (!translator_address(tr))
         return false;
     if (home == HOST_NONE)
         home = HOST_R11;
