@@ -10,8 +10,6 @@ from lodge_run import SANITIZED, Lodge, need_image, need_kernel
 
 LONG = float(os.environ.get("LODGE_TEST_LONG", "0") or 0)
 
-pytestmark = pytest.mark.slow
-
 
 class Pair:
     """The same commands in a VM and natively."""
