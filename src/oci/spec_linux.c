@@ -133,7 +133,7 @@ static int parse_mount_label(const struct json_at *linux_at, struct oci_spec *re
         if (mount->type &&
             (strcmp(mount->type, "tmpfs") == 0 || strcmp(mount->type, "devpts") == 0 ||
              strcmp(mount->type, "ramfs") == 0) &&
-            asprintf(&mount->label_option, "context=\"%s\"", ret->mount_label) < 0) {
+            asprintf(&mount->label_option, "context=%s", ret->mount_label) < 0) {
             mount->label_option = NULL;
             return err_set(err, -ENOMEM, "linux.mountLabel: out of memory");
         }
