@@ -50,6 +50,19 @@ static bool vector_again(const struct soft_cpu *cpu)
     return cpu->translate->hot->vector_left && cpu->cpl == 3 && sse_allowed(cpu);
 }
 
+/* Is any bit set in the upper halves of the YMM registers? */
+static bool upper_halves(const struct soft_cpu *cpu)
+{
+    const uint8_t *bytes = (const uint8_t *)cpu->fpu.area.ymm_high;
+    uint64_t any = 0, word;
+
+    for (size_t i = 0; i < sizeof(cpu->fpu.area.ymm_high); i += sizeof(word)) {
+        memcpy(&word, bytes + i, sizeof(word));
+        any |= word;
+    }
+    return any;
+}
+
 /* Goes in at `code`; returns the exit. */
 static uint32_t go_in(struct soft_cpu *cpu, const uint8_t *code, bool vector, bool x87)
 {
@@ -81,7 +94,10 @@ static uint32_t go_in(struct soft_cpu *cpu, const uint8_t *code, bool vector, bo
         hot->x87_page = hot->page;
     }
     guard_running = translate;
-    exit = vector ? translate->enter_vector(cpu) : translate->enter(cpu);
+    if (vector)
+        exit = upper_halves(cpu) ? translate->enter_wide(cpu) : translate->enter_vector(cpu);
+    else
+        exit = translate->enter(cpu);
     translate->where = exit;
     guard_running = NULL;
     if (!hot->x87_absent)

@@ -4,7 +4,7 @@
  * flags between struct soft_cpu and the host's registers.
  *
  *   enter         uint32_t (struct soft_cpu *): registers, flags, stack; then jmp gs:[hot.enter]
- *   enter_vector  the same after loading XMM/YMM and MXCSR
+ *   enter_vector, enter_wide  the same after loading XMM and MXCSR; and YMM
  *   leave         RCX = exit code, R10 = address: stores everything, returns ECX
  *   return_miss, return_empty: the slow ends of a RET
  *
@@ -55,7 +55,9 @@ static void mxcsr_move(struct emit *e, unsigned extension, unsigned base, int32_
 
 static const uint8_t saved[] = {HOST_RBX, HOST_RBP, HOST_R12, HOST_R13, HOST_R14, HOST_R15};
 
-static void enter_emit(struct emit *e, bool vector)
+/* wide: with the registers' upper halves; otherwise those are 0, and known to the processor to be:
+ * legacy SSE instructions wait for upper halves that are not. */
+static void enter_emit(struct emit *e, bool vector, bool wide)
 {
     for (unsigned i = 0; i < ARRAY_LEN(saved); i++)
         emit_push(e, saved[i]);
@@ -63,9 +65,13 @@ static void enter_emit(struct emit *e, bool vector)
     emit_load_hot(e, HOST_RSP, HOT(return_rsp));
     emit_move(e, HOST_RCX, HOST_RDI);
     if (vector) {
+        emit8(e, 0xc5); /* vzeroupper */
+        emit8(e, 0xf8);
+        emit8(e, 0x77);
         for (unsigned i = 0; i < 16; i++) {
             vector_move(e, false, i, HOST_RCX, XMM(i));
-            vector_move_high(e, false, i, HOST_RCX, YMM(i));
+            if (wide)
+                vector_move_high(e, false, i, HOST_RCX, YMM(i));
         }
         mxcsr_move(e, 2, HOST_RCX, MXCSR);
     }
@@ -291,9 +297,11 @@ int trampolines_emit(struct translate *translate)
     if (code->size < 16384)
         return -ENOMEM;
     translate->enter = (uint32_t(*)(struct soft_cpu *))(uintptr_t)code_cache_run(code, e.at);
-    enter_emit(&e, false);
+    enter_emit(&e, false, false);
     translate->enter_vector = (uint32_t(*)(struct soft_cpu *))(uintptr_t)code_cache_run(code, e.at);
-    enter_emit(&e, true);
+    enter_emit(&e, true, false);
+    translate->enter_wide = (uint32_t(*)(struct soft_cpu *))(uintptr_t)code_cache_run(code, e.at);
+    enter_emit(&e, true, true);
     translate->leave = e.at;
     leave_emit(&e);
     translate->return_miss = e.at;

@@ -242,7 +242,8 @@ struct translate {
     bool stable;
     int64_t stable_since;
     uint32_t (*enter)(struct soft_cpu *cpu);
-    uint32_t (*enter_vector)(struct soft_cpu *cpu);
+    uint32_t (*enter_vector)(struct soft_cpu *cpu); /* upper halves of YMM are 0 */
+    uint32_t (*enter_wide)(struct soft_cpu *cpu);
     const uint8_t *leave;
     const uint8_t *return_miss, *return_empty;
     uint8_t *return_memory;           /* both stacks */
