@@ -229,6 +229,8 @@ int qcow2_allocate(struct qcow2 *q, uint64_t *ret_offset)
             return r;
         if ((r = block_of(q, cluster, &block)) < 0)
             return r;
+        if (!block)
+            return -EIO;
         if (counter_get(q, block->data, index_in_block(q, cluster))) {
             /* Taken, far behind the end of the file: the counts are invented. */
             if (cluster > (q->file_end >> q->cluster_bits) + ALLOCATE_BEYOND_END)
