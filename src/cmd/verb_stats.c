@@ -204,7 +204,8 @@ static int show(struct stats *stats, bool json, struct err *err)
 
 static int run(int argc, char **argv)
 {
-    struct stats stats = {.array = json_array()};
+    CLEANUP(json_decrefp) json_t *array = json_array();
+    struct stats stats = {.array = array};
     struct err err = ERR_INIT;
     CLEANUP(freep) char **names = calloc((size_t)argc + 1, sizeof(*names));
     CLEANUP(freep) bool *seen = calloc((size_t)argc + 1, sizeof(*seen));
@@ -212,7 +213,7 @@ static int run(int argc, char **argv)
     bool json = false;
     int r;
 
-    if (!names || !seen)
+    if (!names || !seen || !array)
         return CLI_EXIT_FAILURE;
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--json"))
@@ -225,7 +226,6 @@ static int run(int argc, char **argv)
     stats.names = names;
     stats.seen = seen;
     r = show(&stats, json, &err);
-    json_decref(stats.array);
     if (r < 0)
         log_error("%s", err.message);
     return r < 0 ? CLI_EXIT_FAILURE : 0;

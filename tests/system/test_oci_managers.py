@@ -15,7 +15,6 @@ from conftest import need_command
 from test_oci import rootfs  # noqa: F401 (a fixture)
 from test_oci_verbs import Container, container, sleeping, until  # noqa: F401 (fixtures)
 
-pytestmark = pytest.mark.sanitized
 
 
 def test_sockets_are_passed_on(container):  # noqa: F811
