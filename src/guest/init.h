@@ -33,9 +33,6 @@ int init_switch_root(const struct init_params *params, struct err *err);
 int init_loopback_up(struct err *err);
 /* What lodge.net says; "" does nothing. The interface is there when its driver is loaded. */
 int init_network_up(const char *text, struct err *err);
-/* Out of memory, the kernel kills a process rather than read the same program text from disk over
- * and over (Documentation/admin-guide/mm/multigen_lru.rst, thrashing prevention). Best effort. */
-void init_tune_memory(void);
 /* hostname "" keeps the kernel's; resolv_conf "" keeps the image's file. Best effort. */
 void init_identify(const char *hostname, const char *resolv_conf);
 

@@ -38,21 +38,6 @@ static void write_file(const char *path, const char *text)
         (void)!file_write_full(fd, text, strlen(text));
 }
 
-/* Without O_CREAT: an absent file means a kernel without the setting. */
-static void write_setting(const char *path, const char *text)
-{
-    CLEANUP(fd_closep) int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-    if (fd >= 0)
-        (void)!file_write_full(fd, text, strlen(text));
-}
-
-void init_tune_memory(void)
-{
-    write_setting("/sys/kernel/mm/lru_gen/enabled", "y");
-    write_setting("/sys/kernel/mm/lru_gen/min_ttl_ms", "1000");
-}
-
 void init_identify(const char *hostname, const char *resolv_conf)
 {
     char text[320];

@@ -52,8 +52,6 @@ static int prepare(const struct init_params *params, struct err *err)
         result = init_loopback_up(err);
     if (result == 0)
         result = init_network_up(params->net, err);
-    if (result == 0)
-        init_tune_memory();
     return result;
 }
 
