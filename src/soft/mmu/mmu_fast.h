@@ -16,6 +16,7 @@
 #ifndef LODGE_SOFT_MMU_MMU_FAST_H
 #define LODGE_SOFT_MMU_MMU_FAST_H
 
+#include "base/sanitizer.h"
 #include "base/util.h"
 #include "soft/soft_cpu.h"
 
@@ -86,8 +87,8 @@ static inline void *mmu_host_write_fast(const struct soft_cpu *cpu, unsigned seg
     struct mmu_unaligned##bits {                                                                   \
         uint##bits##_t value;                                                                      \
     } __attribute__((packed, may_alias));                                                          \
-    static inline enum soft_result mmu_load##bits(struct soft_cpu *cpu, unsigned segment,          \
-                                                  uint64_t offset, uint##bits##_t *ret)            \
+    RACES_BY_DESIGN static inline enum soft_result mmu_load##bits(                                 \
+        struct soft_cpu *cpu, unsigned segment, uint64_t offset, uint##bits##_t *ret)              \
     {                                                                                              \
         const volatile struct mmu_unaligned##bits *host = mmu_host_read_fast(cpu, segment, offset, \
                                                                              (bits) / 8);          \
@@ -97,8 +98,8 @@ static inline void *mmu_host_write_fast(const struct soft_cpu *cpu, unsigned seg
         *ret = host->value;                                                                        \
         return SOFT_OK;                                                                            \
     }                                                                                              \
-    static inline enum soft_result mmu_store##bits(struct soft_cpu *cpu, unsigned segment,         \
-                                                   uint64_t offset, uint##bits##_t value)          \
+    RACES_BY_DESIGN static inline enum soft_result mmu_store##bits(                                \
+        struct soft_cpu *cpu, unsigned segment, uint64_t offset, uint##bits##_t value)             \
     {                                                                                              \
         uint8_t *code_byte;                                                                        \
         volatile struct mmu_unaligned##bits *host = mmu_host_write_fast(cpu, segment, offset,      \

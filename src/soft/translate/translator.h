@@ -99,7 +99,7 @@ void translator_stack_access(struct translator *tr, unsigned reg, int32_t displa
 unsigned translator_access_most(const struct translator *tr);
 /* ranges.c: which of tr->insns have their accesses checked together. */
 void translator_ranges_plan(struct translator *tr, const struct interp_block *block);
-/* copy.c: is this an instruction that it copies (and that writes its operands only)? */
+/* copy_list.c: is this an instruction that copy.c copies (and that writes its operands only)? */
 bool translator_copies(const struct insn *insn);
 /* tr->operand does without RCX from here on. */
 void translator_free_rcx(struct translator *tr);
@@ -108,9 +108,9 @@ void translator_free_rcx(struct translator *tr);
 void translator_islands(struct translator *tr, bool all);
 /* The same before `bytes` without a chance for them. Not to be undone. */
 void translator_reach(struct translator *tr, unsigned bytes);
-/* What was emitted from here on is not. */
 /* The instruction leaves with this exit when RCX is 0. */
 void translator_leave_if_zero(struct translator *tr, enum translate_exit kind);
+/* What was emitted from here on is not. */
 void translator_undo(struct translator *tr, uint8_t *from);
 /* Behind the block. */
 void translator_cold_emit(struct translator *tr);

@@ -383,7 +383,7 @@ START_TEST(code_mark_race)
     struct race race = {.f = prepared(0)};
     struct fixture *f = race.f;
     uint8_t *byte = &f->memory->slots[0].code_map[PAGE1 >> 12];
-    volatile uint64_t *data = memory_range(f->memory, PAGE1, 8);
+    const uint64_t *data = memory_range(f->memory, PAGE1, 8);
     pthread_t thread;
     void *failed;
 
@@ -395,12 +395,12 @@ START_TEST(code_mark_race)
         uint64_t seen, before = __atomic_load_n(&race.reported, __ATOMIC_SEQ_CST);
 
         mmu_code_page_mark(&f->vm, PAGE1);
-        seen = *data;
-        while (*data == seen) /* wait for one more write */
+        seen = __atomic_load_n(data, __ATOMIC_RELAXED);
+        while (__atomic_load_n(data, __ATOMIC_RELAXED) == seen) /* wait for one more write */
             ;
         /* two more writes: the report of the first must have come */
-        seen = *data;
-        while (*data - seen < 2)
+        seen = __atomic_load_n(data, __ATOMIC_RELAXED);
+        while (__atomic_load_n(data, __ATOMIC_RELAXED) - seen < 2)
             ;
         ck_assert_uint_gt(__atomic_load_n(&race.reported, __ATOMIC_SEQ_CST), before);
         __atomic_store_n(byte, 0, __ATOMIC_SEQ_CST);
