@@ -4,38 +4,20 @@
  * under it, interrupts and their shadow, single step, breakpoints, halt, kick, INIT and SIPI, two
  * vCPUs.
  */
-#include "cpu/cpuid.h"
-#include "soft/soft.h"
 #include "soft/soft_cpu.h"
-#include "testing.h"
+#include "soft/soft_guest.h"
 
 #include <pthread.h>
 #include <time.h>
 
 #define RAM  0x40000u
 #define CODE 0x1000u
-#define NR   2u
 
 struct fixture {
-    struct memory *memory;
-    struct cpuid_policy policy;
-    struct cpu_bus bus;
+    struct guest guest;
     struct cpu_irqchip irqchip;
-    struct cpu_vm *vm;
-    struct cpu *cpu[NR];
     int vector; /* what acknowledge gives, once */
 };
-
-static void io_nothing(void *context, unsigned cpu, uint16_t port, const void *data, unsigned size)
-{
-    (void)context, (void)cpu, (void)port, (void)data, (void)size;
-}
-
-static void mmio_nothing(void *context, unsigned cpu, gpa_t gpa, void *data, unsigned size)
-{
-    (void)context, (void)cpu, (void)gpa;
-    memset(data, 0xff, size);
-}
 
 static int acknowledge(void *context, unsigned cpu)
 {
@@ -75,22 +57,14 @@ static int msr_write(void *context, unsigned cpu, uint32_t index, uint64_t value
     return 0;
 }
 
-static void write_code(struct fixture *f, gpa_t gpa, const void *bytes, size_t length)
-{
-    ck_assert_int_eq(memory_write(f->memory, gpa, bytes, length), 0);
-}
-#define PROGRAM(f, gpa, ...)                          \
-    do {                                              \
-        static const uint8_t code_[] = {__VA_ARGS__}; \
-        write_code(f, gpa, code_, sizeof(code_));     \
-    } while (0)
+#define PROGRAM(f, gpa, ...) GUEST_PROGRAM(&(f)->guest, gpa, __VA_ARGS__)
 
 /* IVT entry: 0000:offset */
 static void vector_set(struct fixture *f, unsigned vector, uint16_t offset)
 {
     uint32_t entry = offset;
 
-    write_code(f, 4 * vector, &entry, 4);
+    guest_put(&f->guest, 4 * vector, &entry, 4);
 }
 
 /* Real mode at 0000:CODE with all segments 0 and the stack below CODE. */
@@ -98,7 +72,7 @@ static struct cpu_state real_state(struct fixture *f, unsigned index)
 {
     struct cpu_state state;
 
-    ck_assert_int_eq(soft_engine.get_state(f->cpu[index], &state, NULL), 0);
+    ck_assert_int_eq(soft_engine.get_state(f->guest.cpu[index], &state, NULL), 0);
     state.segment[CPU_CS].base = 0;
     state.segment[CPU_CS].selector = 0;
     state.rip = CODE;
@@ -109,33 +83,19 @@ static struct cpu_state real_state(struct fixture *f, unsigned index)
 
 static void enter(struct fixture *f, unsigned index, const struct cpu_state *state)
 {
-    ck_assert_int_eq(soft_engine.set_state(f->cpu[index], state, NULL), 0);
+    ck_assert_int_eq(soft_engine.set_state(f->guest.cpu[index], state, NULL), 0);
 }
 
 static struct fixture *fixture_new(void)
 {
     struct fixture *f = calloc(1, sizeof(*f));
-    struct cpuid_options options = {.nr_cpus = NR, .tsc_hz = 1000000000};
-    struct cpu_vm_config config = {
-        .nr_cpus = NR, .tsc_hz = options.tsc_hz, .options = TEST_ENGINE_OPTIONS};
     struct cpu_state state;
 
     ck_assert_ptr_nonnull(f);
     f->vector = -1;
-    cpuid_policy_init(&f->policy, &options);
-    ck_assert_int_eq(memory_new(&f->memory, NULL), 0);
-    ck_assert_int_eq(memory_add_ram(f->memory, 0, RAM, NULL), 0);
-    f->bus.io_write = io_nothing;
-    f->bus.mmio_read = mmio_nothing;
     f->irqchip = (struct cpu_irqchip){f,         acknowledge, pending,  cr8_read,
                                       cr8_write, msr_read,    msr_write};
-    config.memory = f->memory;
-    config.bus = &f->bus;
-    config.irqchip = &f->irqchip;
-    config.cpuid = &f->policy;
-    ck_assert_int_eq(soft_engine.vm_new(&config, &f->vm, NULL), 0);
-    for (unsigned i = 0; i < NR; i++)
-        ck_assert_int_eq(soft_engine.cpu_new(f->vm, i, &f->cpu[i], NULL), 0);
+    guest_init(&f->guest, TEST_ENGINE_OPTIONS, GUEST_CPUS, RAM, &f->irqchip);
     state = real_state(f, 0);
     enter(f, 0, &state);
     return f;
@@ -143,30 +103,15 @@ static struct fixture *fixture_new(void)
 
 static void fixture_free(struct fixture *f)
 {
-    for (unsigned i = 0; i < NR; i++)
-        soft_engine.cpu_free(f->cpu[i]);
-    soft_engine.vm_free(f->vm);
-    memory_free(f->memory);
+    guest_done(&f->guest);
     free(f);
-}
-
-/* Runs to an exit of this kind and gives the state there. */
-static struct cpu_state run(struct fixture *f, unsigned index, enum cpu_exit_kind kind)
-{
-    struct cpu_state state;
-    struct cpu_exit exit;
-
-    ck_assert_int_eq(soft_engine.run(f->cpu[index], &exit, NULL), 0);
-    ck_assert_int_eq(exit.kind, kind);
-    ck_assert_int_eq(soft_engine.get_state(f->cpu[index], &state, NULL), 0);
-    return state;
 }
 
 static unsigned peek16(struct fixture *f, gpa_t gpa)
 {
     uint16_t value;
 
-    ck_assert_int_eq(memory_read(f->memory, gpa, &value, 2), 0);
+    ck_assert_int_eq(memory_read(f->guest.memory, gpa, &value, 2), 0);
     return value;
 }
 
@@ -177,7 +122,7 @@ START_TEST(store_into_the_next_instruction)
 
     /* mov byte [CODE + 6], 42h; mov al, 1; hlt */
     PROGRAM(f, CODE, 0xc6, 0x06, 0x06, 0x10, 0x42, 0xb0, 0x01, 0xf4);
-    state = run(f, 0, CPU_EXIT_HALT);
+    state = guest_run(&f->guest, 0, CPU_EXIT_HALT);
     ck_assert_uint_eq(state.gpr[CPU_RAX] & 0xff, 0x42);
     ck_assert_uint_eq(state.rip, CODE + 8);
     fixture_free(f);
@@ -192,9 +137,9 @@ START_TEST(loop_that_changes_itself)
 
     /* mov cx, 3; l: inc byte [CODE + 8]; mov al, 10h; loop l; hlt */
     PROGRAM(f, CODE, 0xb9, 3, 0, 0xfe, 0x06, 0x08, 0x10, 0xb0, 0x10, 0xe2, 0xf8, 0xf4);
-    state = run(f, 0, CPU_EXIT_HALT);
+    state = guest_run(&f->guest, 0, CPU_EXIT_HALT);
     ck_assert_uint_eq(state.gpr[CPU_RAX] & 0xff, 0x13);
-    soft_engine.counters(f->cpu[0], &counters);
+    soft_engine.counters(f->guest.cpu[0], &counters);
     if (!strcmp(TEST_ENGINE_OPTIONS,
                 "tier=interp")) /* the other tier counts only what it interprets */
         ck_assert_uint_eq(counters.instructions, 1 + 3 * 3 + 1);
@@ -209,7 +154,7 @@ START_TEST(string_store_into_code)
 
     /* mov di, CODE + 10; mov al, 90h; mov cx, 2; rep stosb; (at 10) mov bl, 5; hlt */
     PROGRAM(f, CODE, 0xbf, 0x0a, 0x10, 0xb0, 0x90, 0xb9, 2, 0, 0xf3, 0xaa, 0xb3, 5, 0xf4);
-    state = run(f, 0, CPU_EXIT_HALT);
+    state = guest_run(&f->guest, 0, CPU_EXIT_HALT);
     ck_assert_uint_eq(state.gpr[CPU_RBX] & 0xff, 0);
     fixture_free(f);
 }
@@ -221,11 +166,11 @@ START_TEST(device_writes_code)
     struct cpu_state state;
 
     PROGRAM(f, CODE, 0xb0, 0x01, 0xf4);
-    ck_assert_uint_eq(run(f, 0, CPU_EXIT_HALT).gpr[CPU_RAX] & 0xff, 1);
+    ck_assert_uint_eq(guest_run(&f->guest, 0, CPU_EXIT_HALT).gpr[CPU_RAX] & 0xff, 1);
     PROGRAM(f, CODE + 1, 0x02);
     state = real_state(f, 0);
     enter(f, 0, &state);
-    ck_assert_uint_eq(run(f, 0, CPU_EXIT_HALT).gpr[CPU_RAX] & 0xff, 2);
+    ck_assert_uint_eq(guest_run(&f->guest, 0, CPU_EXIT_HALT).gpr[CPU_RAX] & 0xff, 2);
     fixture_free(f);
 }
 END_TEST
@@ -237,9 +182,9 @@ START_TEST(data_beside_code_invalidates_nothing)
 
     /* mov cx, 1000; l: inc word [CODE + 200h]; loop l; hlt */
     PROGRAM(f, CODE, 0xb9, 0xe8, 0x03, 0xff, 0x06, 0x00, 0x12, 0xe2, 0xfa, 0xf4);
-    run(f, 0, CPU_EXIT_HALT);
+    guest_run(&f->guest, 0, CPU_EXIT_HALT);
     ck_assert_uint_eq(peek16(f, CODE + 0x200), 1000);
-    soft_engine.counters(f->cpu[0], &counters);
+    soft_engine.counters(f->guest.cpu[0], &counters);
     ck_assert_uint_eq(counters.blocks_invalidated, 0);
     fixture_free(f);
 }
@@ -255,10 +200,10 @@ START_TEST(page_crossing_instruction)
     state = real_state(f, 0);
     state.rip = 0x1ffd;
     enter(f, 0, &state);
-    ck_assert_uint_eq(run(f, 0, CPU_EXIT_HALT).gpr[CPU_RAX], 0x12345678);
+    ck_assert_uint_eq(guest_run(&f->guest, 0, CPU_EXIT_HALT).gpr[CPU_RAX], 0x12345678);
     PROGRAM(f, 0x2002, 0x99);
     enter(f, 0, &state);
-    ck_assert_uint_eq(run(f, 0, CPU_EXIT_HALT).gpr[CPU_RAX], 0x99345678);
+    ck_assert_uint_eq(guest_run(&f->guest, 0, CPU_EXIT_HALT).gpr[CPU_RAX], 0x99345678);
     fixture_free(f);
 }
 END_TEST
@@ -273,8 +218,8 @@ START_TEST(interrupt_waits_for_the_shadow)
     /* sti; mov al, 1; mov al, 2; hlt */
     PROGRAM(f, CODE, 0xfb, 0xb0, 0x01, 0xb0, 0x02, 0xf4);
     f->vector = 0x20;
-    cpu_request(f->cpu[0], CPU_REQUEST_INTERRUPT);
-    state = run(f, 0, CPU_EXIT_HALT);
+    cpu_request(f->guest.cpu[0], CPU_REQUEST_INTERRUPT);
+    state = guest_run(&f->guest, 0, CPU_EXIT_HALT);
     ck_assert_uint_eq(state.gpr[CPU_RBX] & 0xff, 0x77);
     ck_assert_uint_eq(state.gpr[CPU_RAX] & 0xff, 1);
     ck_assert_uint_eq(peek16(f, CODE - 6), CODE + 3);
@@ -290,11 +235,11 @@ START_TEST(halt_until_interrupt)
     vector_set(f, 0x21, 0x800);
     PROGRAM(f, 0x800, 0x43, 0xcf);                  /* inc bx; iret */
     PROGRAM(f, CODE, 0xfb, 0xf4, 0xb0, 0x07, 0xf4); /* sti; hlt; mov al, 7; hlt */
-    ck_assert_uint_eq(run(f, 0, CPU_EXIT_HALT).rip, CODE + 2);
-    run(f, 0, CPU_EXIT_HALT); /* nothing to wake for */
+    ck_assert_uint_eq(guest_run(&f->guest, 0, CPU_EXIT_HALT).rip, CODE + 2);
+    guest_run(&f->guest, 0, CPU_EXIT_HALT); /* nothing to wake for */
     f->vector = 0x21;
-    cpu_request(f->cpu[0], CPU_REQUEST_INTERRUPT);
-    state = run(f, 0, CPU_EXIT_HALT);
+    cpu_request(f->guest.cpu[0], CPU_REQUEST_INTERRUPT);
+    state = guest_run(&f->guest, 0, CPU_EXIT_HALT);
     ck_assert_uint_eq(state.gpr[CPU_RAX] & 0xff, 7);
     ck_assert_uint_eq(state.gpr[CPU_RBX], 1);
     fixture_free(f);
@@ -308,9 +253,9 @@ START_TEST(nmi_wakes_with_interrupts_off)
     vector_set(f, CPU_VECTOR_NMI, 0x800);
     PROGRAM(f, 0x800, 0x43, 0xcf);
     PROGRAM(f, CODE, 0xf4, 0xf4); /* hlt; hlt */
-    run(f, 0, CPU_EXIT_HALT);
-    cpu_request(f->cpu[0], CPU_REQUEST_NMI);
-    ck_assert_uint_eq(run(f, 0, CPU_EXIT_HALT).gpr[CPU_RBX], 1);
+    guest_run(&f->guest, 0, CPU_EXIT_HALT);
+    cpu_request(f->guest.cpu[0], CPU_REQUEST_NMI);
+    ck_assert_uint_eq(guest_run(&f->guest, 0, CPU_EXIT_HALT).gpr[CPU_RBX], 1);
     fixture_free(f);
 }
 END_TEST
@@ -327,7 +272,7 @@ START_TEST(single_step)
     state = real_state(f, 0);
     state.rflags |= CPU_FLAG_TF;
     enter(f, 0, &state);
-    state = run(f, 0, CPU_EXIT_HALT);
+    state = guest_run(&f->guest, 0, CPU_EXIT_HALT);
     ck_assert_uint_eq(state.gpr[CPU_RBX], 8);
     ck_assert_uint_ne(state.dr[6] & 0x4000, 0);
     fixture_free(f);
@@ -347,7 +292,7 @@ START_TEST(breakpoints)
     state.dr[0] = CODE + 1;
     state.dr[7] = 0x401; /* execute */
     enter(f, 0, &state);
-    state = run(f, 0, CPU_EXIT_HALT);
+    state = guest_run(&f->guest, 0, CPU_EXIT_HALT);
     ck_assert_uint_eq(peek16(f, CODE - 6), CODE + 1);
     ck_assert_uint_eq(state.dr[6] & 0xf, 1);
     state = real_state(f, 0);
@@ -355,7 +300,7 @@ START_TEST(breakpoints)
     state.dr[1] = 0x3000;
     state.dr[7] = 0x100404; /* write, one byte */
     enter(f, 0, &state);
-    state = run(f, 0, CPU_EXIT_HALT);
+    state = guest_run(&f->guest, 0, CPU_EXIT_HALT);
     ck_assert_uint_eq(peek16(f, CODE - 6), CODE + 5); /* a trap: behind it */
     ck_assert_uint_eq(state.dr[6] & 0xf, 2);
     fixture_free(f);
@@ -368,12 +313,12 @@ START_TEST(init_and_sipi)
     struct cpu_state state;
 
     PROGRAM(f, 0x10000, 0xb0, 0x05, 0xf4);
-    ck_assert_int_eq(run(f, 1, CPU_EXIT_HALT).activity, CPU_ACTIVITY_WAIT_FOR_SIPI);
-    cpu_request(f->cpu[1], CPU_REQUEST_INIT);
-    run(f, 1, CPU_EXIT_HALT);
-    f->cpu[1]->sipi_vector = 0x10;
-    cpu_request(f->cpu[1], CPU_REQUEST_SIPI);
-    state = run(f, 1, CPU_EXIT_HALT);
+    ck_assert_int_eq(guest_run(&f->guest, 1, CPU_EXIT_HALT).activity, CPU_ACTIVITY_WAIT_FOR_SIPI);
+    cpu_request(f->guest.cpu[1], CPU_REQUEST_INIT);
+    guest_run(&f->guest, 1, CPU_EXIT_HALT);
+    f->guest.cpu[1]->sipi_vector = 0x10;
+    cpu_request(f->guest.cpu[1], CPU_REQUEST_SIPI);
+    state = guest_run(&f->guest, 1, CPU_EXIT_HALT);
     ck_assert_uint_eq(state.gpr[CPU_RAX] & 0xff, 5);
     ck_assert_uint_eq(state.segment[CPU_CS].selector, 0x1000);
     ck_assert_uint_eq(state.rip, 3);
@@ -396,7 +341,7 @@ static void *runner_main(void *argument)
 {
     struct runner *r = argument;
 
-    soft_engine.run(r->f->cpu[r->index], &r->exit, NULL);
+    soft_engine.run(r->f->guest.cpu[r->index], &r->exit, NULL);
     return NULL;
 }
 
@@ -409,7 +354,7 @@ START_TEST(kick_ends_a_loop)
     PROGRAM(f, CODE, 0xeb, 0xfe);
     ck_assert_int_eq(pthread_create(&thread, NULL, runner_main, &r), 0);
     sleep_ms(10);
-    cpu_request(f->cpu[0], CPU_REQUEST_KICK);
+    cpu_request(f->guest.cpu[0], CPU_REQUEST_KICK);
     pthread_join(thread, NULL);
     ck_assert_int_eq(r.exit.kind, CPU_EXIT_KICK);
     fixture_free(f);
@@ -436,24 +381,24 @@ END_TEST
 START_TEST(locked_counter_of_two)
 {
     struct fixture *f = fixture_new();
-    struct runner r[NR];
-    pthread_t thread[NR];
+    struct runner r[GUEST_CPUS];
+    pthread_t thread[GUEST_CPUS];
     struct cpu_state state;
     uint32_t sum;
 
     /* l: lock inc dword [3000h]; dec ecx; jnz l; hlt */
     PROGRAM(f, CODE, 0x66, 0xf0, 0xff, 0x06, 0x00, 0x30, 0x66, 0x49, 0x75, 0xf6, 0xf4);
-    for (unsigned i = 0; i < NR; i++) {
+    for (unsigned i = 0; i < GUEST_CPUS; i++) {
         state = real_state(f, i);
         state.gpr[CPU_RCX] = 300000;
         enter(f, i, &state);
         r[i] = (struct runner){.f = f, .index = i};
         ck_assert_int_eq(pthread_create(&thread[i], NULL, runner_main, &r[i]), 0);
     }
-    for (unsigned i = 0; i < NR; i++)
+    for (unsigned i = 0; i < GUEST_CPUS; i++)
         pthread_join(thread[i], NULL);
-    ck_assert_int_eq(memory_read(f->memory, 0x3000, &sum, 4), 0);
-    ck_assert_uint_eq(sum, NR * 300000);
+    ck_assert_int_eq(memory_read(f->guest.memory, 0x3000, &sum, 4), 0);
+    ck_assert_uint_eq(sum, GUEST_CPUS * 300000);
     fixture_free(f);
 }
 END_TEST
@@ -467,7 +412,7 @@ START_TEST(code_outside_memory)
     state.segment[CPU_CS].base = 0xffff0000;
     state.rip = 0xfff0;
     enter(f, 0, &state);
-    ck_assert_int_eq(soft_engine.run(f->cpu[0], &exit, NULL), 0);
+    ck_assert_int_eq(soft_engine.run(f->guest.cpu[0], &exit, NULL), 0);
     ck_assert_int_eq(exit.kind, CPU_EXIT_UNSUPPORTED);
     ck_assert_uint_eq(exit.unsupported.linear_address, 0xfffffff0);
     ck_assert_ptr_nonnull(exit.unsupported.reason);
@@ -482,7 +427,7 @@ START_TEST(every_mnemonic_has_a_handler)
                                               INSN_CBW, INSN_CWDE,  INSN_CDQE,
                                               INSN_CWD, INSN_CDQ,   INSN_CQO};
     struct fixture *f = fixture_new();
-    const struct soft_vm *vm = (const struct soft_vm *)(const void *)f->vm;
+    const struct soft_vm *vm = (const struct soft_vm *)(const void *)f->guest.vm;
 
     for (unsigned id = 1; id < INSN_NR_IDS; id++) {
         bool hot = false;

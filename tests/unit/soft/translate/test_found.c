@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the comparison of the tiers (tests/diff/tiers.h) has found, made small. */
-#include "cpu/cpuid.h"
-#include "soft/soft.h"
-#include "testing.h"
+#include "soft/soft_guest.h"
 
 #define RAM   0x200000u
 #define CODE  0x10000u
@@ -11,64 +9,32 @@
 #define MXCSR 24 /* in the XSAVE image */
 
 struct fixture {
-    struct memory *memory;
-    struct cpuid_policy policy;
-    struct cpu_bus bus;
-    struct cpu_vm *vm;
-    struct cpu *cpu;
+    struct guest guest;
     struct cpu_state state; /* to start with: 64-bit mode, ring 0, no IDT */
 };
 
-static void put64(struct fixture *f, gpa_t gpa, uint64_t value)
-{
-    ck_assert_int_eq(memory_write(f->memory, gpa, &value, 8), 0);
-}
-
 /* Memory mapped to itself by 4 KiB pages, dirty but for DATA. */
-static void tables_fill(struct fixture *f)
+static void tables_fill(struct guest *g)
 {
-    put64(f, 0x1000, 0x2063);
-    put64(f, 0x2000, 0x3063);
-    put64(f, 0x3000, PTES | 0x63);
+    guest_put64(g, 0x1000, 0x2063);
+    guest_put64(g, 0x2000, 0x3063);
+    guest_put64(g, 0x3000, PTES | 0x63);
     for (uint64_t i = 0; i < RAM / 4096; i++)
-        put64(f, PTES + 8 * i, i << 12 | 0x63);
-    put64(f, PTES + 8 * (DATA / 4096), DATA | 3);
+        guest_put64(g, PTES + 8 * i, i << 12 | 0x63);
+    guest_put64(g, PTES + 8 * (DATA / 4096), DATA | 3);
 }
 
 static struct fixture *fixture_new(const uint8_t *code, size_t length)
 {
     struct fixture *f = aligned_alloc(64, (sizeof(*f) + 63) & ~(size_t)63);
-    struct cpuid_options options = {.nr_cpus = 1, .tsc_hz = 1000000000};
-    struct cpu_vm_config config = {
-        .nr_cpus = 1, .tsc_hz = options.tsc_hz, .options = "tier=translate,runs=0"};
-    struct err err = ERR_INIT;
 
     ck_assert_ptr_nonnull(f);
-    memset(f, 0, sizeof(*f));
-    cpuid_policy_init(&f->policy, &options);
-    ck_assert_int_eq(memory_new(&f->memory, NULL), 0);
-    ck_assert_int_eq(memory_add_ram(f->memory, 0, RAM, NULL), 0);
-    config.memory = f->memory;
-    config.bus = &f->bus;
-    config.cpuid = &f->policy;
-    ck_assert_int_eq(soft_engine.vm_new(&config, &f->vm, NULL), 0);
-    ck_assert_msg(!soft_engine.cpu_new(f->vm, 0, &f->cpu, &err), "%s", err.message);
-    tables_fill(f);
-    ck_assert_int_eq(memory_write(f->memory, CODE, code, length), 0);
-    cpu_state_reset(&f->state, 0);
-    f->state.cr0 = CPU_CR0_PE | CPU_CR0_ET | CPU_CR0_NE | CPU_CR0_WP | CPU_CR0_PG;
-    f->state.cr3 = 0x1000;
-    f->state.cr4 = CPU_CR4_PAE | CPU_CR4_OSFXSR | CPU_CR4_OSXMMEXCPT | CPU_CR4_OSXSAVE;
+    guest_init(&f->guest, "tier=translate,runs=0", 1, RAM, NULL);
+    tables_fill(&f->guest);
+    guest_put(&f->guest, CODE, code, length);
+    guest_long_mode(&f->state, 0, CODE, 0x30000);
+    f->state.cr4 |= CPU_CR4_OSXSAVE;
     f->state.xcr0 = CPU_XCR0_SUPPORTED;
-    f->state.efer = CPU_EFER_LME | CPU_EFER_LMA;
-    f->state.segment[CPU_CS] =
-        (struct cpu_segment){.limit = 0xffffffff, .attributes = 0xa09b, .selector = 8};
-    f->state.segment[CPU_SS] =
-        (struct cpu_segment){.limit = 0xffffffff, .attributes = 0xc093, .selector = 16};
-    f->state.idtr.limit = 0;
-    f->state.rip = CODE;
-    f->state.gpr[CPU_RSP] = 0x30000;
-    f->state.activity = CPU_ACTIVITY_RUNNING;
     return f;
 }
 
@@ -77,23 +43,15 @@ static struct fixture *fixture_new(const uint8_t *code, size_t length)
 
 static void fixture_free(struct fixture *f)
 {
-    soft_engine.cpu_free(f->cpu);
-    soft_engine.vm_free(f->vm);
-    memory_free(f->memory);
+    guest_done(&f->guest);
     free(f);
 }
 
 /* CPU_EXIT_SHUTDOWN: an exception, as there are no handlers. */
 static struct cpu_state run(struct fixture *f, enum cpu_exit_kind kind)
 {
-    struct cpu_state state;
-    struct cpu_exit exit;
-
-    ck_assert_int_eq(soft_engine.set_state(f->cpu, &f->state, NULL), 0);
-    ck_assert_int_eq(soft_engine.run(f->cpu, &exit, NULL), 0);
-    ck_assert_int_eq(exit.kind, kind);
-    ck_assert_int_eq(soft_engine.get_state(f->cpu, &state, NULL), 0);
-    return state;
+    ck_assert_int_eq(soft_engine.set_state(f->guest.cpu[0], &f->state, NULL), 0);
+    return guest_run(&f->guest, 0, kind);
 }
 
 START_TEST(avx_behind_sse_is_checked_too)
@@ -132,11 +90,11 @@ START_TEST(misaligned_store_dirties_no_page)
 
     f->state.gpr[CPU_RDI] = DATA + 8;
     run(f, CPU_EXIT_SHUTDOWN);
-    ck_assert_int_eq(memory_read(f->memory, PTES + 8 * (DATA / 4096), &entry, 8), 0);
+    ck_assert_int_eq(memory_read(f->guest.memory, PTES + 8 * (DATA / 4096), &entry, 8), 0);
     ck_assert_uint_eq(entry & 0x40, 0);
     f->state.gpr[CPU_RDI] = DATA + 16;
     run(f, CPU_EXIT_HALT);
-    ck_assert_int_eq(memory_read(f->memory, PTES + 8 * (DATA / 4096), &entry, 8), 0);
+    ck_assert_int_eq(memory_read(f->guest.memory, PTES + 8 * (DATA / 4096), &entry, 8), 0);
     ck_assert_uint_eq(entry & 0x40, 0x40);
     fixture_free(f);
 }
@@ -149,7 +107,7 @@ START_TEST(conversion_from_memory_has_the_guests_mxcsr)
     struct cpu_state state;
     const float value = 1.25f;
 
-    ck_assert_int_eq(memory_write(f->memory, DATA, &value, 4), 0);
+    ck_assert_int_eq(memory_write(f->guest.memory, DATA, &value, 4), 0);
     f->state.gpr[CPU_RDI] = DATA;
     for (unsigned i = 0; i < 2; i++) {
         memcpy(f->state.xsave + MXCSR, &(uint32_t){0x5f80}, 4); /* round up */

@@ -5,9 +5,7 @@
  * and x87 state and memory have to be equal at the end; and the translator must not have asked the
  * interpreter more often than `handbacks`.
  */
-#include "cpu/cpuid.h"
-#include "soft/soft.h"
-#include "testing.h"
+#include "soft/soft_guest.h"
 
 #include <string.h>
 
@@ -84,71 +82,27 @@ PROGRAM(x87_unmasked,
         "fninit\n fld1\n movw $0x37b, 0x20032\n fldcw 0x20032\n fldz\n fdivrp\n fnstsw %ax\n"
         "fnstenv 0x20700\n fnclex\n fldcw 0x20700\n fldl2e\n hlt\n");
 
-struct machine {
-    struct memory *memory;
-    struct cpuid_policy policy;
-    struct cpu_bus bus;
-    struct cpu_vm *vm;
-    struct cpu *cpu;
-};
-
-static void io_nothing(void *context, unsigned cpu, uint16_t port, const void *data, unsigned size)
+static void kernel_init(struct guest *m, const char *engine_options)
 {
-    (void)context, (void)cpu, (void)port, (void)data, (void)size;
-}
-
-static void put(struct machine *m, gpa_t gpa, const void *bytes, size_t length)
-{
-    ck_assert_int_eq(memory_write(m->memory, gpa, bytes, length), 0);
-}
-
-static void put64(struct machine *m, gpa_t gpa, uint64_t value)
-{
-    put(m, gpa, &value, 8);
-}
-
-static void machine_init(struct machine *m, const char *engine_options)
-{
-    struct cpuid_options options = {.nr_cpus = 1, .tsc_hz = 1000000000};
-    struct cpu_vm_config config = {.nr_cpus = 1, .tsc_hz = 1000000000, .options = engine_options};
-    struct err err = ERR_INIT;
-
-    memset(m, 0, sizeof(*m));
-    cpuid_policy_init(&m->policy, &options);
-    ck_assert_int_eq(memory_new(&m->memory, NULL), 0);
-    ck_assert_int_eq(memory_add_ram(m->memory, 0, RAM, NULL), 0);
-    m->bus.io_write = io_nothing;
-    config.memory = m->memory;
-    config.bus = &m->bus;
-    config.cpuid = &m->policy;
-    ck_assert_int_eq(soft_engine.vm_new(&config, &m->vm, NULL), 0);
-    ck_assert_msg(!soft_engine.cpu_new(m->vm, 0, &m->cpu, &err), "%s", err.message);
-    put64(m, 0x1000, PTE_USER(0x2000));
-    put64(m, 0x1800, PTE_USER(0x2000));
-    put64(m, 0x2000, PTE_USER(0x3000));
-    put64(m, 0x3000, PTE_USER(0x4000));
+    guest_init(m, engine_options, 1, RAM, NULL);
+    guest_put64(m, 0x1000, PTE_USER(0x2000));
+    guest_put64(m, 0x1800, PTE_USER(0x2000));
+    guest_put64(m, 0x2000, PTE_USER(0x3000));
+    guest_put64(m, 0x3000, PTE_USER(0x4000));
     for (uint64_t page = 0; page < RAM / 4096; page++)
-        put64(m, 0x4000 + 8 * page, PTE_USER(page * 4096));
+        guest_put64(m, 0x4000 + 8 * page, PTE_USER(page * 4096));
     for (unsigned i = 0; i < 4096; i++)
-        put(m, DATA + i, &(uint8_t){(uint8_t)(i * 37 >> 2)}, 1);
+        guest_put(m, DATA + i, &(uint8_t){(uint8_t)(i * 37 >> 2)}, 1);
 }
 
-static void machine_done(struct machine *m)
-{
-    soft_engine.cpu_free(m->cpu);
-    soft_engine.vm_free(m->vm);
-    memory_free(m->memory);
-}
-
-static void start(struct machine *m, unsigned cpl, uint64_t rip)
+static void start(struct guest *m, unsigned cpl, uint64_t rip)
 {
     struct cpu_state s;
 
-    cpu_state_reset(&s, 0);
-    s.cr0 = CPU_CR0_PE | CPU_CR0_ET | CPU_CR0_NE | CPU_CR0_WP | CPU_CR0_MP | CPU_CR0_PG;
-    s.cr3 = 0x1000;
-    s.cr4 = CPU_CR4_PAE | CPU_CR4_OSFXSR | CPU_CR4_OSXMMEXCPT | CPU_CR4_FSGSBASE;
-    s.efer = CPU_EFER_LME | CPU_EFER_LMA | CPU_EFER_NXE | CPU_EFER_SCE;
+    guest_long_mode(&s, 0, rip, STACK);
+    s.cr0 |= CPU_CR0_MP;
+    s.cr4 |= CPU_CR4_FSGSBASE;
+    s.efer |= CPU_EFER_SCE;
     s.star = UINT64_C(0x1b0008) << 32;
     s.lstar = UPPER + ENTRY;
     s.sfmask = 0x47700;
@@ -160,10 +114,7 @@ static void start(struct machine *m, unsigned cpl, uint64_t rip)
     s.segment[CPU_SS] = (struct cpu_segment){.limit = 0xffffffff,
                                              .attributes = 0xc093 | cpl << 5,
                                              .selector = (uint16_t)(cpl ? 0x23 : 16)};
-    s.rip = rip;
-    s.gpr[CPU_RSP] = STACK;
-    s.activity = CPU_ACTIVITY_RUNNING;
-    ck_assert_int_eq(soft_engine.set_state(m->cpu, &s, NULL), 0);
+    ck_assert_int_eq(soft_engine.set_state(m->cpu[0], &s, NULL), 0);
 }
 
 struct outcome {
@@ -177,20 +128,20 @@ static void outcome_of(const char *options, const uint8_t *user, size_t length, 
 {
     struct cpu_counters counters;
     struct cpu_exit exit;
-    struct machine m;
+    struct guest m;
 
-    machine_init(&m, options);
-    put(&m, USER, user, length);
-    put(&m, ENTRY, kernel_entry, (size_t)(kernel_entry_end - kernel_entry));
+    kernel_init(&m, options);
+    guest_put(&m, USER, user, length);
+    guest_put(&m, ENTRY, kernel_entry, (size_t)(kernel_entry_end - kernel_entry));
     start(&m, cpl, cpl ? USER : UPPER + USER);
-    ck_assert_int_eq(soft_engine.run(m.cpu, &exit, NULL), 0);
+    ck_assert_int_eq(soft_engine.run(m.cpu[0], &exit, NULL), 0);
     ck_assert_int_eq(exit.kind, CPU_EXIT_HALT);
     memset(&ret->state, 0, sizeof(ret->state));
-    ck_assert_int_eq(soft_engine.get_state(m.cpu, &ret->state, NULL), 0);
+    ck_assert_int_eq(soft_engine.get_state(m.cpu[0], &ret->state, NULL), 0);
     ck_assert_int_eq(memory_read(m.memory, DATA, ret->data, sizeof(ret->data)), 0);
-    soft_engine.counters(m.cpu, &counters);
+    soft_engine.counters(m.cpu[0], &counters);
     ret->handbacks = counters.translated_handbacks;
-    machine_done(&m);
+    guest_done(&m);
 }
 
 static void compare(const uint8_t *program, const uint8_t *end, unsigned cpl, uint64_t handbacks)
