@@ -3,10 +3,13 @@
 """Runs the tests and closes with one line: `N passed, N failed, N skipped`.
 
 Stages: unit (the Check programs), diff (the CPU against the host CPU), system (pytest on the built programs), asan (all of
-these in a build with AddressSanitizer and UndefinedBehaviorSanitizer), fuzz (each fuzzer for a few seconds on its corpus).
-Without --only: all of them. A failure's output is printed where it happens; the exit status is 1 when anything failed.
+these in a build with AddressSanitizer and UndefinedBehaviorSanitizer), tsan (what has threads, with ThreadSanitizer), fuzz (each
+fuzzer for a few seconds on its corpus). Without --only: all of them. As many tests run at once as --jobs says (the host's
+processors): every test keeps to names, directories and cgroups of its own. A failure's output is printed where it happens; the exit status is 1 when anything failed.
 """
 import argparse
+import concurrent.futures
+import importlib.util
 import json
 import os
 import re
@@ -23,9 +26,10 @@ SKIP_LINE = re.compile(r"^SKIP (.*)$", re.M)
 
 
 class Tally:
-    """Counts, and the reasons of everything skipped."""
+    """Counts, and the reasons of everything skipped; how many tests run at once."""
 
-    def __init__(self):
+    def __init__(self, jobs):
+        self.jobs = jobs
         self.passed = self.failed = self.skipped = 0
         self.reasons = []
 
@@ -81,17 +85,31 @@ def guest_kernel(build):
     return {"LODGE_TEST_KERNEL": str(path)} if path.exists() else {}
 
 
+def each(jobs, work, items):
+    """work(item) of every item, `jobs` at a time; the results come in the order of the items."""
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        yield from pool.map(work, items)
+
+
+def timed(command, timeout, env=None):
+    started = time.monotonic()
+    status, output = run(command, timeout, env)
+    return status, output, time.monotonic() - started
+
+
 def run_programs(build, tally, suites, label="", env=None, factor=1):
     # Meson prefixes suites with the project's name.
     tests = [test for test in introspect_tests(build) if {s.split(":")[-1] for s in test["suite"]} & set(suites)]
     if not tests:
         say(f"FAIL  {label}no test programs of {', '.join(suites)}: was the build configured without Check?")
         tally.add(failed=1)
-    for test in tests:
-        started = time.monotonic()
+
+    def one(test):
         merged = dict(os.environ, LODGE_BUILD=str(build), **guest_kernel(build), **test.get("env", {}), **(env or {}))
-        status, output = run(test["cmd"], test["timeout"] * factor, merged)
-        report(tally, label + test["name"], status, output, time.monotonic() - started)
+        return timed(test["cmd"], test["timeout"] * factor, merged)
+
+    for test, result in zip(tests, each(tally.jobs, one, tests)):
+        report(tally, label + test["name"], *result)
 
 
 def run_system(build, tally, label="", env=None, timeout=1500):
@@ -99,6 +117,8 @@ def run_system(build, tally, label="", env=None, timeout=1500):
         result = Path(scratch) / "junit.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-ra", "--color=no", "-p", "no:cacheprovider",
                    f"--junitxml={result}", "tests/system"]
+        if tally.jobs > 1 and importlib.util.find_spec("xdist"):
+            command += ["-n", str(tally.jobs), "--dist", "loadfile"]
         merged = dict(os.environ, LODGE_BUILD=str(build), **(env or {}))
         status, output = run(command, timeout, merged)
         if not result.exists():
@@ -154,18 +174,19 @@ def stage_tsan(build, tally):
 def stage_fuzz(build, tally, seconds):
     fuzz = Path(f"{build}-fuzz")
     configure(fuzz, ["-Dfuzz=true", "-Db_sanitize=address,undefined", "-Db_lundef=false"], {"CC": "clang"})
-    for program in sorted((fuzz / "tests" / "fuzz").glob("fuzz_*")):
-        if not program.is_file() or not os.access(program, os.X_OK):
-            continue
+    programs = [p for p in sorted((fuzz / "tests" / "fuzz").glob("fuzz_*")) if p.is_file() and os.access(p, os.X_OK)]
+
+    def one(program):
         seeds = ROOT / "tests" / "fuzz" / "corpus" / program.name.removeprefix("fuzz_")
         with tempfile.TemporaryDirectory() as corpus:
             command = [str(program), f"-max_total_time={seconds}", "-rss_limit_mb=2048", "-timeout=20",
                        f"-artifact_prefix={corpus}/", corpus]
             if seeds.is_dir():
                 command.append(str(seeds))
-            started = time.monotonic()
-            status, output = run(command, seconds + 120)
-            report(tally, program.name, status, output, time.monotonic() - started)
+            return timed(command, seconds + 120)
+
+    for program, result in zip(programs, each(tally.jobs, one, programs)):
+        report(tally, program.name, *result)
 
 
 def main():
@@ -173,9 +194,10 @@ def main():
     parser.add_argument("--build", default="build", type=Path)
     parser.add_argument("--only", choices=["unit", "diff", "system", "asan", "tsan", "fuzz"], action="append")
     parser.add_argument("--fuzz-seconds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
     build = arguments.build.resolve()
-    tally = Tally()
+    tally = Tally(max(arguments.jobs, 1))
     stages = {
         "unit": lambda: run_programs(build, tally, ["unit"]),
         "diff": lambda: run_programs(build, tally, ["diff"]),

