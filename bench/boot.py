@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from io_peers import pack_initramfs
+
 ROOT = Path(__file__).resolve().parent.parent
 MARK = b"LODGE-USER-SPACE"
 INIT = f"#!/bin/sh\necho {MARK.decode()}\n/bin/mount -t proc proc /proc\necho o >/proc/sysrq-trigger\nexec /bin/poweroff -f\n"
@@ -35,11 +37,7 @@ def make_initramfs(place: Path) -> Path:
         (tree / "bin" / name).symlink_to("busybox")
     (tree / "init").write_text(INIT)
     (tree / "init").chmod(0o755)
-    image = place / "initramfs.cpio"
-    with open(image, "wb") as out:
-        names = subprocess.run(["find", "."], cwd=tree, capture_output=True, check=True).stdout
-        subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], cwd=tree, input=names, stdout=out, check=True)
-    return image
+    return pack_initramfs(tree)
 
 
 def measure(command) -> tuple[float, float]:

@@ -13,6 +13,15 @@ MODULES = ["drivers/virtio/virtio_ring.ko", "drivers/virtio/virtio.ko", "drivers
            "net/core/failover.ko", "drivers/net/net_failover.ko", "drivers/net/virtio_net.ko", "drivers/block/virtio_blk.ko"]
 
 
+def pack_initramfs(tree: Path) -> Path:
+    """The tree as an initramfs beside it."""
+    image = tree.parent / "initramfs.cpio"
+    with open(image, "wb") as out:
+        names = subprocess.run(["find", "."], cwd=tree, capture_output=True, check=True).stdout
+        subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], cwd=tree, input=names, stdout=out, check=True)
+    return image
+
+
 class Peers:
     """The two machines. `kernel` is a directory of build/guest/kernels."""
 
@@ -41,11 +50,7 @@ class Peers:
                 init += f"insmod /{found[0].name}\n"
         (tree / "init").write_text(init + script + "\npoweroff -f\n")
         (tree / "init").chmod(0o755)
-        image = place / "initramfs.cpio"
-        with open(image, "wb") as out:
-            names = subprocess.run(["find", "."], cwd=tree, capture_output=True, check=True).stdout
-            subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], cwd=tree, input=names, stdout=out, check=True)
-        return image
+        return pack_initramfs(tree)
 
     def command(self, name: str, net: str = "", disk: str = "") -> list[str]:
         """net: a tap interface; disk: an image, read-only."""

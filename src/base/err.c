@@ -9,15 +9,21 @@
 #include <stdio.h>
 #include <string.h>
 
+__attribute__((format(printf, 3, 0))) static void message_format(struct err *err, int code,
+                                                                 const char *format, va_list args)
+{
+    err->code = code;
+    vsnprintf(err->message, sizeof(err->message), format, args);
+}
+
 int err_set_(struct err *err, int code, const char *format, ...)
 {
     va_list args;
 
     if (!err)
         return code;
-    err->code = code;
     va_start(args, format);
-    vsnprintf(err->message, sizeof(err->message), format, args);
+    message_format(err, code, format, args);
     va_end(args);
     return code;
 }
@@ -29,9 +35,8 @@ int err_errno_(struct err *err, int code, const char *format, ...)
 
     if (!err)
         return code;
-    err->code = code;
     va_start(args, format);
-    vsnprintf(err->message, sizeof(err->message), format, args);
+    message_format(err, code, format, args);
     va_end(args);
     used = strlen(err->message);
     snprintf(err->message + used, sizeof(err->message) - used, ": %s", strerror(-code));

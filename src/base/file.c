@@ -170,3 +170,14 @@ int file_replace_unsynced(int dirfd, const char *path, const void *data, size_t 
 {
     return replace(dirfd, path, data, length, mode, false, err);
 }
+
+void file_open_standard(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}

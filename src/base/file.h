@@ -29,4 +29,8 @@ int file_replace(int dirfd, const char *path, const void *data, size_t length, m
 int file_replace_unsynced(int dirfd, const char *path, const void *data, size_t length, mode_t mode,
                           struct err *err);
 
+/* Opens /dev/null as each of the standard descriptors that is closed: the next file opened would
+ * take its place, and be read as input or written to as output. For the start of a program. */
+void file_open_standard(void);
+
 #endif

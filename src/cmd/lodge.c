@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* lodge: finds the verb and runs it. */
+#include "base/file.h"
 #include "base/log.h"
 #include "base/util.h"
 #include "cmd/cli.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -42,23 +42,11 @@ static int unknown_verb(const char *name)
     return CLI_EXIT_USAGE;
 }
 
-/* A closed standard stream would be taken by the first file that is opened, and written to. */
-static void open_standard_streams(void)
-{
-    int fd;
-
-    do
-        fd = open("/dev/null", O_RDWR);
-    while (fd >= 0 && fd <= STDERR_FILENO);
-    if (fd >= 0)
-        close(fd);
-}
-
 int main(int argc, char **argv)
 {
     const struct cli_verb *verb;
 
-    open_standard_streams();
+    file_open_standard();
     log_init("lodge", LOG_LEVEL_INFO);
     if (argc < 2) {
         verb_help.run(1, argv);

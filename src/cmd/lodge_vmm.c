@@ -1,25 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* lodge-vmm: runs one virtual machine. See docs/lodge-vmm.md. */
+#include "base/file.h"
 #include "base/log.h"
 #include "vmm/config.h"
 #include "vmm/vmm.h"
 
-#include <fcntl.h>
 #include <stdio.h>
-#include <unistd.h>
-
-/* A closed standard descriptor would be taken by the next file that is opened, and then read as
- * input or written to as output. */
-static void standard_descriptors(void)
-{
-    int fd;
-
-    do
-        fd = open("/dev/null", O_RDWR);
-    while (fd >= 0 && fd <= STDERR_FILENO);
-    if (fd >= 0)
-        close(fd);
-}
 
 int main(int argc, char **argv)
 {
@@ -27,7 +13,7 @@ int main(int argc, char **argv)
     struct vmm_config config;
     int r;
 
-    standard_descriptors();
+    file_open_standard();
     log_init("lodge-vmm", LOG_LEVEL_INFO);
     vmm_config_init(&config);
     r = vmm_config_from_options(&config, argc, argv, &err);
