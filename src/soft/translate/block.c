@@ -85,6 +85,8 @@ static unsigned bytes_most(const struct translator *tr, bool last)
         else if (operand->kind == INSN_OPERAND_REG && operand->reg_class == INSN_REG_GPR &&
                  emit_home[operand->reg] == HOST_NONE)
             bytes += 18;
+        else if (operand->kind == INSN_OPERAND_REG && operand->reg_class == INSN_REG_GPR8_HIGH)
+            bytes += 21;
     }
     if ((insn->traits & (INSN_TRAIT_SSE | INSN_TRAIT_AVX)) && !tr->vector_seen)
         bytes += 15;

@@ -4,10 +4,18 @@
  * the registers of emit.h and translator.operand for the memory operand. Which: copy_list.c.
  *
  * A register that lives in memory is loaded to a scratch register before and stored behind; the
- * memory operand's check comes first.
+ * memory operand's check comes first. So are AH, BH, CH and DH where the copy needs a REX prefix,
+ * and CH always: rotated to the lowest byte and back.
  */
 #include "soft/translate/copy_list.h"
 #include "soft/translate/translator.h"
+
+/* A guest register that a scratch register stands for. */
+struct copy_kept {
+    uint8_t guest, scratch;
+    bool store;
+    bool high; /* its bits 8 to 15 */
+};
 
 /* What the encoding of the copy is made of. */
 struct copy {
@@ -15,15 +23,14 @@ struct copy {
     unsigned reg, rm, vvvv; /* fields */
     bool memory, vex;
     bool needs_rex, no_rex;
-    unsigned size;        /* of the memory operand */
-    bool write;           /* of it */
-    uint8_t load_kept[3]; /* guest registers to load to scratch, CPU_NR_GPRS: none */
-    uint8_t scratch[3];
-    bool store_kept[3];
+    bool split;    /* no AH, BH, DH: a REX prefix is needed */
+    unsigned size; /* of the memory operand */
+    bool write;    /* of it */
+    struct copy_kept kept[3];
     unsigned nr_kept;
     bool vector, count; /* uses vector registers; CL holds a count */
     bool mmx;
-    bool ch, ch_written; /* RCX stands for itself, for CH */
+    bool rcx; /* RCX is scratch for a register */
 };
 
 static bool is_vector(const struct insn_operand *operand)
@@ -32,24 +39,29 @@ static bool is_vector(const struct insn_operand *operand)
            operand->reg_class == INSN_REG_MMX;
 }
 
+/* The scratch register that stands for a guest register. */
+static unsigned kept_add(struct copy *c, const struct insn_operand *operand, unsigned scratch)
+{
+    bool written = operand->access & INSN_WRITE, high = operand->reg_class == INSN_REG_GPR8_HIGH;
+
+    for (unsigned i = 0; i < c->nr_kept; i++) {
+        if (c->kept[i].guest == operand->reg && c->kept[i].high == high) {
+            c->kept[i].store |= written;
+            return c->kept[i].scratch;
+        }
+    }
+    c->kept[c->nr_kept++] = (struct copy_kept){
+        .guest = operand->reg, .scratch = (uint8_t)scratch, .store = written, .high = high};
+    c->rcx |= scratch == HOST_RCX;
+    return scratch;
+}
+
 /* Host register of a guest register; `scratch` when it lives in memory. */
 static unsigned home_of(struct copy *c, const struct insn_operand *operand, unsigned scratch)
 {
     unsigned home = emit_home[operand->reg];
-    bool written = operand->access & INSN_WRITE;
 
-    if (home != HOST_NONE)
-        return home;
-    for (unsigned i = 0; i < c->nr_kept; i++) {
-        if (c->load_kept[i] == operand->reg) {
-            c->store_kept[i] |= written;
-            return c->scratch[i];
-        }
-    }
-    c->load_kept[c->nr_kept] = operand->reg;
-    c->scratch[c->nr_kept] = (uint8_t)scratch;
-    c->store_kept[c->nr_kept++] = written;
-    return scratch;
+    return home != HOST_NONE ? home : kept_add(c, operand, scratch);
 }
 
 /* The value of a register field; false: has no copy. */
@@ -69,13 +81,12 @@ static bool field_of(struct copy *c, const struct insn_operand *operand, unsigne
         *ret = operand->reg;
         return true;
     case INSN_REG_GPR8_HIGH:
+        if (c->split || operand->reg == CPU_RCX) {
+            *ret = kept_add(c, operand, scratch);
+            return true;
+        }
         c->no_rex = true;
         *ret = operand->reg + 4u;
-        if (operand->reg == CPU_RCX) {
-            c->ch = true;
-            c->ch_written |= operand->access & INSN_WRITE;
-            return !c->memory;
-        }
         return true;
     case INSN_REG_GPR:
         *ret = home_of(c, operand, scratch);
@@ -174,8 +185,6 @@ static bool vex_fields_find(struct copy *c, const struct insn_operand *const *op
 
         if (v->kind != INSN_OPERAND_REG || v->reg != insn->vex_vvvv)
             return false;
-        if (v->reg_class == INSN_REG_GPR && emit_home[v->reg] == HOST_NONE)
-            return false;
         if (!field_of(c, v, HOST_RCX, &c->vvvv))
             return false;
         for (unsigned i = 0; i < nr; i++)
@@ -188,7 +197,7 @@ static bool vex_fields_find(struct copy *c, const struct insn_operand *const *op
     return fields_find(c, operand, nr, kind);
 }
 
-static bool plan(struct copy *c, enum copy_kind kind)
+static bool plan_once(struct copy *c, enum copy_kind kind)
 {
     const struct insn *insn = c->insn;
     const struct insn_operand *explicit[INSN_OPERANDS_MAX];
@@ -215,6 +224,25 @@ static bool plan(struct copy *c, enum copy_kind kind)
     if (!nr)
         return false;
     return c->vex ? vex_fields_find(c, explicit, nr, kind) : fields_find(c, explicit, nr, kind);
+}
+
+/* The highest bit of register fields. */
+static bool fields_need_rex(const struct copy *c)
+{
+    return c->needs_rex || (c->insn->rex & 8) || c->reg >= 8 || (!c->memory && c->rm >= 8);
+}
+
+static bool plan(struct copy *c, enum copy_kind kind)
+{
+    struct copy split = *c;
+
+    split.split = true;
+    if (!plan_once(c, kind))
+        return false;
+    if (!c->no_rex || (!c->memory && !fields_need_rex(c)))
+        return true;
+    *c = split;
+    return plan_once(c, kind);
 }
 
 static void immediate(struct translator *tr)
@@ -296,15 +324,38 @@ static bool encode_vex(struct translator *tr, const struct copy *c)
 
 static void kept_load(struct translator *tr, const struct copy *c)
 {
-    for (unsigned i = 0; i < c->nr_kept; i++)
-        emit_load_hot(&tr->e, c->scratch[i], emit_kept(c->load_kept[i]));
+    for (unsigned i = 0; i < c->nr_kept; i++) {
+        const struct copy_kept *kept = &c->kept[i];
+
+        if (kept->high)
+            emit_rorx(&tr->e, kept->scratch, emit_home[kept->guest], 8);
+        else
+            emit_load_hot(&tr->e, kept->scratch, emit_kept(kept->guest));
+    }
 }
 
-static void kept_store(struct translator *tr, const struct copy *c)
+/* False: RCX is not what it was. */
+static bool kept_store(struct translator *tr, const struct copy *c)
 {
-    for (unsigned i = 0; i < c->nr_kept; i++)
-        if (c->store_kept[i])
-            emit_store_hot(&tr->e, c->scratch[i], emit_kept(c->load_kept[i]));
+    bool same = !c->rcx;
+
+    for (unsigned i = 0; i < c->nr_kept; i++) {
+        const struct copy_kept *kept = &c->kept[i];
+
+        if (!kept->store)
+            continue;
+        if (kept->high) {
+            emit_rorx(&tr->e, HOST_RCX, emit_home[kept->guest], 8);
+            emit8(&tr->e, 0x44); /* mov cl, scratch */
+            emit8(&tr->e, 0x88);
+            emit8(&tr->e, 0xc1 | (kept->scratch & 7) << 3);
+            emit_rorx(&tr->e, emit_home[kept->guest], HOST_RCX, 56);
+            same = false;
+        } else {
+            emit_store_hot(&tr->e, kept->scratch, emit_kept(kept->guest));
+        }
+    }
+    return same;
 }
 
 /* Leaves unless the vector registers are loaded, and AVX is on where it is used: once a block each.
@@ -341,11 +392,13 @@ static bool copy_modrm(struct translator *tr, enum copy_kind kind)
         .vex = insn->prefixes & INSN_PREFIX_VEX,
         .count = shift_by_cl(insn),
     };
+    bool index;
 
     if (!plan(&c, kind))
         return false;
     if (c.count && c.memory && c.nr_kept)
         return false;
+    index = copy_writes_rcx(insn);
     if ((insn->traits & INSN_TRAIT_MMX) && !c.mmx)
         return false;
     /* Conversions from memory to a general register use MXCSR and nothing else. */
@@ -365,17 +418,16 @@ static bool copy_modrm(struct translator *tr, enum copy_kind kind)
         if (!translator_access(tr, c.size, c.write, locked || aligned))
             return false;
     }
-    kept_load(tr, &c);
-    if (c.count && c.memory)
+    if ((c.count || c.rcx) && c.memory)
         translator_free_rcx(tr);
-    if (c.count || c.ch)
+    kept_load(tr, &c);
+    if (c.count)
         emit_move(&tr->e, HOST_RCX, HOST_R9);
     if (!(c.vex ? encode_vex(tr, &c) : encode_legacy(tr, &c)))
         return false;
-    kept_store(tr, &c);
-    if (c.ch_written)
+    if (index)
         emit_move(&tr->e, HOST_R9, HOST_RCX);
-    tr->rcx_kept = !c.count && !c.ch;
+    tr->rcx_kept = kept_store(tr, &c) && !c.count && !index;
     return true;
 }
 
@@ -542,18 +594,13 @@ static bool copy_short(struct translator *tr)
     if (c.no_rex && (rex || c.needs_rex))
         return false;
     kept_load(tr, &c);
-    if (c.ch)
-        emit_move(&tr->e, HOST_RCX, HOST_R9);
     legacy_prefixes(&tr->e, insn);
     if (rex || c.needs_rex)
         emit8(&tr->e, 0x40 | rex);
     opcode_map(&tr->e, insn->map);
     emit8(&tr->e, in_opcode ? (insn->opcode & ~7u) | (reg & 7) : insn->opcode);
     immediate(tr);
-    kept_store(tr, &c);
-    if (c.ch_written)
-        emit_move(&tr->e, HOST_R9, HOST_RCX);
-    tr->rcx_kept = !c.ch;
+    tr->rcx_kept = kept_store(tr, &c);
     return true;
 }
 

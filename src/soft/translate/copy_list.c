@@ -3,7 +3,8 @@
  * The allow-list of the translator: only what is listed here is copied, by instruction and by the
  * form of its operands. Not on the list: anything that can fault other than by its memory operand
  * (x87: x87.c), reads or writes state that is not the guest's in this tier (MXCSR, segment bases,
- * DF), repeats, or has an implicit RCX other than a shift count.
+ * DF), repeats, or has an implicit RCX other than a shift count or the index of PCMPISTRI and its
+ * kin.
  */
 #include "soft/translate/copy_list.h"
 
@@ -103,15 +104,7 @@ static enum copy_kind copy_vector(const struct insn *insn)
 
     switch (id) {
     case INSN_MASKMOVDQU:
-    case INSN_PCMPESTRM:
-    case INSN_PCMPESTRI:
-    case INSN_PCMPISTRM:
-    case INSN_PCMPISTRI:
     case INSN_VMASKMOVDQU:
-    case INSN_VPCMPESTRM:
-    case INSN_VPCMPESTRI:
-    case INSN_VPCMPISTRM:
-    case INSN_VPCMPISTRI:
     case INSN_VLDMXCSR:
     case INSN_VSTMXCSR:
     case INSN_VMASKMOVPS:
@@ -147,6 +140,19 @@ static enum copy_kind copy_vector(const struct insn *insn)
     if (id >= INSN_VADDPS && id <= INSN_VFMSUBADD231PD)
         return COPY_YES;
     return COPY_NO;
+}
+
+bool copy_writes_rcx(const struct insn *insn)
+{
+    switch (insn->id) {
+    case INSN_PCMPESTRI:
+    case INSN_PCMPISTRI:
+    case INSN_VPCMPESTRI:
+    case INSN_VPCMPISTRI:
+        return true;
+    default:
+        return false;
+    }
 }
 
 bool copy_is_integer(const struct insn *insn)

@@ -19,5 +19,7 @@ enum copy_kind {
 enum copy_kind copy_kind_of(const struct insn *insn);
 /* Is it on the list of instructions on general registers? */
 bool copy_is_integer(const struct insn *insn);
+/* Does it leave an index in ECX? */
+bool copy_writes_rcx(const struct insn *insn);
 
 #endif

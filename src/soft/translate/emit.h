@@ -114,6 +114,17 @@ static inline void emit_pext(struct emit *e, unsigned reg, unsigned source, uint
     emit32(e, offset);
 }
 
+/* rorx to, from, count: no flags */
+static inline void emit_rorx(struct emit *e, unsigned to, unsigned from, unsigned count)
+{
+    emit8(e, 0xc4);
+    emit8(e, (to < 8 ? 0x80 : 0) | 0x40 | (from < 8 ? 0x20 : 0) | 3);
+    emit8(e, 0xfb);
+    emit8(e, 0xf0);
+    emit8(e, 0xc0 | (to & 7) << 3 | (from & 7));
+    emit8(e, count);
+}
+
 static inline void emit_move(struct emit *e, unsigned to, unsigned from)
 {
     emit8(e, 0x48 | (from >> 3) << 2 | to >> 3);

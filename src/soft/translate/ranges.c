@@ -14,6 +14,7 @@
  * page away: what does so waits until generated code is left (view.c), or is an instruction that
  * ends all ranges here (whatever is not copied).
  */
+#include "soft/translate/copy_list.h"
 #include "soft/translate/translator.h"
 
 #define BASE_RIP  16u
@@ -208,6 +209,8 @@ static void effects(struct plan *plan, const struct insn *insn)
         if (is_gpr(&insn->operand[i]) && (insn->operand[i].access & INSN_WRITE))
             renew(plan, insn->operand[i].reg);
     /* What may be written without an operand for it. */
+    if (copy_writes_rcx(insn))
+        renew(plan, CPU_RCX);
     if (!stack && writes_more(insn)) {
         renew(plan, CPU_RAX);
         renew(plan, CPU_RDX);

@@ -174,16 +174,6 @@ static void cr4_require(struct translator *tr, uint32_t keep, bool set)
         leave_unless_rcx_zero(tr);
 }
 
-static void emit_rorx(struct emit *e, unsigned reg, unsigned source, unsigned count)
-{
-    emit8(e, 0xc4);
-    emit8(e, (reg < 8 ? 0x80 : 0) | 0x40 | (source < 8 ? 0x20 : 0) | 3);
-    emit8(e, 0xfb);
-    emit8(e, 0xf0);
-    emit8(e, 0xc0 | (reg & 7) << 3 | (source & 7));
-    emit8(e, count);
-}
-
 static bool emit_rdtsc(struct translator *tr)
 {
     struct emit *e = &tr->e;
