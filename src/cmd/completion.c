@@ -7,6 +7,7 @@
 
 #include "base/util.h"
 #include "cmd/cli.h"
+#include "cmd/plan.h"
 #include "cmd/run_options.h"
 
 #include <stdbool.h>
@@ -158,6 +159,26 @@ static const char *split_value(struct completion *c, const struct verb_words *ve
     return awaiting(verb, name);
 }
 
+/* The commands of `plan` have options of their own: first the command, then its words. */
+static void complete_plan(struct completion *c, size_t nr, char **words)
+{
+    const struct plan_command *command = NULL;
+
+    for (size_t i = 0; plan_command_at(i); i++) {
+        if (nr == 1)
+            offer_word(plan_command_at(i)->name, c);
+        else if (!strcmp(words[0], plan_command_at(i)->name))
+            command = plan_command_at(i);
+    }
+    if (command)
+        plan_complete(command, nr - 1, words + 1, offer_word, c);
+    if (command && c->word[0] != '-')
+        c->offer(COMPLETION_FILES, c->context);
+    if (nr == 1 || command) {
+        offer_list(c, (const char *const[]){"--json", "--csv", "--help", NULL});
+    }
+}
+
 static void complete_arguments(struct completion *c, const char *name, size_t nr, char **words)
 {
     const struct verb_words *verb = NULL;
@@ -173,6 +194,8 @@ static void complete_arguments(struct completion *c, const char *name, size_t nr
             offer_word(cli_verbs[i]->name, c);
         return;
     }
+    if (!strcmp(name, verb_plan.name))
+        complete_plan(c, nr, words);
     if (!verb && !is_run)
         return;
     option = find_option(verb, nr, words, &image);

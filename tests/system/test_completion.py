@@ -75,6 +75,8 @@ def bash_offers(program, store, line, cwd):
     ("lodge run busybox --v", []),
     ("lodge kernels --disk bl", ["blue"]),
     ("lodge kernels --init", ["--initramfs"]),
+    ("lodge plan formula --dirt", ["--dirty-rate"]),
+    ("lodge plan form", ["formula"]),
     ("lodge completion z", ["zsh"]),
     ("lodge nosuch x", []),
     ("lodge-vmm --kern", ["--kernel"]),
