@@ -369,7 +369,7 @@ int queue_change(struct queue *q, uint64_t now, queue_job_t job, const struct qu
         queue_charge(q, changed);
         if (changed->state == PLACE_RUNNING)
             queue_running_remove(q, place);
-    } else {
+    } else if (q->config.policy != QUEUE_RR) { /* a turn is kept */
         queue_waiting_remove(q, place);
     }
     q->tickets -= changed->spec.tickets;
@@ -379,7 +379,7 @@ int queue_change(struct queue *q, uint64_t now, queue_job_t job, const struct qu
     q->tickets += changed->spec.tickets;
     if (changed->state == PLACE_RUNNING)
         queue_running_add(q, place);
-    else if (changed->state == PLACE_WAITING)
+    else if (changed->state == PLACE_WAITING && q->config.policy != QUEUE_RR)
         queue_waiting_add(q, place);
     return 0;
 }

@@ -18,9 +18,9 @@
  * resources (or with backfill): no server idles while a job that fits waits. 4. Same calls, same
  * decisions.
  *
- * Ties, always: what the policy compares first; then who asked to wait earlier (arrivals at one
- * instant: in the order they were told; an arrival goes ahead of a job whose quantum ends at that
- * instant); the free server with the lowest number. A running job keeps its server on a tie.
+ * Ties, always: what the policy compares first; then who arrived earlier (RR: who has waited longer
+ * this time; at one instant: in the order told, and an arrival ahead of a job whose quantum ends);
+ * the free server with the lowest number. A running job keeps its server on a tie (SRTF, PRIORITY).
  *
  * Cost: O(log n) an operation (n jobs waiting), no allocation but when the table of jobs grows.
  * Where a job needs more than one server's worth, pausing k others costs O(k log n). Backfill looks

@@ -347,6 +347,10 @@ bool queue_decide(struct queue *q, uint64_t now, struct queue_decision *ret)
     }
     if (queue_has_quantum(q))
         collect_expired(q);
+    /* No draw before there is something to win. */
+    if (queue_has_quantum(q) && q->nr_running >= q->servers_max &&
+        q->expired_first == QUEUE_NO_PLACE)
+        return false;
     first = queue_waiting_first(q);
     if (queue_fits(q, &q->jobs[first]))
         return run(q, first, QUEUE_FIRST, ret);
