@@ -14,8 +14,7 @@
  *
  * Quantities are doubles in whatever unit the owner uses per resource (cores, bytes); functions are
  * pure. Bad numbers (NaN, negative, infinite where it makes no sense) are refused with -EINVAL and
- * the index and field. Deterministic: sums are made in index order, ties by lower index.
- * Threads: any, on separate data.
+ * the index and field. Same input, same output to the last bit. Threads: any, on separate data.
  *
  * Sources: Bertsekas and Gallager, Data Networks 6.5 (max-min fairness); Ghodsi et al., Dominant
  * Resource Fairness, NSDI 2011; VMware resource management (reservation, limit, shares); kernel
@@ -47,6 +46,7 @@ enum allocation_bound {
     ALLOCATION_BY_RESERVATION, /* the weight alone would give less */
     ALLOCATION_BY_LIMIT,       /* the weight alone would give more */
     ALLOCATION_BY_DEMAND,      /* it does not want more */
+    ALLOCATION_BY_SPARE,       /* more than it wants: what nobody wanted was shared out by weight */
     ALLOCATION_SCALED_DOWN,    /* the reservations do not fit the capacity */
 };
 
@@ -72,8 +72,9 @@ struct allocation_fill {
 };
 
 /*
- * Divides `capacity` among n claims. O(n log n), exact: no iteration to a tolerance. ret_shares has
- * room for n; ret_fill may be NULL. scratch: room for 2 * n doubles, or NULL to allocate (-ENOMEM).
+ * Divides `capacity` among n claims. Exact (no iteration to a tolerance), O(n) expected: the level
+ * is searched among the points where a claim meets its low or high, discarding at each step the
+ * claims that are settled. ret_shares has room for n; ret_fill may be NULL. -EINVAL, -ENOMEM.
  */
 int allocation_divide(double capacity, const struct allocation_claim *claims, size_t n,
                       struct allocation_share *ret_shares, struct allocation_fill *ret_fill,
@@ -157,10 +158,11 @@ struct allocation_cgroup {
 };
 
 /*
- * Relative weights as the kernel takes them. `scale` (allocation_cgroup_scale) makes the largest
- * ratio fit; 1 where all do. cores: the cap; ALLOCATION_UNLIMITED none. period_us 0: 100000. A cap
- * below the kernel's least quota (1000 us) lengthens the period, up to 1 s; below that it is 1000
- * us.
+ * Relative weights as the kernel takes them. allocation_cgroup_scale gives the factor that keeps
+ * their ratios: 1 where all weights give cpu.weight between 10 and 10000, else what lifts the
+ * smallest to 10 or brings the largest to 10000 (which comes first if they are too far apart).
+ * cores: the cap; ALLOCATION_UNLIMITED: none. period_us 0: 100000. A cap below the kernel's least
+ * quota (1000 us) lengthens the period, up to 1 s; below that the quota is 1000 us.
  */
 double allocation_cgroup_scale(const double *weights, size_t n);
 void allocation_cgroup(double weight, double scale, double cores, uint64_t period_us,
