@@ -230,6 +230,22 @@ DEFINE_GET(uint, uint64_t)
 DEFINE_GET(int, int64_t)
 DEFINE_GET(bool, bool)
 
+char *json_text(const json_t *json, size_t flags)
+{
+    size_t length = json ? json_dumpb(json, NULL, 0, flags) : 0;
+    CLEANUP(freep) char *text = length ? malloc(length + 1) : NULL;
+
+    if (!text || json_dumpb(json, text, length, flags) != length)
+        return NULL;
+    text[length] = '\0';
+    return TAKE_PTR(text);
+}
+
+int json_put_string(json_t *object, const char *name, const char *text)
+{
+    return text && json_object_set_new(object, name, json_string(text)) < 0 ? -ENOMEM : 0;
+}
+
 int json_reject_unknown(const struct json_at *at, const char *const *known, struct err *err)
 {
     const char *key;

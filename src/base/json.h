@@ -50,6 +50,14 @@ int json_opt_uint(const struct json_at *at, const char *name, uint64_t *ret, str
 int json_opt_int(const struct json_at *at, const char *name, int64_t *ret, struct err *err);
 int json_opt_bool(const struct json_at *at, const char *name, bool *ret, struct err *err);
 
+/* The document as text (malloc); NULL without memory, or for a NULL. Not json_dumps, which goes on
+ * after an allocation that failed and returns a text with a hole in it (jansson 2.14). */
+char *json_text(const json_t *json, size_t flags);
+
+/* Adds a member; nothing for a NULL text. -ENOMEM, also where json_pack with "s:s*" would take an
+ * allocation that failed for a NULL, and leave the member out without a word. */
+int json_put_string(json_t *object, const char *name, const char *text);
+
 /* -EINVAL naming the first member that is not in `known` (NULL-terminated). */
 int json_reject_unknown(const struct json_at *at, const char *const *known, struct err *err);
 

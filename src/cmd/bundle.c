@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/users.h"
 #include "base/util.h"
 #include "cmd/terminal.h"
@@ -200,7 +201,7 @@ int bundle_write(const struct run_context *context, const char *path, struct err
                        "process", process(context, &user), "root", "path", "rootfs", "readonly", 0,
                        "hostname", context->hostname, "mounts", mount_list, "annotations",
                        "io.lodge.init", "true", "linux", linux_part(context));
-    text = config ? json_dumps(config, JSON_INDENT(2)) : NULL;
+    text = json_text(config, JSON_INDENT(2));
     json_decref(config);
     if (!text)
         return err_set(err, -EINVAL, "the command, its environment or a path is not UTF-8");

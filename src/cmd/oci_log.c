@@ -29,7 +29,7 @@ static void write_log(const struct oci_global *global, const char *message)
         CLEANUP(json_decrefp)
         json_t *json = json_pack("{s:s, s:s, s:s}", "level", "error", "msg", message, "time",
                                  stamp);
-        CLEANUP(freep) char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+        CLEANUP(freep) char *text = json_text(json, JSON_COMPACT);
 
         if (!text || asprintf(&line, "%s\n", text) < 0)
             line = NULL;

@@ -84,7 +84,7 @@ int oci_verb_spec(const struct oci_global *global, int argc, char **argv)
         err_errno(&err, -errno, "write '%s/config.json'", bundle);
         return oci_fail(global, &err);
     }
-    text = spec ? json_dumps(spec, JSON_INDENT(4)) : NULL;
+    text = json_text(spec, JSON_INDENT(4));
     if (!text || file_write_full(fd, text, strlen(text)) < 0) {
         err_errno(&err, text ? -errno : -ENOMEM, "write '%s/config.json'", bundle);
         return oci_fail(global, &err);

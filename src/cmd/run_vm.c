@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/util.h"
 #include "cmd/programs.h"
@@ -118,7 +119,7 @@ static int write_config(const struct run_context *context, const struct vm_parts
         json_object_set_new(config, "networks", run_network_config(options->network));
     if (config && options->profile)
         add_profile(context, parts, config);
-    text = config ? json_dumps(config, JSON_INDENT(2)) : NULL;
+    text = json_text(config, JSON_INDENT(2));
     json_decref(config);
     if (!text)
         return err_set(err, -ENOMEM, "write the VM's configuration (is a path not UTF-8?)");

@@ -3,6 +3,7 @@
 #include "cmd/vmm_client.h"
 
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "vmm_control.h"
 
 #include <errno.h>
@@ -34,7 +35,7 @@ int vmm_client_connect(const char *path, int *ret_fd, struct err *err)
 
 static int line_send(int fd, json_t *request, struct err *err)
 {
-    CLEANUP(freep) char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
+    CLEANUP(freep) char *text = json_text(request, JSON_COMPACT);
     size_t length = text ? strlen(text) : 0;
 
     json_decref(request);

@@ -179,7 +179,7 @@ static int save_streams(struct saving *s, struct err *err)
         json_array_append_new(list, describe_stream(s, mountinfo.data, number));
     if (s->options->pre_dump)
         return 0;
-    if (!(text = json_dumps(list, JSON_COMPACT)))
+    if (!(text = json_text(list, JSON_COMPACT)))
         return err_set(err, -ENOMEM, "checkpoint: out of memory");
     return file_replace(s->directories.image, CHECKPOINT_DESCRIPTORS, text, strlen(text), 0600,
                         err);

@@ -52,7 +52,7 @@ int container_hooks_save(int state_fd, const json_t *hooks, struct err *err)
         return 0;
     json = json_pack("{s:O*, s:O*}", HOOKS_POSTSTART, json_object_get(hooks, HOOKS_POSTSTART),
                      HOOKS_POSTSTOP, json_object_get(hooks, HOOKS_POSTSTOP));
-    if (!json || !(text = json_dumps(json, JSON_COMPACT)))
+    if (!json || !(text = json_text(json, JSON_COMPACT)))
         return err_set(err, -ENOMEM, "hooks: out of memory");
     return file_replace(state_fd, HOOKS_FILE, text, strlen(text), 0600, err);
 }

@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/util.h"
 #include "oci/spec_read.h"
 
@@ -89,7 +90,7 @@ char *hooks_state_text(const json_t *base, const char *status, pid_t pid)
 
     if (json && json_object_set_new(json, "status", json_string(status)) == 0 &&
         (pid == 0 || json_object_set_new(json, "pid", json_integer(pid)) == 0))
-        text = json_dumps(json, JSON_COMPACT);
+        text = json_text(json, JSON_COMPACT);
     json_decref(json);
     return text;
 }

@@ -4,6 +4,7 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/util.h"
 #include "oci/spec_read.h"
 
@@ -70,6 +71,7 @@ json_t *rdt_plan(const char *root, const struct oci_rdt *rdt, const char *contai
     const char *name = rdt->clos_id ? rdt->clos_id : container_id;
     CLEANUP(freep) char *group = NULL;
     CLEANUP(freep) char *monitor = NULL;
+    json_t *plan;
 
     if (asprintf(&group, "%s/%s", root, name) < 0) {
         group = NULL;
@@ -79,8 +81,12 @@ json_t *rdt_plan(const char *root, const struct oci_rdt *rdt, const char *contai
         monitor = NULL;
         return NULL;
     }
-    return json_pack("{s:s, s:b, s:s*}", "group", group, "own", rdt->clos_id == NULL, "monitor",
-                     monitor);
+    plan = json_pack("{s:s, s:b}", "group", group, "own", rdt->clos_id == NULL);
+    if (plan && json_put_string(plan, "monitor", monitor) < 0) {
+        json_decref(plan);
+        return NULL;
+    }
+    return plan;
 }
 
 static const char *path_of(const json_t *plan, const char *which)

@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/util.h"
 
 #include <errno.h>
@@ -43,7 +44,7 @@ static uint64_t hash(const char *data, size_t length)
 static char *make_key(const json_t *profile)
 {
     const struct scmp_version *version = seccomp_version();
-    CLEANUP(freep) char *text = json_dumps(profile, JSON_COMPACT);
+    CLEANUP(freep) char *text = json_text(profile, JSON_COMPACT);
     char *key = NULL;
 
     if (!text || asprintf(&key, "%d %u.%u.%u %#x %s", TRANSLATION_NUMBER,

@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fdpass.h"
+#include "base/json.h"
 
 #include <errno.h>
 #include <linux/seccomp.h>
@@ -71,12 +72,13 @@ int seccomp_send_listener(const struct seccomp_program *program, int listener, p
 {
     CLEANUP(fd_closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    json_t *json = json_pack("{s:s, s:[s], s:i, s:s*, s:O}", "ociVersion", "1.2.0", "fds",
-                             "seccompFd", "pid", (int)pid, "metadata", program->listener_metadata,
-                             "state", state);
-    CLEANUP(freep) char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    json_t *json = json_pack("{s:s, s:[s], s:i, s:O}", "ociVersion", "1.2.0", "fds", "seccompFd",
+                             "pid", (int)pid, "state", state);
+    CLEANUP(freep) char *text = NULL;
     int result;
 
+    if (json && json_put_string(json, "metadata", program->listener_metadata) == 0)
+        text = json_text(json, JSON_COMPACT);
     json_decref(json);
     if (!text)
         return err_set(err, -ENOMEM, "linux.seccomp.listenerPath: out of memory");

@@ -113,17 +113,18 @@ int state_open(const char *root, const char *id, struct err *err)
 int state_save(int dir_fd, const struct container_state *state, struct err *err)
 {
     CLEANUP(json_decrefp)
-    json_t *json = json_pack("{s:s, s:s, s:s*, s:s, s:s*, s:i, s:I, s:I, s:i, s:O*, s:O*, s:O*}",
-                             "id", state->id, "bundle", state->bundle, "rootfs", state->rootfs,
-                             "ociVersion", state->version, "cgroupPath", state->cgroup_path, "pid",
-                             (int)state->pid, "pidStartTime", (json_int_t)state->pid_start_time,
-                             "createdNs", (json_int_t)state->created_ns, "owner", (int)state->owner,
-                             "annotations", state->annotations, "resources", state->resources,
-                             "rdt", state->rdt);
-    CLEANUP(freep) char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    json_t *json =
+        json_pack("{s:s, s:s, s:s, s:i, s:I, s:I, s:i, s:O*, s:O*, s:O*}", "id", state->id,
+                  "bundle", state->bundle, "ociVersion", state->version, "pid", (int)state->pid,
+                  "pidStartTime", (json_int_t)state->pid_start_time, "createdNs",
+                  (json_int_t)state->created_ns, "owner", (int)state->owner, "annotations",
+                  state->annotations, "resources", state->resources, "rdt", state->rdt);
+    CLEANUP(freep) char *text = NULL;
     int result;
 
-    if (!text)
+    if (!json || json_put_string(json, "rootfs", state->rootfs) < 0 ||
+        json_put_string(json, "cgroupPath", state->cgroup_path) < 0 ||
+        !(text = json_text(json, JSON_COMPACT)))
         return err_set(err, -ENOMEM, "state of container '%s': out of memory", state->id);
     if ((result = file_replace_unsynced(dir_fd, STATE_FILE, text, strlen(text), 0600, err)) < 0)
         return err_wrap(err, "state of container '%s'", state->id);
@@ -296,16 +297,21 @@ json_t *state_to_json(const struct container_state *state, enum container_status
 {
     time_t seconds = (time_t)(state->created_ns / 1000000000);
     char created[64], stamp[40], owner[64];
+    json_t *json;
     struct tm tm;
 
     gmtime_r(&seconds, &tm);
     strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &tm);
     snprintf(created, sizeof(created), "%s.%09lluZ", stamp,
              (unsigned long long)(state->created_ns % 1000000000));
-    return json_pack("{s:s, s:s, s:i, s:s, s:s, s:s*, s:s, s:O*, s:s}", "ociVersion",
-                     state->version, "id", state->id, "pid",
-                     status == CONTAINER_STOPPED ? 0 : (int)state->pid, "status",
-                     state_status_name(status), "bundle", state->bundle, "rootfs", state->rootfs,
-                     "created", created, "annotations", state->annotations, "owner",
+    json = json_pack("{s:s, s:s, s:i, s:s, s:s, s:s, s:O*, s:s}", "ociVersion", state->version,
+                     "id", state->id, "pid", status == CONTAINER_STOPPED ? 0 : (int)state->pid,
+                     "status", state_status_name(status), "bundle", state->bundle, "created",
+                     created, "annotations", state->annotations, "owner",
                      state_owner_name(state->owner, owner, sizeof(owner)));
+    if (json && json_put_string(json, "rootfs", state->rootfs) < 0) {
+        json_decref(json);
+        return NULL;
+    }
+    return json;
 }

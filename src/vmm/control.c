@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "base/util.h"
 #include "vmm_control.h"
 
@@ -63,7 +64,7 @@ static bool output_send(struct connection *c)
 
 static int reply_add(struct connection *c, json_t *reply)
 {
-    CLEANUP(freep) char *text = reply ? json_dumps(reply, JSON_COMPACT) : NULL;
+    CLEANUP(freep) char *text = json_text(reply, JSON_COMPACT);
     int r = text ? buf_append_string(&c->output, text) : -ENOMEM;
 
     if (reply)
