@@ -43,21 +43,27 @@ static long type_of(const char *path)
     return statfs(path, &fs) == 0 ? (long)fs.f_type : -1;
 }
 
-/* hierarchy-root/path. These are the kernel's own directories, without symlinks. */
-static int path_in(const struct cgroup_hierarchy *hierarchy, const char *path, char *ret)
+/* The cgroup's path as it is below a hierarchy's root. These are the kernel's own directories,
+ * without symlinks. */
+static const char *path_below(const struct cgroup *cgroup)
 {
-    int n = snprintf(ret, PATH_MAX, CGROUP_ROOT "/%s/%s", hierarchy->name, path);
+    const char *path = cgroup->path + strspn(cgroup->path, "/");
 
-    return n < 0 || n >= PATH_MAX ? -ENAMETOOLONG : 0;
+    return *path ? path : ".";
 }
 
-static void add_hierarchy(struct cgroup *cgroup, const char *name, bool v2)
+/* Takes root. */
+static void add_hierarchy(struct cgroup *cgroup, const char *name, bool v2, int root)
 {
     struct cgroup_hierarchy *hierarchy;
 
-    if (cgroup->nr_hierarchies == CGROUP_HIERARCHIES_MAX || strlen(name) >= sizeof(hierarchy->name))
+    if (cgroup->nr_hierarchies == CGROUP_HIERARCHIES_MAX ||
+        strlen(name) >= sizeof(hierarchy->name)) {
+        close(root);
         return;
+    }
     hierarchy = &cgroup->hierarchies[cgroup->nr_hierarchies++];
+    hierarchy->root = root;
     snprintf(hierarchy->name, sizeof(hierarchy->name), "%s", name);
     hierarchy->v2 = v2;
     hierarchy->fd = -1;
@@ -77,47 +83,62 @@ static void add_link(struct cgroup *cgroup, int dir, const char *name)
     strcpy(cgroup->links[cgroup->nr_links++].name, name);
 }
 
+/* One directory of CGROUP_ROOT: a hierarchy, or something else. */
+static int look_at(struct cgroup *cgroup, int dir, const char *name)
+{
+    CLEANUP(fd_closep) int fd = openat(dir, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct statfs fs;
+
+    if (fd < 0 || fstatfs(fd, &fs) < 0)
+        return errno == ENOENT || errno == EACCES || errno == ENOTDIR ? 0 : -errno;
+    if (fs.f_type == CGROUP_SUPER_MAGIC || fs.f_type == CGROUP2_SUPER_MAGIC)
+        add_hierarchy(cgroup, name, fs.f_type == CGROUP2_SUPER_MAGIC, TAKE_FD(fd));
+    return 0;
+}
+
+static void set_layout(struct cgroup *cgroup)
+{
+    bool v1 = false, v2 = false;
+
+    for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
+        v1 = v1 || !cgroup->hierarchies[i].v2;
+        v2 = v2 || cgroup->hierarchies[i].v2;
+    }
+    if (v1)
+        cgroup->layout = v2 ? CGROUP_LAYOUT_HYBRID : CGROUP_LAYOUT_V1;
+    else
+        cgroup->layout = v2 ? CGROUP_LAYOUT_V2 : CGROUP_LAYOUT_NONE;
+}
+
 /* Fills layout and hierarchies. Symlinks (cpu -> cpu,cpuacct) are not counted: each hierarchy
  * once. */
 static int find_hierarchies(struct cgroup *cgroup)
 {
     CLEANUP(dir_closep) DIR *dir = NULL;
-    long type = type_of(CGROUP_ROOT);
-    bool v1 = false, v2 = false;
+    CLEANUP(fd_closep) int fd = open(CGROUP_ROOT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct dirent *entry;
+    struct statfs fs;
+    int result;
 
-    cgroup->layout = type == CGROUP2_SUPER_MAGIC ? CGROUP_LAYOUT_V2 : CGROUP_LAYOUT_NONE;
-    if (cgroup->layout == CGROUP_LAYOUT_V2)
-        add_hierarchy(cgroup, "", true);
-    if (type == CGROUP2_SUPER_MAGIC)
-        return 0;
-    if (type < 0)
+    if (fd < 0 || fstatfs(fd, &fs) < 0)
         return errno == ENOENT || errno == EACCES ? 0 : -errno;
-    if (!(dir = opendir(CGROUP_ROOT)))
-        return errno == ENOENT ? 0 : -errno;
+    if (fs.f_type == CGROUP2_SUPER_MAGIC) {
+        cgroup->layout = CGROUP_LAYOUT_V2;
+        add_hierarchy(cgroup, "", true, TAKE_FD(fd));
+        return 0;
+    }
+    if (!(dir = fdopendir(fd)))
+        return -errno;
+    (void)TAKE_FD(fd);
     while ((entry = readdir(dir))) {
-        char path[sizeof(CGROUP_ROOT) + sizeof(entry->d_name)];
-
         if (entry->d_name[0] == '.')
             continue;
-        if (entry->d_type == DT_LNK) {
+        if (entry->d_type == DT_LNK)
             add_link(cgroup, dirfd(dir), entry->d_name);
-            continue;
-        }
-        snprintf(path, sizeof(path), CGROUP_ROOT "/%s", entry->d_name);
-        errno = 0;
-        type = type_of(path);
-        if (type < 0 && errno != ENOENT && errno != EACCES)
-            return -errno;
-        if (type == CGROUP_SUPER_MAGIC || type == CGROUP2_SUPER_MAGIC)
-            add_hierarchy(cgroup, entry->d_name, type == CGROUP2_SUPER_MAGIC);
-        v1 = v1 || type == CGROUP_SUPER_MAGIC;
-        v2 = v2 || type == CGROUP2_SUPER_MAGIC;
+        else if ((result = look_at(cgroup, dirfd(dir), entry->d_name)) < 0)
+            return result;
     }
-    if (v1)
-        cgroup->layout = v2 ? CGROUP_LAYOUT_HYBRID : CGROUP_LAYOUT_V1;
-    else if (v2)
-        cgroup->layout = CGROUP_LAYOUT_V2;
+    set_layout(cgroup);
     return 0;
 }
 
@@ -171,19 +192,11 @@ static void enable_controllers(int parent)
         file_write_string(parent, "cgroup.subtree_control", controllers[i]);
 }
 
-static int open_root(const struct cgroup_hierarchy *hierarchy)
-{
-    char path[128];
-
-    snprintf(path, sizeof(path), CGROUP_ROOT "/%s", hierarchy->name);
-    return open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-}
-
 /* Walks (and with `create` makes) hierarchy-root/path; the last directory's O_PATH fd or -errno. */
 static int walk(const struct cgroup_hierarchy *hierarchy, const char *path, bool create,
                 bool *ret_new)
 {
-    CLEANUP(fd_closep) int fd = open_root(hierarchy);
+    CLEANUP(fd_closep) int fd = openat(hierarchy->root, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     CLEANUP(freep) char *copy = strdup(path);
     char *save = NULL;
 
@@ -212,10 +225,9 @@ static int walk(const struct cgroup_hierarchy *hierarchy, const char *path, bool
 
 int cgroup_directory(const struct cgroup *cgroup, struct cgroup_hierarchy *hierarchy)
 {
-    char path[PATH_MAX];
-
-    if (hierarchy->unopened && path_in(hierarchy, cgroup->path, path) == 0)
-        hierarchy->fd = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (hierarchy->unopened)
+        hierarchy->fd = openat(hierarchy->root, path_below(cgroup),
+                               O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     hierarchy->unopened = false;
     return hierarchy->fd;
 }
@@ -224,15 +236,12 @@ int cgroup_directory(const struct cgroup *cgroup, struct cgroup_hierarchy *hiera
 static int make_directory(const struct cgroup *cgroup, struct cgroup_hierarchy *hierarchy,
                           bool *ret_new)
 {
-    char path[PATH_MAX];
-    int result = path_in(hierarchy, cgroup->path, path);
+    int result;
 
     *ret_new = false;
-    if (result < 0)
-        return result;
     /* Where nothing is handed down from parent to child one step is enough. */
     if (cgroup->layout != CGROUP_LAYOUT_V2 && !strstr(hierarchy->name, "cpuset")) {
-        *ret_new = mkdir(path, 0755) == 0;
+        *ret_new = mkdirat(hierarchy->root, path_below(cgroup), 0755) == 0;
         if (*ret_new || errno == EEXIST) {
             hierarchy->unopened = true;
             return 0;
@@ -268,11 +277,9 @@ static int cgroup_new(const char *path, struct cgroup **ret, struct err *err)
 /* Takes back the directories that were made; bit n for hierarchy n. */
 static void unmake(const struct cgroup *cgroup, unsigned made)
 {
-    char path[PATH_MAX];
-
     for (unsigned i = 0; i < cgroup->nr_hierarchies; i++)
-        if ((made & 1u << i) && path_in(&cgroup->hierarchies[i], cgroup->path, path) == 0)
-            rmdir(path);
+        if (made & 1u << i)
+            unlinkat(cgroup->hierarchies[i].root, path_below(cgroup), AT_REMOVEDIR);
 }
 
 int cgroup_create(const char *path, struct cgroup **ret, struct err *err)
@@ -315,13 +322,13 @@ int cgroup_open(const char *path, struct cgroup **ret, struct err *err)
     if (result < 0)
         return result;
     for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
-        char full[PATH_MAX];
+        struct cgroup_hierarchy *hierarchy = &cgroup->hierarchies[i];
 
-        if ((result = path_in(&cgroup->hierarchies[i], path, full)) < 0)
-            return err_errno(err, result, "cgroup '%s'", path);
-        cgroup->hierarchies[i].fd = open(full, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (cgroup->hierarchies[i].fd < 0 && errno != ENOENT)
-            return err_errno(err, -errno, "cgroup '%s' (%s)", path, full);
+        hierarchy->fd = openat(hierarchy->root, path_below(cgroup),
+                               O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (hierarchy->fd < 0 && errno != ENOENT)
+            return err_errno(err, -errno, "cgroup '%s' (%s/%s)", path, CGROUP_ROOT,
+                             hierarchy->name);
     }
     *ret = TAKE_PTR(cgroup);
     return 0;
@@ -331,8 +338,10 @@ void cgroup_free(struct cgroup *cgroup)
 {
     if (!cgroup)
         return;
-    for (unsigned i = 0; i < cgroup->nr_hierarchies; i++)
+    for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
         fd_closep(&cgroup->hierarchies[i].fd);
+        fd_closep(&cgroup->hierarchies[i].root);
+    }
     free(cgroup->path);
     free(cgroup);
 }
@@ -348,9 +357,10 @@ static int join(const struct cgroup *cgroup, const struct cgroup_hierarchy *hier
     if (hierarchy->fd >= 0) {
         fd = openat(hierarchy->fd, file, O_WRONLY | O_CLOEXEC);
     } else {
-        n = snprintf(path, sizeof(path), CGROUP_ROOT "/%s/%s/%s", hierarchy->name, cgroup->path,
-                     file);
-        fd = n > 0 && n < PATH_MAX ? open(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
+        n = snprintf(path, sizeof(path), "%s/%s", path_below(cgroup), file);
+        fd = n > 0 && n < PATH_MAX
+                 ? openat(hierarchy->root, path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC)
+                 : -1;
     }
     return fd < 0 || write(fd, "0", 1) < 0 ? -errno : 0;
 }
@@ -472,12 +482,10 @@ bool cgroup_remove_empty(const struct cgroup *cgroup)
 {
     bool gone = true;
 
-    for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
-        char path[PATH_MAX];
-
-        gone = path_in(&cgroup->hierarchies[i], cgroup->path, path) == 0 &&
-               (rmdir(path) == 0 || errno == ENOENT) && gone;
-    }
+    for (unsigned i = 0; i < cgroup->nr_hierarchies; i++)
+        gone = (unlinkat(cgroup->hierarchies[i].root, path_below(cgroup), AT_REMOVEDIR) == 0 ||
+                errno == ENOENT) &&
+               gone;
     return gone;
 }
 

@@ -31,6 +31,8 @@ struct cgroup_hierarchy {
     char name[64]; /* directory below /sys/fs/cgroup: "memory", "cpu,cpuacct", "systemd", "unified";
                       "" for v2 */
     bool v2;
+    int root;      /* O_PATH of the hierarchy's root: a walk from "/" takes the kernel longer than
+                      most of what is done here */
     int fd;        /* O_PATH of the container's directory; -1 while there is none */
     bool unopened; /* there is one, and nobody needed its fd yet (cgroup_directory) */
 };

@@ -262,7 +262,7 @@ static int find_container(struct saving *s, const char *root, const char *id, st
     if (status != CONTAINER_RUNNING && status != CONTAINER_PAUSED)
         return err_set(err, -EINVAL, "container '%s' is %s; only a running one can be saved", id,
                        state_status_name(status));
-    if ((result = container_load_config(dir_fd, s->state, &config, err)) < 0 ||
+    if ((result = container_load_config(s->state, &config, err)) < 0 ||
         (result = oci_spec_from_json(config, "checkpoint", &s->spec, err)) < 0)
         return result;
     snprintf(path, sizeof(path), "/proc/%d/root", (int)s->state->pid);

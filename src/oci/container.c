@@ -26,6 +26,7 @@
 #include "oci/pid_namespace.h"
 #include "oci/rdt.h"
 #include "oci/seccomp_filter.h"
+#include "oci/self.h"
 #include "oci/spec.h"
 #include "oci/state.h"
 #include "oci/sync.h"
@@ -212,7 +213,8 @@ static int move_devices(struct making *m, struct err *err)
 /* From nothing to a first process that waits for its start. */
 static int make(struct making *m, bool foreground, bool fifo, struct err *err)
 {
-    struct init_arguments a = {.wait_on_fifo = fifo, .die_with_parent = foreground};
+    struct init_arguments a = {
+        .wait_on_fifo = fifo, .die_with_parent = foreground, .self_fd = self_mount()};
     CLEANUP(json_decrefp) json_t *hook_state = NULL;
     int result;
 
@@ -242,8 +244,13 @@ static int make(struct making *m, bool foreground, bool fifo, struct err *err)
         fd_closep(&a.namespace_fds[i]);
     if (result < 0)
         return result;
+    /* `create` ends when the first process has reported: that one has the last of it, then. */
+    if (fifo && a.self_fd >= 0)
+        close(a.self_fd);
     if ((result = move_devices(m, err)) < 0 || (result = run_create_hooks(m, err)) < 0)
         return result;
+    /* While it is at work; making_record_pid tries again, and says what was wrong. */
+    state_pid_start_time(m->pid, &m->state->pid_start_time);
     result = sync_wait(m->socket, SYNC_READY, &m->master, err);
     if (result > 0)
         return err_set(err, -ECHILD, "the container's first process died while it was set up");
@@ -279,6 +286,9 @@ static int release(struct making *m, struct err *err)
 
     if (result < 0)
         return err_errno(err, result, "start the container");
+    /* While the program is executed. */
+    if (self_mount() >= 0)
+        close(self_mount());
     result = sync_wait(m->socket, SYNC_FAILED, NULL, err);
     return result > 0 ? 0 : result;
 }

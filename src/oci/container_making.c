@@ -85,7 +85,6 @@ int making_load_bundle(struct making *m, struct err *err)
 int making_state(struct making *m, struct err *err)
 {
     struct container_state *state;
-    int result;
 
     m->state_fd = state_create(m->options->root, m->options->id, err);
     if (m->state_fd < 0)
@@ -106,10 +105,11 @@ int making_state(struct making *m, struct err *err)
     state->created_ns = clock_realtime_ns();
     state->owner = geteuid();
     state->annotations = json_incref(m->spec->annotations);
-    if ((result = state_save(m->state_fd, state, err)) < 0)
-        return result;
     /* What the bundle says later does not concern this container. */
-    return container_keep_config(&m->config, m->state_fd, err);
+    state->config_length = m->config.length;
+    state->config = TAKE_PTR(m->config.data);
+    m->config.length = m->config.capacity = 0;
+    return state_save_first(m->state_fd, state, err);
 }
 
 static bool resources_are_limited(const struct oci_resources *r)
@@ -166,10 +166,11 @@ int making_record_pid(struct making *m, struct err *err)
     int result;
 
     m->state->pid = m->pid;
-    if (state_pid_start_time(m->pid, &m->state->pid_start_time) < 0)
+    if (m->state->pid_start_time == 0 &&
+        state_pid_start_time(m->pid, &m->state->pid_start_time) < 0)
         return err_set(err, -ESRCH, "the container's first process died while it was set up");
     if ((m->state->rdt && (result = rdt_join(m->state->rdt, m->pid, err)) < 0) ||
-        (result = state_save(m->state_fd, m->state, err)) < 0)
+        (result = state_save_pid(m->state_fd, m->state, err)) < 0)
         return result;
     return pid_file_write(m->options->pid_file, m->pid, err);
 }

@@ -13,8 +13,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-#define CONFIG_SIZE_MAX (16 * MIB)
-
 int container_open(const char *root, const char *id, int *ret_dir_fd, struct container_state **ret,
                    struct err *err)
 {
@@ -50,24 +48,13 @@ int container_open_process(const struct container_state *state)
     return TAKE_FD(fd);
 }
 
-int container_keep_config(const struct buf *text, int state_fd, struct err *err)
+int container_load_config(const struct container_state *state, json_t **ret, struct err *err)
 {
-    CLEANUP(fd_closep)
-    int fd = openat(state_fd, STATE_CONFIG, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    int result = fd < 0 ? -errno : file_write_full(fd, text->data, text->length);
-
-    return result < 0 ? err_errno(err, result, "keep config.json with the state") : 0;
-}
-
-int container_load_config(int dir_fd, const struct container_state *state, json_t **ret,
-                          struct err *err)
-{
-    CLEANUP(buf_donep) struct buf text;
     int result;
 
-    buf_init(&text, CONFIG_SIZE_MAX);
-    if ((result = file_load(dir_fd, STATE_CONFIG, &text, err)) < 0 ||
-        (result = json_parse(text.data, text.length, STATE_CONFIG, ret, err)) < 0)
+    if (!state->config)
+        return err_set(err, -ENOENT, "container '%s': its configuration is missing", state->id);
+    if ((result = json_parse(state->config, state->config_length, "config.json", ret, err)) < 0)
         return err_wrap(err, "container '%s'", state->id);
     return 0;
 }

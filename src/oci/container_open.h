@@ -15,10 +15,7 @@ int container_open(const char *root, const char *id, int *ret_dir_fd, struct con
 enum container_status container_status(int dir_fd, const struct container_state *state);
 /* A pidfd that surely is the container's first process, or -ESRCH. */
 int container_open_process(const struct container_state *state);
-/* config.json as it was read, into the state directory. */
-int container_keep_config(const struct buf *text, int state_fd, struct err *err);
 /* The configuration that the container was made from. New reference. */
-int container_load_config(int dir_fd, const struct container_state *state, json_t **ret,
-                          struct err *err);
+int container_load_config(const struct container_state *state, json_t **ret, struct err *err);
 
 #endif

@@ -179,7 +179,7 @@ int container_update(const char *root, const char *id, json_t *changes, struct e
     if (state_status(dir_fd, state) == CONTAINER_STOPPED)
         return err_set(err, -ESRCH, "container '%s' is not running", id);
     if ((result = open_cgroup(state, &cgroup, err)) < 0 ||
-        (result = container_load_config(dir_fd, state, &config, err)) < 0 ||
+        (result = container_load_config(state, &config, err)) < 0 ||
         (result = merge_resources(state, config, changes, err)) < 0 ||
         (result = oci_spec_from_json(config, "update", &spec, err)) < 0 ||
         (result = apply(cgroup, &spec->resources, changes, err)) < 0)

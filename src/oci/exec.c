@@ -32,6 +32,7 @@
 #include "oci/pid_namespace.h"
 #include "oci/process_attributes.h"
 #include "oci/seccomp_filter.h"
+#include "oci/self.h"
 #include "oci/spec.h"
 #include "oci/state.h"
 #include "oci/sync.h"
@@ -149,10 +150,10 @@ static int find_container(struct joining *j, int dir_fd, struct err *err)
     return j->options->cgroup ? find_sub_cgroup(j, err) : 0;
 }
 
-static int make_spec(struct joining *j, int dir_fd, struct err *err)
+static int make_spec(struct joining *j, struct err *err)
 {
     CLEANUP(json_decrefp) json_t *config = NULL;
-    int result = container_load_config(dir_fd, j->state, &config, err);
+    int result = container_load_config(j->state, &config, err);
 
     if (result < 0 || (result = exec_process_place(j->options, config, err)) < 0 ||
         (result = oci_spec_from_json(config, "exec", &j->spec, err)) < 0)
@@ -213,6 +214,7 @@ static int start_process(struct joining *j, struct err *err)
     struct init_arguments a = {.spec = j->spec,
                                .bundle_fd = -1,
                                .state_fd = -1,
+                               .self_fd = self_mount(),
                                .cgroup = j->cgroup,
                                .sub_cgroup = j->sub_cgroup,
                                .preserve_fds = j->options->preserve_fds,
@@ -291,6 +293,9 @@ static int release(struct joining *j, struct err *err)
         return result;
     if ((result = sync_send(j->socket, SYNC_START, NULL, -1)) < 0)
         return err_errno(err, result, "start the process");
+    /* While the program is executed. */
+    if (self_mount() >= 0)
+        close(self_mount());
     result = sync_wait(j->socket, SYNC_FAILED, NULL, err);
     return result > 0 ? 0 : result;
 }
@@ -302,7 +307,7 @@ static int run(struct joining *j, int *ret_status, struct err *err)
     int result;
 
     if ((result = container_open(options->root, options->id, &dir_fd, &j->state, err)) < 0 ||
-        (result = find_container(j, dir_fd, err)) < 0 || (result = make_spec(j, dir_fd, err)) < 0)
+        (result = find_container(j, dir_fd, err)) < 0 || (result = make_spec(j, err)) < 0)
         return result;
     if ((result = start_process(j, err)) < 0 || (result = release(j, err)) < 0) {
         if (j->pid > 0) {

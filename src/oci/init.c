@@ -475,6 +475,9 @@ static int finish(const struct init_arguments *a, struct err *err)
 
     /* Before a filter that may forbid them. */
     restore_signals(a->ignored_signals);
+    /* It may be among those that are preserved. */
+    if (a->self_fd >= 0)
+        close(a->self_fd);
     if ((result = close_descriptors(first_closed, a->socket, a->wait_on_fifo ? a->state_fd : -1,
                                     a->label_fd)) < 0)
         return err_errno(err, result, "close descriptors");
@@ -582,11 +585,21 @@ __attribute__((noreturn)) static void finish_and_exit(const struct init_argument
     _exit(status);
 }
 
+/* Where the runtime waits for us until the program is executed, it has the last one. */
+static void leave_self_to_runtime(struct init_arguments *a)
+{
+    if (a->wait_on_fifo || a->self_fd < 0)
+        return;
+    close(a->self_fd);
+    a->self_fd = -1;
+}
+
 void init_exec_main(const struct init_arguments *arguments)
 {
     struct init_arguments a = *arguments;
     struct err err = ERR_INIT;
 
+    leave_self_to_runtime(&a);
     finish_and_exit(&a, set_up_exec(&a, &err), &err);
 }
 
@@ -595,5 +608,6 @@ void init_main(const struct init_arguments *arguments)
     struct init_arguments a = *arguments;
     struct err err = ERR_INIT;
 
+    leave_self_to_runtime(&a);
     finish_and_exit(&a, set_up(&a, &err), &err);
 }

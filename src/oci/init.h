@@ -19,6 +19,7 @@ struct init_arguments {
     int bundle_fd;
     int socket;                /* sync.h */
     int state_fd;              /* directory with the exec FIFO */
+    int self_fd;               /* self_mount(), or -1 */
     struct cgroup *cgroup;     /* NULL: none */
     struct cgroup *sub_cgroup; /* exec: one below it to enter after it; NULL: none */
     bool in_cgroup;            /* clone3 has put us there */

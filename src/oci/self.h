@@ -12,4 +12,9 @@
  * container's root is not the host's, which the file belongs to. */
 void self_protect(char **argv);
 
+/* The descriptor of that mount, which lives as long as anybody has it open: -1 when there is none,
+ * or closed already. The last close of it waits for the kernel's readers (0.1 to 5 ms), so it is
+ * left to whoever nobody waits for: see its uses. */
+int self_mount(void);
+
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * state.json is replaced atomically; the directory is made first and removed last, so that its
- * existence is the container's.
+ * state.json is replaced atomically (see state_save_first for its first version); the directory is
+ * made first and removed last, so that its existence is the container's.
  */
 #include "oci/state.h"
 
@@ -20,7 +20,7 @@
 #include <time.h>
 
 #define STATE_FILE     "state.json"
-#define STATE_SIZE_MAX (1 * MIB)
+#define STATE_SIZE_MAX (32 * MIB) /* the configuration is at most half of it */
 
 DEFINE_CLEANUP(state_freep, struct container_state *, state_free);
 
@@ -110,24 +110,82 @@ int state_open(const char *root, const char *id, struct err *err)
     return fd;
 }
 
-int state_save(int dir_fd, const struct container_state *state, struct err *err)
+static int state_text(const struct container_state *state, struct buf *ret)
 {
     CLEANUP(json_decrefp)
-    json_t *json =
-        json_pack("{s:s, s:s, s:s, s:i, s:I, s:I, s:i, s:O*, s:O*, s:O*}", "id", state->id,
-                  "bundle", state->bundle, "ociVersion", state->version, "pid", (int)state->pid,
-                  "pidStartTime", (json_int_t)state->pid_start_time, "createdNs",
-                  (json_int_t)state->created_ns, "owner", (int)state->owner, "annotations",
-                  state->annotations, "resources", state->resources, "rdt", state->rdt);
+    json_t *json = json_pack(
+        "{s:s, s:s, s:s, s:i, s:I, s:I, s:i, s:I, s:O*, s:O*, s:O*}", "id", state->id, "bundle",
+        state->bundle, "ociVersion", state->version, "pid", (int)state->pid, "pidStartTime",
+        (json_int_t)state->pid_start_time, "createdNs", (json_int_t)state->created_ns, "owner",
+        (int)state->owner, "configBytes", (json_int_t)state->config_length, "annotations",
+        state->annotations, "resources", state->resources, "rdt", state->rdt);
+
     CLEANUP(freep) char *text = NULL;
-    int result;
 
     if (!json || json_put_string(json, "rootfs", state->rootfs) < 0 ||
         json_put_string(json, "cgroupPath", state->cgroup_path) < 0 ||
-        !(text = json_text(json, JSON_COMPACT)))
+        !(text = json_text(json, JSON_COMPACT)) || buf_append_string(ret, text) < 0 ||
+        buf_append(ret, "\n", 1) < 0 || buf_append(ret, state->config, state->config_length) < 0 ||
+        buf_append(ret, "\n", 1) < 0)
+        return -ENOMEM;
+    return 0;
+}
+
+int state_save(int dir_fd, const struct container_state *state, struct err *err)
+{
+    CLEANUP(buf_donep) struct buf text;
+    int result;
+
+    buf_init(&text, STATE_SIZE_MAX);
+    if (state_text(state, &text) < 0)
         return err_set(err, -ENOMEM, "state of container '%s': out of memory", state->id);
-    if ((result = file_replace_unsynced(dir_fd, STATE_FILE, text, strlen(text), 0600, err)) < 0)
+    if ((result = file_replace_unsynced(dir_fd, STATE_FILE, text.data, text.length, 0600, err)) < 0)
         return err_wrap(err, "state of container '%s'", state->id);
+    return 0;
+}
+
+int state_save_first(int dir_fd, const struct container_state *state, struct err *err)
+{
+    CLEANUP(buf_donep) struct buf text;
+    CLEANUP(fd_closep) int fd = -1;
+    int result;
+
+    buf_init(&text, STATE_SIZE_MAX);
+    if (state_text(state, &text) < 0)
+        return err_set(err, -ENOMEM, "state of container '%s': out of memory", state->id);
+    fd = openat(dir_fd, STATE_FILE, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    result = fd < 0 ? -errno : file_write_full(fd, text.data, text.length);
+    return result < 0 ? err_errno(err, result, "state of container '%s'", state->id) : 0;
+}
+
+int state_save_pid(int dir_fd, const struct container_state *state, struct err *err)
+{
+    CLEANUP(fd_closep) int fd = openat(dir_fd, STATE_FILE, O_WRONLY | O_APPEND | O_CLOEXEC);
+    char text[48];
+    int result, length = snprintf(text, sizeof(text), "%d %llu\n", (int)state->pid,
+                                  (unsigned long long)state->pid_start_time);
+
+    result = fd < 0 ? -errno : file_write_full(fd, text, (size_t)length);
+    return result < 0 ? err_errno(err, result, "state of container '%s'", state->id) : 0;
+}
+
+/* What follows the first line: the configuration, and the pid where that came later. */
+static int load_rest(const char *rest, size_t length, size_t config_length,
+                     struct container_state *state)
+{
+    char *end;
+
+    /* Its writer was killed, or is still at it: nothing has been made yet. */
+    if (length <= config_length)
+        return 0;
+    if (!(state->config = strndup(rest, config_length)))
+        return -ENOMEM;
+    state->config_length = config_length;
+    rest += config_length + 1;
+    if (state->pid != 0 || !strchr(rest, '\n'))
+        return 0;
+    state->pid = (pid_t)strtol(rest, &end, 10);
+    state->pid_start_time = strtoull(end, NULL, 10);
     return 0;
 }
 
@@ -135,17 +193,24 @@ int state_load(int dir_fd, struct container_state **ret, struct err *err)
 {
     CLEANUP(state_freep) struct container_state *state = calloc(1, sizeof(*state));
     const char *id = NULL, *bundle = NULL, *cgroup_path = NULL, *version = NULL, *rootfs = NULL;
-    uint64_t pid = 0, owner = 0;
+    uint64_t pid = 0, owner = 0, config_length = 0;
     CLEANUP(json_decrefp) json_t *json = NULL;
     CLEANUP(buf_donep) struct buf text;
     struct json_at root;
+    const char *rest;
     int result;
 
     buf_init(&text, STATE_SIZE_MAX);
     if (!state)
         return err_set(err, -ENOMEM, "state: out of memory");
-    if ((result = file_load(dir_fd, STATE_FILE, &text, err)) < 0 ||
-        (result = json_parse(text.data, text.length, STATE_FILE, &json, err)) < 0)
+    if ((result = file_load(dir_fd, STATE_FILE, &text, err)) < 0)
+        return result;
+    if (!buf_string(&text))
+        return err_set(err, -ENOMEM, "state: out of memory");
+    if (!(rest = strchr(text.data, '\n')))
+        return err_set(err, -ENOENT, "%s is not complete", STATE_FILE);
+    rest++;
+    if ((result = json_parse(text.data, (size_t)(rest - text.data), STATE_FILE, &json, err)) < 0)
         return result;
     json_at_root(json, &root);
     if ((result = json_get_string(&root, "id", &id, err)) < 0 ||
@@ -156,10 +221,14 @@ int state_load(int dir_fd, struct container_state **ret, struct err *err)
         (result = json_get_uint(&root, "pid", &pid, err)) < 0 ||
         (result = json_get_uint(&root, "pidStartTime", &state->pid_start_time, err)) < 0 ||
         (result = json_get_uint(&root, "createdNs", &state->created_ns, err)) < 0 ||
-        (result = json_opt_uint(&root, "owner", &owner, err)) < 0)
+        (result = json_opt_uint(&root, "owner", &owner, err)) < 0 ||
+        (result = json_opt_uint(&root, "configBytes", &config_length, err)) < 0)
         return result;
     state->pid = (pid_t)pid;
     state->owner = (uid_t)owner;
+    if ((result = load_rest(rest, text.length - (size_t)(rest - text.data), (size_t)config_length,
+                            state)) < 0)
+        return err_set(err, result, "state: out of memory");
     state->annotations = json_incref(json_object_get(json, "annotations"));
     state->resources = json_incref(json_object_get(json, "resources"));
     state->rdt = json_incref(json_object_get(json, "rdt"));
@@ -213,7 +282,6 @@ int state_remove(const char *root, const char *id, struct err *err)
     if (fd < 0)
         return errno == ENOENT ? 0 : err_errno(err, -errno, "state of container '%s'", id);
     /* Mostly this is all there is. The state goes last: it names what there is to remove. */
-    unlinkat(fd, STATE_CONFIG, 0);
     unlinkat(fd, STATE_FILE, 0);
     if (unlinkat(root_fd, id, AT_REMOVEDIR) == 0 || errno == ENOENT) {
         close(fd);
@@ -235,6 +303,7 @@ void state_free(struct container_state *state)
     free(state->rootfs);
     free(state->cgroup_path);
     free(state->version);
+    free(state->config);
     json_decref(state->annotations);
     json_decref(state->resources);
     json_decref(state->rdt);

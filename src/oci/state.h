@@ -2,6 +2,8 @@
 /*
  * What the runtime remembers of a container: one directory a container below the state root, with
  * state.json and, until it is started, the FIFO `exec.fifo` on which its first process waits.
+ * state.json is one line of JSON, then the configuration as `create` found it (configBytes of the
+ * first line says how long), then, unless the first line has it, a line with pid and start time.
  *
  *   (nothing) --state_create--> creating --state_save--> created --start--> running
  *   running --(exit)--> stopped --state_remove--> (nothing)
@@ -20,7 +22,6 @@
 #include <sys/types.h>
 
 #define STATE_EXEC_FIFO "exec.fifo"
-#define STATE_CONFIG    "config.json" /* the bundle's, as it was at `create` */
 
 enum container_status {
     CONTAINER_CREATING,
@@ -40,6 +41,8 @@ struct container_state {
     uint64_t pid_start_time; /* field 22 of /proc/PID/stat: guards against a reused pid */
     uint64_t created_ns;     /* since 1970 */
     uid_t owner;
+    char *config; /* config.json as it was at `create`; NULL while that is not saved */
+    size_t config_length;
     json_t *annotations; /* or NULL; owned */
     json_t *rdt;         /* the plan of rdt.h, or NULL; owned */
     json_t *resources;   /* linux.resources as `update` left them, or NULL; owned */
@@ -56,6 +59,11 @@ int state_create(const char *root, const char *id, struct err *err);
 /* Opens ROOT/ID; -ENOENT says that no such container exists. */
 int state_open(const char *root, const char *id, struct err *err);
 int state_save(int dir_fd, const struct container_state *state, struct err *err);
+/* The first time, and the pid with its start time after that. Without a temporary file: to replace
+ * a file makes disk file systems write the new one out, and each new file costs them dear when many
+ * were removed just now. Killed in the middle, what is not there to its end counts as missing. */
+int state_save_first(int dir_fd, const struct container_state *state, struct err *err);
+int state_save_pid(int dir_fd, const struct container_state *state, struct err *err);
 /* -ENOENT while it is still being created. */
 int state_load(int dir_fd, struct container_state **ret, struct err *err);
 int state_remove(const char *root, const char *id, struct err *err);

@@ -85,6 +85,7 @@ static bool is_crash(int number)
 static int follow(pid_t program, char whose, long number, bool fails)
 {
     struct traced all[TRACED_MAX] = {0};
+    bool refused = false;
     long count = 0;
     int status;
     pid_t pid;
@@ -113,6 +114,7 @@ static int follow(pid_t program, char whose, long number, bool fails)
                     return 0;
                 }
                 traced->fails = refuse(pid);
+                refused = true;
             } else if (!traced->inside && traced->fails) {
                 set_register(pid, offsetof(struct user_regs_struct, rax), -ENOMEM);
                 traced->fails = false;
@@ -124,7 +126,9 @@ static int follow(pid_t program, char whose, long number, bool fails)
             /* It stops by itself and is found then. */
             traced->inside = true;
         }
-        ptrace(PTRACE_SYSCALL, pid, NULL, (void *)(long)pass);
+        /* Once the call has failed, only the end is of interest. */
+        ptrace(refused && !traced->fails ? PTRACE_CONT : PTRACE_SYSCALL, pid, NULL,
+               (void *)(long)pass);
     }
     return 10;
 }
