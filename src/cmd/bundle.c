@@ -178,10 +178,15 @@ static json_t *linux_part(const struct run_context *context)
 
 static int find_user(const struct run_context *context, struct user *ret, struct err *err)
 {
-    CLEANUP(fd_closep) int root = open(context->image->rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    CLEANUP(fd_closep) int root = -1;
+    char path[PATH_MAX]; /* where the image's layers are mounted one over another */
+    int result = run_dir_path(context->dir, "rootfs", path, err);
 
+    if (result < 0)
+        return result;
+    root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (root < 0)
-        return err_errno(err, -errno, "open '%s'", context->image->rootfs);
+        return err_errno(err, -errno, "open '%s'", path);
     return user_find(root, context->command->user, ret, err);
 }
 

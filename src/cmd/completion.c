@@ -37,6 +37,9 @@ static const struct value_kind {
     {"--symbols", NULL, 'f'},
     {"--initramfs", NULL, 'k'},
     {"--disk", NULL, 'i'},
+    {"--output", NULL, 'f'},
+    {"--authfile", NULL, 'f'},
+    {"--devices", (const char *const[]){"skip", "refuse", "make", NULL}, 0},
 };
 
 static const struct verb_words {
@@ -45,6 +48,14 @@ static const struct verb_words {
     const char *const *with_a_value; /* those of them that take the next word */
 } verb_words[] = {
     {"images", (const char *const[]){"--json", NULL}, (const char *const[]){NULL}},
+    {"image",
+     (const char *const[]){"ls",          "import",   "pull",      "push",       "save",
+                           "tag",         "rm",       "prune",     "inspect",    "history",
+                           "--json",      "--quiet",  "--all",     "--force",    "--insecure",
+                           "--authfile",  "--output", "--devices", "--max-size", "--max-files",
+                           "--max-ratio", NULL},
+     (const char *const[]){"--authfile", "--output", "-o", "--devices", "--max-size", "--max-files",
+                           "--max-ratio", NULL}},
     {"stats", (const char *const[]){"--json", NULL}, (const char *const[]){NULL}},
     {"doctor", (const char *const[]){"--json", NULL}, (const char *const[]){NULL}},
     {"kernels", (const char *const[]){"--json", "--initramfs", "--module", "--disk", NULL},
@@ -144,6 +155,15 @@ static void complete_run(struct completion *c)
     }
 }
 
+/* What `lodge image SUBVERB` names: an image that there is, or a file to import. */
+static void complete_image(struct completion *c, const char *subverb)
+{
+    if (!strcmp(subverb, "import"))
+        c->offer(COMPLETION_FILES, c->context);
+    else if (strcmp(subverb, "pull") != 0 && strcmp(subverb, "prune") != 0)
+        c->names->images(offer_word, c);
+}
+
 /* "--name=value" as one word: the value is what is completed. */
 static const char *split_value(struct completion *c, const struct verb_words *verb, char *name,
                                size_t size)
@@ -211,6 +231,8 @@ static void complete_arguments(struct completion *c, const char *name, size_t nr
         offer_value(c, option);
     } else if (is_run) {
         complete_run(c);
+    } else if (!strcmp(name, verb_image.name) && nr > 1 && c->word[0] != '-') {
+        complete_image(c, words[0]);
     } else {
         offer_list(c, verb->words);
         offer_word("--help", c);

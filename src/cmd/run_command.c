@@ -82,27 +82,29 @@ static int image_strings(const struct image *image, const char *name, struct jso
     return 0;
 }
 
+/* The image's entry point, then the command of the command line or, without one, the image's. */
 static int build_argv(const struct run_options *options, const struct image *image,
                       struct run_command *command, struct err *err)
 {
-    struct json_at list;
-    size_t nr = 0;
+    struct json_at entrypoint, list;
+    size_t nr_entrypoint = 0, nr_list = 0, nr = 0;
     int result;
 
-    if (*options->command) {
-        while (options->command[nr])
-            nr++;
-        if (!(command->argv = calloc(nr + 1, sizeof(char *))))
-            return err_set(err, -ENOMEM, "out of memory");
-        memcpy(command->argv, options->command, nr * sizeof(char *));
-        return 0;
-    }
-    if ((result = image_strings(image, "cmd", &list, &nr, err)) < 0)
+    if ((result = image_strings(image, "entrypoint", &entrypoint, &nr_entrypoint, err)) < 0 ||
+        (result = image_strings(image, "cmd", &list, &nr_list, err)) < 0)
         return result;
-    if (!(command->argv = calloc(nr + 2, sizeof(char *))))
+    if (*options->command)
+        for (nr_list = 0; options->command[nr_list];)
+            nr_list++;
+    if (!(command->argv = calloc(nr_entrypoint + nr_list + 2, sizeof(char *))))
         return err_set(err, -ENOMEM, "out of memory");
-    for (size_t i = 0; i < nr; i++)
-        command->argv[i] = (char *)(uintptr_t)json_string_value(json_array_get(list.value, i));
+    for (size_t i = 0; i < nr_entrypoint; i++)
+        command->argv[nr++] =
+            (char *)(uintptr_t)json_string_value(json_array_get(entrypoint.value, i));
+    for (size_t i = 0; i < nr_list; i++)
+        command->argv[nr++] =
+            *options->command ? options->command[i]
+                              : (char *)(uintptr_t)json_string_value(json_array_get(list.value, i));
     if (nr == 0)
         command->argv[0] = (char *)(uintptr_t) "/bin/sh";
     return 0;

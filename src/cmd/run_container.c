@@ -53,21 +53,41 @@ static int private_mounts(struct err *err)
     return 0;
 }
 
-/* The image's directory is named by its descriptor: its path may hold what overlay's options split
- * at. */
-static int mount_root(const struct run_context *context, struct err *err)
+/*
+ * "lowerdir=/proc/self/fd/4:/proc/self/fd/3": by descriptor, since a path may hold what overlay's
+ * options split at, and since as many paths would not fit. Opened anew: overlay takes what belongs
+ * to our own mount namespace only.
+ */
+static int open_lower(const struct image *image, int *fds, char *text, size_t size, struct err *err)
 {
-    CLEANUP(fd_closep) int lower = open(context->image->rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    size_t length = (size_t)snprintf(text, size, "lowerdir=");
+
+    for (size_t i = 0; i < image->nr_layers; i++) {
+        fds[i] = open(image->layers[i].path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (fds[i] < 0)
+            return err_errno(err, -errno, "open '%s'", image->layers[i].path);
+        length += (size_t)snprintf(text + length, size - length, "%s/proc/self/fd/%d", i ? ":" : "",
+                                   fds[i]);
+        if (length >= size)
+            return err_set(err, -E2BIG, "image '%s' has too many layers", image->name);
+    }
+    return 0;
+}
+
+static int mount_layers(const struct run_context *context, int *lower_fds, struct err *err)
+{
+    const struct image *image = context->image;
     char layer[PATH_MAX], upper[PATH_MAX + 8], work[PATH_MAX + 8], root[PATH_MAX];
-    char options[3 * PATH_MAX];
+    char lower[IMAGE_LAYERS_MAX * 24 + 16], options[sizeof(lower) + 2 * PATH_MAX + 48];
     struct stat st;
     int result;
 
-    if (lower < 0 || fstat(lower, &st) < 0)
-        return err_errno(err, -errno, "open '%s'", context->image->rootfs);
-    if ((result = run_dir_path(context->dir, "layer", layer, err)) < 0 ||
+    if ((result = open_lower(image, lower_fds, lower, sizeof(lower), err)) < 0 ||
+        (result = run_dir_path(context->dir, "layer", layer, err)) < 0 ||
         (result = run_dir_path(context->dir, "rootfs", root, err)) < 0)
         return result;
+    if (fstat(lower_fds[0], &st) < 0)
+        return err_errno(err, -errno, "open '%s'", image->rootfs);
     snprintf(upper, sizeof(upper), "%s/upper", layer);
     snprintf(work, sizeof(work), "%s/work", layer);
     if (mkdir(layer, 0700) < 0 || mkdir(root, 0755) < 0 ||
@@ -75,11 +95,22 @@ static int mount_root(const struct run_context *context, struct err *err)
         mkdir(upper, 0755) < 0 || mkdir(work, 0700) < 0 || chown(upper, st.st_uid, st.st_gid) < 0 ||
         chmod(upper, st.st_mode & 07777) < 0)
         return err_errno(err, -errno, "make a writable layer in '%s'", context->dir->path);
-    snprintf(options, sizeof(options), "lowerdir=/proc/self/fd/%d,upperdir=%s,workdir=%s", lower,
-             upper, work);
+    snprintf(options, sizeof(options), "%s,upperdir=%s,workdir=%s", lower, upper, work);
     if (mount("overlay", root, "overlay", 0, options) < 0)
-        return err_errno(err, -errno, "mount an overlay over '%s'", context->image->rootfs);
+        return err_errno(err, -errno, "mount an overlay over '%s'", image->rootfs);
     return 0;
+}
+
+static int mount_root(const struct run_context *context, struct err *err)
+{
+    int lower_fds[IMAGE_LAYERS_MAX], result;
+
+    for (size_t i = 0; i < IMAGE_LAYERS_MAX; i++)
+        lower_fds[i] = -1;
+    result = mount_layers(context, lower_fds, err);
+    for (size_t i = 0; i < IMAGE_LAYERS_MAX; i++)
+        fd_closep(&lower_fds[i]);
+    return result;
 }
 
 static void unmount_root(const struct run_context *context)

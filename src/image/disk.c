@@ -9,6 +9,8 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/util.h"
+#include "image/layout.h"
+#include "image/unpack.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -210,8 +212,55 @@ static void sweep(const char *dir_path)
         if (!(dot = memrchr(entry->d_name, '.', length - 4)) || (pid = atoi(dot + 1)) <= 0)
             continue;
         if (kill(pid, 0) < 0 && errno == ESRCH)
-            unlinkat(dirfd(dir), entry->d_name, 0);
+            tree_remove(dirfd(dir), entry->d_name);
     }
+}
+
+/* All layers into one directory, one after the other; `into` exists and is empty. */
+static int flatten(const struct layout *layout, const struct image *image, const char *into,
+                   struct err *err)
+{
+    CLEANUP(freep) struct layout_image *from = calloc(1, sizeof(*from));
+    CLEANUP(fd_closep) int root = open(into, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct unpack_options options = {.flat = true};
+    int result;
+
+    if (!from || root < 0)
+        return err_errno(err, from ? -errno : -ENOMEM, "open '%s'", into);
+    if ((result = layout_image_load(layout, image->digest, from, err)) < 0)
+        return result;
+    for (size_t i = 0; result == 0 && i < from->manifest.nr_layers; i++) {
+        CLEANUP(fd_closep) int blob = blob_open(layout, from->manifest.layers[i].digest, err);
+        struct unpack_result unpacked;
+
+        result = blob < 0 ? blob : unpack_layer(blob, root, &options, &unpacked, err);
+        if (result == 0 && strcmp(unpacked.diff_id, from->config.diff_ids[i]) != 0)
+            result = err_set(err, -EBADMSG, "layer %zu is not what the configuration says", i + 1);
+    }
+    layout_image_done(from);
+    return result;
+}
+
+static int build_layers(const struct image *image, const char *dir, const char *path,
+                        struct err *err)
+{
+    struct tree_summary sum;
+    struct layout layout;
+    char tree[PATH_MAX];
+    int result;
+
+    if (snprintf(tree, sizeof(tree), "%s.tree.%d.tmp", path, (int)getpid()) >= (int)sizeof(tree))
+        return err_set(err, -ENAMETOOLONG, "the path of the disk image is too long");
+    if ((result = layout_open(image->store_dir, false, &layout, err)) < 0)
+        return result;
+    if (mkdir(tree, 0755) < 0)
+        result = err_errno(err, -errno, "create '%s'", tree);
+    if (result == 0 && (result = flatten(&layout, image, tree, err)) == 0 &&
+        (result = tree_summarise(tree, &sum, err)) == 0)
+        result = build(tree, &sum, dir, path, err);
+    tree_remove(AT_FDCWD, tree);
+    layout_close(&layout);
+    return result;
 }
 
 int disk_prepare(const struct store *store, const struct image *image, const char *fallback_dir,
@@ -224,7 +273,9 @@ int disk_prepare(const struct store *store, const struct image *image, const cha
     int result;
 
     *ret_built = false;
-    if (*image->digest) {
+    if (image->imported) {
+        snprintf(key, sizeof(key), "oci-%s", image->digest + strlen("sha256:"));
+    } else if (*image->digest) {
         snprintf(key, sizeof(key), "%s", image->digest);
     } else {
         if ((result = tree_summarise(image->rootfs, &sum, err)) < 0)
@@ -245,11 +296,14 @@ int disk_prepare(const struct store *store, const struct image *image, const cha
         snprintf(dir, sizeof(dir), "%s", fallback_dir);
     if (snprintf(ret_path, PATH_MAX, "%s/%s.ext4", dir, name) >= PATH_MAX)
         return err_set(err, -ENAMETOOLONG, "the path of the disk image is too long");
-    if (!summed && (result = tree_summarise(image->rootfs, &sum, err)) < 0)
-        return result;
     sweep(dir);
-    if ((result = build(image->rootfs, &sum, dir, ret_path, err)) < 0)
-        return result;
-    *ret_built = true;
-    return 0;
+    if (image->nr_layers > 1) {
+        result = build_layers(image, dir, ret_path, err);
+    } else {
+        result = summed ? 0 : tree_summarise(image->rootfs, &sum, err);
+        if (result == 0)
+            result = build(image->rootfs, &sum, dir, ret_path, err);
+    }
+    *ret_built = result == 0;
+    return result;
 }

@@ -9,11 +9,13 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/util.h"
+#include "image/import.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #define CONFIG_MAX (1u << 20)
@@ -94,8 +96,27 @@ int store_writable_dir(const struct store *store, const char *subdir, char ret[P
 
 void image_done(struct image *image)
 {
+    for (size_t i = 0; i < image->nr_layers; i++)
+        if (image->layers[i].fd >= 0)
+            close(image->layers[i].fd);
+    free(image->layers);
+    image->layers = NULL;
+    image->nr_layers = 0;
     json_decref(image->config);
     image->config = NULL;
+}
+
+/* The one directory of an image that has no layers. */
+static int open_rootfs(struct image *image, struct err *err)
+{
+    if (!(image->layers = malloc(sizeof(*image->layers))))
+        return err_set(err, -ENOMEM, "out of memory");
+    image->nr_layers = 1;
+    snprintf(image->layers->path, sizeof(image->layers->path), "%s", image->rootfs);
+    image->layers->fd = open(image->rootfs, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (image->layers->fd < 0)
+        return err_errno(err, -errno, "open '%s'", image->rootfs);
+    return 0;
 }
 
 static int image_load(const char *store_dir, const char *name, struct image *ret, struct err *err)
@@ -129,6 +150,42 @@ static int image_load(const char *store_dir, const char *name, struct image *ret
     return 0;
 }
 
+/* Without their layers: nothing is opened or locked. */
+static void list_imported(const struct store *store,
+                          void (*each)(const struct image *image, void *context), void *context)
+{
+    for (size_t i = 0; i < store->nr_dirs; i++) {
+        struct layout layout;
+        json_t *index, *list;
+
+        if (layout_open(store->dirs[i], false, &layout, NULL) < 0)
+            continue;
+        list = layout_index(&layout, &index, NULL) == 0 ? json_object_get(index, "manifests")
+                                                        : NULL;
+        for (size_t n = 0; n < json_array_size(list); n++) {
+            CLEANUP(freep) struct layout_image *from = calloc(1, sizeof(*from));
+            json_t *notes = json_object_get(json_array_get(list, n), "annotations");
+            const char *name = json_string_value(json_object_get(notes, ANNOTATION_NAME));
+            struct image image = {.imported = true};
+
+            if (!from || !name || layout_image_load(&layout, name, from, NULL) < 0)
+                continue;
+            snprintf(image.name, sizeof(image.name), "%s", from->reference);
+            snprintf(image.digest, sizeof(image.digest), "%s", from->target.digest);
+            snprintf(image.store_dir, sizeof(image.store_dir), "%s", store->dirs[i]);
+            snprintf(image.rootfs, sizeof(image.rootfs), "%.3900s/layers/%s", layout.path,
+                     digest_hex(from->config.diff_ids[from->config.nr_layers - 1]));
+            if ((image.config = image_config_run(&from->config)))
+                each(&image, context);
+            json_decref(image.config);
+            layout_image_done(from);
+        }
+        if (list)
+            json_decref(index);
+        layout_close(&layout);
+    }
+}
+
 int image_list(const struct store *store, void (*each)(const struct image *image, void *context),
                void *context)
 {
@@ -150,6 +207,7 @@ int image_list(const struct store *store, void (*each)(const struct image *image
             image_done(&image);
         }
     }
+    list_imported(store, each, context);
     return 0;
 }
 
@@ -188,22 +246,121 @@ static int image_open_dir(const char *path, struct image *ret, struct err *err)
     snprintf(image.name, sizeof(image.name), "%.127s", strrchr(image.rootfs, '/') + 1);
     if (!(image.config = json_object()))
         return err_set(err, -ENOMEM, "open '%s'", path);
+    if (open_rootfs(&image, err) < 0) {
+        image_done(&image);
+        return err->code;
+    }
     *ret = image;
     return 0;
+}
+
+/* Locked before it is looked for again: a collection either sees the lock or was first. */
+static int open_layer(const struct layout *layout, const char *diff_id, int *ret_fd)
+{
+    char path[96];
+    CLEANUP(fd_closep) int fd = -1;
+
+    snprintf(path, sizeof(path), "layers/%s", digest_hex(diff_id));
+    fd = openat(layout->fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || flock(fd, LOCK_SH | LOCK_NB) < 0)
+        return -errno;
+    *ret_fd = TAKE_FD(fd);
+    return 0;
+}
+
+static int open_layers(const struct layout *layout, const struct layout_image *from,
+                       struct image *image, struct err *err)
+{
+    size_t nr = from->config.nr_layers;
+
+    if (!(image->layers = calloc(nr, sizeof(*image->layers))))
+        return err_set(err, -ENOMEM, "out of memory");
+    for (; image->nr_layers < nr; image->nr_layers++) {
+        const char *diff_id = from->config.diff_ids[nr - 1 - image->nr_layers];
+        struct image_layer *layer = &image->layers[image->nr_layers];
+        int result = open_layer(layout, diff_id, &layer->fd);
+
+        if (result < 0)
+            return err_errno(err, result, "image '%s': its layer %.19s", image->name, diff_id);
+        snprintf(layer->path, sizeof(layer->path), "%.3900s/layers/%s", layout->path,
+                 digest_hex(diff_id));
+    }
+    snprintf(image->rootfs, sizeof(image->rootfs), "%s", image->layers[0].path);
+    return 0;
+}
+
+static int load_imported(const struct layout *layout, const char *store_dir, const char *name,
+                         struct image *ret, struct err *err)
+{
+    CLEANUP(freep) struct layout_image *from = calloc(1, sizeof(*from));
+    CLEANUP(fd_closep) int lock = -1;
+    struct image image = {.imported = true};
+    int result;
+
+    if (!from)
+        return err_set(err, -ENOMEM, "out of memory");
+    if ((result = lock = layout_lock(layout, LAYOUT_ADD, err)) < 0 ||
+        (result = layout_image_load(layout, name, from, err)) < 0)
+        return result;
+    snprintf(image.name, sizeof(image.name), "%s", from->reference);
+    snprintf(image.digest, sizeof(image.digest), "%s", from->target.digest);
+    snprintf(image.store_dir, sizeof(image.store_dir), "%s", store_dir);
+    result = open_layers(layout, from, &image, err);
+    if (result == 0 && !(image.config = image_config_run(&from->config)))
+        result = err_set(err, -ENOMEM, "out of memory");
+    layout_image_done(from);
+    if (result < 0) {
+        image_done(&image);
+        return result;
+    }
+    *ret = image;
+    return 0;
+}
+
+/* -ENOENT: no such image was imported. */
+static int image_open_imported(const struct store *store, const char *name, struct image *ret,
+                               struct err *err)
+{
+    struct layout layout;
+    int result = -ENOENT;
+
+    if (import_find(store, name, &layout, NULL) < 0)
+        return -ENOENT;
+    for (size_t i = 0; i < store->nr_dirs; i++)
+        if (!strncmp(layout.path, store->dirs[i], strlen(store->dirs[i])) &&
+            !strcmp(layout.path + strlen(store->dirs[i]), "/oci"))
+            result = load_imported(&layout, store->dirs[i], name, ret, err);
+    layout_close(&layout);
+    return result;
+}
+
+/* "host/name:tag" that is no path here. */
+static bool is_reference(const char *name)
+{
+    char reference[REFERENCE_MAX];
+
+    return access(name, F_OK) < 0 && reference_normalize(name, reference, NULL) == 0;
 }
 
 int image_open(const struct store *store, const char *name_or_dir, struct image *ret,
                struct err *err)
 {
     struct names names = {""};
+    int result;
 
-    if (strchr(name_or_dir, '/') || !strcmp(name_or_dir, ".") || !strcmp(name_or_dir, ".."))
+    if (*name_or_dir == '/' || *name_or_dir == '.')
         return image_open_dir(name_or_dir, ret, err);
-    if (!*name_or_dir || name_or_dir[0] == '.' || strlen(name_or_dir) >= IMAGE_NAME_MAX)
+    if ((result = image_open_imported(store, name_or_dir, ret, err)) != -ENOENT)
+        return result;
+    if (strchr(name_or_dir, '/') && !is_reference(name_or_dir))
+        return image_open_dir(name_or_dir, ret, err);
+    if (!*name_or_dir || strlen(name_or_dir) >= IMAGE_NAME_MAX)
         return err_set(err, -EINVAL, "'%.40s' is no image's name", name_or_dir);
     for (size_t i = 0; i < store->nr_dirs; i++) {
-        int result = image_load(store->dirs[i], name_or_dir, ret, err);
-
+        result = strchr(name_or_dir, '/') ? -ENOENT
+                                          : image_load(store->dirs[i], name_or_dir, ret, err);
+        if (result == 0 && (result = open_rootfs(ret, err)) < 0)
+            image_done(ret);
         if (result != -ENOENT)
             return result;
     }

@@ -4,6 +4,7 @@
  *
  *      STORE/images/NAME/{config.json,rootfs/}                   made by tools/make_images.sh
  *      STORE/kernels/NAME/{vmlinuz,release,lib/modules/...}      made by tools/fetch_kernel.sh
+ *      STORE/oci/                                                imported images (image/layout.h)
  *      STORE/disks/KEY.ext4                                      made here, once per image digest
  *
  * Where it looks, first to last: $LODGE_HOME alone when it is set; otherwise guest/ beside the
@@ -18,10 +19,12 @@
 
 #include <jansson.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stddef.h>
 
-#define STORE_DIRS_MAX 4
-#define IMAGE_NAME_MAX 128
+#define STORE_DIRS_MAX   4
+#define IMAGE_NAME_MAX   256
+#define IMAGE_LAYERS_MAX 127
 
 struct store {
     char dirs[STORE_DIRS_MAX][PATH_MAX];
@@ -30,12 +33,23 @@ struct store {
     char tools_dir[PATH_MAX]; /* where the scripts that fill the store are, to be shown to users */
 };
 
+struct image_layer {
+    char path[PATH_MAX];
+    int fd;
+};
+
 struct image {
     char name[IMAGE_NAME_MAX];
-    char rootfs[PATH_MAX]; /* absolute */
+    char rootfs[PATH_MAX]; /* absolute; of an image of several layers the topmost one alone */
     char digest[96];       /* "sha256:..."; "" for a directory of the user's */
     char store_dir[PATH_MAX];
-    json_t *config; /* owned; an object */
+    json_t *config; /* owned; an object: cmd, entrypoint, env, workdir, user */
+    bool imported;  /* of STORE/oci */
+    /* Owned: the root file system's directories, topmost first, for overlayfs, each with a
+     * descriptor. Of an imported image they are locked, so that no collection takes them away
+     * before image_done. */
+    size_t nr_layers;
+    struct image_layer *layers;
 };
 
 struct kernel {
@@ -48,8 +62,9 @@ struct kernel {
 /* Fills in the directories (they need not exist). */
 int store_open(struct store *ret, struct err *err);
 
-/* name_or_dir: the name of an image, or a path with '/' (also "."): a root file system's directory.
- * -ENOENT with the images that there are. image_done frees. */
+/* name_or_dir: the name of an image (NAME[:TAG] or the first digits of a digest when it was
+ * imported), or a root file system's directory: what begins with '/' or '.', or has a '/' in it and
+ * is no image. -ENOENT with the images that there are. image_done frees. */
 int image_open(const struct store *store, const char *name_or_dir, struct image *ret,
                struct err *err);
 void image_done(struct image *image);

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The parts of `lodge image`: one function a subverb. */
+#ifndef LODGE_CMD_IMAGE_CLI_H
+#define LODGE_CMD_IMAGE_CLI_H
+
+#include "image/import.h"
+
+#define IMAGE_ARGUMENTS_MAX 32
+
+/* What the command line says; a subverb looks at what it takes. */
+struct image_cli {
+    const char *arguments[IMAGE_ARGUMENTS_MAX];
+    size_t nr;
+    bool json, quiet, all, force;
+    const char *output; /* save -o */
+    struct import_options import;
+    struct store *store;
+};
+
+/* Exit status; a negative errno with err set otherwise. */
+typedef int image_cli_fn(struct image_cli *cli, struct err *err);
+
+image_cli_fn image_cli_import, image_cli_pull, image_cli_push, image_cli_save;
+image_cli_fn image_cli_list, image_cli_inspect, image_cli_history, image_cli_tag, image_cli_remove,
+    image_cli_prune;
+
+/* "12.3 MiB" */
+void image_cli_size(uint64_t bytes, char ret[24]);
+
+#endif

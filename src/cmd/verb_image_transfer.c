@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lodge image import, pull, push, save: images in and out. */
+#include "cmd/image_cli.h"
+
+#include "base/cleanup.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int report(const struct image_cli *cli, const struct import_result *result)
+{
+    if (cli->json) {
+        json_t *names = json_array(), *object;
+
+        for (size_t i = 0; i < result->nr_references; i++)
+            json_array_append_new(names, json_string(result->references[i]));
+        object = json_pack("{s:o, s:s, s:I, s:I, s:I}", "names", names, "digest", result->digest,
+                           "layers", (json_int_t)result->nr_layers, "layers_new",
+                           (json_int_t)result->nr_layers_new, "devices_skipped",
+                           (json_int_t)result->nr_devices_skipped);
+        json_dumpf(object, stdout, JSON_INDENT(2));
+        putchar('\n');
+        json_decref(object);
+        return 0;
+    }
+    for (size_t i = 0; i < result->nr_references; i++)
+        printf("%s\n", result->references[i]);
+    if (result->nr_devices_skipped && !cli->quiet)
+        log_info("%llu device nodes were left out (--devices make keeps them)",
+                 (unsigned long long)result->nr_devices_skipped);
+    return 0;
+}
+
+int image_cli_import(struct image_cli *cli, struct err *err)
+{
+    CLEANUP(freep) struct import_result *result = calloc(1, sizeof(*result));
+    int r;
+
+    if (!result)
+        return err_set(err, -ENOMEM, "out of memory");
+    cli->import.reference = cli->nr > 1 ? cli->arguments[1] : NULL;
+    r = image_import(cli->store, cli->arguments[0], &cli->import, result, err);
+    cli->import.progress(cli->import.context, "", 0, 0);
+    return r < 0 ? r : report(cli, result);
+}
+
+int image_cli_pull(struct image_cli *cli, struct err *err)
+{
+    CLEANUP(freep) struct import_result *result = calloc(1, sizeof(*result));
+    int r;
+
+    if (!result)
+        return err_set(err, -ENOMEM, "out of memory");
+    cli->import.reference = cli->nr > 1 ? cli->arguments[1] : NULL;
+    r = image_pull(cli->store, cli->arguments[0], &cli->import, result, err);
+    return r < 0 ? r : report(cli, result);
+}
+
+int image_cli_push(struct image_cli *cli, struct err *err)
+{
+    return image_push(cli->store, cli->arguments[0], cli->nr > 1 ? cli->arguments[1] : NULL,
+                      &cli->import, err);
+}
+
+/* Into a file that appears whole, or to standard output. */
+int image_cli_save(struct image_cli *cli, struct err *err)
+{
+    char temporary[PATH_MAX];
+    CLEANUP(fd_closep) int fd = -1;
+    int r;
+
+    if (!cli->output)
+        return err_set(err, -EINVAL, "save: where to? -o FILE is needed ('-': standard output)");
+    if (!strcmp(cli->output, "-")) {
+        if (isatty(STDOUT_FILENO))
+            return err_set(err, -EINVAL, "save: standard output is a terminal; -o FILE is needed");
+        return image_save(cli->store, cli->arguments[0], STDOUT_FILENO, &cli->import, err);
+    }
+    if (snprintf(temporary, sizeof(temporary), "%s.%d.tmp", cli->output, (int)getpid()) >=
+        (int)sizeof(temporary))
+        return err_set(err, -ENAMETOOLONG, "the file's name is too long");
+    fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return err_errno(err, -errno, "create '%s'", temporary);
+    r = image_save(cli->store, cli->arguments[0], fd, &cli->import, err);
+    if (r == 0 && (fsync(fd) < 0 || rename(temporary, cli->output) < 0))
+        r = err_errno(err, -errno, "write '%s'", cli->output);
+    if (r < 0)
+        unlink(temporary);
+    return r;
+}

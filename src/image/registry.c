@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Registries, by skopeo as a process of its own: what speaks to the network and knows credentials
+ * is not us. It sees the store's blobs as a shared directory, so that a layer that is there is not
+ * fetched again; what it brings is held to its digests here all the same.
+ */
+#include "image/import.h"
+
+#include "base/file.h"
+#include "base/util.h"
+#include "image/source.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#define WORDS_MAX 16
+
+struct words {
+    const char *list[WORDS_MAX];
+    size_t nr;
+};
+
+static void add_word(struct words *words, const char *word)
+{
+    if (words->nr + 1 < WORDS_MAX)
+        words->list[words->nr++] = word;
+}
+
+static _Noreturn void skopeo_child(const struct layout *layout, int output,
+                                   const struct words *words)
+{
+    sigset_t none;
+    int null = open("/dev/null", O_RDONLY);
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    if (fchdir(layout->fd) < 0)
+        _exit(127);
+    dup2(null, STDIN_FILENO);
+    dup2(output, STDOUT_FILENO);
+    dup2(output, STDERR_FILENO);
+    execvp("skopeo", (char **)(uintptr_t)words->list);
+    dprintf(STDERR_FILENO, "skopeo cannot be run (%s): install the package skopeo",
+            strerror(errno));
+    _exit(127);
+}
+
+/* Its lines are progress while it runs; the last one, without what stands before its message, is
+ * the reason of a failure. */
+static void read_lines(int fd, const struct import_options *options, char *last, size_t size)
+{
+    FILE *lines = fdopen(fd, "r");
+    char *line = NULL;
+    size_t room = 0;
+
+    while (lines && getline(&line, &room, lines) > 0) {
+        const char *message = strstr(line, "msg=\"");
+
+        line[strcspn(line, "\n")] = '\0';
+        if (!*line)
+            continue;
+        snprintf(last, size, "%.*s", (int)size - 1, message ? message + 5 : line);
+        if (options->progress && !message)
+            options->progress(options->context, line, 0, 0);
+    }
+    free(line);
+    if (lines)
+        fclose(lines);
+    else
+        close(fd);
+}
+
+static int skopeo(const struct layout *layout, struct words *words,
+                  const struct import_options *options, struct err *err)
+{
+    char last[700] = "";
+    int fds[2], status = 0;
+    pid_t pid;
+
+    words->list[words->nr] = NULL;
+    if (pipe2(fds, O_CLOEXEC) < 0)
+        return err_errno(err, -errno, "pipe");
+    if ((pid = fork()) == 0)
+        skopeo_child(layout, fds[1], words);
+    close(fds[1]);
+    if (pid < 0) {
+        close(fds[0]);
+        return err_errno(err, -errno, "start skopeo");
+    }
+    read_lines(fds[0], options, last, sizeof(last));
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        continue;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        return 0;
+    if (*last && last[strlen(last) - 1] == '"')
+        last[strlen(last) - 1] = '\0';
+    return err_set(err, strstr(last, "no space left") ? -ENOSPC : -EIO, "%s",
+                   *last ? last : "skopeo failed without a word");
+}
+
+static void add_common(struct words *words, const struct import_options *options,
+                       const char *tls_option)
+{
+    add_word(words, "skopeo");
+    add_word(words, "--override-os=linux");
+    add_word(words, "--override-arch=amd64");
+    add_word(words, "copy");
+    if (options->auth_file) {
+        add_word(words, "--authfile");
+        add_word(words, options->auth_file);
+    }
+    if (options->insecure)
+        add_word(words, tls_option);
+}
+
+static int pull(const struct layout *layout, const char *reference,
+                const struct import_options *options, struct import_result *ret, struct err *err)
+{
+    char name[64], from[REFERENCE_MAX + 16], to[96];
+    struct words words = {.nr = 0};
+    struct image_source source = {.layout = layout};
+    CLEANUP(fd_closep) int dir = -1;
+    int result;
+
+    layout_temporary("pull", name);
+    snprintf(from, sizeof(from), "docker://%s", reference);
+    snprintf(to, sizeof(to), "oci:%s:it", name);
+    add_common(&words, options, "--src-tls-verify=false");
+    add_word(&words, "--dest-shared-blob-dir");
+    add_word(&words, "blobs");
+    add_word(&words, from);
+    add_word(&words, to);
+    if ((result = skopeo(layout, &words, options, err)) == 0) {
+        if ((dir = openat(layout->fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+            result = err_errno(err, -errno, "open what was fetched");
+        else if ((result = source_open(layout, dir, true, &source, err)) == 0) {
+            result = import_source(layout, &source, false,
+                                   options->reference ? options->reference : reference, options,
+                                   ret, err);
+            source_close(&source);
+        }
+    }
+    tree_remove(layout->fd, name);
+    return result;
+}
+
+int image_pull(const struct store *store, const char *reference,
+               const struct import_options *options, struct import_result *ret, struct err *err)
+{
+    struct import_options own = *options;
+    char dir[PATH_MAX], from[REFERENCE_MAX], as[REFERENCE_MAX];
+    CLEANUP(fd_closep) int lock = -1;
+    struct layout layout;
+    int result;
+
+    memset(ret, 0, sizeof(*ret));
+    if ((result = reference_normalize(reference, from, err)) < 0 ||
+        (result = reference_normalize(own.reference ? own.reference : reference, as, err)) < 0 ||
+        (result = import_store_dir(store, dir, err)) < 0 ||
+        (result = layout_open(dir, true, &layout, err)) < 0)
+        return result;
+    own.reference = as;
+    if ((lock = layout_lock(&layout, LAYOUT_ADD, err)) < 0)
+        result = lock;
+    else
+        result = pull(&layout, from, &own, ret, err);
+    layout_close(&layout);
+    return result < 0 ? err_wrap(err, "pull '%s'", from) : 0;
+}
+
+/* A layout of this one image, over the store's blobs. */
+static int make_layout(const struct layout *layout, const char *name,
+                       const struct descriptor *target, struct err *err)
+{
+    static const char version[] = "{\"imageLayoutVersion\":\"1.0.0\"}";
+    char index[512];
+    CLEANUP(fd_closep) int dir = -1;
+    int n, result;
+
+    if (mkdirat(layout->fd, name, 0700) < 0 ||
+        (dir = openat(layout->fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+        return err_errno(err, -errno, "create '%s/%s'", layout->path, name);
+    n = snprintf(index, sizeof(index),
+                 "{\"schemaVersion\":2,\"manifests\":[{\"mediaType\":\"%s\",\"digest\":\"%s\","
+                 "\"size\":%llu}]}",
+                 target->media_type, target->digest, (unsigned long long)target->bytes);
+    if ((result = file_replace_unsynced(dir, "oci-layout", version, strlen(version), 0644, err)) <
+        0)
+        return result;
+    return file_replace_unsynced(dir, "index.json", index, (size_t)n, 0644, err);
+}
+
+static int push(const struct layout *layout, const char *name, const char *to,
+                const struct import_options *options, struct err *err)
+{
+    char temporary[64], from[96], target[REFERENCE_MAX + 16], reference[REFERENCE_MAX];
+    struct words words = {.nr = 0};
+    struct descriptor descriptor;
+    int result;
+
+    if ((result = layout_find(layout, name, &descriptor, reference, err)) < 0)
+        return result;
+    layout_temporary("push", temporary);
+    snprintf(from, sizeof(from), "oci:%s", temporary);
+    snprintf(target, sizeof(target), "docker://%s", to);
+    add_common(&words, options, "--dest-tls-verify=false");
+    add_word(&words, "--src-shared-blob-dir");
+    add_word(&words, "blobs");
+    add_word(&words, from);
+    add_word(&words, target);
+    if ((result = make_layout(layout, temporary, &descriptor, err)) == 0)
+        result = skopeo(layout, &words, options, err);
+    tree_remove(layout->fd, temporary);
+    return result;
+}
+
+int image_push(const struct store *store, const char *name, const char *to,
+               const struct import_options *options, struct err *err)
+{
+    char target[REFERENCE_MAX];
+    CLEANUP(fd_closep) int lock = -1;
+    struct layout layout;
+    int result;
+
+    if ((result = reference_normalize(to ? to : name, target, err)) < 0 ||
+        (result = import_find(store, name, &layout, err)) < 0)
+        return result;
+    if ((lock = layout_lock(&layout, LAYOUT_ADD, err)) < 0)
+        result = lock;
+    else
+        result = push(&layout, name, target, options, err);
+    layout_close(&layout);
+    return result < 0 ? err_wrap(err, "push '%s' to '%s'", name, target) : 0;
+}
