@@ -37,8 +37,8 @@
 #define CACHE_ARENA_SIZE  ((size_t)(48 * MIB))
 #define CACHE_ARENA_LEAST ((size_t)(256 * KIB))
 #define CACHE_JUMPS       8192u
-#define CACHE_BLOCKS      32768u /* hash heads */
-#define CACHE_PAGES       4096u  /* hash heads */
+#define CACHE_BLOCKS      131072u /* hash heads */
+#define CACHE_PAGES       4096u   /* hash heads */
 #define CACHE_GRANULE     64u
 
 /* A block in one of the (at most two) pages that it was decoded from. */
@@ -54,6 +54,7 @@ struct interp_block {
     uint32_t key;
     uint32_t nr_instructions;
     bool stale;
+    bool exact;                      /* for translate/: without flat tables */
     uint32_t runs;                   /* counted by translate/ until it is translated */
     struct translation *translation; /* NULL: none */
     struct interp_block *hash_next;

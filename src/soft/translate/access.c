@@ -186,7 +186,7 @@ static void check_flat(struct translator *tr, unsigned address, unsigned size, b
 /* The address is in a host register that is R10 or the guest's. */
 static void check(struct translator *tr, unsigned address, unsigned size, bool write, bool aligned)
 {
-    if (tr->cpu->translate->flat && !aligned)
+    if (tr->cpu->translate->flat && !aligned && !tr->t->block->exact)
         check_flat(tr, address, size, write, false);
     else
         check_exact(tr, address, size, write, aligned, exit_of(write), tr->op);

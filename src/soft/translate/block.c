@@ -232,7 +232,7 @@ static bool block_emit(struct translator *tr, const struct interp_block *block, 
     }
     if (!block_decode(tr, block, bytes, start))
         return false;
-    if (!careful && tr->cpu->translate->flat && !block->page[1].mask)
+    if (!careful && tr->cpu->translate->flat && !block->exact && !block->page[1].mask)
         ranges_plan(tr, block);
     for (tr->op = 0; tr->op < block->nr_instructions && open; tr->op++) {
         const struct interp_op *op = &block->ops[tr->op];

@@ -12,7 +12,7 @@ static const char *const exit_names[1u << TRANSLATE_EXIT_BITS] = {
     [TRANSLATE_EXIT_ONE] = "one",         [TRANSLATE_EXIT_REST] = "rest",
     [TRANSLATE_EXIT_LINK] = "link",       [TRANSLATE_EXIT_GOTO] = "goto",
     [TRANSLATE_EXIT_POLL] = "poll",       [TRANSLATE_EXIT_VECTOR] = "vector",
-    [TRANSLATE_EXIT_CAREFUL] = "careful",
+    [TRANSLATE_EXIT_CAREFUL] = "careful", [TRANSLATE_EXIT_GUARD] = "guard",
 };
 
 __attribute__((no_sanitize("thread"))) void translate_figures(struct soft_cpu *cpu,
@@ -28,6 +28,10 @@ __attribute__((no_sanitize("thread"))) void translate_figures(struct soft_cpu *c
     fn(context, "code", "bytes", counts->code_bytes);
     fn(context, "code", "killed", counts->killed);
     fn(context, "code", "flushes", counts->flushes);
+    fn(context, "code", "jump_flushes", counts->jump_flushes);
+    fn(context, "code", "link_cuts", counts->link_cuts);
+    fn(context, "code", "memory_without_guard", guards_missing(cpu->vm));
+    fn(context, "code", "flat_tables", translate->flat);
     fn(context, "code", "used_bytes",
        translate->code.used + translate->code.size - translate->code.cold);
     fn(context, "code", "cap_bytes", translate->code.size);

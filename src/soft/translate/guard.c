@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What makes the flat tables of view.c safe: they tell linear addresses apart by their low
- * FLAT_BITS only, so generated code may add the addend of one page to an address that differs from
- * it above. The host address is then that of the page plus a multiple of 2^FLAT_BITS. Here all such
- * places of each piece of guest memory are taken, without access, so that nothing else of the
+ * guard_bits only, so generated code may add the addend of one page to an address that differs from
+ * it above. The host address is then that of the page plus a multiple of 2^guard_bits. Here all
+ * such places of each piece of guest memory are taken, without access, so that nothing else of the
  * process ever lies there; the access faults, and the handler turns the fault into an exit of the
  * instruction. The same for an access that the host faults for its alignment.
  *
  * Invariants:
  *  1. A page gets into a flat table only when guard_covers it: its slot and all places at a
- * distance of 2^FLAT_BITS are reserved (those outside of user addresses are never accessible).
+ * distance of 2^guard_bits are reserved (those outside of user addresses are never accessible).
  *  2. The handler acts on faults of generated code alone, which it knows by guard_running (set
  * around every entry, per thread) and the code's range; all other faults go to who was there
  * before.
@@ -20,6 +20,8 @@
  */
 #include "soft/translate/translate_internal.h"
 
+#include "base/log.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -27,8 +29,14 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
-#define STRIDE     (UINT64_C(1) << FLAT_BITS)
-#define PLACES     (UINT64_C(1) << (47 - FLAT_BITS))
+/*
+ * Bits that tell addresses apart. A Linux kernel's areas (all of memory, vmalloc, struct pages)
+ * begin at multiples of 2^40, so that 40 bits would find its stacks and its struct pages in the
+ * same entries. The tables of each vCPU are 6 times 2^(bits - 4) bytes of address space.
+ */
+#define BITS_FEW   43u
+#define BITS_MANY  40u
+#define CPUS_FEW   24u
 #define VSYSCALL   UINT64_C(0xffffffffff600000) /* a page of the kernel's that may be readable */
 #define GUARDS_MAX MEMORY_SLOTS_MAX
 
@@ -40,7 +48,8 @@ struct guard {
 
 struct translate_guards {
     pthread_mutex_t lock;
-    unsigned nr; /* published after the entry */
+    unsigned bits; /* guard_bits */
+    unsigned nr;   /* published after the entry */
     struct guard guard[GUARDS_MAX];
 };
 
@@ -71,7 +80,7 @@ static bool operation_at(const struct translate *translate, const uint8_t *at, u
     while (op + 1u < t->nr_ops && t->entry + t->offset[op + 1] <= at)
         op++;
     *ret_exit = t->number << TRANSLATE_SHIFT | op << TRANSLATE_EXIT_BITS |
-                (uint32_t)TRANSLATE_EXIT_REST;
+                (uint32_t)TRANSLATE_EXIT_GUARD;
     return true;
 }
 
@@ -115,16 +124,28 @@ int translate_vm_init(struct soft_vm *vm)
         return -ENOMEM;
     pthread_once(&once, install);
     pthread_mutex_init(&guards->lock, NULL);
+    guards->bits = vm->config->nr_cpus <= CPUS_FEW ? BITS_FEW : BITS_MANY;
     vm->guards = guards;
     return 0;
 }
 
-static void place_release(const struct guard *guard, uint64_t nr_places)
+static uint64_t stride_of(const struct translate_guards *guards)
 {
-    uint64_t position = (uintptr_t)guard->host & (STRIDE - 1);
+    return UINT64_C(1) << guards->bits;
+}
+
+static uint64_t places_of(const struct translate_guards *guards)
+{
+    return UINT64_C(1) << (47 - guards->bits);
+}
+
+static void place_release(const struct translate_guards *guards, const struct guard *guard,
+                          uint64_t nr_places)
+{
+    uint64_t position = (uintptr_t)guard->host & (stride_of(guards) - 1);
 
     for (uint64_t i = 0; i < nr_places; i++) {
-        uint64_t address = i * STRIDE | position;
+        uint64_t address = i * stride_of(guards) | position;
 
         if (address != (uintptr_t)guard->host)
             munmap((void *)(uintptr_t)address, guard->size_bytes); /* NOLINT */
@@ -139,21 +160,21 @@ void translate_vm_done(struct soft_vm *vm)
         return;
     for (unsigned i = 0; i < guards->nr; i++)
         if (guards->guard[i].reserved)
-            place_release(&guards->guard[i], PLACES);
+            place_release(guards, &guards->guard[i], places_of(guards));
     pthread_mutex_destroy(&guards->lock);
     free(guards);
     vm->guards = NULL;
 }
 
-static bool reserve(const struct guard *guard)
+static bool reserve(const struct translate_guards *guards, const struct guard *guard)
 {
-    uint64_t position = (uintptr_t)guard->host & (STRIDE - 1);
+    uint64_t stride = stride_of(guards), position = (uintptr_t)guard->host & (stride - 1);
 
-    if (!installed || guard->size_bytes > STRIDE - position ||
-        (VSYSCALL & (STRIDE - 1)) - position < guard->size_bytes)
+    if (!installed || guard->size_bytes > stride - position ||
+        (VSYSCALL & (stride - 1)) - position < guard->size_bytes)
         return false;
-    for (uint64_t i = 0; i < PLACES; i++) {
-        void *at = (void *)(uintptr_t)(i * STRIDE | position), *map; /* NOLINT */
+    for (uint64_t i = 0; i < places_of(guards); i++) {
+        void *at = (void *)(uintptr_t)(i * stride | position), *map; /* NOLINT */
 
         if (at == guard->host)
             continue;
@@ -163,7 +184,7 @@ static bool reserve(const struct guard *guard)
             continue;
         if (map != MAP_FAILED)
             munmap(map, guard->size_bytes);
-        place_release(guard, i);
+        place_release(guards, guard, i);
         return false;
     }
     return true;
@@ -194,7 +215,11 @@ static const struct guard *guard_make(struct soft_vm *vm, const uint8_t *host)
             continue;
         guard->host = slot->host;
         guard->size_bytes = slot->size_bytes;
-        guard->reserved = reserve(guard);
+        guard->reserved = reserve(guards, guard);
+        if (!guard->reserved)
+            log_info("engine soft: the addresses that would guard memory slot %u are taken: "
+                     "slower memory accesses",
+                     i);
         __atomic_store_n(&guards->nr, guards->nr + 1, __ATOMIC_RELEASE);
         found = guard;
     }
@@ -209,4 +234,24 @@ bool guard_covers(struct soft_vm *vm, const uint8_t *host)
     if (UNLIKELY(!guard))
         guard = guard_make(vm, host);
     return guard && guard->reserved;
+}
+
+unsigned guard_bits(const struct soft_vm *vm)
+{
+    return vm->guards->bits;
+}
+
+void guards_reserve(struct soft_vm *vm)
+{
+    for (unsigned i = 0; i < vm->memory->nr_slots; i++)
+        guard_covers(vm, vm->memory->slots[i].host);
+}
+
+unsigned guards_missing(const struct soft_vm *vm)
+{
+    unsigned nr = __atomic_load_n(&vm->guards->nr, __ATOMIC_ACQUIRE), missing = 0;
+
+    for (unsigned i = 0; i < nr; i++)
+        missing += !vm->guards->guard[i].reserved;
+    return missing;
 }

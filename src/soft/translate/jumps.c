@@ -26,6 +26,7 @@ static void class_jumps_flush(struct translate *translate, unsigned number)
             region->jump_tag[index] = translate->no_jump[index];
         }
     translate->nr_jump_log[number] = 0;
+    translate->counts.jump_flushes++;
     translate->nr_jump_flushes[number]++;
     memset(translate->jump_pages[number], 0, sizeof(translate->jump_pages[number]));
 }

@@ -117,8 +117,10 @@ static void far_cut(struct translate *translate, unsigned half)
     while ((link = next)) {
         next = link->far_next;
         link->listed = false;
-        if (link->back)
+        if (link->back) {
             link_cut(translate, link);
+            translate->counts.link_cuts++;
+        }
         if (link->lookup)
             far_look_up(translate, link, half);
     }

@@ -18,7 +18,8 @@
 
 #include <assert.h>
 
-#define NO_BLOCK UINT32_MAX /* interp_block.runs: not to be translated (again) */
+#define GUARD_EXITS_MAX 16u
+#define NO_BLOCK        UINT32_MAX /* interp_block.runs: not to be translated (again) */
 
 static bool avx_enabled(const struct soft_cpu *cpu)
 {
@@ -227,6 +228,16 @@ static int interpret_one(struct soft_cpu *cpu, struct visit *visit, unsigned op)
     return SOFT_OK;
 }
 
+/* An exit GUARD costs a signal. A block that has many works on addresses of which the flat tables
+ * cannot tell which is which: its next translation does without. */
+static void guarded(struct soft_cpu *cpu, struct translation *t)
+{
+    if (++t->nr_guard_exits < GUARD_EXITS_MAX || !t->block)
+        return;
+    t->block->exact = true;
+    translate_block_killed(cpu, t->block);
+}
+
 static int serve(struct soft_cpu *cpu, struct visit *visit, uint32_t exit)
 {
     struct translate *translate = cpu->translate;
@@ -265,6 +276,9 @@ static int serve(struct soft_cpu *cpu, struct visit *visit, uint32_t exit)
         break;
     case TRANSLATE_EXIT_CAREFUL:
         visit->done = false;
+        break;
+    case TRANSLATE_EXIT_GUARD:
+        guarded(cpu, t);
         break;
     default:
         break;

@@ -85,7 +85,7 @@ int translate_init(struct soft_cpu *cpu, struct err *err)
     error = memory_map(translate, align_down(MAX(size, (size_t)TRANSLATE_CACHE_LEAST), 65536), err);
     if (error)
         return error;
-    error = view_init(translate);
+    error = view_init(cpu->vm, translate);
     if (error)
         return err_set(err, error, "engine soft: memory for translated code");
     jumps_init(translate);

@@ -10,7 +10,7 @@
  * Invariants:
  *  1. Generated code reaches guest memory only by adding an addend to the address: one of
  *     translate_class.addend, at an index whose tag it has compared with the address just before;
- * or one of the flat tables, found by the address's low FLAT_BITS, which leads to that page or to
+ * or one of the flat tables, found by the address's low flat_bits, which leads to that page or to
  *     nothing (guard.c). Entries are written by view_fill alone, and give one page of one slot.
  *  2. write_tag is set only where the page is writable for the class, dirty in the guest's tables,
  *     not logged, and holds no decoded code.
@@ -39,11 +39,9 @@
 #define TRANSLATE_JUMP_PAGES 1024u
 #define TRANSLATE_PAGES      4096u /* hash heads */
 #define TRANSLATE_FAR_PAGES  16384u
-#define TRANSLATE_KEPT       4u  /* guest registers that live in memory */
-#define RETURNS_NR           2u  /* stacks of return points: user's, supervisor's */
-#define FLAT_SHIFT           7u  /* a granule of the flat tables: 128 bytes of address */
-#define FLAT_BITS            40u /* of an address that they tell apart */
-#define FLAT_SIZE            (UINT64_C(8) << (FLAT_BITS - FLAT_SHIFT))
+#define TRANSLATE_KEPT       4u /* guest registers that live in memory */
+#define RETURNS_NR           2u /* stacks of return points: user's, supervisor's */
+#define FLAT_SHIFT           7u /* a granule of the flat tables: 128 bytes of address */
 #define FLAT_SPAN            (1u << FLAT_SHIFT) /* what an entry allows behind an address in its granule */
 #define FLAT_LOG             8192u
 #define TRANSLATE_RANGES     16u
@@ -124,7 +122,7 @@ struct translate_class {
 
 /*
  * Around each struct translate_class, when the host has the addresses: the flat tables, an addend
- * for every granule of 128 bytes of the low FLAT_BITS of an address, 0 where there is none. That of
+ * for every granule of 128 bytes of the low flat_bits of an address, 0 where there is none. That of
  * granule i for loads is at FLAT_LOAD + 8i from the class, for stores at -8 - 8i. A page's last
  * granule has none, so that every access of up to FLAT_SPAN + 1 bytes that begins in a granule with
  * an entry ends in the same page.
@@ -143,6 +141,7 @@ enum translate_exit {
     TRANSLATE_EXIT_POLL,    /* hot.pending was set, before this instruction */
     TRANSLATE_EXIT_VECTOR,  /* vector registers are wanted, at the block's start */
     TRANSLATE_EXIT_CAREFUL, /* a range is not in one cached page: on in the careful translation */
+    TRANSLATE_EXIT_GUARD,   /* REST, because the host stopped this instruction: guard.c */
 };
 #define TRANSLATE_EXIT_BITS 4u
 #define TRANSLATE_OP_BITS   6u
@@ -154,6 +153,8 @@ struct translate_counts {
     uint64_t code_bytes;   /* made of them */
     uint64_t flushes;      /* everything dropped */
     uint64_t killed;       /* translations whose code was written to, or evicted */
+    uint64_t jump_flushes; /* jump tables emptied */
+    uint64_t link_cuts;    /* jumps between pages that became exits or lookups again */
     uint64_t exits[1u << TRANSLATE_EXIT_BITS];
     uint64_t handbacks[INSN_NR_IDS]; /* by the instruction that the interpreter was given */
 };
@@ -204,7 +205,8 @@ struct translation {
     struct translate_link *incoming;
     struct translation *next_target;
     uint8_t tables; /* classes that it was put into the jump table of */
-    bool target;    /* in page->targets */
+    uint8_t nr_guard_exits;
+    bool target; /* in page->targets */
     /* For TRANSLATE_EXIT_ONE: pairs of the operation and an op_end, by position. */
     struct interp_op *single;
     uint32_t offset[]; /* of each operation's code from entry */
@@ -254,7 +256,8 @@ struct translate {
     const uint8_t
         *callout[TRANSLATE_NR_CALLOUTS]; /* ECX = exit if it declines, R10 = hot.address */
     uint64_t no_tag[TRANSLATE_INDEX], no_jump[TRANSLATE_JUMPS];
-    bool flat; /* there are flat tables */
+    bool flat;          /* there are flat tables */
+    unsigned flat_bits; /* of an address that they tell apart: guard_bits */
     /* Pages with entries, by class and half of the address space. */
     uint64_t flat_log[MMU_NR_CLASSES][2][FLAT_LOG];
     uint32_t flat_host[MMU_NR_CLASSES][2][FLAT_LOG]; /* of its place in the host, low bits */
@@ -337,7 +340,7 @@ void x87_load(struct soft_cpu *cpu);
 void x87_save(struct soft_cpu *cpu);
 
 /* view.c. view_init: empty tables, and translate->hot. */
-int view_init(struct translate *translate);
+int view_init(struct soft_vm *vm, struct translate *translate);
 void view_done(struct translate *translate);
 /* Forgets in the current class what mmu.epoch says. */
 void view_sync(struct soft_cpu *cpu);
@@ -349,6 +352,12 @@ bool view_fill(struct soft_cpu *cpu, bool write);
 
 /* guard.c. May pages of guest memory at this host address be in flat tables? */
 bool guard_covers(struct soft_vm *vm, const uint8_t *host);
+/* By how many low bits of an address flat tables find their entries. */
+unsigned guard_bits(const struct soft_vm *vm);
+/* Takes what guards the memory that there is now, before other things lie there. */
+void guards_reserve(struct soft_vm *vm);
+/* Pieces of guest memory that have no guard. */
+unsigned guards_missing(const struct soft_vm *vm);
 /* What the thread is running: set around each entry of generated code. */
 extern __thread struct translate *guard_running;
 

@@ -27,11 +27,9 @@
 
 /* Index of a linear address: bits 12..20, and which half it is in. */
 #define INDEX_MASK UINT64_C(0x8000001ff000)
-#define FLAT_MASK  ((UINT64_C(1) << FLAT_BITS) - (UINT64_C(1) << FLAT_SHIFT))
 #define FLAT_PAGE  (4096u >> FLAT_SHIFT) /* granules of a page */
 /* Of 64 KiB of addresses each, which is a page of both tables. */
 #define FLAT_TOUCHED_SHIFT 16u
-#define FLAT_TOUCHED_SIZE  ((UINT64_C(1) << (FLAT_BITS - FLAT_TOUCHED_SHIFT)) / 8)
 #define FLAT_TOUCHED_MAX   2048u
 
 static unsigned page_index(uint64_t address)
@@ -39,17 +37,33 @@ static unsigned page_index(uint64_t address)
     return (unsigned)((address >> 12 & 511) | (address >> 47 & 1) << 9); /* INDEX_MASK */
 }
 
+static uint64_t flat_mask(const struct translate *translate)
+{
+    return (UINT64_C(1) << translate->flat_bits) - (UINT64_C(1) << FLAT_SHIFT);
+}
+
+/* Bytes of a table of loads, or of stores; and of the map of what was touched of it. */
+static uint64_t flat_size(const struct translate *translate)
+{
+    return UINT64_C(8) << (translate->flat_bits - FLAT_SHIFT);
+}
+
+static uint64_t touched_size(const struct translate *translate)
+{
+    return (UINT64_C(1) << (translate->flat_bits - FLAT_TOUCHED_SHIFT)) / 8;
+}
+
 static uint64_t *flat_loads(const struct translate *translate, unsigned number, uint64_t page)
 {
     uint8_t *table = (uint8_t *)translate->region[number] + FLAT_LOAD;
 
-    return (uint64_t *)(void *)table + ((page & FLAT_MASK) >> FLAT_SHIFT);
+    return (uint64_t *)(void *)table + ((page & flat_mask(translate)) >> FLAT_SHIFT);
 }
 
 /* Of the page's last granule: they go downward. */
 static uint64_t *flat_stores(const struct translate *translate, unsigned number, uint64_t page)
 {
-    uint64_t last = ((page & FLAT_MASK) >> FLAT_SHIFT) + FLAT_PAGE - 1;
+    uint64_t last = ((page & flat_mask(translate)) >> FLAT_SHIFT) + FLAT_PAGE - 1;
 
     return (uint64_t *)(void *)translate->region[number] - 1 - last;
 }
@@ -57,7 +71,8 @@ static uint64_t *flat_stores(const struct translate *translate, unsigned number,
 /* The three classes, their first pages one; with flat tables around each, if there is room. */
 static int class_map(struct translate *translate, unsigned number, int fd)
 {
-    size_t size = translate->flat ? 2 * FLAT_SIZE + FLAT_LOAD : sizeof(struct translate_class);
+    size_t size = translate->flat ? 2 * flat_size(translate) + FLAT_LOAD
+                                  : sizeof(struct translate_class);
     uint8_t *map = mmap(NULL, size, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
@@ -66,14 +81,14 @@ static int class_map(struct translate *translate, unsigned number, int fd)
     if (translate->flat) {
         madvise(map, size, MADV_NOHUGEPAGE);
         madvise(map, size, MADV_DONTDUMP);
-        map += FLAT_SIZE;
+        map += flat_size(translate);
     }
     translate->region[number] = (void *)map;
     if (mmap(map, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
         return -errno;
     if (!translate->flat)
         return 0;
-    map = mmap(NULL, FLAT_TOUCHED_SIZE, PROT_READ | PROT_WRITE,
+    map = mmap(NULL, touched_size(translate), PROT_READ | PROT_WRITE,
                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (map == MAP_FAILED)
         return -errno;
@@ -85,10 +100,11 @@ static void classes_unmap(struct translate *translate)
 {
     for (unsigned i = 0; i < MMU_NR_CLASSES; i++) {
         if (translate->flat_touched[i])
-            munmap(translate->flat_touched[i], FLAT_TOUCHED_SIZE);
+            munmap(translate->flat_touched[i], touched_size(translate));
         translate->flat_touched[i] = NULL;
         if (translate->region[i] && translate->flat)
-            munmap((uint8_t *)translate->region[i] - FLAT_SIZE, 2 * FLAT_SIZE + FLAT_LOAD);
+            munmap((uint8_t *)translate->region[i] - flat_size(translate),
+                   2 * flat_size(translate) + FLAT_LOAD);
         else if (translate->region[i])
             munmap(translate->region[i], sizeof(struct translate_class));
         translate->region[i] = NULL;
@@ -158,16 +174,16 @@ static void flat_drop(struct translate *translate)
         translate->nr_flat_log[i][0] = translate->nr_flat_log[i][1] = 0;
         class_flush(translate, i, 0);
         class_flush(translate, i, 1);
-        map_anew(class - FLAT_SIZE, FLAT_SIZE);
-        map_anew(class + FLAT_LOAD, FLAT_SIZE);
-        madvise(translate->flat_touched[i], FLAT_TOUCHED_SIZE, MADV_DONTNEED);
+        map_anew(class - flat_size(translate), flat_size(translate));
+        map_anew(class + FLAT_LOAD, flat_size(translate));
+        madvise(translate->flat_touched[i], touched_size(translate), MADV_DONTNEED);
     }
     translate->nr_flat_touched = 0;
 }
 
 static bool flat_is_touched(const struct translate *translate, unsigned number, uint64_t page)
 {
-    uint64_t bit = (page & FLAT_MASK) >> FLAT_TOUCHED_SHIFT;
+    uint64_t bit = (page & flat_mask(translate)) >> FLAT_TOUCHED_SHIFT;
 
     return translate->flat_touched[number][bit / 64] >> (bit % 64) & 1;
 }
@@ -175,7 +191,7 @@ static bool flat_is_touched(const struct translate *translate, unsigned number, 
 /* Generated code has looked for this page in the flat tables. */
 static void flat_touch(struct translate *translate, unsigned number, uint64_t page)
 {
-    uint64_t bit = (page & FLAT_MASK) >> FLAT_TOUCHED_SHIFT;
+    uint64_t bit = (page & flat_mask(translate)) >> FLAT_TOUCHED_SHIFT;
 
     if (!translate->flat || flat_is_touched(translate, number, page))
         return;
@@ -210,10 +226,13 @@ static void flat_fill(struct translate *translate, unsigned number, uint64_t pag
     }
 }
 
-int view_init(struct translate *translate)
+int view_init(struct soft_vm *vm, struct translate *translate)
 {
-    int error = classes_map(translate, true);
+    int error;
 
+    guards_reserve(vm);
+    translate->flat_bits = guard_bits(vm);
+    error = classes_map(translate, true);
     if (error)
         error = classes_map(translate, false);
     if (error)
@@ -227,7 +246,7 @@ int view_init(struct translate *translate)
         class_flush(translate, i, 1);
     }
     translate->hot->index_mask = INDEX_MASK;
-    translate->hot->flat_mask = FLAT_MASK;
+    translate->hot->flat_mask = flat_mask(translate);
     for (unsigned i = 0; i < ARRAY_LEN(translate->hot->check_mask); i++)
         translate->hot->check_mask[i] = ~GUEST_PAGE_MASK | ((UINT64_C(1) << i) - 1);
     return 0;

@@ -444,19 +444,25 @@ static void alias_faults(struct guest *f, uint64_t rip, uint64_t address)
         ck_assert_uint_eq(state.cr2, address);
 }
 
+static void alias_program(struct guest *f)
+{
+    /* Twice, for the blocks behind a fault: mov rax, [DATA + 0x3040]; mov [DATA + 0x3040], rax */
+    GUEST_PROGRAM(f, CODE, 0x48, 0x8b, 0x04, 0x25, 0x40, 0x30, 2, 0, 0x48, 0x89, 0x04, 0x25, 0x40,
+                  0x30, 2, 0, 0x48, 0x8b, 0x1e, 0xf4); /* mov rbx, [rsi]; hlt */
+    GUEST_PROGRAM(f, CODE + 0x80, 0x48, 0x8b, 0x04, 0x25, 0x40, 0x30, 2, 0, 0x48, 0x89, 0x04, 0x25,
+                  0x40, 0x30, 2, 0, 0x48, 0x89, 0x1e, 0xf4); /* mov [rsi], rbx; hlt */
+}
+
 /* Every address whose low 40 bits are those of a cached page's, loaded from and stored to. */
 START_TEST(no_alias_of_a_cached_page_is_accessible)
 {
     struct guest *f = fixture_new();
     uint64_t data = DATA + 0x3040;
 
-    /* Twice, for the blocks behind a fault: mov rax, [DATA + 0x3040]; mov [DATA + 0x3040], rax */
-    GUEST_PROGRAM(f, CODE, 0x48, 0x8b, 0x04, 0x25, 0x40, 0x30, 2, 0, 0x48, 0x89, 0x04, 0x25, 0x40,
-                  0x30, 2, 0, 0x48, 0x8b, 0x1e, 0xf4); /* mov rbx, [rsi]; hlt */
-    GUEST_PROGRAM(f, CODE + 0x80, 0x48, 0x8b, 0x04, 0x25, 0x40, 0x30, 2, 0, 0x48, 0x89, 0x04, 0x25,
-                  0x40, 0x30, 2, 0, 0x48, 0x89, 0x1e, 0xf4); /* mov [rsi], rbx; hlt */
     guest_put64(f, data, UINT64_C(0x1122334455667788));
     for (uint64_t i = 1; i < 0x10000; i++) {
+        if (i % 4 == 1)
+            alias_program(f); /* translated anew: it would come to do without flat tables */
         /* All of bits 48 to 63; of bits 40 to 47, those of all canonical addresses at 0 and ffff */
         alias_faults(f, CODE + (i & 1) * 0x80, data | i << 48 | (i * 0x9d & 0xff) << 40);
         if (i < 0x100) {
@@ -470,6 +476,28 @@ START_TEST(no_alias_of_a_cached_page_is_accessible)
     ck_assert_uint_eq(guest_peek64(f, data), UINT64_C(0x1122334455667788));
     faults_end(f, CODE, data);
     ck_assert_uint_eq(guest_run(f, 0, CPU_EXIT_HALT).gpr[CPU_RBX], UINT64_C(0x1122334455667788));
+    fixture_free(f);
+}
+END_TEST
+
+/* Two pages whose addresses the flat tables cannot tell apart. */
+START_TEST(aliases_in_turn_cost_little)
+{
+    struct guest *f = fixture_new();
+    uint64_t exits = counters(f, 0).translated_exits;
+    struct cpu_state state;
+
+    guest_put64(f, DATA, 3);
+    ck_assert_int_eq(soft_engine.get_state(f->cpu[0], &state, NULL), 0);
+    state.gpr[CPU_RCX] = 10000;
+    state.gpr[CPU_RSI] = DATA;
+    state.gpr[CPU_RDI] = UPPER | DATA;
+    state.gpr[CPU_RBX] = 0;
+    ck_assert_int_eq(soft_engine.set_state(f->cpu[0], &state, NULL), 0);
+    /* add rbx, [rsi]; add rbx, [rdi]; dec rcx; jnz; hlt */
+    GUEST_PROGRAM(f, CODE, 0x48, 0x03, 0x1e, 0x48, 0x03, 0x1f, 0x48, 0xff, 0xc9, 0x75, 0xf5, 0xf4);
+    ck_assert_uint_eq(guest_run(f, 0, CPU_EXIT_HALT).gpr[CPU_RBX], 60000);
+    ck_assert_uint_lt(counters(f, 0).translated_exits - exits, 500);
     fixture_free(f);
 }
 END_TEST
@@ -674,6 +702,7 @@ TEST_MAIN("translate", tcase_add_test(tcase, loop_stays_inside);
           tcase_add_test(tcase, two_accesses_at_one_index); tcase_add_test(tcase, invlpg_forgets);
           tcase_add_test(tcase, flags_at_a_fault_are_exact);
           tcase_add_test(tcase, no_alias_of_a_cached_page_is_accessible);
+          tcase_add_test(tcase, aliases_in_turn_cost_little);
           tcase_add_test(tcase, misaligned_vector_load_faults);
           tcase_add_test(tcase, access_at_every_place_of_a_page_end);
           tcase_add_test(tcase, ranges_at_every_place_of_a_page_end);
