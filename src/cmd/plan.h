@@ -37,7 +37,7 @@ struct plan_command {
     int (*run)(const struct plan_arguments *arguments, json_t **ret, struct err *err);
 };
 
-extern const struct plan_command plan_formula;
+extern const struct plan_command plan_formula, plan_schedule, plan_compare, plan_trace;
 /* NULL past the last. */
 const struct plan_command *plan_command_at(size_t i);
 

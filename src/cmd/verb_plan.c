@@ -18,7 +18,8 @@ static const struct plan_option common[] = {
     {"csv", NULL, "the result's first table as CSV"},
 };
 
-static const struct plan_command *const commands[] = {&plan_formula};
+static const struct plan_command *const commands[] = {&plan_formula, &plan_schedule, &plan_compare,
+                                                      &plan_trace};
 
 const struct plan_command *plan_command_at(size_t i)
 {

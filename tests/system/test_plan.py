@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""lodge plan as its user sees it: answers that are printed in textbooks, files, charts, errors."""
+import json
+import subprocess
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+
+@pytest.fixture
+def plan(program):
+    """plan("formula", "mm1", ...) -> the result; plan.fails(...) -> what it says on standard error."""
+    lodge = program("lodge")
+
+    def ask(*words, status=0):
+        done = subprocess.run([lodge, "plan", *map(str, words), "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120)
+        assert done.returncode == status, done.stderr
+        return json.loads(done.stdout) if status == 0 else done.stderr
+
+    ask.fails = lambda *words: ask(*words, status=125)
+    return ask
+
+
+@pytest.mark.parametrize("words, answers", [
+    ("mm1 --lambda .8 --mu 1", {"customers": 4, "queued": 3.2, "response": 5, "wait": 4}),
+    ("mmc --lambda 1.5 --mu 1 --servers 2", {"empty": 1 / 7, "delayed": 9 / 14, "wait": 9 / 7, "customers": 24 / 7}),
+    ("mmc --lambda 2 --mu 1 --servers 3", {"empty": 1 / 9, "delayed": 4 / 9, "queued": 8 / 9, "response": 13 / 9}),
+    ("erlang-b --servers 10 --load 5", {"refused": .018385}),
+    ("mg1 --lambda .8 --service 1 --scv 4", {"response": 11}),
+    ("mg1-ps --lambda .8 --service 1", {"response": 5}),
+    ("mva --demands 2,3,1 --think 4 --customers 5", {"response": 13.256, "throughput": .290}),
+    ("mva --demands 2,3,1 --think 4 --customers 5 --method schweitzer", {"response": 13.948, "throughput": .27859}),
+    ("migration --memory 4096 --bandwidth 1024 --dirty-rate 256 --downtime .03", {"rounds": 4, "downtime": .015625, "total": 5.328, "sent": 5456}),
+    ("laws --time 60 --completions 120 --busy 30", {"throughput": 2, "utilisation": .5, "demand": .25}),
+])
+def test_formulas(plan, words, answers):
+    result = plan("formula", *words.split())
+    for name, answer in answers.items():
+        digits = len(str(answer).partition(".")[2]) if len(str(answer)) < 10 else 12
+        assert abs(result[name] - answer) <= .5001 * 10 ** -digits, name
+
+
+@pytest.mark.parametrize("words, error", [
+    ("mm1 --lambda 2 --mu 1", "unstable"),
+    ("mm1 --lambda -1 --mu 1", "negative"),
+    ("mm1 --lambda nan --mu 1", "not-a-number"),
+    ("mm1 --lambda 1", "missing: --mu"),
+    ("mmc --lambda 1 --mu 1 --servers 1.5", "range: servers"),
+    ("mm2 --lambda 1", "did you mean"),
+])
+def test_named_errors(plan, words, error):
+    assert error in plan.fails("formula", *words.split())
+
+
+def test_network_file(plan, tmp_path):
+    network = tmp_path / "net.json"
+    network.write_text(json.dumps({"classes": [{"name": "a", "customers": 1, "think": 4}, {"name": "b", "customers": 1, "think": 4}],
+                                   "stations": [{"name": "cpu", "demand": [2, 2]}, {"name": "disk", "demand": 3}, {"demand": [1, 1]}]}))
+    result = plan("formula", "mva", network)
+    assert sum(row["throughput"] for row in result["classes"]) == pytest.approx(.17544, abs=5e-6)
+    network.write_text('{\n "customers": 3,\n "stations": [\n  {"demand": 2},\n  {"demand": -1}\n ]\n}')
+    assert "net.json:5: stations[1].demand" in plan.fails("formula", "mva", network)
+
+
+def jobs_file(path, rows, header="id,arrival,burst,priority"):
+    path.write_text(header + "\n" + "".join(",".join(map(str, row)) + "\n" for row in rows))
+    return path
+
+
+def test_schedule(plan, tmp_path):
+    jobs = jobs_file(tmp_path / "jobs.csv", [("A", 0, 24, 0), ("B", 0, 3, 0), ("C", 0, 3, 0)])
+    chart = tmp_path / "gantt.svg"
+    result = plan("schedule", "--policy", "rr", "--quantum", 4, jobs, "--svg", chart)
+    assert result["average_wait"] == pytest.approx(17 / 3)
+    assert [row["wait"] for row in result["per_job"]] == [6, 4, 7]
+    assert [(s["id"], s["start"], s["end"]) for s in result["gantt"]] == [("A", 0, 4), ("B", 4, 7), ("C", 7, 10), ("A", 10, 30)]
+    assert ElementTree.parse(chart).getroot().tag.endswith("svg")
+
+
+def test_compare(plan, tmp_path):
+    jobs = jobs_file(tmp_path / "jobs.csv", [(n, *row, 0) for n, row in enumerate([(0, 8), (1, 4), (2, 9), (3, 5)])])
+    waits = {row["policy"]: row["average_wait"] for row in plan("compare", jobs)["policies"]}
+    assert (waits["srtf"], waits["sjf"], waits["fcfs"]) == (6.5, 7.75, 8.75)
+
+
+def test_bad_line(plan, tmp_path):
+    jobs = jobs_file(tmp_path / "jobs.csv", [("A", 0, 24, 0), ("B", "x", 3, 0)])
+    assert "jobs.csv:3: arrival: 'x'" in plan.fails("schedule", jobs)
+
+
+TRACES = {
+    "swf": """; Version: 2.2
+1 10 0 30 2 -1 -1 2 60 -1 1 1 1 1 1 1 -1 -1
+2 12 5 20 1 -1 2048 1 30 -1 1 1 1 1 1 1 -1 -1
+3 15 -1 -1 1 -1 -1 1 30 -1 5 1 1 1 1 1 -1 -1
+""",
+    "google": """600000000,,3418309,0,,0,user,3,9,0.125,0.0745,0.0004,0
+601000000,,3418309,0,4155527081,1,user,3,9,0.125,0.0745,0.0004,0
+602000000,,3418309,1,,0,user,3,9,0.125,0.0745,0.0004,0
+631000000,,3418309,0,4155527081,4,user,3,9,0.125,0.0745,0.0004,0
+632000000,,3418309,1,4155527081,1,user,3,9,0.125,0.0745,0.0004,0
+652000000,,3418309,1,4155527081,4,user,3,9,0.125,0.0745,0.0004,0
+653000000,,3418309,2,,0,user,3,9,0.125,0.0745,0.0004,0
+""",
+    "azure": """x/B+,sub,dep,0,30,99.3,3.4,88.1,Delay-insensitive,2,4
+y/C+,sub,dep,2,22,12.0,1.0,10.0,Interactive,>24,>64
+z/D+,sub,dep,9,5,12.0,1.0,10.0,Unknown,4,8
+""",
+    "alibaba": """task_a,1,j_1,1,Terminated,100,130,100.00,0.5
+task_b,2,j_1,1,Terminated,102,122,50.00,0.25
+task_c,1,j_2,1,Running,110,0,50.00,0.25
+""",
+}
+
+
+@pytest.mark.parametrize("name", TRACES)
+def test_traces(plan, tmp_path, name):
+    """Each sample: a job of 30 s, 2 s later (SWF: also 2 s) one of 20 s, and one that has no end."""
+    trace = tmp_path / f"sample.{name}"
+    trace.write_text(TRACES[name])
+    result = plan("trace", trace)
+    assert (result["trace"]["jobs"], result["trace"]["left_out"], result["trace"]["work_seconds"]) == (2, 1, 50)
+    assert result["trace"]["arrivals_over"] == 2
+    assert result["average_wait"] == 14 and result["makespan"] == 50
+    assert plan("trace", trace, "--servers", 2)["average_wait"] == 0
