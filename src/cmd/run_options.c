@@ -275,11 +275,6 @@ static int check_together(const struct run_options *options, struct err *err)
         return err_set(err, -EINVAL, "--profile is for virtual machines: add --vm");
     if (options->nr_symbols && !options->profile)
         return err_set(err, -EINVAL, "--symbols names what is in a profile: add --profile FILE");
-    if (options->vm && options->nr_volumes)
-        return err_set(
-            err, -EOPNOTSUPP,
-            "-v works for containers only so far: a VM cannot see the host's directories "
-            "yet. Put the files into a ROOTFS-DIR, or pipe them in with -i");
     if (!options->image)
         return err_set(err, -EINVAL, "an IMAGE or ROOTFS-DIR is needed");
     return 0;

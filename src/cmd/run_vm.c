@@ -12,6 +12,7 @@
 #include "base/util.h"
 #include "cmd/programs.h"
 #include "cmd/run_network.h"
+#include "cmd/run_shares.h"
 #include "cmd/terminal.h"
 #include "cmd/vm_session.h"
 #include "image/disk.h"
@@ -95,11 +96,25 @@ static void add_profile(const struct run_context *context, const struct vm_parts
     json_object_set_new(config, "profile", json_string(options->profile));
 }
 
-static const char *const network_modules[] = {"virtio_net", NULL};
-
 static bool networked(const struct run_context *context)
 {
     return strcmp(context->options->network, "none") != 0;
+}
+
+/* The modules beyond those that every guest has; NULL: none. At most MODULES_EXTRA. */
+#define MODULES_EXTRA 2
+
+static const char *const *extra_modules(const struct run_context *context,
+                                        const char *storage[MODULES_EXTRA + 1])
+{
+    unsigned nr = 0;
+
+    if (networked(context))
+        storage[nr++] = "virtio_net";
+    if (context->options->nr_volumes)
+        storage[nr++] = "virtiofs";
+    storage[nr] = NULL;
+    return nr ? storage : NULL;
 }
 
 static int write_config(const struct run_context *context, const struct vm_parts *parts,
@@ -114,7 +129,12 @@ static int write_config(const struct run_context *context, const struct vm_parts
         "disks", "path", parts->disk, "read_only", 1, "console", "stdio", "on_reset", "exit",
         "control", parts->control, "vsock", "cid", (json_int_t)VM_CID, "path", parts->vsock);
     CLEANUP(freep) char *text = NULL;
+    int result = config ? run_shares_config(options, config, err) : 0;
 
+    if (result < 0) {
+        json_decref(config);
+        return result;
+    }
     if (config && networked(context))
         json_object_set_new(config, "networks", run_network_config(options->network));
     if (config && options->profile)
@@ -128,6 +148,7 @@ static int write_config(const struct run_context *context, const struct vm_parts
 
 static int prepare(const struct run_context *context, struct vm_parts *parts, struct err *err)
 {
+    const char *modules[MODULES_EXTRA + 1];
     bool built;
     int result;
 
@@ -135,9 +156,8 @@ static int prepare(const struct run_context *context, struct vm_parts *parts, st
         (result = program_find(context->store, "lodge-vmm", "LODGE_VMM", parts->vmm, err)) < 0 ||
         (result = program_find(context->store, "lodge-init", "LODGE_INIT", parts->init, err)) < 0 ||
         (result = kernel_open(context->store, context->options->kernel, &parts->kernel, err)) < 0 ||
-        (result = initramfs_prepare(&parts->kernel, parts->init,
-                                    networked(context) ? network_modules : NULL, context->dir->path,
-                                    parts->initramfs, err)) < 0 ||
+        (result = initramfs_prepare(&parts->kernel, parts->init, extra_modules(context, modules),
+                                    context->dir->path, parts->initramfs, err)) < 0 ||
         (result = disk_prepare(context->store, context->image, context->dir->path, parts->disk,
                                &built, err)) < 0 ||
         (result = run_dir_path(context->dir, "vsock", parts->vsock, err)) < 0 ||

@@ -128,7 +128,7 @@ const struct cli_verb verb_run = {
         "  --cpus N             vCPUs of a VM (1); CPU time of a container (no limit)\n"
         "  -m, --memory SIZE    memory, such as 512M or 2G; VM: 512M, container: no limit\n"
         "  -e, --env K=V        environment; -e K passes ours on; may be repeated\n"
-        "  -v, --volume SRC:DST[:ro]  a directory or file of the host (containers only so far)\n"
+        "  -v, --volume SRC:DST[:ro]  a directory or file of the host\n"
         "  -w, --workdir DIR    working directory\n"
         "  -u, --user USER      user, or user:group, by name or number\n"
         "  -i, --interactive    pass our standard input on\n"

@@ -12,7 +12,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define INIT_PARAM_MAX 256
+#define INIT_PARAM_MAX  256
+#define INIT_MOUNTS_MAX 4096 /* a kernel command line is at most that long */
 
 /* What /proc/cmdline says to us. */
 struct init_params {
@@ -20,6 +21,8 @@ struct init_params {
     char root[INIT_PARAM_MAX];  /* lodge.root=/dev/vda (the default) */
     char net[64];               /* lodge.net=ADDRESS/BITS,GATEWAY of eth0; "": none */
     char rw[32];                /* lodge.rw=SIZE of the writable layer, as tmpfs takes it (50%) */
+    char mounts[INIT_MOUNTS_MAX]; /* lodge.mount=NAME,TARGET[,ro], repeated: their texts, by blanks
+                                   */
 };
 
 void init_params_parse(const char *cmdline, struct init_params *ret);
@@ -30,6 +33,8 @@ int init_mount_early(struct err *err);
 int init_load_modules(struct err *err);
 /* Mounts the image with its writable layer and makes it the root directory. */
 int init_switch_root(const struct init_params *params, struct err *err);
+/* What lodge.mount says, in the new root directory. */
+int init_mount_volumes(const struct init_params *params, struct err *err);
 int init_loopback_up(struct err *err);
 /* What lodge.net says; "" does nothing. The interface is there when its driver is loaded. */
 int init_network_up(const char *text, struct err *err);

@@ -13,6 +13,16 @@ static void take(const char *word, size_t length, const char *name, char *to, si
         snprintf(to, size, "%.*s", (int)(length - name_length), word + name_length);
 }
 
+/* Appends the word's value and a blank. */
+static void collect(const char *word, size_t length, const char *name, char *to, size_t size)
+{
+    size_t name_length = strlen(name), have = strlen(to);
+
+    if (length > name_length && have + length - name_length + 2 <= size &&
+        !strncmp(word, name, name_length))
+        snprintf(to + have, size - have, "%.*s ", (int)(length - name_length), word + name_length);
+}
+
 void init_params_parse(const char *cmdline, struct init_params *ret)
 {
     struct init_params params = {.root = "/dev/vda", .rw = "50%"};
@@ -30,6 +40,7 @@ void init_params_parse(const char *cmdline, struct init_params *ret)
         take(at, length, "lodge.root=", params.root, sizeof(params.root));
         take(at, length, "lodge.net=", params.net, sizeof(params.net));
         take(at, length, "lodge.rw=", params.rw, sizeof(params.rw));
+        collect(at, length, "lodge.mount=", params.mounts, sizeof(params.mounts));
         at += length;
     }
     *ret = params;

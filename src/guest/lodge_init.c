@@ -49,6 +49,8 @@ static int prepare(const struct init_params *params, struct err *err)
     if (result == 0)
         result = init_switch_root(params, err);
     if (result == 0)
+        result = init_mount_volumes(params, err);
+    if (result == 0)
         result = init_loopback_up(err);
     if (result == 0)
         result = init_network_up(params->net, err);

@@ -26,6 +26,7 @@
 #define VIRTIO_ID_CONSOLE 3
 #define VIRTIO_ID_ENTROPY 4
 #define VIRTIO_ID_SOCKET  19
+#define VIRTIO_ID_FS      26
 
 /* Split virtqueues (2.7) */
 #define VIRTQ_DESC_F_NEXT          1u

@@ -66,6 +66,16 @@ struct virtio_blk_config {
 int virtio_blk_new(const struct virtio_host *host, const struct virtio_blk_config *config,
                    struct virtio_device **ret, struct err *err);
 
+/* File system device, 5.11. Owns `server` from success on; gives it the guest's memory. */
+#define VIRTIO_FS_TAG_BYTES 36
+struct share_server;
+struct virtio_fs_config {
+    struct share_server *server;
+    const char *tag; /* copied */
+};
+int virtio_fs_new(const struct virtio_host *host, const struct virtio_fs_config *config,
+                  struct virtio_device **ret, struct err *err);
+
 /* Network device, 5.1. Owns `net` from success on (opened on the same loop). */
 struct virtio_net_config {
     struct net *net;

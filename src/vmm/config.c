@@ -48,6 +48,7 @@ void vmm_config_done(struct vmm_config *config)
             free(config->disks[i].backing[j]);
     }
     config_nets_done(config);
+    config_shares_done(config);
     free(config->vsock_path);
     free(config->control);
     free(config->profile);
@@ -315,7 +316,7 @@ static int parse_root(struct vmm_config *config, const struct json_at *root, str
         "kernel",  "initrd",  "cmdline",       "modules",  "memory",    "cpus",
         "engine",  "disks",   "console",       "on_reset", "exit_port", "vsock",
         "rng",     "control", "debug_console", "jail",     "quiet",     "networks",
-        "profile", "symbols", "perf_map",      NULL};
+        "profile", "symbols", "perf_map",      "shares",   NULL};
     const char *kernel = NULL, *initrd = NULL, *cmdline = NULL, *control = NULL, *profile = NULL;
     int r;
 
@@ -332,6 +333,7 @@ static int parse_root(struct vmm_config *config, const struct json_at *root, str
         (r = parse_word(config, root, "engine", config_engine_set, err)) < 0 ||
         (r = parse_array(config, root, "disks", parse_disk, err)) < 0 ||
         (r = parse_array(config, root, "networks", config_net_parse, err)) < 0 ||
+        (r = parse_array(config, root, "shares", config_share_parse, err)) < 0 ||
         (r = parse_word(config, root, "console", config_console_set, err)) < 0 ||
         (r = parse_word(config, root, "on_reset", config_on_reset_set, err)) < 0 ||
         (r = json_opt_bool(root, "exit_port", &config->exit_port, err)) < 0 ||
@@ -396,5 +398,5 @@ int vmm_config_check(const struct vmm_config *config, struct err *err)
     if (config->vsock_path && (config->vsock_cid < 3 || config->vsock_cid > 0xfffffffe))
         return err_set(err, -EINVAL, "vsock CID %llu: 3 to 4294967294 are possible",
                        (unsigned long long)config->vsock_cid);
-    return 0;
+    return config_shares_check(config, err);
 }

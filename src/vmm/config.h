@@ -16,6 +16,8 @@
 
 #define VMM_DISKS_MAX       8
 #define VMM_NETS_MAX        4
+#define VMM_SHARES_MAX      64 /* directories */
+#define VMM_TAGS_MAX        4  /* file systems that they make */
 #define VMM_MODULES_MAX     16
 #define VMM_SYMBOLS_MAX     16
 #define VMM_MEMORY_DEFAULT  (UINT64_C(512) << 20)
@@ -65,6 +67,14 @@ struct vmm_net {
     unsigned nr_forwards;
 };
 
+/* Directories of one tag make one file system: one of no name, which is its root, or several with
+ * names below its root. */
+struct vmm_share {
+    char *tag, *path;
+    char *name; /* NULL: none */
+    bool read_only;
+};
+
 struct vmm_module {
     char *path;
     char *cmdline; /* NULL: none */
@@ -83,6 +93,8 @@ struct vmm_config {
     unsigned nr_disks;
     struct vmm_net nets[VMM_NETS_MAX];
     unsigned nr_nets;
+    struct vmm_share shares[VMM_SHARES_MAX];
+    unsigned nr_shares;
     bool exit_port;
     bool debug_console;
     bool rng;

@@ -23,6 +23,11 @@ int config_net_add(struct vmm_config *config, const char *text, struct err *err)
 struct json_at;
 int config_net_parse(struct vmm_config *config, const struct json_at *at, struct err *err);
 void config_nets_done(struct vmm_config *config);
+/* "TAG=DIRECTORY[,ro]" or "TAG/NAME=PATH[,ro]". */
+int config_share_add(struct vmm_config *config, const char *text, struct err *err);
+int config_share_parse(struct vmm_config *config, const struct json_at *at, struct err *err);
+int config_shares_check(const struct vmm_config *config, struct err *err);
+void config_shares_done(struct vmm_config *config);
 int config_symbols_add(struct vmm_config *config, const char *path, struct err *err);
 int config_module_add(struct vmm_config *config, const char *path, const char *cmdline,
                       struct err *err);

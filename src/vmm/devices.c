@@ -54,10 +54,61 @@ int devices_open(struct devices *d, const struct vmm_config *config, struct err 
     return r;
 }
 
+/* The members of the tag that the index-th share is the first of. */
+static int start_tag(struct devices *d, const struct vmm_config *config, unsigned index,
+                     struct err *err)
+{
+    struct share_path_config paths[VMM_SHARES_MAX];
+    const char *tag = config->shares[index].tag;
+    unsigned nr = 0;
+
+    for (unsigned i = index; i < config->nr_shares; i++)
+        if (!strcmp(config->shares[i].tag, tag))
+            paths[nr++] = (struct share_path_config){
+                config->shares[i].name ?: "", config->shares[i].path, config->shares[i].read_only};
+    d->tags[d->nr_shares] = tag;
+    return share_server_start(paths, nr, config->jail, &d->shares[d->nr_shares], err);
+}
+
+static bool tag_known(const struct devices *d, const char *tag)
+{
+    for (unsigned i = 0; i < d->nr_shares; i++)
+        if (!strcmp(d->tags[i], tag))
+            return true;
+    return false;
+}
+
+int devices_fork(struct devices *d, const struct vmm_config *config, struct err *err)
+{
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < config->nr_shares; i++) {
+        if (tag_known(d, config->shares[i].tag))
+            continue;
+        r = start_tag(d, config, i, err);
+        d->nr_shares += r == 0;
+    }
+    return r;
+}
+
+static unsigned count_tags(const struct vmm_config *config)
+{
+    unsigned nr = 0;
+
+    for (unsigned i = 0; i < config->nr_shares; i++) {
+        unsigned first = 0;
+
+        while (strcmp(config->shares[first].tag, config->shares[i].tag) != 0)
+            first++;
+        nr += first == i;
+    }
+    return nr;
+}
+
 unsigned devices_count(const struct vmm_config *config)
 {
-    return config->nr_disks + config->nr_nets + config->rng + !!config->vsock_path +
-           (config->console == VMM_CONSOLE_VIRTIO);
+    return config->nr_disks + config->nr_nets + count_tags(config) + config->rng +
+           !!config->vsock_path + (config->console == VMM_CONSOLE_VIRTIO);
 }
 
 /* Puts the device just made at d->all[d->nr] on the bus. */
@@ -135,6 +186,21 @@ static int attach_nets(struct devices *d, const struct vmm_config *config, struc
     return r;
 }
 
+static int attach_shares(struct devices *d, struct machine *machine, struct err *err)
+{
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < d->nr_shares; i++) {
+        struct virtio_fs_config fs = {.server = d->shares[i], .tag = d->tags[i]};
+
+        if ((r = virtio_fs_new(&d->host, &fs, &d->all[d->nr], err)) < 0)
+            return r;
+        d->shares[i] = NULL;
+        r = attach(d, machine, err);
+    }
+    return r;
+}
+
 int devices_attach(struct devices *d, const struct vmm_config *config, struct machine *machine,
                    struct console *terminal, struct err *err)
 {
@@ -145,6 +211,8 @@ int devices_attach(struct devices *d, const struct vmm_config *config, struct ma
     r = attach_disks(d, config, machine, err);
     if (r == 0)
         r = attach_nets(d, config, machine, err);
+    if (r == 0)
+        r = attach_shares(d, machine, err);
     if (r == 0 && config->rng) {
         struct virtio_rng_config rng = {0};
 
@@ -201,6 +269,8 @@ void devices_free(struct devices *d)
         block_close(d->blocks[i]);
     for (unsigned i = 0; i < d->nr_nets; i++)
         net_free(d->nets[i]);
+    for (unsigned i = 0; i < d->nr_shares; i++)
+        share_server_free(d->shares[i]);
     if (d->loop)
         loop_free(d->loop);
     *d = (struct devices){0};

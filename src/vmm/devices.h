@@ -2,6 +2,7 @@
 /*
  * The virtio devices of one VM, on an event loop with a thread of its own. Private to vmm/.
  *
+ *   devices_fork   servers of shared directories start (one thread only)
  *   devices_open   disks and networks are opened (needs rights)
  *   devices_count  how many windows the machine has to announce
  *   devices_attach devices are made on the machine's bus
@@ -14,6 +15,7 @@
 #include "block/block.h"
 #include "machine/machine.h"
 #include "virtio/virtio.h"
+#include "share/server.h"
 #include "vmm/config.h"
 #include "vmm/console.h"
 
@@ -23,6 +25,9 @@ struct devices {
     unsigned nr_blocks;
     struct net *nets[VMM_NETS_MAX]; /* likewise */
     unsigned nr_nets;
+    struct share_server *shares[VMM_TAGS_MAX]; /* likewise, one a tag */
+    const char *tags[VMM_TAGS_MAX];            /* the configuration's */
+    unsigned nr_shares;
     struct virtio_device *all[MACHINE_VIRTIO_MAX];
     struct machine_virtio windows[MACHINE_VIRTIO_MAX];
     unsigned nr;
@@ -32,6 +37,7 @@ struct devices {
     bool runs;
 };
 
+int devices_fork(struct devices *devices, const struct vmm_config *config, struct err *err);
 int devices_open(struct devices *devices, const struct vmm_config *config, struct err *err);
 unsigned devices_count(const struct vmm_config *config);
 int devices_attach(struct devices *devices, const struct vmm_config *config,

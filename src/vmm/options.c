@@ -31,6 +31,8 @@ const char vmm_options_help[] =
     "                         a comma: mac=ADDRESS, mtu=BYTES, filter=off\n"
     "  --net user             network device on a user-mode stack. Options: as above, and\n"
     "                         hostfwd=tcp:HOSTADDRESS:PORT-:GUESTPORT (or udp), host-loopback=on\n"
+    "  --share TAG=DIR[,ro]   a directory of the host as virtio-fs file system TAG; may be repeated.\n"
+    "                         TAG/NAME=PATH[,ro]: several under one TAG, by name\n"
     "  --engine ENGINE        auto, kvm, soft or soft,OPTIONS (default: auto)\n"
     "  --exit-port            debug-exit port 0xf4: exit status (value << 1) | 1\n"
     "  --debug-console        port 0xe9 writes to the serial output\n"
@@ -56,6 +58,7 @@ enum option_id {
     OPTION_CPUS,
     OPTION_DISK,
     OPTION_NET,
+    OPTION_SHARE,
     OPTION_ENGINE,
     OPTION_EXIT_PORT,
     OPTION_DEBUG_CONSOLE,
@@ -83,6 +86,7 @@ static const struct option long_options[] = {
     {"cpus", required_argument, NULL, OPTION_CPUS},
     {"disk", required_argument, NULL, OPTION_DISK},
     {"net", required_argument, NULL, OPTION_NET},
+    {"share", required_argument, NULL, OPTION_SHARE},
     {"engine", required_argument, NULL, OPTION_ENGINE},
     {"exit-port", no_argument, NULL, OPTION_EXIT_PORT},
     {"debug-console", no_argument, NULL, OPTION_DEBUG_CONSOLE},
@@ -182,6 +186,8 @@ static int apply(struct vmm_config *config, int option, const char *value, struc
         return add_disk(config, value, err);
     case OPTION_NET:
         return config_net_add(config, value, err);
+    case OPTION_SHARE:
+        return config_share_add(config, value, err);
     case OPTION_ENGINE:
         return config_engine_set(config, value, "--engine", err);
     case OPTION_VSOCK:

@@ -336,8 +336,9 @@ static int assemble(struct vmm *v, struct err *err)
     const struct vmm_config *config = v->config;
     int r;
 
-    if ((r = loop_new(&v->loop, err)) < 0 || (r = signals_block(v, err)) < 0 ||
-        (r = files_open(v, err)) < 0 || (r = engine_pick(v, err)) < 0 ||
+    if ((r = devices_fork(&v->devices, config, err)) < 0 || (r = loop_new(&v->loop, err)) < 0 ||
+        (r = signals_block(v, err)) < 0 || (r = files_open(v, err)) < 0 ||
+        (r = engine_pick(v, err)) < 0 ||
         (r = profile_new(config, v->engine, &v->profile, err)) < 0 ||
         (r = devices_open(&v->devices, config, err)) < 0 || (r = console_make(v, err)) < 0 ||
         (r = machine_make(v, err)) < 0)

@@ -51,7 +51,6 @@ def test_help_of_every_verb(lodge):
     (["run", "-w", "tmp", "busybox"], ["absolute path"]),
     (["run", "-e", "=1", "busybox"], ["NAME=VALUE"]),
     (["run", "--name", "a/b", "busybox"], ["--name", "a/b"]),
-    (["run", "--vm", "-v", "/tmp:/x", "busybox"], ["containers only"]),
 ])
 def test_wrong_usage_says_what_is_right(lodge, args, words):
     done = lodge(*args)

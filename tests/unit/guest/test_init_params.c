@@ -32,6 +32,15 @@ START_TEST(words_are_found)
 }
 END_TEST
 
+START_TEST(mounts_are_collected)
+{
+    struct init_params params;
+
+    init_params_parse("lodge.mount=v0,/a quiet lodge.mount=v1,/b,ro -- lodge.mount=no", &params);
+    ck_assert_str_eq(params.mounts, "v0,/a v1,/b,ro ");
+}
+END_TEST
+
 START_TEST(a_value_too_long_is_no_value)
 {
     char line[2 * INIT_PARAM_MAX] = "lodge.agent=";
@@ -44,4 +53,5 @@ START_TEST(a_value_too_long_is_no_value)
 END_TEST
 
 TEST_MAIN("init_params", tcase_add_test(tcase, words_are_found);
+          tcase_add_test(tcase, mounts_are_collected);
           tcase_add_test(tcase, a_value_too_long_is_no_value))
