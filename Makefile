@@ -4,7 +4,7 @@ BUILD  ?= build
 PYTHON ?= /usr/bin/python3
 export PYTHON
 
-.PHONY: all guest torture demo test unit system diff fuzz lint asan tsan bench bench-cpu install clean help
+.PHONY: all guest torture demo test unit system diff fuzz lint asan tsan bench bench-cpu bench-policy install clean help
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -59,6 +59,10 @@ bench-cpu: all
 # The container runtime beside crun and runc. Needs root.
 bench-oci: all
 	@bench/oci.sh $(BUILD)
+
+# What allocation, job queues, placement and balancing cost.
+bench-policy: all
+	@bench/policy.sh $(BUILD)
 
 # make install [PREFIX=/usr] [DESTDIR=/tmp/package]
 install: all

@@ -4,20 +4,23 @@
  * instances on them, and the choice of a host for one more, by one of these rules among the hosts
  * that fit and satisfy its constraints:
  *
- *   BEST_FIT     the least left over afterwards: fills hosts up, keeps large holes whole
+ *   BEST_FIT     the least left over: fills hosts up, keeps large holes whole
  *   WORST_FIT    the most left over: spreads load
  *   DOT_PRODUCT  the largest sum over r of (need_r / unit_r) * (free_r / unit_r): aligns the shape
  *                of the need with the shape of the hole
- *   DOMINANT     the smallest dominant share afterwards: max over r of used_r / capacity_r
+ *   DOMINANT     the largest smaller remainder, max min over r of left_r / unit_r: on equal hosts,
+ *                the smallest dominant share afterwards
  *
- * "left over" is the sum over processors and memory of free_r / unit_r after placing; unit_r is the
- * largest capacity of any host. Ties: the lower host number in an exhaustive choice.
+ * left_r is what is free after placing; left over is the sum of left_r / unit_r over processors and
+ * memory; unit_r is about the largest capacity of any host. Ties: the lower host number where the
+ * choice is exhaustive.
  *
- * Index: hosts lie in a grid of GRID x GRID cells by free processors and free memory; a choice
- * looks at one cell per row, all monotone rules having their best at one end of it, so its cost
- * does not grow with the number of hosts. The choice is then the best to within one cell (1/GRID of
- * the largest host) per resource; up to PLACEMENT_EXACT_HOSTS hosts, and where a constraint
- * excludes many, it is exhaustive and exact. Memory: about 100 bytes a host, 32 an instance.
+ * Index: hosts lie in a grid of cells by free processors and free memory, PLACEMENT_GRID steps
+ * each. All rules are monotone in both, so a choice looks at one end of each row: its cost does not
+ * grow with the number of hosts. The choice is then the best to within about one step per resource.
+ * Up to PLACEMENT_EXACT_HOSTS hosts it is exhaustive and exact; and so it is (among the hosts with
+ * enough processors and memory) when a constraint excludes all of the first few looked at, so that
+ * a host that can take it is always found. Memory: about 80 bytes a host, 64 an instance.
  *
  * Threads: one at a time. Deterministic. Sources: Panigrahy et al., Heuristics for Vector Bin
  * Packing; Ghodsi et al. (dominant share).
@@ -40,6 +43,7 @@ enum placement_resource {
 
 #define PLACEMENT_NONE        UINT32_MAX
 #define PLACEMENT_EXACT_HOSTS 256
+#define PLACEMENT_GRID        256
 #define PLACEMENT_ZONES       256
 
 enum placement_rule {
@@ -53,7 +57,7 @@ enum placement_rule {
 struct placement_config {
     enum placement_rule rule;
     double overcommit[PLACEMENT_RESOURCES]; /* 0: 1.0; applied to capacity as hosts are added */
-    uint32_t hosts_max, instances_max;      /* 0: 2^24 and 2^28; more are refused */
+    uint32_t hosts_max, instances_max;      /* 0: 2^23 and 2^27; more are refused */
 };
 
 struct placement_host {
@@ -70,6 +74,7 @@ struct placement_need {
     uint16_t group_max_per_host; /* anti-affinity: at most so many on one host; 0: any */
     bool group_together;         /* affinity: on a host that has one already, if there is any */
     bool spread_zones;           /* in the zone where the group has the fewest (that fits) */
+    double load_max;             /* max of used / capacity of the host afterwards; 0: any */
     uint32_t not_host_plus_1;    /* exclude this host (moving away from it) + 1; 0: none */
 };
 
@@ -80,6 +85,7 @@ enum placement_verdict {
     PLACEMENT_SHORT_OF_DISK,
     PLACEMENT_LABELS,   /* a label is missing, or one to avoid is there */
     PLACEMENT_GROUP,    /* the group has as many there as it may, or must be elsewhere */
+    PLACEMENT_LOADED,   /* fits, but would be loaded above load_max */
     PLACEMENT_ZONE,     /* fits, but a zone with fewer of the group was preferred */
     PLACEMENT_EXCLUDED, /* named not to be used, drained, or gone */
 };
