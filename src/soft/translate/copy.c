@@ -609,6 +609,10 @@ static bool copy_verbatim(struct translator *tr)
     const struct insn *insn = &tr->insn;
 
     if (insn->id == INSN_PAUSE) {
+        emit_load_hot(&tr->e, HOST_RCX, HOT(pauses));
+        emit_lea(&tr->e, HOST_RCX, HOST_RCX, HOST_NONE, 0, -1);
+        translator_leave_if_zero(tr, TRANSLATE_EXIT_PAUSE);
+        emit_store_hot(&tr->e, HOST_RCX, HOT(pauses));
         emit8(&tr->e, 0xf3);
         emit8(&tr->e, 0x90);
         return true;

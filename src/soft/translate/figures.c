@@ -13,6 +13,7 @@ static const char *const exit_names[1u << TRANSLATE_EXIT_BITS] = {
     [TRANSLATE_EXIT_LINK] = "link",       [TRANSLATE_EXIT_GOTO] = "goto",
     [TRANSLATE_EXIT_POLL] = "poll",       [TRANSLATE_EXIT_VECTOR] = "vector",
     [TRANSLATE_EXIT_CAREFUL] = "careful", [TRANSLATE_EXIT_GUARD] = "guard",
+    [TRANSLATE_EXIT_PAUSE] = "pause",
 };
 
 __attribute__((no_sanitize("thread"))) void translate_figures(struct soft_cpu *cpu,

@@ -17,6 +17,7 @@
 #include "soft/translate/translate_internal.h"
 
 #include <assert.h>
+#include <sched.h>
 
 #define GUARD_EXITS_MAX 16u
 #define NO_BLOCK        UINT32_MAX /* interp_block.runs: not to be translated (again) */
@@ -275,6 +276,12 @@ static int serve(struct soft_cpu *cpu, struct visit *visit, uint32_t exit)
         visit->done = !vector_allowed(cpu, t);
         break;
     case TRANSLATE_EXIT_CAREFUL:
+        visit->done = false;
+        break;
+    case TRANSLATE_EXIT_PAUSE:
+        /* A lock's holder may wait for this processor. */
+        translate->hot->pauses = TRANSLATE_PAUSES;
+        sched_yield();
         visit->done = false;
         break;
     case TRANSLATE_EXIT_GUARD:

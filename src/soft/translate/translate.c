@@ -93,6 +93,7 @@ int translate_init(struct soft_cpu *cpu, struct err *err)
     translate->patience = (uint32_t)cpu->vm->translate_runs;
     translate->flushed_s = INT64_MIN / 2;
     translate->nr_translations = 1;
+    translate->hot->pauses = TRANSLATE_PAUSES;
     translate->hot->x87_absent = 1;
     translate->hot->x87_last = translate->hot->x87_segment = TRANSLATE_X87_NONE;
     translate->hot->mxcsr_host = FPU_MXCSR_DEFAULT;

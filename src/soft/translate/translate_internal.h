@@ -45,6 +45,7 @@
 #define FLAT_SPAN            (1u << FLAT_SHIFT) /* what an entry allows behind an address in its granule */
 #define FLAT_LOG             8192u
 #define TRANSLATE_RANGES     16u
+#define TRANSLATE_PAUSES     1024u /* some 20 to 50 us of a guest that spins */
 
 /* What stays of a word when a bit (or all but a few) are cleared without touching the flags. */
 enum translate_keep {
@@ -79,6 +80,7 @@ struct translate_hot {
     uint64_t return_rsp;      /* of generated code, while it does not: returns.c */
     uint64_t return_base;     /* that of the empty stack */
     uint64_t spilled;         /* RCX, in the trampolines */
+    uint64_t pauses;          /* PAUSEs until the processor is offered to others */
     uint64_t vector_here;     /* nonzero: the vector registers are the host's; 0: in fpu.area */
     uint64_t vector_left;     /* nonzero: they were loaded until the last exit */
     uint64_t avx_here;        /* the same, and the guest has enabled AVX */
@@ -141,6 +143,7 @@ enum translate_exit {
     TRANSLATE_EXIT_POLL,    /* hot.pending was set, before this instruction */
     TRANSLATE_EXIT_VECTOR,  /* vector registers are wanted, at the block's start */
     TRANSLATE_EXIT_CAREFUL, /* a range is not in one cached page: on in the careful translation */
+    TRANSLATE_EXIT_PAUSE,   /* hot.pauses are used up, before this instruction */
     TRANSLATE_EXIT_GUARD,   /* REST, because the host stopped this instruction: guard.c */
 };
 #define TRANSLATE_EXIT_BITS 4u

@@ -253,6 +253,25 @@ START_TEST(return_point_is_mapped_elsewhere_meanwhile)
 END_TEST
 
 /* A loop of more blocks than there is room for: it is not translated anew in each round. */
+START_TEST(pauses_offer_the_processor)
+{
+    struct guest *f = fixture_new();
+    struct cpu_state state;
+    uint64_t exits = counters(f, 0).translated_exits;
+
+    /* mov ecx, 20000; pause; add rbx, [rsp]; dec ecx; jnz; hlt */
+    GUEST_PROGRAM(f, CODE, 0xb9, 0x20, 0x4e, 0, 0, 0xf3, 0x90, 0x48, 0x03, 0x1c, 0x24, 0xff, 0xc9,
+                  0x75, 0xf6, 0xf4);
+    guest_put64(f, STACK, 2);
+    state = guest_run(f, 0, CPU_EXIT_HALT);
+    ck_assert_uint_eq(state.gpr[CPU_RBX], 40000);
+    exits = counters(f, 0).translated_exits - exits;
+    ck_assert_uint_gt(exits, 10);
+    ck_assert_uint_lt(exits, 100);
+    fixture_free(f);
+}
+END_TEST
+
 START_TEST(code_larger_than_the_cache_goes_on)
 {
     enum { BLOCKS = 20000, ROUNDS = 40 };
@@ -693,6 +712,7 @@ TEST_MAIN("translate", tcase_add_test(tcase, loop_stays_inside);
           tcase_add_test(tcase, calls_that_never_return);
           tcase_add_test(tcase, deep_recursion_comes_back);
           tcase_add_test(tcase, return_point_is_mapped_elsewhere_meanwhile);
+          tcase_add_test(tcase, pauses_offer_the_processor);
           tcase_add_test(tcase, code_larger_than_the_cache_goes_on);
           tcase_add_test(tcase, store_into_the_next_instruction);
           tcase_add_test(tcase, loop_that_changes_itself);
