@@ -26,6 +26,11 @@
  *                 "exits": {REASON: N, ...}, "handbacks": {INSTRUCTION: N, ...}}, the highest 48
  *   state         member "cpu" (default 0): {"cpu", "registers": {name: "0x..."}, "activity"};
  *                 the VM stands for the moment of the reading
+ *   balloon       {"driver", "target_bytes", "guest_bytes", "returned_bytes", "statistics": {...},
+ *                 "statistics_age_ms"}; with the member "target_bytes": that much memory is to be
+ *                 left to the guest (its driver complies in its own time: see guest_bytes).
+ *                 returned_bytes: in all, what was given back to the host, reported free pages
+ *                 too. statistics: what the guest's driver says; asking makes it say it anew
  */
 #ifndef LODGE_VMM_CONTROL_H
 #define LODGE_VMM_CONTROL_H
@@ -39,6 +44,7 @@
 #define VMM_CONTROL_STOP         "stop"
 #define VMM_CONTROL_POWER_BUTTON "power-button"
 #define VMM_CONTROL_COUNTERS     "counters"
+#define VMM_CONTROL_BALLOON      "balloon"
 #define VMM_CONTROL_STATE        "state"
 
 #endif

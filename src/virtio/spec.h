@@ -25,6 +25,7 @@
 #define VIRTIO_ID_BLOCK   2
 #define VIRTIO_ID_CONSOLE 3
 #define VIRTIO_ID_ENTROPY 4
+#define VIRTIO_ID_BALLOON 5
 #define VIRTIO_ID_SOCKET  19
 #define VIRTIO_ID_FS      26
 

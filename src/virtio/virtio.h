@@ -66,6 +66,22 @@ struct virtio_blk_config {
 int virtio_blk_new(const struct virtio_host *host, const struct virtio_blk_config *config,
                    struct virtio_device **ret, struct err *err);
 
+/* Memory balloon, 5.5, with statistics and free-page reporting. */
+#define VIRTIO_BALLOON_STATS 10 /* by tag: 5.5.6.4 */
+struct virtio_balloon_info {
+    bool running; /* a driver is there */
+    uint64_t target_bytes, actual_bytes;
+    uint64_t returned_bytes; /* given back to the host since the device was made */
+    uint32_t known;          /* bit a value */
+    uint64_t values[VIRTIO_BALLOON_STATS];
+    uint64_t age_ms; /* of the values */
+};
+int virtio_balloon_new(const struct virtio_host *host, struct virtio_device **ret, struct err *err);
+/* (loop) How much memory the driver is to give. */
+void virtio_balloon_set(struct virtio_device *device, uint64_t balloon_bytes);
+/* (loop) Asks for new statistics besides: they are there soon after. */
+void virtio_balloon_get(struct virtio_device *device, struct virtio_balloon_info *ret);
+
 /* File system device, 5.11. Owns `server` from success on; gives it the guest's memory. */
 #define VIRTIO_FS_TAG_BYTES 36
 struct share_server;

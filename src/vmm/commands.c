@@ -184,6 +184,45 @@ static int command_state(struct commands *c, const json_t *request, json_t **ret
     return 0;
 }
 
+/* What is less than this, no guest could live with. */
+#define BALLOON_GUEST_LEAST (16 * MIB)
+
+static int balloon_target(struct commands *c, const json_t *target, struct err *err)
+{
+    json_int_t bytes = json_integer_value(target);
+
+    if (!json_is_integer(target) || bytes < (json_int_t)BALLOON_GUEST_LEAST)
+        return err_set(err, -EINVAL, "target_bytes: a number of bytes, at least %llu, is needed",
+                       (unsigned long long)BALLOON_GUEST_LEAST);
+    return devices_balloon_set(c->devices, (uint64_t)bytes, err);
+}
+
+static int command_balloon(struct commands *c, const json_t *request, json_t **ret, struct err *err)
+{
+    static const char *const names[VIRTIO_BALLOON_STATS] = {
+        "swap_in_bytes",        "swap_out_bytes",   "major_faults",    "minor_faults",
+        "free_bytes",           "total_bytes",      "available_bytes", "cache_bytes",
+        "huge_pages_allocated", "huge_pages_failed"};
+    const json_t *target = json_object_get(request, "target_bytes");
+    uint64_t memory = memory_size(c->vm->cpu_config.memory);
+    struct virtio_balloon_info info;
+    json_t *values;
+    int r = target ? balloon_target(c, target, err) : 0;
+
+    if (r < 0 || (r = devices_balloon_get(c->devices, &info, err)) < 0)
+        return r;
+    values = json_object();
+    for (unsigned i = 0; i < VIRTIO_BALLOON_STATS; i++)
+        if (info.known & 1u << i)
+            json_object_set_new(values, names[i], json_integer((json_int_t)info.values[i]));
+    *ret = json_pack("{s:b, s:I, s:I, s:I, s:o, s:I}", "driver", (int)info.running, "target_bytes",
+                     (json_int_t)(memory - MIN(memory, info.target_bytes)), "guest_bytes",
+                     (json_int_t)(memory - MIN(memory, info.actual_bytes)), "returned_bytes",
+                     (json_int_t)info.returned_bytes, "statistics", values, "statistics_age_ms",
+                     (json_int_t)info.age_ms);
+    return 0;
+}
+
 int commands_run(void *context, const char *command, const json_t *request, json_t **ret,
                  struct err *err)
 {
@@ -207,6 +246,8 @@ int commands_run(void *context, const char *command, const json_t *request, json
     }
     if (!strcmp(command, VMM_CONTROL_COUNTERS))
         return command_counters(c, request, ret, err);
+    if (!strcmp(command, VMM_CONTROL_BALLOON))
+        return command_balloon(c, request, ret, err);
     if (!strcmp(command, VMM_CONTROL_STATE))
         return command_state(c, request, ret, err);
     return err_set(err, -EINVAL, "unknown command '%s'", command);

@@ -3,12 +3,14 @@
 #ifndef LODGE_VMM_COMMANDS_H
 #define LODGE_VMM_COMMANDS_H
 
+#include "vmm/devices.h"
 #include "vmm/vm.h"
 
 #include <jansson.h>
 
 struct commands {
     struct vm *vm;
+    struct devices *devices;
     uint64_t started_ns; /* CLOCK_MONOTONIC */
     unsigned reboots;
 };

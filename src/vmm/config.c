@@ -316,7 +316,7 @@ static int parse_root(struct vmm_config *config, const struct json_at *root, str
         "kernel",  "initrd",  "cmdline",       "modules",  "memory",    "cpus",
         "engine",  "disks",   "console",       "on_reset", "exit_port", "vsock",
         "rng",     "control", "debug_console", "jail",     "quiet",     "networks",
-        "profile", "symbols", "perf_map",      "shares",   NULL};
+        "profile", "symbols", "perf_map",      "shares",   "balloon",   NULL};
     const char *kernel = NULL, *initrd = NULL, *cmdline = NULL, *control = NULL, *profile = NULL;
     int r;
 
@@ -339,6 +339,7 @@ static int parse_root(struct vmm_config *config, const struct json_at *root, str
         (r = json_opt_bool(root, "exit_port", &config->exit_port, err)) < 0 ||
         (r = parse_vsock(config, root, err)) < 0 ||
         (r = json_opt_bool(root, "rng", &config->rng, err)) < 0 ||
+        (r = json_opt_bool(root, "balloon", &config->balloon, err)) < 0 ||
         (r = json_opt_string(root, "control", &control, err)) < 0 ||
         (r = config_string_set(&config->control, control, err)) < 0 ||
         (r = json_opt_string(root, "profile", &profile, err)) < 0 ||

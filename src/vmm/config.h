@@ -98,6 +98,7 @@ struct vmm_config {
     bool exit_port;
     bool debug_console;
     bool rng;
+    bool balloon;
     enum vmm_console console;
     uint64_t vsock_cid; /* 0: no vsock device */
     char *vsock_path;

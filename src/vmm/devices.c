@@ -107,7 +107,7 @@ static unsigned count_tags(const struct vmm_config *config)
 
 unsigned devices_count(const struct vmm_config *config)
 {
-    return config->nr_disks + config->nr_nets + count_tags(config) + config->rng +
+    return config->nr_disks + config->nr_nets + count_tags(config) + config->rng + config->balloon +
            !!config->vsock_path + (config->console == VMM_CONSOLE_VIRTIO);
 }
 
@@ -220,6 +220,13 @@ int devices_attach(struct devices *d, const struct vmm_config *config, struct ma
         if (r == 0)
             r = attach(d, machine, err);
     }
+    if (r == 0 && config->balloon) {
+        r = virtio_balloon_new(&d->host, &d->balloon, err);
+        if (r == 0) {
+            d->all[d->nr] = d->balloon;
+            r = attach(d, machine, err);
+        }
+    }
     if (r == 0 && config->vsock_path) {
         struct virtio_vsock_config vsock = {.guest_cid = config->vsock_cid,
                                             .path = config->vsock_path};
@@ -311,4 +318,46 @@ void devices_console_resize(struct devices *d, uint16_t columns, uint16_t rows)
 
     if (d->console)
         loop_sync(d->loop, resize_call, &input);
+}
+
+struct balloon_call {
+    struct virtio_device *balloon;
+    uint64_t bytes;
+    struct virtio_balloon_info *info;
+};
+
+static void balloon_call(void *context)
+{
+    struct balloon_call *call = context;
+
+    if (call->info)
+        virtio_balloon_get(call->balloon, call->info);
+    else
+        virtio_balloon_set(call->balloon, call->bytes);
+}
+
+static int balloon_run(struct devices *d, struct balloon_call *call, struct err *err)
+{
+    if (!d->balloon)
+        return err_set(
+            err, -ENODEV,
+            "this VM has no memory balloon: start it with --balloon (\"balloon\": true)");
+    call->balloon = d->balloon;
+    loop_sync(d->loop, balloon_call, call);
+    return 0;
+}
+
+int devices_balloon_set(struct devices *d, uint64_t guest_bytes, struct err *err)
+{
+    uint64_t memory = d->host.memory ? memory_size(d->host.memory) : 0;
+    struct balloon_call call = {.bytes = memory - MIN(guest_bytes, memory)};
+
+    return balloon_run(d, &call, err);
+}
+
+int devices_balloon_get(struct devices *d, struct virtio_balloon_info *ret, struct err *err)
+{
+    struct balloon_call call = {.info = ret};
+
+    return balloon_run(d, &call, err);
 }

@@ -31,6 +31,7 @@ struct devices {
     struct virtio_device *all[MACHINE_VIRTIO_MAX];
     struct machine_virtio windows[MACHINE_VIRTIO_MAX];
     unsigned nr;
+    struct virtio_device *balloon; /* one of all, or NULL */
     struct virtio_device *console; /* one of all, or NULL */
     struct console *terminal;      /* borrowed; where console's output goes */
     struct virtio_host host;
@@ -50,5 +51,9 @@ void devices_free(struct devices *devices);
 /* Input and size for the virtio console; any thread but the devices'. */
 size_t devices_console_input(struct devices *devices, const void *data, size_t length);
 void devices_console_resize(struct devices *devices, uint16_t columns, uint16_t rows);
+
+/* The balloon, if there is one; any thread but the devices'. guest_bytes: what the guest keeps. */
+int devices_balloon_set(struct devices *devices, uint64_t guest_bytes, struct err *err);
+int devices_balloon_get(struct devices *devices, struct virtio_balloon_info *ret, struct err *err);
 
 #endif

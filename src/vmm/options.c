@@ -31,13 +31,15 @@ const char vmm_options_help[] =
     "                         a comma: mac=ADDRESS, mtu=BYTES, filter=off\n"
     "  --net user             network device on a user-mode stack. Options: as above, and\n"
     "                         hostfwd=tcp:HOSTADDRESS:PORT-:GUESTPORT (or udp), host-loopback=on\n"
-    "  --share TAG=DIR[,ro]   a directory of the host as virtio-fs file system TAG; may be repeated.\n"
+    "  --share TAG=DIR[,ro]   a directory of the host as virtio-fs file system TAG; may be "
+    "repeated.\n"
     "                         TAG/NAME=PATH[,ro]: several under one TAG, by name\n"
     "  --engine ENGINE        auto, kvm, soft or soft,OPTIONS (default: auto)\n"
     "  --exit-port            debug-exit port 0xf4: exit status (value << 1) | 1\n"
     "  --debug-console        port 0xe9 writes to the serial output\n"
     "  --vsock CID,PATH       virtio socket device, its host side at the unix socket PATH\n"
     "  --no-rng               no entropy device\n"
+    "  --balloon              memory balloon: the guest gives back what it does not use\n"
     "  --console CONSOLE      stdio, virtio or none (default: stdio)\n"
     "  --control PATH         control socket\n"
     "  --profile FILE         samples by guest function: FILE, and FILE.svg as a flame graph\n"
@@ -64,6 +66,7 @@ enum option_id {
     OPTION_DEBUG_CONSOLE,
     OPTION_VSOCK,
     OPTION_NO_RNG,
+    OPTION_BALLOON,
     OPTION_CONSOLE,
     OPTION_CONTROL,
     OPTION_PROFILE,
@@ -92,6 +95,7 @@ static const struct option long_options[] = {
     {"debug-console", no_argument, NULL, OPTION_DEBUG_CONSOLE},
     {"vsock", required_argument, NULL, OPTION_VSOCK},
     {"no-rng", no_argument, NULL, OPTION_NO_RNG},
+    {"balloon", no_argument, NULL, OPTION_BALLOON},
     {"console", required_argument, NULL, OPTION_CONSOLE},
     {"control", required_argument, NULL, OPTION_CONTROL},
     {"profile", required_argument, NULL, OPTION_PROFILE},
@@ -210,6 +214,9 @@ static int apply(struct vmm_config *config, int option, const char *value, struc
         return 0;
     case OPTION_DEBUG_CONSOLE:
         config->debug_console = true;
+        return 0;
+    case OPTION_BALLOON:
+        config->balloon = true;
         return 0;
     case OPTION_NO_RNG:
         config->rng = false;

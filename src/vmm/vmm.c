@@ -347,7 +347,8 @@ static int assemble(struct vmm *v, struct err *err)
             (unsigned)config->nr_cpus, vm_ended, v);
     v->vm.profile = v->profile;
     v->vm_made = true;
-    v->commands = (struct commands){.vm = &v->vm, .started_ns = clock_monotonic_ns()};
+    v->commands =
+        (struct commands){.vm = &v->vm, .devices = &v->devices, .started_ns = clock_monotonic_ns()};
     r = devices_attach(&v->devices, config, v->machine, v->console, err);
     if (r == 0 && config->control)
         r = control_new(v->loop, config->control, commands_run, &v->commands, &v->control, err);

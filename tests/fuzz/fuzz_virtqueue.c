@@ -29,9 +29,10 @@ struct input {
 static struct memory *memory;
 static struct loop *loop;
 static struct virtio_host host;
-#define NET 4u
+#define NET     4u
+#define BALLOON 5u
 
-static struct virtio_device *devices[5];
+static struct virtio_device *devices[6];
 static struct net wire;
 static char vsock_path[64];
 static int image_fd = -1;
@@ -112,6 +113,9 @@ static struct virtio_device *new_device(unsigned kind)
 
         if (virtio_rng_new(&host, &config, &device, NULL) < 0)
             abort();
+    } else if (kind == BALLOON) {
+        if (virtio_balloon_new(&host, &device, NULL) < 0)
+            abort();
     } else if (kind == NET) {
         struct virtio_net_config config = {.net = &wire, .mac = {2, 0, 0, 0, 0, 7}};
 
@@ -178,7 +182,9 @@ static void set_up(struct virtio_device *device)
     reg(device, VIRTIO_MMIO_STATUS, 3);
     reg(device, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 0);
     reg(device, VIRTIO_MMIO_DRIVER_FEATURES,
-        1u << VIRTIO_F_INDIRECT_DESC | (device == devices[NET] ? 0x00168883u : 0));
+        1u << VIRTIO_F_INDIRECT_DESC | (device == devices[NET]       ? 0x00168883u
+                                        : device == devices[BALLOON] ? 0x26u
+                                                                     : 0));
     reg(device, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 1);
     reg(device, VIRTIO_MMIO_DRIVER_FEATURES, 1);
     reg(device, VIRTIO_MMIO_STATUS, 11);
@@ -249,7 +255,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input in = {data, size};
     unsigned first = (unsigned)take(&in, 1);
-    unsigned kind = first & 0x80 ? NET : first % 4;
+    unsigned kind = first & 0x80 ? (first & 0x40 ? BALLOON : NET) : first % 4;
     struct virtio_device *device = devices[kind];
 
     memset(memory_range(memory, 0, RAM_BYTES), 0, 0x20000);

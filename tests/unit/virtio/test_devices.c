@@ -173,9 +173,46 @@ START_TEST(entropy_rate_is_bounded)
 }
 END_TEST
 
+START_TEST(balloon_takes_pages_of_ram_only)
+{
+    struct fake_segment pfns = {FAKE_DATA_GPA, 6 * 4, false};
+    struct fake_segment free_pages = {0x400800, 0x2000, true};
+    uint32_t list[] = {0x300, 0x301, 0x2ff, 0xffffffff, 0x1000, 0x500};
+    struct virtio_balloon_info info;
+
+    virtio_device_free(fake.device);
+    ck_assert_int_eq(virtio_balloon_new(&fake.host, &fake.device, NULL), 0);
+    fake_start(&fake, fake.device, UINT64_MAX, 4);
+    memset(fake_host(&fake, 0x2fe000, 0x5000), 0xaa, 0x5000);
+    memset(fake_host(&fake, 0x400000, 0x3000), 0xaa, 0x3000);
+    memcpy(fake_host(&fake, FAKE_DATA_GPA, sizeof(list)), list, sizeof(list));
+    virtio_balloon_set(fake.device, 5 << 12);
+    fake_add(&fake, 0, &pfns, 1);
+    fake_notify(&fake, 0);
+    fake_wait_used(&fake, 0, NULL);
+    /* 2ff to 301, and 500; what is no memory (RAM ends at page 1000h) is passed over. */
+    ck_assert_uint_eq(*(uint8_t *)fake_host(&fake, 0x2fefff, 1), 0xaa);
+    ck_assert_uint_eq(*(uint8_t *)fake_host(&fake, 0x2ff000, 1), 0);
+    ck_assert_uint_eq(*(uint8_t *)fake_host(&fake, 0x301fff, 1), 0);
+    ck_assert_uint_eq(*(uint8_t *)fake_host(&fake, 0x302000, 1), 0xaa);
+    /* Reported: whole pages of it alone. */
+    fake_add(&fake, 3, &free_pages, 1);
+    fake_notify(&fake, 3);
+    fake_wait_used(&fake, 3, NULL);
+    ck_assert_uint_eq(*(uint8_t *)fake_host(&fake, 0x400fff, 1), 0xaa);
+    ck_assert_uint_eq(*(uint8_t *)fake_host(&fake, 0x401000, 1), 0);
+    ck_assert_uint_eq(*(uint8_t *)fake_host(&fake, 0x402000, 1), 0xaa);
+    virtio_balloon_get(fake.device, &info);
+    ck_assert(info.running && info.target_bytes == 5 << 12);
+    ck_assert_uint_eq(info.returned_bytes, 5 << 12);
+    ck_assert(!fake_failed(&fake));
+}
+END_TEST
+
 TEST_MAIN("devices", tcase_add_checked_fixture(tcase, setup, teardown);
           tcase_add_test(tcase, registers); tcase_add_test(tcase, negotiation_is_checked);
           tcase_add_test(tcase, console_output_with_back_pressure);
           tcase_add_test(tcase, console_input_with_back_pressure);
           tcase_add_test(tcase, console_resize_is_announced);
-          tcase_add_test(tcase, entropy_rate_is_bounded);)
+          tcase_add_test(tcase, entropy_rate_is_bounded);
+          tcase_add_test(tcase, balloon_takes_pages_of_ram_only);)
