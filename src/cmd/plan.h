@@ -13,7 +13,7 @@
 #include <stddef.h>
 
 #define PLAN_OPTIONS_MAX     48
-#define PLAN_POSITIONALS_MAX 8
+#define PLAN_POSITIONALS_MAX 16
 
 struct plan_option {
     const char *name;    /* without the dashes */
@@ -37,7 +37,8 @@ struct plan_command {
     int (*run)(const struct plan_arguments *arguments, json_t **ret, struct err *err);
 };
 
-extern const struct plan_command plan_formula, plan_schedule, plan_compare, plan_trace;
+extern const struct plan_command plan_formula, plan_schedule, plan_compare, plan_trace,
+    plan_predict, plan_what_if;
 /* NULL past the last. */
 const struct plan_command *plan_command_at(size_t i);
 

@@ -19,7 +19,7 @@ static const struct plan_option common[] = {
 };
 
 static const struct plan_command *const commands[] = {&plan_formula, &plan_schedule, &plan_compare,
-                                                      &plan_trace};
+                                                      &plan_trace,   &plan_predict,  &plan_what_if};
 
 const struct plan_command *plan_command_at(size_t i)
 {

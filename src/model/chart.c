@@ -241,13 +241,13 @@ int chart_lines(struct buf *out, const struct chart_axes *axes, const struct cha
             if (isfinite(lines[i].y[k]))
                 y.to = fmax(y.to, lines[i].y[k]);
         }
-    if (axes->y_most > 0)
-        y.to = fmin(y.to, axes->y_most);
     if (!(x.to > x.from))
         x.to = x.from + 1;
     y.to = y.to > 0 ? y.to * 1.05 : 1;
     step = nice_step(y.to, 6);
     y.to = ceil(y.to / step) * step;
+    if (axes->y_most > 0)
+        y.to = fmin(y.to, axes->y_most);
     open_svg(out, &r, 880, 400, axes->title);
     axis_x(out, &r, &x, y.at + y.length, y.at);
     axis_y(out, &r, &y, x.at, right);

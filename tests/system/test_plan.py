@@ -123,3 +123,59 @@ def test_traces(plan, tmp_path, name):
     assert result["trace"]["arrivals_over"] == 2
     assert result["average_wait"] == 14 and result["makespan"] == 50
     assert plan("trace", trace, "--servers", 2)["average_wait"] == 0
+
+
+SHOP = {"name": "shop",
+        "stations": [{"name": "cpu", "kind": "shared", "servers": 2}, {"name": "disk"}, {"name": "link", "kind": "delay"}],
+        "classes": [{"name": "page", "arrivals": {"rate": 80}, "demands": {"cpu": {"mean": .012, "scv": 1.5}, "disk": .004, "link": .02}},
+                    {"name": "order", "arrivals": 10, "demands": {"cpu": .03, "disk": .012}}]}
+
+
+@pytest.fixture
+def shop(tmp_path):
+    path = tmp_path / "shop.json"
+    path.write_text(json.dumps(SHOP, indent=1))
+    return path
+
+
+def test_predict(plan, shop, tmp_path):
+    chart, use = tmp_path / "latency.svg", tmp_path / "use.svg"
+    result = plan("predict", shop, "--answers", 50000, "--target", .15, "--svg", chart, "--svg-use", use)
+    now = result["as_described"]
+    assert now["busy_cpu"] == pytest.approx((80 * .012 + 10 * .03) / 2, rel=.03)
+    assert now["response"] == pytest.approx(now["formula"], rel=.06)
+    assert now["p50"] < now["p95"] < now["p99"]
+    assert .5 < result["knee_at_load"] < result["saturated_at_load"] and .9 < result["most_load_for_target"] < 1.3
+    responses = [row["response"] for row in result["over_load"]]
+    assert responses == sorted(responses) and len(responses) == 11
+    for path in (chart, use):
+        assert "over load" in "".join(ElementTree.parse(path).getroot().itertext())
+
+
+def test_predict_is_repeatable(plan, shop):
+    words = ("predict", shop, "--answers", 5000, "--loads", "1", "--replications", 3)
+    assert plan(*words, "--seed", 7) == plan(*words, "--seed", 7) != plan(*words, "--seed", 8)
+
+
+def test_what_if(plan, shop, tmp_path):
+    figures = {row["figure"]: row for row in plan("what-if", shop, "stations.cpu.servers=4", "load=2", "--answers", 20000)["what_if"]}
+    assert figures["stable"]["then"] == "yes" and figures["busy_cpu"]["change_percent"] == pytest.approx(0, abs=3)
+    jobs = jobs_file(tmp_path / "jobs.csv", [(n, *row, 0) for n, row in enumerate([(0, 8), (1, 4), (2, 9), (3, 5)])])
+    figures = {row["figure"]: row for row in plan("what-if", jobs, "policy=srtf")["what_if"]}
+    assert (figures["average_wait"]["now"], figures["average_wait"]["then"]) == (8.75, 6.5)
+    assert "no such member" in plan.fails("what-if", shop, "stations.gpu.servers=4")
+
+
+@pytest.mark.parametrize("old, new, error", [
+    ('"kind": "shared"', '"kind": "fast"', "shop.json:6: stations[0].kind: 'fast' is not one of queue, shared, delay"),
+    ('"servers": 2', '"servers": 0', "shop.json:7: stations[0].servers: 0 is not in"),
+    ('"mean": 0.012', '"mean": -1', "classes[0].demands.cpu.mean: -1 is not in"),
+    ('"link": 0.02', '"tape": 0.02', "classes[0].demands.tape: there is no station"),
+    ('"scv": 1.5', '"svc": 1.5', "svc"),
+    ('"shop",', '"shop"', "shop.json:"),
+])
+def test_scenario_errors(plan, shop, old, new, error):
+    text = shop.read_text()
+    assert old in text
+    shop.write_text(text.replace(old, new))
+    assert error in plan.fails("predict", shop)
