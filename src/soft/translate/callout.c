@@ -180,8 +180,29 @@ static bool system_peek(const struct soft_cpu *cpu, uint64_t address, uint64_t *
     return true;
 }
 
-/* A byte of memory at the current privilege, where the exact tables or the interpreter's TLB have
- * it; NULL: it has to be looked for. Pages that hold code are not written to here. */
+/* Where the flat tables say that the byte is. They do not tell all addresses apart, but only the
+ * right ones lead to guest memory (guard.c). */
+static void *flat_cached(const struct soft_cpu *cpu, uint64_t address, bool write)
+{
+    const struct translate *translate = cpu->translate;
+    const struct memory *memory = cpu->vm->memory;
+    uint64_t page = address & ~GUEST_PAGE_MASK, addend;
+    unsigned number = cpu->mmu.current_class;
+    uint8_t *host;
+
+    if (!translate->flat || !flat_is_touched(translate, number, page))
+        return NULL;
+    addend = write ? flat_stores(translate, number, page)[FLAT_PAGE - 1]
+                   : *flat_loads(translate, number, page);
+    host = (uint8_t *)(uintptr_t)(addend + address);
+    for (unsigned i = 0; addend && i < memory->nr_slots; i++)
+        if ((uint64_t)(host - memory->slots[i].host) < memory->slots[i].size_bytes)
+            return host;
+    return NULL;
+}
+
+/* A byte of memory at the current privilege, where generated code's tables or the interpreter's TLB
+ * have it; NULL: it has to be looked for. Pages that hold code are not written to here. */
 static void *cached(const struct soft_cpu *cpu, uint64_t address, bool write)
 {
     uint64_t page = address & ~GUEST_PAGE_MASK;
@@ -194,7 +215,7 @@ static void *cached(const struct soft_cpu *cpu, uint64_t address, bool write)
     entry = mmu_entry_at(cpu, address);
     if ((write ? entry->write_tag : entry->read_tag) != mmu_wanted_tag(cpu, address, 1) ||
         (write && __atomic_load_n(entry->code_byte, __ATOMIC_SEQ_CST)))
-        return NULL;
+        return flat_cached(cpu, address, write);
     return (void *)(entry->addend + address);
 }
 

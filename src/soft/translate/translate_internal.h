@@ -44,8 +44,11 @@
 #define FLAT_SHIFT           7u /* a granule of the flat tables: 128 bytes of address */
 #define FLAT_SPAN            (1u << FLAT_SHIFT) /* what an entry allows behind an address in its granule */
 #define FLAT_LOG             8192u
-#define TRANSLATE_RANGES     16u
-#define TRANSLATE_PAUSES     1024u /* some 20 to 50 us of a guest that spins */
+#define FLAT_PAGE            (4096u >> FLAT_SHIFT) /* granules of a page */
+/* Of 64 KiB of addresses each, which is a page of both tables. */
+#define FLAT_TOUCHED_SHIFT 16u
+#define TRANSLATE_RANGES   16u
+#define TRANSLATE_PAUSES   1024u /* some 20 to 50 us of a guest that spins */
 
 /* What stays of a word when a bit (or all but a few) are cleared without touching the flags. */
 enum translate_keep {
@@ -352,6 +355,39 @@ void view_obey(struct translate *translate);
 /* Caches the page of hot.address for loads (and stores) if it can be. False: the instruction is to
  * be interpreted. */
 bool view_fill(struct soft_cpu *cpu, bool write);
+
+/* The bits of an address that the flat tables go by. */
+static inline uint64_t flat_mask(const struct translate *translate)
+{
+    return (UINT64_C(1) << translate->flat_bits) - (UINT64_C(1) << FLAT_SHIFT);
+}
+
+/* Of a page's first granule. */
+static inline uint64_t *flat_loads(const struct translate *translate, unsigned number,
+                                   uint64_t page)
+{
+    uint8_t *table = (uint8_t *)translate->region[number] + FLAT_LOAD;
+
+    return (uint64_t *)(void *)table + ((page & flat_mask(translate)) >> FLAT_SHIFT);
+}
+
+/* Of the page's last granule: they go downward. */
+static inline uint64_t *flat_stores(const struct translate *translate, unsigned number,
+                                    uint64_t page)
+{
+    uint64_t last = ((page & flat_mask(translate)) >> FLAT_SHIFT) + FLAT_PAGE - 1;
+
+    return (uint64_t *)(void *)translate->region[number] - 1 - last;
+}
+
+/* Does the page's part of a flat table have memory? (Where it has not, all entries are 0.) */
+static inline bool flat_is_touched(const struct translate *translate, unsigned number,
+                                   uint64_t page)
+{
+    uint64_t bit = (page & flat_mask(translate)) >> FLAT_TOUCHED_SHIFT;
+
+    return translate->flat_touched[number][bit / 64] >> (bit % 64) & 1;
+}
 
 /* guard.c. May pages of guest memory at this host address be in flat tables? */
 bool guard_covers(struct soft_vm *vm, const uint8_t *host);

@@ -26,20 +26,12 @@
 #include <unistd.h>
 
 /* Index of a linear address: bits 12..20, and which half it is in. */
-#define INDEX_MASK UINT64_C(0x8000001ff000)
-#define FLAT_PAGE  (4096u >> FLAT_SHIFT) /* granules of a page */
-/* Of 64 KiB of addresses each, which is a page of both tables. */
-#define FLAT_TOUCHED_SHIFT 16u
-#define FLAT_TOUCHED_MAX   2048u
+#define INDEX_MASK       UINT64_C(0x8000001ff000)
+#define FLAT_TOUCHED_MAX 2048u
 
 static unsigned page_index(uint64_t address)
 {
     return (unsigned)((address >> 12 & 511) | (address >> 47 & 1) << 9); /* INDEX_MASK */
-}
-
-static uint64_t flat_mask(const struct translate *translate)
-{
-    return (UINT64_C(1) << translate->flat_bits) - (UINT64_C(1) << FLAT_SHIFT);
 }
 
 /* Bytes of a table of loads, or of stores; and of the map of what was touched of it. */
@@ -51,21 +43,6 @@ static uint64_t flat_size(const struct translate *translate)
 static uint64_t touched_size(const struct translate *translate)
 {
     return (UINT64_C(1) << (translate->flat_bits - FLAT_TOUCHED_SHIFT)) / 8;
-}
-
-static uint64_t *flat_loads(const struct translate *translate, unsigned number, uint64_t page)
-{
-    uint8_t *table = (uint8_t *)translate->region[number] + FLAT_LOAD;
-
-    return (uint64_t *)(void *)table + ((page & flat_mask(translate)) >> FLAT_SHIFT);
-}
-
-/* Of the page's last granule: they go downward. */
-static uint64_t *flat_stores(const struct translate *translate, unsigned number, uint64_t page)
-{
-    uint64_t last = ((page & flat_mask(translate)) >> FLAT_SHIFT) + FLAT_PAGE - 1;
-
-    return (uint64_t *)(void *)translate->region[number] - 1 - last;
 }
 
 /* The three classes, their first pages one; with flat tables around each, if there is room. */
@@ -179,13 +156,6 @@ static void flat_drop(struct translate *translate)
         madvise(translate->flat_touched[i], touched_size(translate), MADV_DONTNEED);
     }
     translate->nr_flat_touched = 0;
-}
-
-static bool flat_is_touched(const struct translate *translate, unsigned number, uint64_t page)
-{
-    uint64_t bit = (page & flat_mask(translate)) >> FLAT_TOUCHED_SHIFT;
-
-    return translate->flat_touched[number][bit / 64] >> (bit % 64) & 1;
 }
 
 /* Generated code has looked for this page in the flat tables. */
