@@ -143,8 +143,11 @@ static unsigned slice(const struct iovec *iov, unsigned nr_iov, uint64_t offset,
     return nr;
 }
 
-static void scatter(const struct iovec *iov, unsigned nr_iov, uint64_t at, const uint8_t *data,
-                    uint64_t bytes) /* data NULL: zeros */
+enum copy { COPY_TO_IOV, COPY_FROM_IOV, CLEAR_IOV };
+
+/* Between part of an iov and plain memory. */
+static void copy_iov(enum copy how, const struct iovec *iov, unsigned nr_iov, uint64_t at,
+                     uint8_t *data, uint64_t bytes)
 {
     struct iovec pieces[IOV_PIECES];
 
@@ -155,31 +158,17 @@ static void scatter(const struct iovec *iov, unsigned nr_iov, uint64_t at, const
         if (!nr)
             return;
         for (unsigned i = 0; i < nr; i++) {
-            if (data)
-                memcpy(pieces[i].iov_base, data, pieces[i].iov_len);
+            size_t length = pieces[i].iov_len;
+
+            if (how == CLEAR_IOV) {
+                memset(pieces[i].iov_base, 0, length);
+                continue;
+            }
+            if (how == COPY_TO_IOV)
+                memcpy(pieces[i].iov_base, data, length);
             else
-                memset(pieces[i].iov_base, 0, pieces[i].iov_len);
-            data = data ? data + pieces[i].iov_len : NULL;
-        }
-        at += part;
-        bytes -= part;
-    }
-}
-
-static void gather(uint8_t *data, const struct iovec *iov, unsigned nr_iov, uint64_t at,
-                   uint64_t bytes)
-{
-    struct iovec pieces[IOV_PIECES];
-
-    while (bytes) {
-        uint64_t part = bytes;
-        unsigned nr = slice(iov, nr_iov, at, &part, pieces, IOV_PIECES);
-
-        if (!nr)
-            return;
-        for (unsigned i = 0; i < nr; i++) {
-            memcpy(data, pieces[i].iov_base, pieces[i].iov_len);
-            data += pieces[i].iov_len;
+                memcpy(data, pieces[i].iov_base, length);
+            data += length;
         }
         at += part;
         bytes -= part;
@@ -205,7 +194,7 @@ static int transfer(int fd, bool write, const struct iovec *iov, unsigned nr_iov
         if (n == 0 && write)
             return -EIO;
         if (n == 0) {
-            scatter(iov, nr_iov, at, NULL, bytes);
+            copy_iov(CLEAR_IOV, iov, nr_iov, at, NULL, bytes);
             return 0;
         }
         at += (uint64_t)n;
@@ -265,7 +254,7 @@ static int read_backing(struct qcow2 *q, uint64_t offset, const struct iovec *io
         done += part;
     }
     if (r == 0)
-        scatter(iov, nr_iov, at + there, NULL, bytes - there);
+        copy_iov(CLEAR_IOV, iov, nr_iov, at + there, NULL, bytes - there);
     return r;
 }
 
@@ -278,11 +267,11 @@ static int read_part(struct qcow2 *q, uint64_t entry, uint64_t offset, const str
 
     if (entry & QCOW2_COMPRESSED) {
         if ((r = inflate_cluster(q, entry)) == 0)
-            scatter(iov, nr_iov, at, q->inflated + in_cluster, bytes);
+            copy_iov(COPY_TO_IOV, iov, nr_iov, at, q->inflated + in_cluster, bytes);
         return r;
     }
     if ((entry & QCOW2_ZERO) && q->version >= 3) {
-        scatter(iov, nr_iov, at, NULL, bytes);
+        copy_iov(CLEAR_IOV, iov, nr_iov, at, NULL, bytes);
         return 0;
     }
     if (!host)
@@ -325,6 +314,19 @@ static int extent(struct qcow2 *q, uint64_t offset, uint64_t bytes, uint64_t *re
     return 0;
 }
 
+int qcow2_extent_zero(struct qcow2 *q, uint64_t offset, uint64_t bytes, bool *ret_zero,
+                      uint64_t *ret_bytes)
+{
+    bool below = q->backing || q->backing_fd >= 0;
+    uint64_t entry;
+    int r = extent(q, offset, bytes, &entry, ret_bytes);
+
+    *ret_zero = r == 0 && !(entry & QCOW2_COMPRESSED) &&
+                (((entry & QCOW2_ZERO) && q->version >= 3) ||
+                 (!(entry & QCOW2_OFFSET_MASK) && !below));
+    return r;
+}
+
 int qcow2_read(struct qcow2 *q, uint64_t offset, const struct iovec *iov, unsigned nr_iov,
                uint64_t bytes)
 {
@@ -361,7 +363,7 @@ static int write_new(struct qcow2 *q, uint64_t entry, uint64_t offset, const str
     } else {
         r = read_part(q, entry, start, &around, 1, 0, q->cluster_size);
         if (r == 0) {
-            gather(q->scratch + in_cluster, iov, nr_iov, at, bytes);
+            copy_iov(COPY_FROM_IOV, iov, nr_iov, at, q->scratch + in_cluster, bytes);
             r = qcow2_pwrite(q, q->scratch, q->cluster_size, host);
         }
     }

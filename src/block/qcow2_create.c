@@ -113,10 +113,9 @@ int block_create_qcow2(const char *path, const struct block_create *create, stru
     return 0;
 }
 
-/* One entry at *at; moves on to the next. */
-static int read_snapshot(struct qcow2 *q, uint64_t *at, struct block_snapshot *ret)
+int qcow2_snapshot_read(struct qcow2 *q, uint64_t *at, struct qcow2_snapshot *ret)
 {
-    uint8_t head[SNAPSHOT_HEAD];
+    uint8_t head[SNAPSHOT_HEAD], more[16] = {0};
     uint16_t id_length, name_length;
     uint32_t extra;
     int r;
@@ -131,12 +130,20 @@ static int read_snapshot(struct qcow2 *q, uint64_t *at, struct block_snapshot *r
     *at += sizeof(head);
     if (!range_fits(*at, (uint64_t)extra + id_length + name_length, q->file_end))
         return -EINVAL;
-    *ret = (struct block_snapshot){.seconds = be32toh(load_le32(head + 16)),
-                                   .vm_state_bytes = be32toh(load_le32(head + 32))};
+    if ((r = qcow2_pread(q, more, MIN(extra, (uint32_t)sizeof(more)), *at)) < 0)
+        return r;
+    *ret = (struct qcow2_snapshot){.shown = {.seconds = be32toh(load_le32(head + 16)),
+                                             .vm_state_bytes = extra >= 8
+                                                                   ? be64toh(load_le64(more))
+                                                                   : be32toh(load_le32(head + 32))},
+                                   .l1_offset = be64toh(load_le64(head)),
+                                   .l1_size = be32toh(load_le32(head + 8)),
+                                   .disk_bytes = extra >= 16 ? be64toh(load_le64(more + 8)) : 0};
     *at += extra;
-    r = qcow2_pread(q, ret->id, MIN(id_length, sizeof(ret->id) - 1), *at);
+    r = qcow2_pread(q, ret->shown.id, MIN(id_length, sizeof(ret->shown.id) - 1), *at);
     if (r == 0)
-        r = qcow2_pread(q, ret->name, MIN(name_length, sizeof(ret->name) - 1), *at + id_length);
+        r = qcow2_pread(q, ret->shown.name, MIN(name_length, sizeof(ret->shown.name) - 1),
+                        *at + id_length);
     *at = align_up(*at + id_length + name_length, 8);
     return r;
 }
@@ -159,11 +166,11 @@ int block_list_qcow2_snapshots(const char *path, block_snapshot_fn *fn, void *co
         return r;
     at = q->snapshots_offset;
     for (uint32_t i = 0; i < q->nr_snapshots; i++) {
-        struct block_snapshot snapshot;
+        struct qcow2_snapshot snapshot;
 
-        if ((r = read_snapshot(q, &at, &snapshot)) < 0)
+        if ((r = qcow2_snapshot_read(q, &at, &snapshot)) < 0)
             return err_errno(err, r, "read the snapshots of '%s'", path);
-        fn(context, &snapshot);
+        fn(context, &snapshot.shown);
     }
     return 0;
 }

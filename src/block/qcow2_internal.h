@@ -8,6 +8,8 @@
  *   qcow2_refcount.c  which clusters of the file are taken; allocation
  *   qcow2_cluster.c   guest offsets to clusters; reading and writing
  *   qcow2_create.c    new images; the list of snapshots
+ *   qcow2_snapshot.c  snapshots made, applied, removed; another size
+ *   qcow2_check.c     whether the refcounts are what the references say
  *
  * Order on disk (what a crash may leave is clusters that nobody uses, never one used twice):
  *  1. A reference reaches the disk after the refcount that covers it, and after the data behind it.
@@ -115,6 +117,10 @@ bool qcow2_cache_is_dirty(const struct qcow2_cache *cache);
 
 /* qcow2_refcount.c */
 int qcow2_refcount_get(struct qcow2 *q, uint64_t cluster, uint64_t *ret);
+/* Changes the count of a cluster that is in use. -EOVERFLOW: the counters are too narrow. */
+int qcow2_refcount_add(struct qcow2 *q, uint64_t cluster, int delta);
+/* nr clusters one behind the other. */
+int qcow2_allocate_run(struct qcow2 *q, uint64_t nr, uint64_t *ret_offset);
 /* Allocates one cluster with refcount 1: its offset. */
 int qcow2_allocate(struct qcow2 *q, uint64_t *ret_offset);
 /* The refcount goes down by one once the reference is off the disk. */
@@ -127,6 +133,9 @@ int qcow2_read(struct qcow2 *q, uint64_t offset, const struct iovec *iov, unsign
                uint64_t bytes);
 int qcow2_write(struct qcow2 *q, uint64_t offset, const struct iovec *iov, unsigned nr_iov,
                 uint64_t bytes);
+/* How many bytes from offset on are alike, and whether they are known to be zeros. */
+int qcow2_extent_zero(struct qcow2 *q, uint64_t offset, uint64_t bytes, bool *ret_zero,
+                      uint64_t *ret_bytes);
 /* Whole clusters inside the range become zeros without space; parts of clusters are written, or for
  * a discard left alone. */
 int qcow2_zero(struct qcow2 *q, uint64_t offset, uint64_t bytes, bool discard);
@@ -137,6 +146,26 @@ int qcow2_flush(struct qcow2 *q);
 int qcow2_pread(struct qcow2 *q, void *data, uint64_t bytes, uint64_t offset);
 int qcow2_pwrite(struct qcow2 *q, const void *data, uint64_t bytes, uint64_t offset);
 int qcow2_sync(struct qcow2 *q);
+
+/* qcow2_create.c: one snapshot's entry at *at, which moves on to the next. */
+struct qcow2_snapshot {
+    struct block_snapshot shown;
+    uint64_t l1_offset, disk_bytes; /* disk_bytes 0: not recorded */
+    uint32_t l1_size;
+};
+int qcow2_snapshot_read(struct qcow2 *q, uint64_t *at, struct qcow2_snapshot *ret);
+
+/* qcow2_snapshot.c: the clusters that a table of level 1 leads to, itself left out; compressed ones
+ * with each cluster that they touch. */
+typedef int qcow2_visit_fn(struct qcow2 *q, uint64_t cluster, void *context);
+int qcow2_walk(struct qcow2 *q, const uint64_t *l1, uint32_t l1_size, qcow2_visit_fn *visit,
+               void *context);
+/* QCOW2_COPIED as the counts say, in all active tables; on the disk when this returns. */
+int qcow2_flag_all(struct qcow2 *q);
+/* Another size; what is behind a smaller one is gone. Refused by the caller: version 2 with
+ * snapshots, which do not record theirs. */
+int qcow2_resize(struct qcow2 *q, uint64_t bytes);
+int qcow2_load_l1(struct qcow2 *q, uint64_t offset, uint32_t size, uint64_t **ret);
 
 /* qcow2.c */
 struct qcow2_backing {

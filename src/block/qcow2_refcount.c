@@ -246,6 +246,54 @@ int qcow2_allocate(struct qcow2 *q, uint64_t *ret_offset)
     }
 }
 
+int qcow2_refcount_add(struct qcow2 *q, uint64_t cluster, int delta)
+{
+    uint64_t most = q->refcount_order == 6 ? UINT64_MAX
+                                           : (UINT64_C(1) << (1u << q->refcount_order)) - 1;
+    struct qcow2_table *block;
+    uint64_t count;
+    int r = block_of(q, cluster, &block);
+
+    if (r < 0)
+        return r;
+    count = block ? counter_get(q, block->data, index_in_block(q, cluster)) : 0;
+    if (count == 0)
+        return -EIO; /* of a cluster in use: the image is wrong about it */
+    if (delta > 0 && count > most - (uint64_t)delta)
+        return -EOVERFLOW;
+    if (delta < 0 && count < (uint64_t)-delta)
+        return -EIO;
+    block_set(q, block, cluster, count + (uint64_t)delta);
+    if (count + (uint64_t)delta == 0)
+        q->free_hint = MIN(q->free_hint, cluster);
+    return 0;
+}
+
+int qcow2_allocate_run(struct qcow2 *q, uint64_t nr, uint64_t *ret_offset)
+{
+    uint64_t first = 0, length = 0;
+    int r = 0;
+
+    while (r == 0 && length < nr) {
+        uint64_t offset;
+
+        if ((r = qcow2_allocate(q, &offset)) < 0)
+            break;
+        if (length && offset == first + (length << q->cluster_bits)) {
+            length++;
+            continue;
+        }
+        /* Too short a gap: given back, and looked for further on. */
+        for (uint64_t i = 0; r == 0 && i < length; i++)
+            r = qcow2_refcount_add(q, (first >> q->cluster_bits) + i, -1);
+        first = offset;
+        length = 1;
+        q->free_hint = (offset >> q->cluster_bits) + 1;
+    }
+    *ret_offset = first;
+    return r;
+}
+
 int qcow2_release(struct qcow2 *q, uint64_t offset)
 {
     int r = q->nr_released == QCOW2_RELEASED_MAX ? qcow2_flush(q) : 0;
