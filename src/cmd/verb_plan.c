@@ -18,8 +18,9 @@ static const struct plan_option common[] = {
     {"csv", NULL, "the result's first table as CSV"},
 };
 
-static const struct plan_command *const commands[] = {&plan_formula, &plan_schedule, &plan_compare,
-                                                      &plan_trace,   &plan_predict,  &plan_what_if};
+static const struct plan_command *const commands[] = {&plan_formula, &plan_schedule,  &plan_compare,
+                                                      &plan_trace,   &plan_predict,   &plan_what_if,
+                                                      &plan_place,   &plan_rebalance, &plan_fit};
 
 const struct plan_command *plan_command_at(size_t i)
 {

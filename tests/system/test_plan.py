@@ -179,3 +179,44 @@ def test_scenario_errors(plan, shop, old, new, error):
     assert old in text
     shop.write_text(text.replace(old, new))
     assert error in plan.fails("predict", shop)
+
+
+FLEET = {"rule": "best-fit", "overcommit": {"cpu": 2},
+         "hosts": [{"name": "rack", "count": 4, "cpus": 16, "memory": 65536}],
+         "instances": [{"name": "db", "count": 3, "cpus": 8, "memory": 32768, "busy": 3, "max_per_host": 1},
+                       {"name": "web", "count": 8, "cpus": 2, "memory": 4096, "busy": .7},
+                       {"name": "batch", "count": 3, "cpus": 4, "memory": 2048, "busy": 1, "host": "rack.1"}]}
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    path = tmp_path / "fleet.json"
+    path.write_text(json.dumps(FLEET, indent=1))
+    return path
+
+
+def test_place(plan, fleet, tmp_path):
+    chart = tmp_path / "hosts.svg"
+    result = plan("place", fleet, "--svg", chart)
+    assert [row["placed"] for row in result["instances"]] == [3, 8, 3]
+    on = [row["host"] for row in result["placement"] if row["instance"] == "db"]
+    assert len(set(on)) == 3 and [row["host"] for row in result["placement"] if row["instance"] == "batch"] == ["rack.1"] * 3
+    assert any("processors" in row["verdict"] for row in result["one_more_would_go"])
+    assert "rack.4" in "".join(ElementTree.parse(chart).getroot().itertext())
+
+
+def test_fit(plan, fleet):
+    result = plan("fit", fleet, "--instance", "web")
+    # 262144 MiB less 3 * 32768, 8 * 4096 and 3 * 2048 is room for 30 of 4096 on whole hosts, and the processors are there
+    assert result["more_that_fit"] == 30 and result["breaks_first"] == "memory"
+    busy = plan("fit", fleet, "--instance", "web", "--busy-most", .5)
+    assert busy["breaks_first"] == "busy processors" and busy["more_that_fit"] < 30
+    assert plan("fit", "--cpus", 1, "--memory", 1 << 30)["more_that_fit"] == 0
+
+
+def test_rebalance(plan, fleet):
+    spread = plan("rebalance", fleet, "--bandwidth", 1000, "--dirty-rate", 50)
+    assert spread["spread_after"] <= .05 < spread["spread_before"] and spread["plan"][0]["downtime"] < .3
+    drained = plan("rebalance", fleet, "--aim", "drain", "--host", "rack.1")
+    assert drained["stuck"] == 0 and {row["from"] for row in drained["plan"]} == {"rack.1"}
+    assert "which host" in plan.fails("rebalance", fleet, "--aim", "drain")
