@@ -18,7 +18,9 @@
 #include <unistd.h>
 
 /* The largest address that fits the widest physical address we expose (52 bits). */
-#define MEMORY_GPA_END (UINT64_C(1) << 52)
+#define MEMORY_GPA_END  (UINT64_C(1) << 52)
+#define PLACE_START     (UINT64_C(1) << 45) /* between programs and libraries */
+#define PLACE_ALIGNMENT (2 * MIB)
 
 int memory_new(struct memory **ret, struct err *err)
 {
@@ -97,7 +99,33 @@ static int ram_check(const struct memory *memory, gpa_t gpa, uint64_t size_bytes
     return 0;
 }
 
-static int slot_map(struct memory_slot *slot, struct err *err)
+/*
+ * Where a slot would best lie. The software CPU wants the addresses that are a multiple of 2^38
+ * from it for itself (soft/translate/guard.c); so it lies where, by the low 38 bits, nothing else
+ * of the process is near: in the largest gap between program, libraries and stack.
+ */
+static void *place_find(const struct memory *memory)
+{
+    const uint64_t cycle = UINT64_C(1) << 38;
+    uint64_t taken[] = {(uintptr_t)memory_new, (uintptr_t)mmap, (uintptr_t)&cycle};
+    uint64_t widest = 0, place = 0;
+
+    for (unsigned i = 0; i < ARRAY_LEN(taken); i++) {
+        uint64_t gap = cycle;
+
+        for (unsigned j = 0; j < ARRAY_LEN(taken); j++)
+            if (j != i)
+                gap = MIN(gap, (taken[j] - taken[i]) & (cycle - 1));
+        if (gap > widest) {
+            widest = gap;
+            place = taken[i] + gap / 4;
+        }
+    }
+    place = (place + memory_size(memory)) & (cycle - 1);
+    return (void *)(uintptr_t)(PLACE_START + align_up(place, PLACE_ALIGNMENT)); /* NOLINT */
+}
+
+static int slot_map(const struct memory *memory, struct memory_slot *slot, struct err *err)
 {
     void *map;
 
@@ -108,8 +136,8 @@ static int slot_map(struct memory_slot *slot, struct err *err)
         fcntl(slot->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
         return err_errno(err, -errno, "size guest memory of %llu MiB",
                          (unsigned long long)(slot->size_bytes / MIB));
-    map = mmap(NULL, slot->size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, slot->fd,
-               0);
+    map = mmap(place_find(memory), slot->size_bytes, PROT_READ | PROT_WRITE,
+               MAP_SHARED | MAP_NORESERVE, slot->fd, 0);
     if (map == MAP_FAILED)
         return err_errno(err, -errno, "map guest memory of %llu MiB",
                          (unsigned long long)(slot->size_bytes / MIB));
@@ -132,7 +160,7 @@ int memory_add_ram(struct memory *memory, gpa_t gpa, uint64_t size_bytes, struct
     r = ram_check(memory, gpa, size_bytes, err);
     if (r < 0)
         return r;
-    r = slot_map(&slot, err);
+    r = slot_map(memory, &slot, err);
     if (r < 0) {
         slot_done(&slot);
         return r;

@@ -3,12 +3,13 @@
  * Addresses of memory operands, and the checks that turn them into host addresses. No check changes
  * a flag.
  *
- *   flat    pext  rcx, address, gs:[flat_mask]          exact   pext  r11, r10, gs:[index_mask]
- *           not   rcx                   (stores)                mov   rcx, gs:[r11*8 + tag]
- *           mov   rcx, gs:[rcx*8 + table]                       lea   rcx, [rcx + r10 + size - 1]
- *           jrcxz island                                        pext  rcx, rcx, gs:[check_mask]
- *     back: op    [rcx + address]                               jrcxz over;  jmp exit
- *                                                         over: mov   rcx, gs:[r11*8 + addend]
+ *   flat    rorx  rcx, address, 7       (user)          exact   pext  r11, r10, gs:[index_mask]
+ *           mov   ecx, ecx                                      mov   rcx, gs:[r11*8 + tag]
+ *           pext  rcx, address, gs:[flat_mask]  (kernel)        lea   rcx, [rcx + r10 + size - 1]
+ *           not   rcx                   (stores)                pext  rcx, rcx, gs:[check_mask]
+ *           mov   rcx, gs:[rcx*8 + table]                       jrcxz over;  jmp exit
+ *           jrcxz island                                  over: mov   rcx, gs:[r11*8 + addend]
+ *     back: op    [rcx + address]
  *
  * Accesses of one range (ranges.c): the first as above, for all of the range, then  mov
  * gs:[hot.range], rcx;  the others  mov rcx, gs:[hot.range]  at most.
@@ -94,6 +95,20 @@ static void load_flat(struct emit *e, int32_t displacement)
     emit_address(e, HOST_RCX, HOST_NONE, HOST_RCX, 3, displacement);
 }
 
+/* RCX = number of the address's granule. PEXT takes three times as long as a rotation, one at a
+ * time, and every load waits for it; but 32 bits are too few for kernels, whose regions lie far
+ * apart at multiples of large powers of two. */
+static void flat_index(struct translator *tr, unsigned address)
+{
+    if (!tr->user) {
+        emit_pext(&tr->e, HOST_RCX, address, HOT(flat_mask));
+        return;
+    }
+    emit_rorx(&tr->e, HOST_RCX, address, FLAT_SHIFT);
+    emit8(&tr->e, 0x89); /* mov ecx, ecx */
+    emit8(&tr->e, 0xc9);
+}
+
 static void islands(struct translator *tr, bool all, unsigned reach)
 {
     struct emit *e = &tr->e;
@@ -165,7 +180,7 @@ static void check_flat(struct translator *tr, unsigned address, unsigned size, b
         tr->failed = true;
         return;
     }
-    emit_pext(e, HOST_RCX, address, HOT(flat_mask));
+    flat_index(tr, address);
     if (write)
         emit_not(e, HOST_RCX);
     load_flat(e, write ? 0 : (int32_t)FLAT_LOAD);

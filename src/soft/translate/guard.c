@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What makes the flat tables of view.c safe: they tell linear addresses apart by their low
- * guard_bits only, so generated code may add the addend of one page to an address that differs from
- * it above. The host address is then that of the page plus a multiple of 2^guard_bits. Here all
- * such places of each piece of guest memory are taken, without access, so that nothing else of the
- * process ever lies there; the access faults, and the handler turns the fault into an exit of the
- * instruction. The same for an access that the host faults for its alignment.
+ * What makes the flat tables of view.c safe: they tell linear addresses apart by some of their bits
+ * only, so generated code may add the addend of one page to an address that differs from it in
+ * others. The host address is then that of the page plus a multiple of STRIDE. Here all such
+ * places (place_needed) of each piece of guest memory are taken, without access, so that nothing
+ * else of the process ever lies there; the access faults, and the handler turns the fault into an
+ * exit of the instruction. The same for an access that the host faults for its alignment.
  *
  * Invariants:
- *  1. A page gets into a flat table only when guard_covers it: its slot and all places at a
- * distance of 2^guard_bits are reserved (those outside of user addresses are never accessible).
+ *  1. A page gets into a flat table only when guard_covers it: its slot and all its places
+ *     are reserved (those outside of user addresses are never accessible).
  *  2. The handler acts on faults of generated code alone, which it knows by guard_running (set
  * around every entry, per thread) and the code's range; all other faults go to who was there
  * before.
@@ -29,14 +29,10 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
-/*
- * Bits that tell addresses apart. A Linux kernel's areas (all of memory, vmalloc, struct pages)
- * begin at multiples of 2^40, so that 40 bits would find its stacks and its struct pages in the
- * same entries. The tables of each vCPU are 6 times 2^(bits - 4) bytes of address space.
- */
-#define BITS_FEW   43u
-#define BITS_MANY  40u
-#define CPUS_FEW   24u
+#define STRIDE     (UINT64_C(1) << FLAT_ALIAS_BITS)
+#define USER_START INT64_C(65536) /* below this is nothing of ours */
+#define USER_END   ((INT64_C(1) << 47) - 4096)
+#define PLACES     (USER_END / (int64_t)STRIDE + 1)
 #define VSYSCALL   UINT64_C(0xffffffffff600000) /* a page of the kernel's that may be readable */
 #define GUARDS_MAX MEMORY_SLOTS_MAX
 
@@ -48,8 +44,7 @@ struct guard {
 
 struct translate_guards {
     pthread_mutex_t lock;
-    unsigned bits; /* guard_bits */
-    unsigned nr;   /* published after the entry */
+    unsigned nr; /* published after the entry */
     struct guard guard[GUARDS_MAX];
 };
 
@@ -124,32 +119,42 @@ int translate_vm_init(struct soft_vm *vm)
         return -ENOMEM;
     pthread_once(&once, install);
     pthread_mutex_init(&guards->lock, NULL);
-    guards->bits = vm->config->nr_cpus <= CPUS_FEW ? BITS_FEW : BITS_MANY;
     vm->guards = guards;
     return 0;
 }
 
-static uint64_t stride_of(const struct translate_guards *guards)
+/*
+ * Can an entry for one address be used with another, `distance` strides away? In user mode bits 39
+ * and above may differ; for a kernel 38, 39, and 42 and above.
+ */
+static bool place_needed(int64_t distance)
 {
-    return UINT64_C(1) << guards->bits;
+    return !(distance & 1) || ((distance + 3) & 15) <= 6;
 }
 
-static uint64_t places_of(const struct translate_guards *guards)
+/* The place so many strides away, as much of it as lies in user addresses; false: nothing. */
+static bool place_at(const struct guard *guard, int64_t distance, void **ret, size_t *ret_size)
 {
-    return UINT64_C(1) << (47 - guards->bits);
+    int64_t start = (int64_t)(uintptr_t)guard->host + distance * (int64_t)STRIDE;
+    int64_t end = MIN(start + (int64_t)guard->size_bytes, USER_END);
+
+    start = MAX(start, USER_START);
+    if (!distance || !place_needed(distance) || start >= end)
+        return false;
+    *ret = (void *)(uintptr_t)start; /* NOLINT */
+    *ret_size = (size_t)(end - start);
+    return true;
 }
 
-static void place_release(const struct translate_guards *guards, const struct guard *guard,
-                          uint64_t nr_places)
+/* Those below this distance. */
+static void places_release(const struct guard *guard, int64_t below)
 {
-    uint64_t position = (uintptr_t)guard->host & (stride_of(guards) - 1);
+    size_t size;
+    void *at;
 
-    for (uint64_t i = 0; i < nr_places; i++) {
-        uint64_t address = i * stride_of(guards) | position;
-
-        if (address != (uintptr_t)guard->host)
-            munmap((void *)(uintptr_t)address, guard->size_bytes); /* NOLINT */
-    }
+    for (int64_t i = -PLACES; i < below; i++)
+        if (place_at(guard, i, &at, &size))
+            munmap(at, size);
 }
 
 void translate_vm_done(struct soft_vm *vm)
@@ -160,31 +165,32 @@ void translate_vm_done(struct soft_vm *vm)
         return;
     for (unsigned i = 0; i < guards->nr; i++)
         if (guards->guard[i].reserved)
-            place_release(guards, &guards->guard[i], places_of(guards));
+            places_release(&guards->guard[i], PLACES);
     pthread_mutex_destroy(&guards->lock);
     free(guards);
     vm->guards = NULL;
 }
 
-static bool reserve(const struct translate_guards *guards, const struct guard *guard)
+static bool reserve(const struct guard *guard)
 {
-    uint64_t stride = stride_of(guards), position = (uintptr_t)guard->host & (stride - 1);
+    size_t size;
+    void *at;
 
-    if (!installed || guard->size_bytes > stride - position ||
-        (VSYSCALL & (stride - 1)) - position < guard->size_bytes)
+    if (!installed || ((VSYSCALL - (uintptr_t)guard->host) & (STRIDE - 1)) < guard->size_bytes ||
+        guard->size_bytes > STRIDE)
         return false;
-    for (uint64_t i = 0; i < places_of(guards); i++) {
-        void *at = (void *)(uintptr_t)(i * stride | position), *map; /* NOLINT */
+    for (int64_t i = -PLACES; i < PLACES; i++) {
+        void *map;
 
-        if (at == guard->host)
+        if (!place_at(guard, i, &at, &size))
             continue;
-        map = mmap(at, guard->size_bytes, PROT_NONE,
+        map = mmap(at, size, PROT_NONE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
         if (map == at)
             continue;
         if (map != MAP_FAILED)
-            munmap(map, guard->size_bytes);
-        place_release(guards, guard, i);
+            munmap(map, size);
+        places_release(guard, i);
         return false;
     }
     return true;
@@ -215,7 +221,7 @@ static const struct guard *guard_make(struct soft_vm *vm, const uint8_t *host)
             continue;
         guard->host = slot->host;
         guard->size_bytes = slot->size_bytes;
-        guard->reserved = reserve(guards, guard);
+        guard->reserved = reserve(guard);
         if (!guard->reserved)
             log_info("engine soft: the addresses that would guard memory slot %u are taken: "
                      "slower memory accesses",
@@ -234,11 +240,6 @@ bool guard_covers(struct soft_vm *vm, const uint8_t *host)
     if (UNLIKELY(!guard))
         guard = guard_make(vm, host);
     return guard && guard->reserved;
-}
-
-unsigned guard_bits(const struct soft_vm *vm)
-{
-    return vm->guards->bits;
 }
 
 void guards_reserve(struct soft_vm *vm)

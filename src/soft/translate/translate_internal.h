@@ -10,7 +10,7 @@
  * Invariants:
  *  1. Generated code reaches guest memory only by adding an addend to the address: one of
  *     translate_class.addend, at an index whose tag it has compared with the address just before;
- * or one of the flat tables, found by the address's low flat_bits, which leads to that page or to
+ *     or one of the flat tables, found by some bits of the address, which leads to that page or to
  *     nothing (guard.c). Entries are written by view_fill alone, and give one page of one slot.
  *  2. write_tag is set only where the page is writable for the class, dirty in the guest's tables,
  *     not logged, and holds no decoded code.
@@ -45,6 +45,13 @@
 #define FLAT_SPAN            (1u << FLAT_SHIFT) /* what an entry allows behind an address in its granule */
 #define FLAT_LOG             8192u
 #define FLAT_PAGE            (4096u >> FLAT_SHIFT) /* granules of a page */
+#define FLAT_INDEX_BITS      33u                   /* of a granule's number */
+#define FLAT_ALIAS_BITS      38u /* addresses of one entry differ by a multiple of 2^38 */
+/* Bits of an address that are the number of its granule. User mode: as many as 32-bit registers
+ * hold. Kernels: Linux begins its areas at multiples of 2^40, and 40 and 41 tell them apart. */
+#define FLAT_USER_MASK   ((UINT64_C(1) << 39) - (UINT64_C(1) << FLAT_SHIFT))
+#define FLAT_KERNEL_LOW  ((UINT64_C(1) << 38) - (UINT64_C(1) << FLAT_SHIFT))
+#define FLAT_KERNEL_MASK (FLAT_KERNEL_LOW | UINT64_C(3) << 40)
 /* Of 64 KiB of addresses each, which is a page of both tables. */
 #define FLAT_TOUCHED_SHIFT 16u
 #define TRANSLATE_RANGES   16u
@@ -127,10 +134,11 @@ struct translate_class {
 
 /*
  * Around each struct translate_class, when the host has the addresses: the flat tables, an addend
- * for every granule of 128 bytes of the low flat_bits of an address, 0 where there is none. That of
- * granule i for loads is at FLAT_LOAD + 8i from the class, for stores at -8 - 8i. A page's last
- * granule has none, so that every access of up to FLAT_SPAN + 1 bytes that begins in a granule with
- * an entry ends in the same page.
+ * for every granule of 128 bytes, 0 where there is none. The number of a granule is bits 7 to 38 of
+ * its linear address in user mode, bits 7 to 37, 40 and 41 for a kernel (view.c). That of granule i
+ * for loads is at FLAT_LOAD + 8i from the class, for stores at -8 - 8i. A page's last granule has
+ * none, so that every access of up to FLAT_SPAN + 1 bytes that begins in a granule with an entry
+ * ends in the same page.
  */
 #define FLAT_LOAD ((uint32_t)((sizeof(struct translate_class) + 4095) & ~(size_t)4095))
 
@@ -262,8 +270,7 @@ struct translate {
     const uint8_t
         *callout[TRANSLATE_NR_CALLOUTS]; /* ECX = exit if it declines, R10 = hot.address */
     uint64_t no_tag[TRANSLATE_INDEX], no_jump[TRANSLATE_JUMPS];
-    bool flat;          /* there are flat tables */
-    unsigned flat_bits; /* of an address that they tell apart: guard_bits */
+    bool flat; /* there are flat tables */
     /* Pages with entries, by class and half of the address space. */
     uint64_t flat_log[MMU_NR_CLASSES][2][FLAT_LOG];
     uint32_t flat_host[MMU_NR_CLASSES][2][FLAT_LOG]; /* of its place in the host, low bits */
@@ -356,10 +363,12 @@ void view_obey(struct translate *translate);
  * be interpreted. */
 bool view_fill(struct soft_cpu *cpu, bool write);
 
-/* The bits of an address that the flat tables go by. */
-static inline uint64_t flat_mask(const struct translate *translate)
+/* The number of an address's granule in this class. */
+static inline uint64_t flat_granule(unsigned number, uint64_t address)
 {
-    return (UINT64_C(1) << translate->flat_bits) - (UINT64_C(1) << FLAT_SHIFT);
+    if (number == MMU_CLASS_USER)
+        return (address & FLAT_USER_MASK) >> FLAT_SHIFT;
+    return (address & FLAT_KERNEL_LOW) >> FLAT_SHIFT | (address >> 40 & 3) << (38 - FLAT_SHIFT);
 }
 
 /* Of a page's first granule. */
@@ -368,14 +377,14 @@ static inline uint64_t *flat_loads(const struct translate *translate, unsigned n
 {
     uint8_t *table = (uint8_t *)translate->region[number] + FLAT_LOAD;
 
-    return (uint64_t *)(void *)table + ((page & flat_mask(translate)) >> FLAT_SHIFT);
+    return (uint64_t *)(void *)table + flat_granule(number, page);
 }
 
 /* Of the page's last granule: they go downward. */
 static inline uint64_t *flat_stores(const struct translate *translate, unsigned number,
                                     uint64_t page)
 {
-    uint64_t last = ((page & flat_mask(translate)) >> FLAT_SHIFT) + FLAT_PAGE - 1;
+    uint64_t last = flat_granule(number, page) + FLAT_PAGE - 1;
 
     return (uint64_t *)(void *)translate->region[number] - 1 - last;
 }
@@ -384,15 +393,13 @@ static inline uint64_t *flat_stores(const struct translate *translate, unsigned 
 static inline bool flat_is_touched(const struct translate *translate, unsigned number,
                                    uint64_t page)
 {
-    uint64_t bit = (page & flat_mask(translate)) >> FLAT_TOUCHED_SHIFT;
+    uint64_t bit = flat_granule(number, page) >> (FLAT_TOUCHED_SHIFT - FLAT_SHIFT);
 
     return translate->flat_touched[number][bit / 64] >> (bit % 64) & 1;
 }
 
 /* guard.c. May pages of guest memory at this host address be in flat tables? */
 bool guard_covers(struct soft_vm *vm, const uint8_t *host);
-/* By how many low bits of an address flat tables find their entries. */
-unsigned guard_bits(const struct soft_vm *vm);
 /* Takes what guards the memory that there is now, before other things lie there. */
 void guards_reserve(struct soft_vm *vm);
 /* Pieces of guest memory that have no guard. */

@@ -26,30 +26,21 @@
 #include <unistd.h>
 
 /* Index of a linear address: bits 12..20, and which half it is in. */
-#define INDEX_MASK       UINT64_C(0x8000001ff000)
-#define FLAT_TOUCHED_MAX 2048u
+#define INDEX_MASK UINT64_C(0x8000001ff000)
+/* Bytes of a table of loads, or of stores; and of the map of what was touched of it. */
+#define FLAT_SIZE         (UINT64_C(8) << FLAT_INDEX_BITS)
+#define FLAT_TOUCHED_SIZE ((FLAT_SIZE >> 12) / 8)
+#define FLAT_TOUCHED_MAX  2048u
 
 static unsigned page_index(uint64_t address)
 {
     return (unsigned)((address >> 12 & 511) | (address >> 47 & 1) << 9); /* INDEX_MASK */
 }
 
-/* Bytes of a table of loads, or of stores; and of the map of what was touched of it. */
-static uint64_t flat_size(const struct translate *translate)
-{
-    return UINT64_C(8) << (translate->flat_bits - FLAT_SHIFT);
-}
-
-static uint64_t touched_size(const struct translate *translate)
-{
-    return (UINT64_C(1) << (translate->flat_bits - FLAT_TOUCHED_SHIFT)) / 8;
-}
-
 /* The three classes, their first pages one; with flat tables around each, if there is room. */
 static int class_map(struct translate *translate, unsigned number, int fd)
 {
-    size_t size = translate->flat ? 2 * flat_size(translate) + FLAT_LOAD
-                                  : sizeof(struct translate_class);
+    size_t size = translate->flat ? 2 * FLAT_SIZE + FLAT_LOAD : sizeof(struct translate_class);
     uint8_t *map = mmap(NULL, size, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
@@ -58,14 +49,14 @@ static int class_map(struct translate *translate, unsigned number, int fd)
     if (translate->flat) {
         madvise(map, size, MADV_NOHUGEPAGE);
         madvise(map, size, MADV_DONTDUMP);
-        map += flat_size(translate);
+        map += FLAT_SIZE;
     }
     translate->region[number] = (void *)map;
     if (mmap(map, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
         return -errno;
     if (!translate->flat)
         return 0;
-    map = mmap(NULL, touched_size(translate), PROT_READ | PROT_WRITE,
+    map = mmap(NULL, FLAT_TOUCHED_SIZE, PROT_READ | PROT_WRITE,
                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (map == MAP_FAILED)
         return -errno;
@@ -77,11 +68,10 @@ static void classes_unmap(struct translate *translate)
 {
     for (unsigned i = 0; i < MMU_NR_CLASSES; i++) {
         if (translate->flat_touched[i])
-            munmap(translate->flat_touched[i], touched_size(translate));
+            munmap(translate->flat_touched[i], FLAT_TOUCHED_SIZE);
         translate->flat_touched[i] = NULL;
         if (translate->region[i] && translate->flat)
-            munmap((uint8_t *)translate->region[i] - flat_size(translate),
-                   2 * flat_size(translate) + FLAT_LOAD);
+            munmap((uint8_t *)translate->region[i] - FLAT_SIZE, 2 * FLAT_SIZE + FLAT_LOAD);
         else if (translate->region[i])
             munmap(translate->region[i], sizeof(struct translate_class));
         translate->region[i] = NULL;
@@ -151,9 +141,9 @@ static void flat_drop(struct translate *translate)
         translate->nr_flat_log[i][0] = translate->nr_flat_log[i][1] = 0;
         class_flush(translate, i, 0);
         class_flush(translate, i, 1);
-        map_anew(class - flat_size(translate), flat_size(translate));
-        map_anew(class + FLAT_LOAD, flat_size(translate));
-        madvise(translate->flat_touched[i], touched_size(translate), MADV_DONTNEED);
+        map_anew(class - FLAT_SIZE, FLAT_SIZE);
+        map_anew(class + FLAT_LOAD, FLAT_SIZE);
+        madvise(translate->flat_touched[i], FLAT_TOUCHED_SIZE, MADV_DONTNEED);
     }
     translate->nr_flat_touched = 0;
 }
@@ -161,7 +151,7 @@ static void flat_drop(struct translate *translate)
 /* Generated code has looked for this page in the flat tables. */
 static void flat_touch(struct translate *translate, unsigned number, uint64_t page)
 {
-    uint64_t bit = (page & flat_mask(translate)) >> FLAT_TOUCHED_SHIFT;
+    uint64_t bit = flat_granule(number, page) >> (FLAT_TOUCHED_SHIFT - FLAT_SHIFT);
 
     if (!translate->flat || flat_is_touched(translate, number, page))
         return;
@@ -201,7 +191,6 @@ int view_init(struct soft_vm *vm, struct translate *translate)
     int error;
 
     guards_reserve(vm);
-    translate->flat_bits = guard_bits(vm);
     error = classes_map(translate, true);
     if (error)
         error = classes_map(translate, false);
@@ -216,7 +205,7 @@ int view_init(struct soft_vm *vm, struct translate *translate)
         class_flush(translate, i, 1);
     }
     translate->hot->index_mask = INDEX_MASK;
-    translate->hot->flat_mask = flat_mask(translate);
+    translate->hot->flat_mask = FLAT_KERNEL_MASK;
     for (unsigned i = 0; i < ARRAY_LEN(translate->hot->check_mask); i++)
         translate->hot->check_mask[i] = ~GUEST_PAGE_MASK | ((UINT64_C(1) << i) - 1);
     return 0;
