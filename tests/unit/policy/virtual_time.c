@@ -49,6 +49,21 @@ static void decide(struct virtual_run *run, struct queue *q, uint64_t now)
     }
 }
 
+/* Work is conserved: where servers alone count, none is free while a job waits. */
+static void check_conserved(const struct virtual_run *run)
+{
+    uint32_t running = 0, here = 0;
+
+    for (size_t i = 0; i < run->nr_jobs; i++) {
+        running += run->jobs[i].running;
+        here += run->jobs[i].here;
+    }
+    if (run->config->servers && !run->config->capacity[0] && !run->config->capacity[1])
+        ck_assert_uint_eq(running, MIN(here, run->config->servers));
+    else
+        ck_assert(running || !here);
+}
+
 static uint64_t next_event(const struct virtual_run *run, const struct queue *q, uint64_t now)
 {
     uint64_t at = queue_next(q, now);
@@ -106,6 +121,7 @@ void virtual_run(struct virtual_run *run)
             break;
         tell(run, q, now);
         decide(run, q, now);
+        check_conserved(run);
         last = now;
     }
     run->end_ns = last;
