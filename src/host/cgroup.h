@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The cgroup of an instance as the allocator sees it: weight, cap, memory bounds, frozen or not,
+ * and the kernel's counters. A container's own cgroup is opened; for a VM's process one is made and
+ * the process put into it. Version 1 (a directory in each of cpu, cpuacct, memory, freezer, blkio)
+ * and version 2 alike; on a hybrid host the version 1 controllers are used.
+ *
+ * Invariants: 1. a path starts with "/" and has no "..";  2. a controller that the host lacks is an
+ * error only where it is needed (-EOPNOTSUPP names it). Threads: one at a time for each object.
+ * Specification: the kernel's cgroup-v1/, cgroup-v2.rst, scheduler/sched-bwc.rst.
+ */
+#ifndef LODGE_HOST_CGROUP_H
+#define LODGE_HOST_CGROUP_H
+
+#include "base/err.h"
+#include "policy/allocation.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct host_cgroup;
+
+/* What the kernel counted; what it does not count here is UINT64_MAX (or a negative share). */
+struct host_figures {
+    uint64_t cpu_ns;         /* processor time used */
+    uint64_t periods;        /* cpu.stat: periods in which a cap was in force and it ran */
+    uint64_t throttled;      /* ... in which it was stopped */
+    uint64_t throttled_ns;   /* for how long */
+    uint64_t memory_bytes;   /* memory.current, memory.usage_in_bytes */
+    uint64_t inactive_bytes; /* of it: inactive file pages, the first to be reclaimed */
+    uint64_t reclaimed;  /* pages scanned for reclaim (v2: pgscan) or failures of the limit (v1) */
+    double cpu_pressure; /* PSI some avg10, 0 ... 1; version 2 only */
+    double memory_pressure;
+    double io_pressure;
+};
+
+/* Makes the directories that are missing (and their parents). -EPERM, -EROFS, -EOPNOTSUPP. */
+int host_cgroup_make(const char *path, struct host_cgroup **ret, struct err *err);
+/* -ENOENT: it is in no hierarchy. */
+int host_cgroup_open(const char *path, struct host_cgroup **ret, struct err *err);
+void host_cgroup_close(struct host_cgroup *cgroup);
+static inline void host_cgroup_closep(struct host_cgroup **cgroup)
+{
+    if (*cgroup)
+        host_cgroup_close(*cgroup);
+}
+/* Removes the directories; no process may be left. -EBUSY. The object stays to be closed. */
+int host_cgroup_remove(struct host_cgroup *cgroup);
+
+int host_cgroup_attach(struct host_cgroup *cgroup, pid_t pid, struct err *err);
+
+int host_cgroup_set_cpu(struct host_cgroup *cgroup, const struct allocation_cgroup *cpu,
+                        struct err *err);
+/*
+ * Above high_bytes the kernel reclaims and slows the cgroup down (memory.high; version 1 has only
+ * the soft limit, which counts when the host itself is short). UINT64_MAX: none.
+ */
+int host_cgroup_set_memory_high(struct host_cgroup *cgroup, uint64_t high_bytes, struct err *err);
+
+/* Stops all its processes where they are, or lets them go on; returns when the kernel says it is so
+ * (bounded: -ETIMEDOUT, and thawed). */
+int host_cgroup_set_frozen(struct host_cgroup *cgroup, bool frozen, struct err *err);
+
+int host_cgroup_read(const struct host_cgroup *cgroup, struct host_figures *ret, struct err *err);
+
+#endif

@@ -1,0 +1,452 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Allocations and job queues on real processes. Everything is measured in processor time that the
+ * kernel counted for the cgroups, never in wall time, so that whatever else the host does changes
+ * how long a test takes and not its answer: weights divide what the group as a whole gets, and the
+ * clock of the job queue is the processor time of its one server.
+ */
+#define TESTING_TIMEOUT 300
+
+#include "host/division.h"
+#include "host/job_driver.h"
+
+#include "base/clock.h"
+#include "base/util.h"
+#include "testing.h"
+
+#include <fcntl.h>
+#include <math.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#define HOGS_MAX 5
+#define DEADLINE (240 * NS_PER_S)
+#define NEEDS    "root, and cgroups with the controller cpu that can be written"
+
+struct group {
+    struct host_cgroup *parent, *cgroups[HOGS_MAX];
+    pid_t pids[HOGS_MAX];
+    size_t n;
+};
+
+static bool able(void)
+{
+    struct host_cgroup *probe;
+    struct host_figures figures;
+    struct allocation_cgroup cpu;
+    bool ok;
+
+    if (geteuid() || host_cgroup_make("/lodge-test-probe", &probe, NULL) < 0)
+        return false;
+    allocation_cgroup(1, 1, ALLOCATION_UNLIMITED, 0, &cpu);
+    ok = host_cgroup_read(probe, &figures, NULL) == 0 &&
+         host_cgroup_set_cpu(probe, &cpu, NULL) == 0;
+    host_cgroup_remove(probe);
+    host_cgroup_close(probe);
+    return ok;
+}
+
+/* One processor for all, so that the weights are against one another alone. */
+static void stay_on_one_processor(void)
+{
+    cpu_set_t allowed, one;
+
+    ck_assert_int_eq(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
+    CPU_ZERO(&one);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &allowed)) {
+            CPU_SET(cpu, &one);
+            break;
+        }
+    ck_assert_int_eq(sched_setaffinity(0, sizeof(one), &one), 0);
+}
+
+static uint64_t own_cpu_ns(void)
+{
+    return clock_read_ns(CLOCK_PROCESS_CPUTIME_ID);
+}
+
+/* A child in the cgroup that uses so much processor time and ends. */
+static pid_t burn(struct host_cgroup *cgroup, uint64_t cpu_ns)
+{
+    struct err err = ERR_INIT;
+    pid_t parent = getpid(), pid = fork();
+
+    ck_assert_int_ge(pid, 0);
+    if (pid)
+        return pid;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent || host_cgroup_attach(cgroup, getpid(), &err) < 0)
+        _exit(99);
+    stay_on_one_processor();
+    for (uint64_t start = own_cpu_ns(); own_cpu_ns() - start < cpu_ns;)
+        for (volatile unsigned i = 0; i < 1000; i++)
+            ;
+    _exit(0);
+}
+
+static void group_make(struct group *group, size_t n, bool hogs)
+{
+    char path[96];
+    struct err err = ERR_INIT;
+
+    *group = (struct group){.n = n};
+    snprintf(path, sizeof(path), "/lodge-test-%d", getpid());
+    ck_assert_msg(host_cgroup_make(path, &group->parent, &err) == 0, "%s", err.message);
+    for (size_t i = 0; i < n; i++) {
+        snprintf(path, sizeof(path), "/lodge-test-%d/%zu", getpid(), i);
+        ck_assert_msg(host_cgroup_make(path, &group->cgroups[i], &err) == 0, "%s", err.message);
+        if (hogs)
+            group->pids[i] = burn(group->cgroups[i], DEADLINE);
+    }
+}
+
+static void group_done(struct group *group)
+{
+    for (size_t i = 0; i < group->n; i++) {
+        if (group->pids[i] > 0) {
+            kill(group->pids[i], SIGKILL);
+            host_cgroup_set_frozen(group->cgroups[i], false, NULL);
+            waitpid(group->pids[i], NULL, 0);
+        }
+        host_cgroup_remove(group->cgroups[i]);
+        host_cgroup_close(group->cgroups[i]);
+    }
+    host_cgroup_remove(group->parent);
+    host_cgroup_close(group->parent);
+}
+
+static void read_all(const struct group *group, struct host_figures *figures, uint64_t *ret_total)
+{
+    struct err err = ERR_INIT;
+
+    *ret_total = 0;
+    for (size_t i = 0; i < group->n; i++) {
+        ck_assert_msg(host_cgroup_read(group->cgroups[i], &figures[i], &err) == 0, "%s",
+                      err.message);
+        *ret_total += figures[i].cpu_ns;
+    }
+}
+
+/* Waits until the group has used so much more, and reads the counters then. */
+static void let_use(const struct group *group, uint64_t cpu_ns, struct host_figures *figures)
+{
+    uint64_t start, now, deadline = clock_monotonic_ns() + DEADLINE;
+
+    read_all(group, figures, &start);
+    do {
+        ck_assert_msg(clock_monotonic_ns() < deadline, "the processes get no processor time");
+        usleep(10000);
+        read_all(group, figures, &now);
+    } while (now - start < cpu_ns);
+}
+
+static struct allocation_instance hog(double priority)
+{
+    struct allocation_instance instance = {.alpha = 1, .priority = priority};
+
+    for (unsigned r = 0; r < ALLOCATION_RESOURCES; r++)
+        instance.limit[r] = ALLOCATION_UNLIMITED;
+    return instance;
+}
+
+static void divide(const struct group *group, const struct allocation_instance *instances,
+                   struct host_division *division)
+{
+    const struct allocation_policy policy = {.mode = ALLOCATION_STATIC};
+    struct allocation_result results[HOGS_MAX];
+    struct err err = ERR_INIT;
+
+    ck_assert_msg(host_division_apply(1, &policy, instances, group->cgroups, group->n, results,
+                                      division, &err) == 0,
+                  "%s", err.message);
+}
+
+static void expect_shares(const struct group *group, const struct host_division *division,
+                          uint64_t cpu_ns, const char *what)
+{
+    struct host_figures before[HOGS_MAX], after[HOGS_MAX];
+    double shares[HOGS_MAX], deviation;
+
+    let_use(group, 1, before);
+    let_use(group, cpu_ns, after);
+    ck_assert_int_eq(host_division_verify(division, before, after, group->n, shares, &deviation),
+                     0);
+    printf("%s:", what);
+    for (size_t i = 0; i < group->n; i++)
+        printf(" %.4f of %.4f", shares[i], division[i].expected);
+    printf(", off by %.2f %%\n", 100 * deviation);
+    fflush(stdout);
+    ck_assert_msg(deviation <= 0.05, "%s: off by %.2f %%", what, 100 * deviation);
+}
+
+/* Hogs with weights 1:2:4; then the priorities change while they run, and after two periods of the
+ * kernel's bandwidth (0.2 s of processor time) the new shares hold. */
+START_TEST(weights_and_a_change)
+{
+    struct group group;
+    struct allocation_instance instances[3] = {hog(1), hog(2), hog(4)};
+    struct host_division division[3];
+    struct host_figures figures[HOGS_MAX];
+
+    TEST_NEEDS(able(), NEEDS);
+    group_make(&group, 3, true);
+    divide(&group, instances, division);
+    ck_assert_double_eq_tol(division[2].expected, 4.0 / 7, 1e-9);
+    let_use(&group, 100 * NS_PER_MS, figures);
+    expect_shares(&group, division, 2 * NS_PER_S, "1:2:4");
+    instances[0].priority = 4;
+    instances[2].priority = 1;
+    divide(&group, instances, division);
+    let_use(&group, 200 * NS_PER_MS, figures);
+    expect_shares(&group, division, 2 * NS_PER_S, "4:2:1, changed");
+    group_done(&group);
+}
+END_TEST
+
+/* The 10 GHz example: shares 2000, 1000, 1000; the first limited to 3, the second with 2 reserved:
+ * 3 / 3.5 / 3.5, one core standing for 10. */
+START_TEST(reservation_and_limit)
+{
+    struct group group;
+    struct allocation_instance instances[3] = {hog(2000), hog(1000), hog(1000)};
+    struct host_division division[3];
+    struct host_figures figures[HOGS_MAX];
+
+    TEST_NEEDS(able(), NEEDS);
+    instances[0].limit[ALLOCATION_CPU] = 0.3;
+    instances[1].reservation[ALLOCATION_CPU] = 0.2;
+    group_make(&group, 3, true);
+    divide(&group, instances, division);
+    ck_assert_double_eq_tol(division[0].expected, 0.30, 1e-9);
+    ck_assert_double_eq_tol(division[1].expected, 0.35, 1e-9);
+    ck_assert_int_eq(division[0].written.quota_us, 30000);
+    let_use(&group, 100 * NS_PER_MS, figures);
+    expect_shares(&group, division, 2 * NS_PER_S, "10 GHz");
+    group_done(&group);
+}
+END_TEST
+
+/* A capped one never has more than its cap (and what a period may add at both ends). */
+START_TEST(cap_is_kept)
+{
+    struct group group;
+    struct allocation_instance instance = hog(1);
+    struct host_division division;
+    struct host_figures before, after;
+    uint64_t start, elapsed;
+
+    TEST_NEEDS(able(), NEEDS);
+    instance.limit[ALLOCATION_CPU] = 0.2;
+    group_make(&group, 1, true);
+    divide(&group, &instance, &division);
+    let_use(&group, 50 * NS_PER_MS, &before);
+    start = clock_monotonic_ns();
+    let_use(&group, 200 * NS_PER_MS, &after);
+    elapsed = clock_monotonic_ns() - start;
+    ck_assert_uint_le(after.cpu_ns - before.cpu_ns, elapsed / 5 + 2 * 20 * NS_PER_MS);
+    ck_assert_uint_gt(after.throttled, before.throttled);
+    ck_assert_uint_gt(after.throttled_ns, before.throttled_ns);
+    group_done(&group);
+}
+END_TEST
+
+struct real_job {
+    unsigned arrival, burst; /* units of the table */
+    queue_job_t handle;
+    struct queue_record record;
+    bool told, done;
+};
+
+struct real_run {
+    struct group group;
+    struct queue *q;
+    struct real_job jobs[HOGS_MAX];
+    uint64_t unit_ns, start_ns;
+};
+
+static int job_start(void *owner, const struct queue_decision *decision, struct err *err)
+{
+    struct real_run *run = owner;
+    uint64_t i = decision->cookie;
+
+    (void)err;
+    run->group.pids[i] = burn(run->group.cgroups[i], run->jobs[i].burst * run->unit_ns);
+    return 0;
+}
+
+static int job_pause(void *owner, const struct queue_decision *decision, struct err *err)
+{
+    struct real_run *run = owner;
+
+    return host_cgroup_set_frozen(run->group.cgroups[decision->cookie], true, err);
+}
+
+static int job_resume(void *owner, const struct queue_decision *decision, struct err *err)
+{
+    struct real_run *run = owner;
+
+    return host_cgroup_set_frozen(run->group.cgroups[decision->cookie], false, err);
+}
+
+static void job_failed(void *owner, const struct queue_record *record, const struct err *err)
+{
+    (void)owner;
+    ck_abort_msg("job %llu: %s", (unsigned long long)record->cookie, err->message);
+}
+
+static const struct host_job_verbs verbs = {job_start, job_pause, job_resume, job_failed};
+
+/* Processor time of the one server: what all jobs have used. */
+static uint64_t server_clock(struct real_run *run)
+{
+    struct host_figures figures[HOGS_MAX];
+    uint64_t total;
+
+    read_all(&run->group, figures, &total);
+    return total - run->start_ns;
+}
+
+static void tell_arrivals(struct real_run *run, uint64_t now, const int *priorities)
+{
+    for (size_t i = 0; i < run->group.n; i++) {
+        struct real_job *job = &run->jobs[i];
+        struct queue_spec spec = {
+            .cookie = i, .estimate_ns = job->burst * run->unit_ns, .priority = priorities[i]};
+
+        if (job->told || job->arrival * run->unit_ns > now)
+            continue;
+        /* It arrived when it arrived, however late that was noticed: but time never goes back. */
+        ck_assert_int_eq(queue_submit(run->q, now, &spec, &job->handle, NULL), 0);
+        job->told = true;
+    }
+}
+
+static size_t tell_ends(struct real_run *run)
+{
+    size_t done = 0;
+
+    for (size_t i = 0; i < run->group.n; i++) {
+        struct real_job *job = &run->jobs[i];
+        int status;
+
+        if (!job->done && run->group.pids[i] > 0 &&
+            waitpid(run->group.pids[i], &status, WNOHANG) == run->group.pids[i]) {
+            ck_assert(WIFEXITED(status) && !WEXITSTATUS(status));
+            run->group.pids[i] = 0;
+            job->done = true;
+            ck_assert_int_eq(queue_finish(run->q, server_clock(run), job->handle, &job->record), 0);
+        }
+        done += job->done;
+    }
+    return done;
+}
+
+static const struct {
+    const char *name;
+    struct queue_config config;
+    unsigned quantum, n;
+    unsigned arrivals[4], bursts[4];
+    int priorities[4];
+    double mean_wait;
+} real_answers[] = {
+    {"SJF 6 8 7 3", {.policy = QUEUE_SJF}, 0, 4, {0}, {6, 8, 7, 3}, {0}, 7},
+    {"RR q=4 24 3 3", {.policy = QUEUE_RR}, 4, 3, {0}, {24, 3, 3}, {0}, 17.0 / 3},
+    {"SRTF, arrivals 0 1 2 3", {.policy = QUEUE_SRTF}, 0, 4, {0, 1, 2, 3}, {8, 4, 9, 5}, {0}, 6.5},
+    {"FCFS 24 3 3", {.policy = QUEUE_FCFS}, 0, 3, {0}, {24, 3, 3}, {0}, 17},
+};
+
+START_TEST(jobs_in_real_time)
+{
+    struct real_run run = {.unit_ns = 50 * NS_PER_MS};
+    struct queue_config config = real_answers[_i].config;
+    uint64_t deadline = clock_monotonic_ns() + DEADLINE;
+    double waited = 0, mean;
+
+    TEST_NEEDS(able(), NEEDS);
+    /* Whoever decides is awake at once; where that is not allowed, it is a little late. */
+    sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &(struct sched_param){1});
+    config.servers = 1;
+    config.quantum_ns = real_answers[_i].quantum * run.unit_ns;
+    ck_assert_int_eq(queue_new(&config, &run.q, NULL), 0);
+    for (unsigned i = 0; i < real_answers[_i].n; i++)
+        run.jobs[i] = (struct real_job){.arrival = real_answers[_i].arrivals[i],
+                                        .burst = real_answers[_i].bursts[i]};
+    group_make(&run.group, real_answers[_i].n, false);
+    run.start_ns = server_clock(&run);
+    while (tell_ends(&run) < run.group.n) {
+        uint64_t now = server_clock(&run);
+
+        ck_assert_uint_lt(clock_monotonic_ns(), deadline);
+        tell_arrivals(&run, now, real_answers[_i].priorities);
+        host_jobs_step(run.q, now, &verbs, &run);
+        usleep(1000);
+    }
+    for (unsigned i = 0; i < run.group.n; i++)
+        waited += (double)run.jobs[i].record.waited_ns / (double)run.unit_ns;
+    mean = waited / (double)run.group.n;
+    printf("%s: mean wait %.3f, known %.3f: off by %.2f %%\n", real_answers[_i].name, mean,
+           real_answers[_i].mean_wait, 100 * (mean / real_answers[_i].mean_wait - 1));
+    fflush(stdout);
+    ck_assert_msg(fabs(mean / real_answers[_i].mean_wait - 1) <= 0.05, "%s: %.3f",
+                  real_answers[_i].name, mean);
+    queue_free(run.q);
+    group_done(&run.group);
+}
+END_TEST
+
+static int refuse(void *owner, const struct queue_decision *decision, struct err *err)
+{
+    (void)owner;
+    return decision->cookie == 1 ? err_set(err, -EIO, "broken") : 0;
+}
+
+static void count_failure(void *owner, const struct queue_record *record, const struct err *err)
+{
+    ck_assert_uint_eq(record->cookie, 1);
+    ck_assert_str_eq(err->message, "broken");
+    ++*(unsigned *)owner;
+}
+
+/* One job that cannot be started does not stop the next. */
+START_TEST(broken_job)
+{
+    static const struct host_job_verbs broken = {refuse, refuse, refuse, count_failure};
+    struct queue_config config = {.policy = QUEUE_FCFS, .servers = 1};
+    struct queue_totals totals;
+    unsigned failures = 0;
+    struct queue *q;
+
+    ck_assert_int_eq(queue_new(&config, &q, NULL), 0);
+    for (unsigned i = 1; i <= 2; i++) {
+        queue_job_t job;
+
+        ck_assert_int_eq(queue_submit(q, 0, &(struct queue_spec){.cookie = i}, &job, NULL), 0);
+    }
+    ck_assert_uint_eq(host_jobs_step(q, 0, &broken, &failures), QUEUE_NEVER);
+    queue_totals(q, &totals);
+    ck_assert_uint_eq(failures, 1);
+    ck_assert_uint_eq(totals.running, 1);
+    ck_assert_uint_eq(totals.cancelled, 1);
+    queue_free(q);
+}
+END_TEST
+
+START_TEST(bad_paths)
+{
+    static const char *const paths[] = {"", "/", "relative", "/a/../b", "/lodge-test-not-there"};
+    struct host_cgroup *cgroup;
+    struct err err = ERR_INIT;
+
+    ck_assert_int_lt(host_cgroup_open(paths[_i], &cgroup, &err), 0);
+    ck_assert_ptr_nonnull(strstr(err.message, paths[_i]));
+}
+END_TEST
+
+TEST_MAIN("host", tcase_add_test(tcase, weights_and_a_change);
+          tcase_add_test(tcase, reservation_and_limit); tcase_add_test(tcase, cap_is_kept);
+          tcase_add_loop_test(tcase, jobs_in_real_time, 0, (int)ARRAY_LEN(real_answers));
+          tcase_add_test(tcase, broken_job); tcase_add_loop_test(tcase, bad_paths, 0, 5);)
