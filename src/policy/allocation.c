@@ -76,7 +76,7 @@ static double pivot(const struct vessel *vessels, size_t n, double from, double 
  */
 static double find_level(struct vessel *vessels, size_t n, double capacity)
 {
-    double from = 0, to = INFINITY, fixed = 0, slope = 0;
+    double from = 0, to = ALLOCATION_UNLIMITED, fixed = 0, slope = 0;
 
     for (;;) {
         double at, sum;

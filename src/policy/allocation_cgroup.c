@@ -20,7 +20,7 @@ static uint64_t clamp_round(double value, double low, double high)
 
 double allocation_cgroup_scale(const double *weights, size_t n)
 {
-    double low = INFINITY, high = 0;
+    double low = ALLOCATION_UNLIMITED, high = 0;
 
     for (size_t i = 0; i < n; i++) {
         low = fmin(low, weights[i]);

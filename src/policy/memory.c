@@ -115,11 +115,12 @@ static int take(const struct memory_policy *p, double missing,
     count = 0;
     for (size_t i = 0; r >= 0 && i < n; i++) {
         const struct memory_instance *m = &instances[i];
-        uint64_t low = lowest(p, m, &ret[i]), target;
+        uint64_t low = lowest(p, m, &ret[i]), amount, target;
 
         if (m->pressure >= p->pressure_high || low >= m->used_bytes)
             continue;
-        target = m->used_bytes - MIN((uint64_t)ceil(shares[count++].amount), m->used_bytes - low);
+        amount = (uint64_t)ceil(shares[count++].amount);
+        target = m->used_bytes - MIN(amount, m->used_bytes - low);
         if (target >= current_target(m))
             continue;
         ret[i].target_bytes = target;

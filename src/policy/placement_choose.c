@@ -205,7 +205,7 @@ static void consider(struct search *s, uint32_t host)
 
 static void search_all(struct search *s)
 {
-    s->best = -INFINITY;
+    s->best = -(double)INFINITY;
     s->found = PLACEMENT_NONE;
     for (unsigned row = s->low[0]; row < PLACEMENT_LEVELS; row++)
         for (int column = placement_row_up(s->p, row, s->low[1]); column >= 0;
@@ -226,7 +226,7 @@ static void search_zone(const struct placement *p, const struct placement_need *
                        .plain = zone == ANY_ZONE && !need->labels && !need->labels_avoid &&
                                 !need->group && !need->not_host_plus_1 && !(need->load_max > 0) &&
                                 !need->need[PLACEMENT_DISK],
-                       .best = -INFINITY,
+                       .best = -(double)INFINITY,
                        .found = PLACEMENT_NONE};
 
     for (unsigned r = 0; r < 2; r++) {

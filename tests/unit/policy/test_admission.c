@@ -51,8 +51,8 @@ START_TEST(admits_and_refuses)
     admission_remove(&levels[1], small);
     ck_assert_int_eq(admission_ask(levels, 2, small, &answer, NULL), 0);
     ck_assert(answer.admitted);
-    ck_assert_int_eq(admission_ask(levels, 2, (const double[]){NAN, 0, 0, 0}, &answer, NULL),
-                     -EINVAL);
+    ck_assert_int_eq(
+        admission_ask(levels, 2, (const double[]){(double)NAN, 0, 0, 0}, &answer, NULL), -EINVAL);
 }
 END_TEST
 
@@ -185,7 +185,7 @@ START_TEST(estimates_forget_and_return)
         ck_assert_int_eq(estimator_restore(copy, &state[i]), 0);
     estimator_ask(copy, "c", &answer);
     ck_assert_uint_eq(answer.mean_ns, 3000);
-    state[0].mean_ns = NAN;
+    state[0].mean_ns = (double)NAN;
     ck_assert_int_eq(estimator_restore(copy, &state[0]), -EINVAL);
     estimator_free(copy);
     estimator_free(e);

@@ -80,9 +80,9 @@ START_TEST(refuses_nonsense)
 {
     static const struct allocation_claim bad[] = {
         {.weight = 0, .limit = 1},
-        {.weight = NAN, .limit = 1},
+        {.weight = (double)NAN, .limit = 1},
         {.weight = 1, .limit = 1, .reservation = 2},
-        {.weight = 1, .limit = NAN},
+        {.weight = 1, .limit = (double)NAN},
         {.weight = 1, .limit = 1, .demand = -1},
         {.weight = 1, .limit = NONE, .reservation = NONE}};
     struct allocation_share share;
@@ -91,7 +91,7 @@ START_TEST(refuses_nonsense)
     ck_assert_int_eq(allocation_divide(10, &bad[_i], 1, &share, NULL, &err), -EINVAL);
     ck_assert_ptr_nonnull(strstr(err.message, "instance 0"));
     ck_assert_int_eq(allocation_divide(-1, NULL, 0, &share, NULL, &err), -EINVAL);
-    ck_assert_int_eq(allocation_divide(NAN, NULL, 0, &share, NULL, &err), -EINVAL);
+    ck_assert_int_eq(allocation_divide((double)NAN, NULL, 0, &share, NULL, &err), -EINVAL);
 }
 END_TEST
 
