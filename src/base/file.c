@@ -117,6 +117,13 @@ int file_load(int dirfd, const char *path, struct buf *ret, struct err *err)
     }
 }
 
+int file_next_entry(DIR *dir, struct dirent **ret)
+{
+    errno = 0;
+    *ret = readdir(dir);
+    return *ret ? 1 : -errno;
+}
+
 int file_write_string(int dirfd, const char *path, const char *string)
 {
     CLEANUP(fd_closep) int fd = openat(dirfd, path, O_WRONLY | O_CLOEXEC);

@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 
+#include <dirent.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -18,6 +19,9 @@ int file_pwrite_full(int fd, const void *data, size_t length, off_t offset);
 
 /* Appends the whole file at dirfd/path to `ret`, up to its cap. */
 int file_load(int dirfd, const char *path, struct buf *ret, struct err *err);
+/* The next entry of a directory: 1; 0 at its end; -errno, which readdir says in the same way as the
+ * end. */
+int file_next_entry(DIR *dir, struct dirent **ret);
 /* Writes one string to an existing file at dirfd/path (cgroup and proc files): one write(2).
  * -errno. */
 int file_write_string(int dirfd, const char *path, const char *string);

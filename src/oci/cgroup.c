@@ -9,7 +9,7 @@
  * `tasks`: writing a pid to cgroup.procs takes a host-wide lock that is slow when it was not taken
  * recently.
  */
-#include "oci/cgroup.h"
+#include "oci/cgroup_internal.h"
 
 #include "base/buf.h"
 #include "base/cleanup.h"
@@ -130,7 +130,7 @@ static int find_hierarchies(struct cgroup *cgroup)
     if (!(dir = fdopendir(fd)))
         return -errno;
     (void)TAKE_FD(fd);
-    while ((entry = readdir(dir))) {
+    while ((result = file_next_entry(dir, &entry)) > 0) {
         if (entry->d_name[0] == '.')
             continue;
         if (entry->d_type == DT_LNK)
@@ -139,7 +139,7 @@ static int find_hierarchies(struct cgroup *cgroup)
             return result;
     }
     set_layout(cgroup);
-    return 0;
+    return result;
 }
 
 bool cgroup_is_v2(void)
@@ -223,6 +223,27 @@ static int walk(const struct cgroup_hierarchy *hierarchy, const char *path, bool
     return TAKE_FD(fd);
 }
 
+void cgroup_hand_down(struct cgroup *cgroup, const char *controller)
+{
+    for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
+        CLEANUP(freep) char *copy = strdup(path_below(cgroup));
+
+        if (!cgroup->hierarchies[i].v2 || !copy)
+            continue;
+        file_write_string(cgroup->hierarchies[i].root, "cgroup.subtree_control", controller);
+        for (char *slash = strchr(copy, '/'); slash; slash = strchr(slash + 1, '/')) {
+            CLEANUP(fd_closep) int fd = -1;
+
+            *slash = '\0';
+            fd = openat(cgroup->hierarchies[i].root, copy,
+                        O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+            if (fd >= 0)
+                file_write_string(fd, "cgroup.subtree_control", controller);
+            *slash = '/';
+        }
+    }
+}
+
 int cgroup_directory(const struct cgroup *cgroup, struct cgroup_hierarchy *hierarchy)
 {
     if (hierarchy->unopened)
@@ -296,14 +317,16 @@ int cgroup_create(const char *path, struct cgroup **ret, struct err *err)
         struct cgroup_hierarchy *hierarchy = &cgroup->hierarchies[i];
         bool is_new = false;
 
-        if ((result = make_directory(cgroup, hierarchy, &is_new)) < 0) {
+        /* It may be made and then not be opened. */
+        result = make_directory(cgroup, hierarchy, &is_new);
+        made |= is_new ? 1u << i : 0;
+        if (result < 0) {
             if (cgroup->layout == CGROUP_LAYOUT_HYBRID && hierarchy->v2)
                 continue; /* holds no controllers there */
             err_errno(err, result, "make cgroup '%s' in %s/%s", path, CGROUP_ROOT, hierarchy->name);
             unmake(cgroup, made);
             return result;
         }
-        made |= is_new ? 1u << i : 0;
         if (!is_new && has_processes(cgroup_directory(cgroup, hierarchy))) {
             unmake(cgroup, made);
             return err_set(err, -EEXIST, "cgroup '%s' is in use: it holds processes (%s/%s)", path,

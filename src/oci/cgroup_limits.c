@@ -283,8 +283,10 @@ static int apply_devices(struct cgroup *cgroup, const struct oci_resources *r, s
 int cgroup_apply(struct cgroup *cgroup, const struct oci_resources *r, struct err *err)
 {
     bool v2 = cgroup->layout == CGROUP_LAYOUT_V2;
-    int result = v2 ? apply_memory_v2(cgroup, r, err) : apply_memory_v1(cgroup, r, err);
+    int result = cgroup_check_memory(cgroup, r->document, err);
 
+    if (result == 0)
+        result = v2 ? apply_memory_v2(cgroup, r, err) : apply_memory_v1(cgroup, r, err);
     if (result == 0)
         result = v2 ? apply_cpu_v2(cgroup, r, err) : apply_cpu_v1(cgroup, r, err);
     if (result == 0 && r->cpuset_cpus && r->cpuset_cpus[0])

@@ -39,7 +39,7 @@ static int collect(int fd, struct buf *ret, unsigned depth)
     if (copy < 0 || !(dir = fdopendir(copy)))
         return -errno;
     (void)TAKE_FD(copy);
-    while ((entry = readdir(dir)))
+    while ((result = file_next_entry(dir, &entry)) > 0)
         if (entry->d_type == DT_DIR && entry->d_name[0] != '.' && depth < DEPTH_MAX) {
             CLEANUP(fd_closep)
             int child = openat(fd, entry->d_name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -47,7 +47,7 @@ static int collect(int fd, struct buf *ret, unsigned depth)
             if (child >= 0 && (result = collect(child, ret, depth + 1)) < 0)
                 return result;
         }
-    return 0;
+    return result;
 }
 
 static int compare_pids(const void *a, const void *b)

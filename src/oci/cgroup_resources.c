@@ -30,17 +30,35 @@ static int write_v1_only(struct cgroup *cgroup, const struct json_at *at, const 
     return cgroup_write_number(cgroup, file, value, err);
 }
 
-static int apply_memory(struct cgroup *cgroup, const struct json_at *at, struct err *err)
+int cgroup_check_memory(struct cgroup *cgroup, json_t *resources, struct err *err)
 {
-    uint64_t swappiness = 0, current = 0, peak = 0;
-    bool no_killer = false, check = false;
+    struct json_at at = {.value = json_object_get(resources, "memory")};
+    uint64_t current = 0, peak = 0;
+    bool check = false;
     int64_t limit = -1;
     int result;
 
+    snprintf(at.path, sizeof(at.path), "linux.resources.memory");
+    if (!at.value)
+        return 0;
+    if ((result = json_opt_bool(&at, "checkBeforeUpdate", &check, err)) < 0 ||
+        (result = json_opt_int(&at, "limit", &limit, err)) < 0)
+        return result;
+    if (check && limit > 0 && cgroup_memory_bytes(cgroup, &current, &peak) == 0 &&
+        current > (uint64_t)limit)
+        return err_set(err, -EBUSY, "%s.limit: %lld is below the %llu bytes in use", at.path,
+                       (long long)limit, (unsigned long long)current);
+    return 0;
+}
+
+static int apply_memory(struct cgroup *cgroup, const struct json_at *at, struct err *err)
+{
+    uint64_t swappiness = 0;
+    bool no_killer = false;
+    int result;
+
     if ((result = json_opt_uint(at, "swappiness", &swappiness, err)) < 0 ||
-        (result = json_opt_bool(at, "disableOOMKiller", &no_killer, err)) < 0 ||
-        (result = json_opt_bool(at, "checkBeforeUpdate", &check, err)) < 0 ||
-        (result = json_opt_int(at, "limit", &limit, err)) < 0)
+        (result = json_opt_bool(at, "disableOOMKiller", &no_killer, err)) < 0)
         return result;
     if (swappiness > 100)
         return err_set(err, -ERANGE, "%s.swappiness: %llu is not in 0..100", at->path,
@@ -51,10 +69,6 @@ static int apply_memory(struct cgroup *cgroup, const struct json_at *at, struct 
             0 ||
         (result = write_v1_only(cgroup, at, "swappiness", "memory.swappiness", err)) < 0)
         return result;
-    if (check && limit > 0 && cgroup_memory_bytes(cgroup, &current, &peak) == 0 &&
-        current > (uint64_t)limit)
-        return err_set(err, -EBUSY, "%s.limit: %lld is below the %llu bytes in use", at->path,
-                       (long long)limit, (unsigned long long)current);
     if (!no_killer)
         return 0;
     if (cgroup->layout == CGROUP_LAYOUT_V2)
@@ -175,9 +189,19 @@ static bool is_page_size(const char *text)
            text[digits] && strcmp(text + digits + 1, "B") == 0;
 }
 
+/* Version 2's, also on a hybrid host that has the controller there: it is not handed down yet. */
+static bool huge_pages_are_v2(struct cgroup *cgroup, const char *size)
+{
+    char file[64];
+
+    snprintf(file, sizeof(file), "hugetlb.%s.max", size);
+    if (cgroup->layout == CGROUP_LAYOUT_HYBRID)
+        cgroup_hand_down(cgroup, "+hugetlb");
+    return cgroup->layout == CGROUP_LAYOUT_V2 || cgroup_has_file(cgroup, file);
+}
+
 static int apply_huge_pages(struct cgroup *cgroup, const struct json_at *resources, struct err *err)
 {
-    bool v2 = cgroup->layout == CGROUP_LAYOUT_V2;
     struct json_at array, item;
     size_t length;
     int result = spec_read_array(resources, "hugepageLimits", &array, &length, err);
@@ -186,6 +210,7 @@ static int apply_huge_pages(struct cgroup *cgroup, const struct json_at *resourc
         const char *size = NULL;
         uint64_t limit = 0;
         char file[64], text[32];
+        bool v2;
 
         if ((result = json_at_index(&array, i, &item, err)) < 0 ||
             (result = json_get_string(&item, "pageSize", &size, err)) < 0 ||
@@ -193,6 +218,7 @@ static int apply_huge_pages(struct cgroup *cgroup, const struct json_at *resourc
             return result;
         if (!is_page_size(size))
             return err_set(err, -EINVAL, "%s.pageSize: '%s' is not like 2MB", item.path, size);
+        v2 = huge_pages_are_v2(cgroup, size);
         snprintf(text, sizeof(text), "%llu", (unsigned long long)limit);
         /* Reservations, too, where they are counted: otherwise mmap alone goes past the limit. */
         snprintf(file, sizeof(file), "hugetlb.%s.rsvd.%s", size, v2 ? "max" : "limit_in_bytes");

@@ -143,9 +143,12 @@ static int each_hierarchy(const char *destination, const char *cgroup_path,
     struct dirent *entry;
     int result = 0;
 
-    while (result == 0 && dir && (entry = readdir(dir))) {
+    while (result == 0 && dir) {
         char place[PATH_MAX], host[PATH_MAX];
+        int more = file_next_entry(dir, &entry);
 
+        if (more <= 0)
+            return more < 0 ? err_errno(err, more, "read /sys/fs/cgroup") : 0;
         if (entry->d_name[0] == '.' || entry->d_type == DT_LNK)
             continue;
         if ((size_t)snprintf(place, sizeof(place), "%s/%s", destination, entry->d_name) >=

@@ -44,6 +44,9 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+/* How long a first process may take to end after a failure of ours. */
+#define FAILED_END_MS 2000
+
 DEFINE_CLEANUP(cgroup_freep, struct cgroup *, cgroup_free);
 DEFINE_CLEANUP(state_freep, struct container_state *, state_free);
 
@@ -293,6 +296,38 @@ static int release(struct making *m, struct err *err)
     return result > 0 ? 0 : result;
 }
 
+static bool has_ended(int process, int milliseconds)
+{
+    struct pollfd pollfd = {.fd = process, .events = POLLIN};
+    int ready;
+
+    while ((ready = poll(&pollfd, 1, milliseconds)) < 0 && errno == EINTR)
+        ;
+    return ready > 0;
+}
+
+/* After a failure, which its own exit status may explain: it tells a program that cannot be
+ * executed from a failed set-up. 0: it does not. */
+static int await_failed(struct making *m)
+{
+    int status = 0;
+
+    /* What it waits for does not come any more, so it ends by itself, unless it was our side that
+     * failed and it runs. */
+    fd_closep(&m->socket);
+    m->socket = -1;
+    if (m->handover)
+        atomic_store(&m->handover->taken, 1);
+    if (m->pid <= 0)
+        return 0;
+    if (!has_ended(m->pid_fd, FAILED_END_MS))
+        kill(m->pid, SIGKILL);
+    if (waitpid(m->pid, &status, 0) != m->pid)
+        return 0;
+    m->pid = 0;
+    return WIFEXITED(status) && WEXITSTATUS(status) >= 126 ? WEXITSTATUS(status) : 0;
+}
+
 static void proxy_done(struct notify_proxy *proxy)
 {
     fd_closep(&proxy->fd);
@@ -306,18 +341,8 @@ static int run(struct making *m, int *ret_status, struct err *err)
 
     if ((result = make(m, !options->detach, false, err)) < 0 ||
         (result = notify_bind(m->state_fd, &proxy, err)) < 0 || (result = release(m, err)) < 0) {
-        /* Whatever it waits for does not come any more. */
-        fd_closep(&m->socket);
-        m->socket = -1;
-        if (m->handover)
-            atomic_store(&m->handover->taken, 1);
-        /* The exit status of the first process tells a program that cannot be executed from a
-         * failed set-up. */
-        if (m->pid > 0 && waitpid(m->pid, &status, 0) == m->pid) {
-            m->pid = 0;
-            if (WIFEXITED(status) && WEXITSTATUS(status) >= 126)
-                *ret_status = WEXITSTATUS(status);
-        }
+        if ((status = await_failed(m)) > 0)
+            *ret_status = status;
         making_undo(m);
         return result;
     }
@@ -393,16 +418,6 @@ int container_start(const char *root, const char *id, struct err *err)
     return 0;
 }
 
-static bool has_ended(int process, int milliseconds)
-{
-    struct pollfd pollfd = {.fd = process, .events = POLLIN};
-    int ready;
-
-    while ((ready = poll(&pollfd, 1, milliseconds)) < 0 && errno == EINTR)
-        ;
-    return ready > 0;
-}
-
 int container_delete(const char *root, const char *id, bool force, struct err *err)
 {
     CLEANUP(state_freep) struct container_state *state = NULL;
@@ -466,16 +481,19 @@ int container_list(const char *root, json_t **ret, struct err *err)
     CLEANUP(dir_closep) DIR *dir = opendir(root);
     CLEANUP(json_decrefp) json_t *list = json_array();
     struct dirent *entry;
+    int result = 0;
 
     if (!list)
         return err_set(err, -ENOMEM, "list: out of memory");
-    while (dir && (entry = readdir(dir))) {
+    while (dir && (result = file_next_entry(dir, &entry)) > 0) {
         json_t *state = NULL;
 
         /* One that goes away, or is just being made, meanwhile is no error. */
         if (entry->d_name[0] != '.' && container_state(root, entry->d_name, &state, NULL) == 0)
             json_array_append_new(list, state);
     }
+    if (result < 0)
+        return err_errno(err, result, "list '%s'", root);
     *ret = TAKE_PTR(list);
     return 0;
 }

@@ -2,6 +2,7 @@
 #include "oci/copy_up.h"
 
 #include "base/cleanup.h"
+#include "base/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -83,10 +84,11 @@ static int copy_tree(int from_dir, int to_dir, unsigned depth)
     if (copy < 0 || !(dir = fdopendir(copy)))
         return -errno;
     (void)TAKE_FD(copy);
-    while (result == 0 && (entry = readdir(dir))) {
+    while (result == 0 && (result = file_next_entry(dir, &entry)) > 0) {
         const char *name = entry->d_name;
         struct stat st;
 
+        result = 0;
         if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
             continue;
         if (fstatat(from_dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)

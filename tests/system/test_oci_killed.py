@@ -2,6 +2,7 @@
 """Nothing left behind: every verb is killed at its Nth system call, in the runtime itself and in the container's first
 process, or that call fails; `delete --force` then removes all there is. LODGE_KILL_STEP=1 tries every call; the default is a sample that
 moves from run to run."""
+import ctypes
 import os
 import random
 import subprocess
@@ -27,6 +28,18 @@ def processes():
     return found
 
 
+def adopt_orphans():
+    """What a killed runtime leaves is ours to reap: a pid namespace ends only when somebody has reaped its last process, and
+    not every host's process 1 is quick at that."""
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+
+
+def reap_orphans(but):
+    for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+        if int(pid) != but:
+            os.waitpid(int(pid), os.WNOHANG)
+
+
 class Victim(Runtime):
     @property
     def pid_file(self):
@@ -42,10 +55,16 @@ class Victim(Runtime):
         assert self.quietly(*self.command(*args)) == 0, args
 
     def clean(self, what):
-        done = subprocess.run(self.command("delete", "--force", self.name), text=True, capture_output=True, timeout=30)
-        assert done.returncode == 0, (what, done.stderr)
-        deadline = time.monotonic() + 5
+        with open(self.bundle / "delete", "w+") as said:
+            done = subprocess.Popen(self.command("delete", "--force", self.name), stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+            deadline = time.monotonic() + 30
+            while done.poll() is None and time.monotonic() < deadline:
+                reap_orphans(done.pid)
+                time.sleep(0.002)
+            said.seek(0)
+            assert done.returncode == 0, (what, said.read())
         while processes() and time.monotonic() < deadline:
+            reap_orphans(done.pid)
             time.sleep(0.01)
         assert not processes(), what
         assert not [p for p in self.pid_file.parent.iterdir() if p != self.pid_file], what  # no temporary file beside it
@@ -59,6 +78,7 @@ class Victim(Runtime):
 def victim(program, rootfs, tmp_path):  # noqa: F811
     made = Victim(program("lodge-oci"), rootfs, tmp_path)
     made.write("sleep", MARK)
+    adopt_orphans()
     return made
 
 
