@@ -393,7 +393,7 @@ BAD_RESOURCES = {
     "swappiness": ({"memory": {"swappiness": 101}}, "swappiness"),
     "idle": ({"cpu": {"idle": 2}}, "cpu.idle"),
     "page size": ({"hugepageLimits": [{"pageSize": "../../x", "limit": 1}]}, "pageSize"),
-    "huge pages without controller": ({"hugepageLimits": [{"pageSize": "2MB", "limit": 4 << 20}]}, "hugetlb.2MB.limit_in_bytes"),
+    "huge pages without controller": ({"hugepageLimits": [{"pageSize": "3MB", "limit": 4 << 20}]}, "hugetlb.3MB.limit_in_bytes"),
     "class without controller": ({"network": {"classID": 7}}, "net_cls.classid"),
     "priorities without controller": ({"network": {"priorities": [{"name": "lo", "priority": 1}]}}, "net_prio.ifpriomap"),
     "rdma without controller": ({"rdma": {"mlx5_1": {"hcaHandles": 3}}}, "rdma.max"),
