@@ -28,10 +28,10 @@ def processes():
     return found
 
 
-def adopt_orphans():
+def adopt_orphans(adopt):
     """What a killed runtime leaves is ours to reap: a pid namespace ends only when somebody has reaped its last process, and
-    not every host's process 1 is quick at that."""
-    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+    not every host's process 1 is quick at that. Only meanwhile: other tests do not reap."""
+    ctypes.CDLL(None).prctl(36, int(adopt), 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 
 
 def reap_orphans(but):
@@ -78,8 +78,10 @@ class Victim(Runtime):
 def victim(program, rootfs, tmp_path):  # noqa: F811
     made = Victim(program("lodge-oci"), rootfs, tmp_path)
     made.write("sleep", MARK)
-    adopt_orphans()
-    return made
+    adopt_orphans(True)
+    yield made
+    adopt_orphans(False)
+    reap_orphans(0)
 
 
 def prepare_none(v):
