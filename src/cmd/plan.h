@@ -38,7 +38,7 @@ struct plan_command {
 };
 
 extern const struct plan_command plan_formula, plan_schedule, plan_compare, plan_trace,
-    plan_predict, plan_what_if, plan_place, plan_rebalance, plan_fit;
+    plan_predict, plan_what_if, plan_place, plan_rebalance, plan_fit, plan_from_host;
 /* NULL past the last. */
 const struct plan_command *plan_command_at(size_t i);
 

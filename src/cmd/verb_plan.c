@@ -18,9 +18,9 @@ static const struct plan_option common[] = {
     {"csv", NULL, "the result's first table as CSV"},
 };
 
-static const struct plan_command *const commands[] = {&plan_formula, &plan_schedule,  &plan_compare,
-                                                      &plan_trace,   &plan_predict,   &plan_what_if,
-                                                      &plan_place,   &plan_rebalance, &plan_fit};
+static const struct plan_command *const commands[] = {
+    &plan_formula, &plan_schedule, &plan_compare,   &plan_trace, &plan_predict,
+    &plan_what_if, &plan_place,    &plan_rebalance, &plan_fit,   &plan_from_host};
 
 const struct plan_command *plan_command_at(size_t i)
 {
@@ -172,6 +172,8 @@ static int run(int argc, char **argv)
         cli_print_help(&verb_plan);
         return CLI_EXIT_USAGE;
     }
+    if (!strcmp(argv[1], "--from-host")) /* as other programs write it */
+        argv[1] += 2;
     for (i = 0; i < ARRAY_LEN(commands); i++) {
         names[i] = commands[i]->name;
         if (!strcmp(argv[1], commands[i]->name))
@@ -189,6 +191,15 @@ const struct cli_verb verb_plan = {
     .summary = "Predicts how much fits, how fast it will be, and which policy serves best",
     .usage = "plan COMMAND [ARGUMENT...]",
     .help = "formula    an analytic model by name: queues, networks of queues, migration\n"
+            "schedule   jobs of a file under one policy, with a Gantt chart\n"
+            "compare    the policies side by side on the same jobs\n"
+            "trace      a recorded workload under one policy\n"
+            "predict    throughput, latency and utilisation of a service over its load\n"
+            "what-if    a scenario, or jobs, with changes\n"
+            "fit        how many more of an instance there is room for, what breaks first\n"
+            "place      where instances would go, and why\n"
+            "rebalance  which instances would move, and what that costs\n"
+            "from-host  a scenario from what this host counts\n"
             "--help after a command says more. Every command takes\n"
             "--json     the whole result as JSON\n"
             "--csv      its first table as CSV\n",
