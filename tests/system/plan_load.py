@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A container that serves requests one after the other, and a load for it: what predictions are checked against.
+
+A request says how much processor time it wants; the server burns that much (of its own thread's clock, so that a busy
+neighbour slows it down but does not change the work). Arrivals are an open Poisson stream by seed."""
+import json
+import os
+import random
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+SERVER = """
+import socket, time
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+s.bind("/serve/server")
+open("/serve/ready", "w").close()
+while True:
+    text, peer = s.recvfrom(64)
+    number, want = text.split()
+    if number == b"quit":
+        break
+    start = time.thread_time_ns()
+    end = start + int(want)
+    while time.thread_time_ns() < end:
+        pass
+    s.sendto(b"%s %d" % (number, time.thread_time_ns() - start), "/serve/" + peer.rpartition("/")[2])
+"""
+
+
+class Service:
+    """with Service(lodge_oci, directory) as service: the container runs, its first process is service.pid."""
+
+    def __init__(self, program, directory: Path):
+        self.program, self.directory = program, Path(directory)
+        self.name = f"lodge-plan-{os.getpid()}"
+        self.serve = self.directory / "serve"
+        bundle = self.directory / "bundle"
+        for path in (self.serve, bundle / "root"):
+            path.mkdir(parents=True)
+        subprocess.run([program, "spec", "--bundle", bundle], check=True)
+        config = json.loads((bundle / "config.json").read_text())
+        config["process"].update(terminal=False, args=["/usr/bin/python3", "-c", SERVER])
+        config["root"] = {"path": "root", "readonly": False}
+        binds = [p for p in ("/usr", "/bin", "/lib", "/lib64", "/etc") if os.path.exists(p)]
+        config["mounts"] += [{"destination": p, "type": "bind", "source": os.path.realpath(p), "options": ["rbind", "ro"]} for p in binds]
+        config["mounts"].append({"destination": "/serve", "type": "bind", "source": str(self.serve), "options": ["rbind", "rw"]})
+        (bundle / "config.json").write_text(json.dumps(config))
+        self.command = [program, "--root", str(self.directory / "state")]
+        self.bundle = bundle
+
+    def __enter__(self):
+        self.process = subprocess.Popen([*self.command, "run", "--bundle", str(self.bundle), self.name], stdin=subprocess.DEVNULL,
+                                        stderr=open(self.directory / "stderr", "w"))
+        deadline = time.monotonic() + 30
+        while not (self.serve / "ready").exists():
+            assert self.process.poll() is None and time.monotonic() < deadline, (self.directory / "stderr").read_text()
+            time.sleep(.02)
+        state = json.loads(subprocess.run([*self.command, "state", self.name], stdout=subprocess.PIPE, check=True).stdout)
+        self.pid = state["pid"]
+        return self
+
+    def __exit__(self, *_):
+        subprocess.run([*self.command, "delete", "--force", self.name], stderr=subprocess.DEVNULL, check=False)
+        self.process.wait(timeout=30)
+
+    def load(self, rate, demand, nr, seed, log):
+        """Sends nr requests of exponential demand (mean, seconds) at that rate; writes the log; returns its figures."""
+        draw, wants = random.Random(seed), random.Random(seed + 1)
+        at, due = [], 0.0
+        for _ in range(nr):
+            due += draw.expovariate(rate)
+            at.append(due)
+        want = [wants.expovariate(1 / demand) for _ in range(nr)]
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        sock.bind(str(self.serve / f"client-{seed}-{log.stem}"))
+        sock.settimeout(60)
+        response, service = [0.0] * nr, [0.0] * nr
+        start = time.monotonic()
+
+        def receive():
+            for _ in range(nr):
+                number, burnt = sock.recv(64).split()
+                response[int(number)] = time.monotonic() - start - at[int(number)]
+                service[int(number)] = int(burnt) / 1e9
+
+        receiver = threading.Thread(target=receive, daemon=True)
+        receiver.start()
+        for number in range(nr):
+            left = start + at[number] - time.monotonic()
+            if left > 0:
+                time.sleep(left)
+            sock.sendto(b"%d %d" % (number, int(want[number] * 1e9)), str(self.serve / "server"))
+        receiver.join()
+        took = time.monotonic() - start
+        sock.close()
+        log.write_text("arrival,response,service\n" + "".join(f"{a:.6f},{r:.6f},{s:.9f}\n" for a, r, s in zip(at, response, service)))
+        return {"took": took, "span": at[-1], "response": sum(response) / nr, "service": sum(service) / nr}
+
+
+def observe(lodge, service, rate, demand, nr, seed, directory, name):
+    """The load, with `lodge plan from-host` watching the container: (its result, the load's own figures)."""
+    log = Path(directory) / f"{name}.csv"
+    hold = subprocess.Popen(["sleep", "600"])  # stands for the load: watched until it ends
+    watcher = subprocess.Popen([lodge, "plan", "from-host", "--pid", str(service.pid), "--while", str(hold.pid), "--log", str(log), "--name", name, "--json"],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        time.sleep(.1)
+        own = service.load(rate, demand, nr, seed, log)
+    finally:
+        hold.kill()
+        hold.wait()
+        out, said = watcher.communicate(timeout=30)
+    assert watcher.returncode == 0, said
+    return json.loads(out), own
