@@ -60,9 +60,10 @@ bench-cpu: all
 bench-oci: all
 	@bench/oci.sh $(BUILD)
 
-# What allocation, job queues, placement and balancing cost.
-bench-policy: all
+# What allocation, job queues, placement and balancing cost; then what containers and VMs really get (root).
+bench-policy: guest
 	@bench/policy.sh $(BUILD)
+	@LODGE_HOME=$(abspath $(BUILD))/guest $(PYTHON) bench/shares.py --build $(BUILD)
 
 # make install [PREFIX=/usr] [DESTDIR=/tmp/package]
 install: all
