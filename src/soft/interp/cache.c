@@ -15,7 +15,10 @@ static void *map_lazily(size_t size)
     void *map = mmap(NULL, size, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-    return map == MAP_FAILED ? NULL : map;
+    if (map == MAP_FAILED)
+        return NULL;
+    madvise(map, size, MADV_HUGEPAGE); /* dense, and looked at everywhere */
+    return map;
 }
 
 static void unmap(void *map, size_t size)

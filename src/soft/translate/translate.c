@@ -45,6 +45,8 @@ static int memory_map(struct translate *translate, size_t size, struct err *err)
     translate->table = mmap(NULL, TRANSLATE_TABLE_MAX * sizeof(translate->table[0]),
                             PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
                             0);
+    if (translate->arena != MAP_FAILED)
+        madvise(translate->arena, translate->arena_size, MADV_HUGEPAGE);
     if (translate->arena == MAP_FAILED || translate->table == (void *)MAP_FAILED)
         return err_set(err, -ENOMEM, "engine soft: memory for translated code");
     return 0;
@@ -78,9 +80,11 @@ int translate_init(struct soft_cpu *cpu, struct err *err)
     struct translate *translate;
     int error;
 
-    translate = calloc(1, sizeof(*translate));
+    translate = aligned_alloc(LARGE_PAGE, align_up(sizeof(*translate), LARGE_PAGE));
     if (!translate)
         return err_set(err, -ENOMEM, "engine soft: memory for translated code");
+    madvise(translate, align_up(sizeof(*translate), LARGE_PAGE), MADV_HUGEPAGE);
+    memset(translate, 0, sizeof(*translate));
     cpu->translate = translate;
     error = memory_map(translate, align_down(MAX(size, (size_t)TRANSLATE_CACHE_LEAST), 65536), err);
     if (error)

@@ -55,7 +55,8 @@
 /* Of 64 KiB of addresses each, which is a page of both tables. */
 #define FLAT_TOUCHED_SHIFT 16u
 #define TRANSLATE_RANGES   16u
-#define TRANSLATE_PAUSES   1024u /* some 20 to 50 us of a guest that spins */
+#define LARGE_PAGE         ((size_t)1 << 21) /* of the host */
+#define TRANSLATE_PAUSES   1024u             /* some 20 to 50 us of a guest that spins */
 
 /* What stays of a word when a bit (or all but a few) are cleared without touching the flags. */
 enum translate_keep {
@@ -128,7 +129,8 @@ struct translate_class {
     uint64_t read_tag[TRANSLATE_INDEX];
     uint64_t write_tag[TRANSLATE_INDEX];
     uint64_t addend[TRANSLATE_INDEX];
-    uint64_t jump_tag[TRANSLATE_JUMPS]; /* negated linear address */
+    /* In a large page of their own: every indirect jump looks at a random place of both. */
+    _Alignas(LARGE_PAGE) uint64_t jump_tag[TRANSLATE_JUMPS]; /* negated linear address */
     uint64_t jump_code[TRANSLATE_JUMPS];
 };
 
@@ -228,6 +230,7 @@ struct translation {
 
 struct translate {
     struct translate_class *region[MMU_NR_CLASSES];
+    uint8_t *class_map[MMU_NR_CLASSES]; /* the memory that each is in */
     struct translate_hot *hot;
     struct code_cache code;
     size_t code_start; /* behind the trampolines */

@@ -37,21 +37,30 @@ static unsigned page_index(uint64_t address)
     return (unsigned)((address >> 12 & 511) | (address >> 47 & 1) << 9); /* INDEX_MASK */
 }
 
+/* Of a class's memory: aligned, with flat tables around it. */
+static size_t class_size(const struct translate *translate)
+{
+    size_t tables = translate->flat ? 2 * FLAT_SIZE : 0;
+
+    return tables + sizeof(struct translate_class) + LARGE_PAGE;
+}
+
 /* The three classes, their first pages one; with flat tables around each, if there is room. */
 static int class_map(struct translate *translate, unsigned number, int fd)
 {
-    size_t size = translate->flat ? 2 * FLAT_SIZE + FLAT_LOAD : sizeof(struct translate_class);
+    size_t size = class_size(translate);
     uint8_t *map = mmap(NULL, size, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     if (map == MAP_FAILED)
         return -errno;
-    if (translate->flat) {
-        madvise(map, size, MADV_NOHUGEPAGE);
-        madvise(map, size, MADV_DONTDUMP);
-        map += FLAT_SIZE;
-    }
+    translate->class_map[number] = map;
+    madvise(map, size, MADV_NOHUGEPAGE);
+    madvise(map, size, MADV_DONTDUMP);
+    map = (uint8_t *)align_up((uintptr_t)map + (translate->flat ? FLAT_SIZE : 0),
+                              LARGE_PAGE); /* NOLINT */
     translate->region[number] = (void *)map;
+    madvise(translate->region[number]->jump_tag, LARGE_PAGE, MADV_HUGEPAGE);
     if (mmap(map, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
         return -errno;
     if (!translate->flat)
@@ -70,10 +79,9 @@ static void classes_unmap(struct translate *translate)
         if (translate->flat_touched[i])
             munmap(translate->flat_touched[i], FLAT_TOUCHED_SIZE);
         translate->flat_touched[i] = NULL;
-        if (translate->region[i] && translate->flat)
-            munmap((uint8_t *)translate->region[i] - FLAT_SIZE, 2 * FLAT_SIZE + FLAT_LOAD);
-        else if (translate->region[i])
-            munmap(translate->region[i], sizeof(struct translate_class));
+        if (translate->class_map[i])
+            munmap(translate->class_map[i], class_size(translate));
+        translate->class_map[i] = NULL;
         translate->region[i] = NULL;
     }
 }
