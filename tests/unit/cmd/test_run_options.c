@@ -77,7 +77,6 @@ static const struct {
     {"--vm --engine softer i", -EINVAL, "softer"},
     {"--engine kvm i", -EINVAL, "--vm"},
     {"--kernel rt i", -EINVAL, "--vm"},
-    {"--vm -v /a:/b i", -EOPNOTSUPP, "containers"},
     {"--cpus", -EINVAL, "needs a value"},
     {"--cpus 99999 i", -ERANGE, "99999"},
     {"-m 0 i", -EINVAL, "256M"},
