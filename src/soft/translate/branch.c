@@ -14,7 +14,7 @@
 #include "soft/translate/translator.h"
 
 /* R10 = linear target. R11 = its index, if it is known; otherwise leaves. Clobbers RCX. */
-static void lookup(struct translator *tr, enum translate_exit kind)
+static void lookup(struct translator *tr)
 {
     struct emit *e = &tr->e;
 
@@ -23,7 +23,26 @@ static void lookup(struct translator *tr, enum translate_exit kind)
     emit_lea(e, HOST_RCX, HOST_RCX, HOST_R10, 0, 0);
     emit8(e, 0xe3);
     emit8(e, 5);
-    translator_exit(tr, emit_jump(e), kind, tr->op);
+    translator_exit(tr, emit_jump(e), TRANSLATE_EXIT_REST, tr->op);
+    tr->stub[tr->nr_stubs - 1].leave = tr->cpu->translate->jump_miss;
+}
+
+/* R10 = linear target. hot.target_code = its code; otherwise leaves. Clobbers RCX and R11. */
+static void lookup_code(struct translator *tr)
+{
+    struct emit *e = &tr->e;
+
+    emit_pext(e, HOST_R11, HOST_R10, HOT(jump_mask));
+    emit_load_indexed(e, HOST_RCX, CLASS(jump_tag));
+    emit_lea(e, HOST_RCX, HOST_RCX, HOST_R10, 0, 0);
+    emit8(e, 0xe3);
+    emit8(e, 7);
+    translator_exit(tr, emit_call(e), TRANSLATE_EXIT_REST, tr->op);
+    tr->stub[tr->nr_stubs - 1].leave = tr->cpu->translate->call_miss; /* returns with R11 */
+    emit8(e, 0xeb);
+    emit8(e, 9);
+    emit_load_indexed(e, HOST_R11, CLASS(jump_code));
+    emit_store_hot(e, HOST_R11, HOT(target_code));
 }
 
 const uint8_t *translate_lookup(struct translate *translate, const struct translate_link *link)
@@ -48,7 +67,7 @@ const uint8_t *translate_lookup(struct translate *translate, const struct transl
     emit_patch(miss, e.at);
     emit8(&e, 0xb9);
     emit32(&e, TRANSLATE_EXIT_GOTO);
-    emit_patch(emit_jump(&e), translate->leave);
+    emit_patch(emit_jump(&e), translate->jump_miss);
     translate->code.used = align_up((uint64_t)(e.at - translate->code.write), 8);
     return start;
 }
@@ -144,7 +163,7 @@ static bool branch_jmp(struct translator *tr)
     }
     if (!load_target(tr))
         return false;
-    lookup(tr, TRANSLATE_EXIT_REST);
+    lookup(tr);
     emit_jump_indexed(&tr->e);
     return true;
 }
@@ -211,14 +230,13 @@ static void emit_retpoline(struct translator *tr, unsigned reg)
         emit_load_hot(&tr->e, HOST_R10, emit_kept(reg));
     else
         emit_move(&tr->e, HOST_R10, emit_home[reg]);
-    lookup(tr, TRANSLATE_EXIT_REST);
+    lookup_code(tr);
     emit_store_hot(&tr->e, HOST_R10, HOT(target));
     push_begin(tr);
     emit_load_hot(&tr->e, HOST_R11, HOT(target));
     emit_guest(&tr->e, 0x89, HOST_R11, &tr->operand);
     emit_load_hot(&tr->e, HOST_R10, HOT(target));
-    emit_pext(&tr->e, HOST_R11, HOST_R10, HOT(jump_mask));
-    emit_jump_indexed(&tr->e);
+    emit_branch_hot(&tr->e, 4, HOT(target_code));
 }
 
 static bool branch_call(struct translator *tr)
@@ -234,13 +252,12 @@ static bool branch_call(struct translator *tr)
     }
     if (!load_target(tr))
         return false;
-    lookup(tr, TRANSLATE_EXIT_REST);
+    lookup_code(tr);
     emit_store_hot(&tr->e, HOST_R10, HOT(target));
     push_return(tr);
     pair_push(tr);
     emit_load_hot(&tr->e, HOST_R10, HOT(target));
-    emit_pext(&tr->e, HOST_R11, HOST_R10, HOT(jump_mask));
-    emit_call_indexed(&tr->e);
+    emit_branch_hot(&tr->e, 2, HOT(target_code));
     return_point(tr);
     return true;
 }

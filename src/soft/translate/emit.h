@@ -243,25 +243,30 @@ static inline void emit_patch(uint8_t *displacement, const uint8_t *target)
     store_le32(displacement, (uint32_t)(target - (displacement + 4)));
 }
 
-/* op gs:[r11 * 8 + jump_code]; extension 4 jumps, 2 calls */
-static inline void emit_indexed(struct emit *e, unsigned extension)
+/* jmp gs:[r11 * 8 + table] */
+static inline void emit_jump_table(struct emit *e, uint32_t table)
 {
     emit8(e, 0x65);
     emit8(e, 0x42);
     emit8(e, 0xff);
-    emit8(e, 0x04 | extension << 3);
+    emit8(e, 0x24);
     emit8(e, 0xdd);
-    emit32(e, CLASS(jump_code));
+    emit32(e, table);
 }
 
 static inline void emit_jump_indexed(struct emit *e)
 {
-    emit_indexed(e, 4);
+    emit_jump_table(e, CLASS(jump_code));
 }
 
-static inline void emit_call_indexed(struct emit *e)
+/* op gs:[offset]; extension 4 jumps, 2 calls */
+static inline void emit_branch_hot(struct emit *e, unsigned extension, uint32_t offset)
 {
-    emit_indexed(e, 2);
+    emit8(e, 0x65);
+    emit8(e, 0xff);
+    emit8(e, 0x04 | extension << 3);
+    emit8(e, 0x25);
+    emit32(e, offset);
 }
 
 #endif

@@ -3,7 +3,8 @@
  * The jump table of each class: from linear addresses to translated code.
  *
  * The table of the user class holds code of the lower half of the address space only, the others'
- * of the upper; each is emptied when that half of the TLB is flushed.
+ * of the upper; each is emptied when that half of the TLB is flushed. An entry that another address
+ * drives out goes to a second, smaller table, which jumps ask on their way out (jump_miss).
  */
 #include "soft/translate/translate_internal.h"
 
@@ -26,6 +27,9 @@ static void class_jumps_flush(struct translate *translate, unsigned number)
             region->jump_tag[index] = translate->no_jump[index];
         }
     translate->nr_jump_log[number] = 0;
+    if (translate->nr_seconds[number])
+        memcpy(region->second_tag, translate->no_second, sizeof(translate->no_second));
+    translate->nr_seconds[number] = 0;
     translate->counts.jump_flushes++;
     translate->nr_jump_flushes[number]++;
     memset(translate->jump_pages[number], 0, sizeof(translate->jump_pages[number]));
@@ -46,6 +50,11 @@ void jumps_flush(struct translate *translate)
 static unsigned jump_index(uint64_t address)
 {
     return (unsigned)((address & TRANSLATE_JUMP_MASK) >> TRANSLATE_JUMP_SHIFT);
+}
+
+static unsigned second_index(uint64_t address)
+{
+    return (unsigned)((address >> TRANSLATE_JUMP_SHIFT & 0xff) | (address >> 18 & 0xf) << 8);
 }
 
 static unsigned jump_page_hash(uint64_t address)
@@ -69,37 +78,68 @@ void jumps_page_flush(struct translate *translate, gva_t address)
     }
 }
 
+/* Its lowest bits are known, of 18 and above all are tried. */
+static void second_forget(struct translate *translate, unsigned number, const struct translation *t)
+{
+    for (unsigned index = second_index(t->start); index < TRANSLATE_SECONDS; index += 256)
+        if (translate->second_translation[number][index] == t) {
+            translate->second_translation[number][index] = NULL;
+            translate->region[number]->second_tag[index] = translate->no_second[index];
+        }
+}
+
 void jumps_forget(struct translate *translate, const struct translation *t)
 {
     unsigned lowest = (t->start & TRANSLATE_JUMP_MASK) >> TRANSLATE_JUMP_SHIFT;
 
     /* Where it lies in the page is known, in which page is not. */
-    for (unsigned i = 0; i < MMU_NR_CLASSES; i++)
+    for (unsigned i = 0; i < MMU_NR_CLASSES; i++) {
+        if (t->tables >> i & 1)
+            second_forget(translate, i, t);
         for (unsigned index = t->tables >> i & 1 ? lowest : TRANSLATE_JUMPS;
              index < TRANSLATE_JUMPS; index += GUEST_PAGE_SIZE >> TRANSLATE_JUMP_SHIFT)
             if (translate->jump_translation[i][index] == t) {
                 translate->jump_translation[i][index] = NULL;
                 translate->region[i]->jump_tag[index] = translate->no_jump[index];
             }
+    }
 }
 
 void jumps_init(struct translate *translate)
 {
     for (uint64_t i = 0; i < TRANSLATE_JUMPS; i++)
         translate->no_jump[i] = -((i ^ 1) << TRANSLATE_JUMP_SHIFT);
+    for (uint64_t i = 0; i < TRANSLATE_SECONDS; i++) /* of an address with another index */
+        translate->no_second[i] = -((i ^ 1) << TRANSLATE_JUMP_SHIFT);
     for (unsigned i = 0; i < MMU_NR_CLASSES; i++) {
         translate->nr_jump_log[i] = TRANSLATE_JUMP_LOG + 1; /* all */
+        translate->nr_seconds[i] = 1;
         class_jumps_flush(translate, i);
     }
     translate->hot->jump_mask = TRANSLATE_JUMP_MASK;
+    translate->hot->second_mask = TRANSLATE_SECOND_MASK;
+}
+
+/* What the entry holds goes to the second table. */
+static void second_set(struct translate *translate, unsigned number, unsigned from)
+{
+    struct translate_class *region = translate->region[number];
+    unsigned index = second_index(-region->jump_tag[from]);
+
+    region->second_tag[index] = region->jump_tag[from];
+    region->second_code[index] = region->jump_code[from];
+    translate->second_translation[number][index] = translate->jump_translation[number][from];
+    translate->nr_seconds[number]++;
 }
 
 static void entry_set(struct translate *translate, unsigned number, uint64_t address,
                       struct translation *t)
 {
     struct translate_class *region = translate->region[number];
-    uint64_t index = jump_index(address);
+    unsigned index = jump_index(address);
 
+    if (region->jump_tag[index] != translate->no_jump[index] && region->jump_tag[index] != -address)
+        second_set(translate, number, index);
     t->tables |= (uint8_t)(1u << number);
     translate->jump_translation[number][index] = t;
     if (translate->nr_jump_log[number] < TRANSLATE_JUMP_LOG)
@@ -162,7 +202,19 @@ struct translation *jumps_find(struct soft_cpu *cpu)
     if (!translate_possible(cpu))
         return NULL;
     view_sync(cpu);
-    if (translate->region[number]->jump_tag[index] != -cpu->rip)
+    if (LIKELY(translate->region[number]->jump_tag[index] == -cpu->rip))
+        return translate->jump_translation[number][index];
+    index = second_index(cpu->rip);
+    if (translate->region[number]->second_tag[index] == -cpu->rip)
+        return translate->second_translation[number][index];
+    return NULL;
+}
+
+struct translation *jumps_user_find(const struct translate *translate, gva_t address)
+{
+    unsigned index = jump_index(address);
+
+    if (translate->region[MMU_CLASS_USER]->jump_tag[index] != -address)
         return NULL;
-    return translate->jump_translation[number][index];
+    return translate->jump_translation[MMU_CLASS_USER][index];
 }

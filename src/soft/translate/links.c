@@ -161,10 +161,44 @@ static bool mapping_stable(const struct soft_cpu *cpu)
     return cpu->translate->stable && cpu->translate->stable_epoch == cpu->mmu.epoch[0];
 }
 
+static void far_link(struct translate *translate, struct translate_link *link,
+                     struct translation *to, gva_t address)
+{
+    unsigned hash = far_hash(address), half = address >> 63;
+
+    link_to(translate, link, to, to->entry_far);
+    translate->far_pages[half][hash / 64] |= UINT64_C(1) << (hash % 64);
+    if (!link->listed)
+        far_list(&translate->far_links[half], link);
+}
+
+/* The links of the lower half that go through the table, as far as they and their targets have run
+ * under the present mapping. */
+static void far_resolve(struct translate *translate)
+{
+    struct translate_link *link, *next = translate->far_lookups[0];
+
+    translate->far_lookups[0] = NULL;
+    while ((link = next)) {
+        const struct translate_page *page = link->page;
+        gva_t address = page->linear + (uint64_t)(int64_t)link->target;
+        struct translation *to = NULL;
+
+        next = link->far_next;
+        link->listed = false;
+        if (page->nr_flushes == translate->nr_flushes[0] && !page->aliased &&
+            !(page->linear >> 63) && !(address >> 63))
+            to = jumps_user_find(translate, address);
+        if (to && to->block && !to->block->page[1].mask && to->block->key == page->key)
+            far_link(translate, link, to, address);
+        else
+            far_list(&translate->far_lookups[0], link);
+    }
+}
+
 void links_stable(struct soft_cpu *cpu)
 {
     struct translate *translate = cpu->translate;
-    struct translate_link *link;
     struct timespec time;
     int64_t now;
 
@@ -173,16 +207,15 @@ void links_stable(struct soft_cpu *cpu)
     if (translate->stable_epoch != cpu->mmu.epoch[0]) {
         translate->stable_epoch = cpu->mmu.epoch[0];
         translate->stable_since = now;
+        translate->stable_next = now + STABLE_NS;
         translate->stable = false;
     }
-    if (translate->stable || now - translate->stable_since < STABLE_NS)
+    if (now < translate->stable_next ||
+        translate->hot->seen_epoch[MMU_CLASS_USER][0] != cpu->mmu.epoch[0])
         return;
     translate->stable = true;
-    while ((link = translate->far_lookups[0])) {
-        translate->far_lookups[0] = link->far_next;
-        link->listed = false;
-        link_patch(translate, link, link->stub);
-    }
+    translate->stable_next = now + 2 * (now - translate->stable_since);
+    far_resolve(translate);
 }
 
 void page_seen(struct translate *translate, struct translation *t, gva_t address)
@@ -215,18 +248,12 @@ static bool far_allowed(const struct soft_cpu *cpu, const struct translate_page 
 static void link_far(struct soft_cpu *cpu, struct translation *from, struct translate_link *link,
                      struct translation *to)
 {
-    struct translate *translate = cpu->translate;
-    unsigned hash = far_hash(cpu->rip), half = cpu->rip >> 63;
-
+    link->page = from->page;
     if (to->block->page[1].mask || from->block->key != to->block->key ||
-        !far_allowed(cpu, from->page, cpu->rip - (uint64_t)link->target, cpu->rip)) {
-        far_look_up(translate, link, half);
-        return;
-    }
-    link_to(translate, link, to, to->entry_far);
-    translate->far_pages[half][hash / 64] |= UINT64_C(1) << (hash % 64);
-    if (!link->listed)
-        far_list(&translate->far_links[half], link);
+        !far_allowed(cpu, from->page, cpu->rip - (uint64_t)link->target, cpu->rip))
+        far_look_up(cpu->translate, link, cpu->rip >> 63);
+    else
+        far_link(cpu->translate, link, to, cpu->rip);
 }
 
 void link_make(struct soft_cpu *cpu, struct translation *from, struct translate_link *link,

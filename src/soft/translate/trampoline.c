@@ -7,6 +7,7 @@
  *   enter_vector, enter_wide  the same after loading XMM and MXCSR; and YMM
  *   leave         RCX = exit code, R10 = address: stores everything, returns ECX
  *   return_miss, return_empty: the slow ends of a RET
+ *   jump_miss, call_miss  those of jumps and calls through the table
  *
  * Flags go through LAHF's layout of soft_cpu.host_flags; the direction flag stays clear.
  */
@@ -53,6 +54,35 @@ static void mxcsr_move(struct emit *e, unsigned extension, unsigned base, int32_
     emit_address(e, extension, base, HOST_NONE, 0, displacement);
 }
 
+/* The status flags, from struct soft_cpu at `base`; RAX is lost. */
+static void flags_load(struct emit *e, unsigned base)
+{
+    emit_memory(e, 0x8b, HOST_RAX, base, FLAGS);
+    emit8(e, 0x04); /* add al, 127 */
+    emit8(e, 0x7f);
+    emit8(e, 0x9e); /* sahf */
+}
+
+/* ... to struct soft_cpu at R10; RAX is lost. */
+static void flags_store(struct emit *e)
+{
+    emit8(e, 0xb8); /* mov eax, 0: keeps the flags */
+    emit32(e, 0);
+    emit8(e, 0x9f); /* lahf */
+    emit8(e, 0x0f); /* seto al */
+    emit8(e, 0x90);
+    emit8(e, 0xc0);
+    emit_memory(e, 0x89, HOST_RAX, HOST_R10, FLAGS);
+}
+
+/* To the stack of C, with R10 kept. */
+static void stack_change(struct emit *e)
+{
+    emit_store_hot(e, HOST_RSP, HOT(return_rsp));
+    emit_load_hot(e, HOST_RSP, HOT(host_rsp));
+    emit_store_hot(e, HOST_R10, HOT(address));
+}
+
 static const uint8_t saved[] = {HOST_RBX, HOST_RBP, HOST_R12, HOST_R13, HOST_R14, HOST_R15};
 
 /* wide: with the registers' upper halves; otherwise those are 0, and known to the processor to be:
@@ -75,10 +105,7 @@ static void enter_emit(struct emit *e, bool vector, bool wide)
         }
         mxcsr_move(e, 2, HOST_RCX, MXCSR);
     }
-    emit_memory(e, 0x8b, HOST_RAX, HOST_RCX, FLAGS);
-    emit8(e, 0x04); /* add al, 127 */
-    emit8(e, 0x7f);
-    emit8(e, 0x9e); /* sahf */
+    flags_load(e, HOST_RCX);
     for (unsigned i = 0; i < CPU_NR_GPRS; i++) {
         if (emit_home[i] != HOST_NONE) {
             emit_memory(e, 0x8b, emit_home[i], HOST_RCX, GPR(i));
@@ -87,11 +114,7 @@ static void enter_emit(struct emit *e, bool vector, bool wide)
             emit_store_hot(e, HOST_R10, emit_kept(i));
         }
     }
-    emit8(e, 0x65); /* jmp gs:[enter] */
-    emit8(e, 0xff);
-    emit8(e, 0x24);
-    emit8(e, 0x25);
-    emit32(e, HOT(enter));
+    emit_branch_hot(e, 4, HOT(enter));
 }
 
 static void vector_store(struct emit *e)
@@ -139,9 +162,7 @@ static void vector_store(struct emit *e)
 
 static void leave_emit(struct emit *e)
 {
-    emit_store_hot(e, HOST_RSP, HOT(return_rsp));
-    emit_load_hot(e, HOST_RSP, HOT(host_rsp));
-    emit_store_hot(e, HOST_R10, HOT(address));
+    stack_change(e);
     emit_load_hot(e, HOST_R10, HOT(cpu));
     for (unsigned i = 0; i < CPU_NR_GPRS; i++) {
         if (emit_home[i] != HOST_NONE) {
@@ -151,13 +172,7 @@ static void leave_emit(struct emit *e)
             emit_memory(e, 0x89, HOST_R11, HOST_R10, GPR(i));
         }
     }
-    emit8(e, 0xb8); /* mov eax, 0: keeps the flags */
-    emit32(e, 0);
-    emit8(e, 0x9f); /* lahf */
-    emit8(e, 0x0f); /* seto al */
-    emit8(e, 0x90);
-    emit8(e, 0xc0);
-    emit_memory(e, 0x89, HOST_RAX, HOST_R10, FLAGS);
+    flags_store(e);
     vector_store(e);
     emit8(e, 0x89); /* mov eax, ecx */
     emit8(e, 0xc8);
@@ -200,6 +215,45 @@ static void return_miss_emit(struct emit *e, const uint8_t *leave)
     emit_jump_indexed(e);
 }
 
+/* R11 = index of R10 in the second table; the jump whose displacement is returned is taken when it
+ * is there. */
+static uint8_t *second_probe(struct emit *e)
+{
+    uint8_t *hit;
+
+    emit_store_hot(e, HOST_RCX, HOT(spilled));
+    emit_pext(e, HOST_R11, HOST_R10, HOT(second_mask));
+    emit_load_indexed(e, HOST_RCX, CLASS(second_tag));
+    emit_lea(e, HOST_RCX, HOST_RCX, HOST_R10, 0, 0);
+    emit8(e, 0xe3);
+    hit = e->at++;
+    emit_load_hot(e, HOST_RCX, HOT(spilled));
+    return hit;
+}
+
+/* A jump whose target (R10) the jump table does not have; ECX = its exit. Perhaps another target
+ * has taken its place. */
+static void jump_miss_emit(struct emit *e, const uint8_t *leave)
+{
+    uint8_t *hit = second_probe(e);
+
+    emit_patch(emit_jump(e), leave);
+    *hit = (uint8_t)(e->at - (hit + 1));
+    emit_jump_table(e, CLASS(second_code));
+}
+
+/* The same for a CALL, which has called this: returns with R11 = the target's code. */
+static void call_miss_emit(struct emit *e, const uint8_t *leave)
+{
+    uint8_t *hit = second_probe(e);
+
+    emit_lea(e, HOST_RSP, HOST_RSP, HOST_NONE, 0, 8);
+    emit_patch(emit_jump(e), leave);
+    *hit = (uint8_t)(e->at - (hit + 1));
+    emit_load_indexed(e, HOST_R11, CLASS(second_code));
+    emit8(e, 0xc3);
+}
+
 /* Where a return from the empty stack leads: R10 = where to. */
 static void return_empty_emit(struct emit *e)
 {
@@ -214,10 +268,7 @@ static const uint8_t called[] = {CPU_RAX, CPU_RCX, CPU_RDX, CPU_RSP, CPU_RSI, CP
 static void called_load(struct emit *e)
 {
     emit_load_hot(e, HOST_R10, HOT(cpu));
-    emit_memory(e, 0x8b, HOST_RAX, HOST_R10, FLAGS);
-    emit8(e, 0x04); /* add al, 127 */
-    emit8(e, 0x7f);
-    emit8(e, 0x9e); /* sahf */
+    flags_load(e, HOST_R10);
     for (unsigned i = 0; i < ARRAY_LEN(called); i++)
         emit_memory(e, 0x8b, emit_home[called[i]], HOST_R10, GPR(called[i]));
     emit_load_hot(e, HOST_R10, HOT(address));
@@ -228,9 +279,7 @@ static void callout_emit(struct emit *e, const uint8_t *leave)
 {
     uint8_t *declined;
 
-    emit_store_hot(e, HOST_RSP, HOT(return_rsp));
-    emit_load_hot(e, HOST_RSP, HOT(host_rsp));
-    emit_store_hot(e, HOST_R10, HOT(address));
+    stack_change(e);
     emit8(e, 0x65); /* mov gs:[leave_with], ecx: for position.c */
     emit8(e, 0x89);
     emit8(e, 0x0c);
@@ -239,13 +288,7 @@ static void callout_emit(struct emit *e, const uint8_t *leave)
     emit_load_hot(e, HOST_R10, HOT(cpu));
     for (unsigned i = 0; i < ARRAY_LEN(called); i++)
         emit_memory(e, 0x89, emit_home[called[i]], HOST_R10, GPR(called[i]));
-    emit8(e, 0xb8); /* mov eax, 0: keeps the flags */
-    emit32(e, 0);
-    emit8(e, 0x9f); /* lahf */
-    emit8(e, 0x0f); /* seto al */
-    emit8(e, 0x90);
-    emit8(e, 0xc0);
-    emit_memory(e, 0x89, HOST_RAX, HOST_R10, FLAGS);
+    flags_store(e);
     emit_move(e, HOST_RDI, HOST_R10);
     emit8(e, 0x89); /* mov esi, ecx */
     emit8(e, 0xce);
@@ -306,6 +349,10 @@ int trampolines_emit(struct translate *translate)
     leave_emit(&e);
     translate->return_miss = e.at;
     return_miss_emit(&e, translate->leave);
+    translate->jump_miss = e.at;
+    jump_miss_emit(&e, translate->leave);
+    translate->call_miss = e.at;
+    call_miss_emit(&e, translate->leave);
     translate->return_empty = code_cache_run(code, e.at);
     return_empty_emit(&e);
     emit_patch(emit_jump(&e), translate->leave);

@@ -37,16 +37,19 @@
 #define TRANSLATE_JUMP_LOG   4096u
 #define TRANSLATE_JUMPS      65536u
 #define TRANSLATE_JUMP_PAGES 1024u
-#define TRANSLATE_PAGES      4096u /* hash heads */
-#define TRANSLATE_FAR_PAGES  16384u
-#define TRANSLATE_KEPT       4u /* guest registers that live in memory */
-#define RETURNS_NR           2u /* stacks of return points: user's, supervisor's */
-#define FLAT_SHIFT           7u /* a granule of the flat tables: 128 bytes of address */
-#define FLAT_SPAN            (1u << FLAT_SHIFT) /* what an entry allows behind an address in its granule */
-#define FLAT_LOG             8192u
-#define FLAT_PAGE            (4096u >> FLAT_SHIFT) /* granules of a page */
-#define FLAT_INDEX_BITS      33u                   /* of a granule's number */
-#define FLAT_ALIAS_BITS      38u /* addresses of one entry differ by a multiple of 2^38 */
+/* Targets that drive each other out of the table differ above its bits only. */
+#define TRANSLATE_SECOND_MASK (UINT64_C(0xff) << TRANSLATE_JUMP_SHIFT | UINT64_C(0xf) << 18)
+#define TRANSLATE_SECONDS     4096u
+#define TRANSLATE_PAGES       4096u /* hash heads */
+#define TRANSLATE_FAR_PAGES   16384u
+#define TRANSLATE_KEPT        4u /* guest registers that live in memory */
+#define RETURNS_NR            2u /* stacks of return points: user's, supervisor's */
+#define FLAT_SHIFT            7u /* a granule of the flat tables: 128 bytes of address */
+#define FLAT_SPAN             (1u << FLAT_SHIFT) /* what an entry allows behind an address in its granule */
+#define FLAT_LOG              8192u
+#define FLAT_PAGE             (4096u >> FLAT_SHIFT) /* granules of a page */
+#define FLAT_INDEX_BITS       33u                   /* of a granule's number */
+#define FLAT_ALIAS_BITS       38u /* addresses of one entry differ by a multiple of 2^38 */
 /* Bits of an address that are the number of its granule. User mode: as many as 32-bit registers
  * hold. Kernels: Linux begins its areas at multiples of 2^40, and 40 and 41 tell them apart. */
 #define FLAT_USER_MASK   ((UINT64_C(1) << 39) - (UINT64_C(1) << FLAT_SHIFT))
@@ -96,11 +99,12 @@ struct translate_hot {
     uint64_t vector_left;     /* nonzero: they were loaded until the last exit */
     uint64_t avx_here;        /* the same, and the guest has enabled AVX */
     uint64_t segment_base[2]; /* FS, GS */
-    uint64_t index_mask, jump_mask;
+    uint64_t index_mask, jump_mask, second_mask;
     uint64_t flat_mask;
     uint64_t range[TRANSLATE_RANGES]; /* addends, while a block runs */
     uint64_t check_mask[7];           /* page bits; with the bits below 1 << i too */
-    uint64_t target;  /* of an indirect call or PUSH of memory, between its two accesses */
+    uint64_t target; /* of an indirect call or PUSH of memory, between its two accesses */
+    uint64_t target_code;
     uint64_t address; /* R10 at the last exit */
     uint64_t enter;   /* where to go in */
     uint64_t cpu;     /* struct soft_cpu */
@@ -132,6 +136,9 @@ struct translate_class {
     /* In a large page of their own: every indirect jump looks at a random place of both. */
     _Alignas(LARGE_PAGE) uint64_t jump_tag[TRANSLATE_JUMPS]; /* negated linear address */
     uint64_t jump_code[TRANSLATE_JUMPS];
+    /* What others have driven out of there (TRANSLATE_SECOND_MASK). */
+    uint64_t second_tag[TRANSLATE_SECONDS];
+    uint64_t second_code[TRANSLATE_SECONDS];
 };
 
 /*
@@ -186,7 +193,8 @@ struct translate_link {
     struct translate_link *next, **back; /* of those that jump to the same translation; back NULL:
                                             not patched to one */
     struct translate_link *far_next;
-    const uint8_t *lookup; /* code that asks the jump table; NULL: not made */
+    const uint8_t *lookup;       /* code that asks the jump table; NULL: not made */
+    struct translate_page *page; /* far: where it is */
 };
 
 /* A page that translations lie in. */
@@ -247,6 +255,8 @@ struct translate {
     /* What jump_code leads to; and which pages, hashed, have an entry: INVLPG of others leaves the
      * table alone. */
     struct translation *jump_translation[MMU_NR_CLASSES][TRANSLATE_JUMPS];
+    struct translation *second_translation[MMU_NR_CLASSES][TRANSLATE_SECONDS];
+    uint32_t nr_seconds[MMU_NR_CLASSES];                   /* put there since the last flush */
     uint16_t jump_log[MMU_NR_CLASSES][TRANSLATE_JUMP_LOG]; /* indexes filled since the last flush */
     uint32_t nr_jump_log[MMU_NR_CLASSES];
     uint32_t nr_jump_flushes[MMU_NR_CLASSES];
@@ -259,12 +269,12 @@ struct translate {
     uint32_t nr_flushes[2];
     uint32_t stable_epoch; /* of the lower half, which began before stable_since */
     bool stable;
-    int64_t stable_since;
+    int64_t stable_since, stable_next; /* when lookups are looked at again */
     uint32_t (*enter)(struct soft_cpu *cpu);
     uint32_t (*enter_vector)(struct soft_cpu *cpu); /* upper halves of YMM are 0 */
     uint32_t (*enter_wide)(struct soft_cpu *cpu);
     const uint8_t *leave;
-    const uint8_t *return_miss, *return_empty;
+    const uint8_t *return_miss, *return_empty, *jump_miss, *call_miss;
     uint8_t *return_memory;           /* both stacks */
     uint64_t return_base[RETURNS_NR]; /* of each stack */
     uint64_t return_rsp[RETURNS_NR];  /* of the one that hot does not hold */
@@ -272,7 +282,7 @@ struct translate {
     unsigned return_current;          /* which one hot holds */
     const uint8_t
         *callout[TRANSLATE_NR_CALLOUTS]; /* ECX = exit if it declines, R10 = hot.address */
-    uint64_t no_tag[TRANSLATE_INDEX], no_jump[TRANSLATE_JUMPS];
+    uint64_t no_tag[TRANSLATE_INDEX], no_jump[TRANSLATE_JUMPS], no_second[TRANSLATE_SECONDS];
     bool flat; /* there are flat tables */
     /* Pages with entries, by class and half of the address space. */
     uint64_t flat_log[MMU_NR_CLASSES][2][FLAT_LOG];
@@ -422,6 +432,8 @@ void jumps_page_flush(struct translate *translate, gva_t address);
 /* The translation at RIP, if the current class's table has it; and to have it from now on. */
 struct translation *jumps_find(struct soft_cpu *cpu);
 void jumps_add(struct soft_cpu *cpu, struct translation *t);
+/* What the user class's table has for an address; it must be up to date. */
+struct translation *jumps_user_find(const struct translate *translate, gva_t address);
 
 /* links.c. The record of a page; there must be room in the arena. */
 struct translate_page *page_of(struct translate *translate, gpa_t gpa, uint32_t key);
