@@ -5,6 +5,7 @@
  * container engines leave to a root user, /proc and /sys masked.
  */
 #include "cmd/run.h"
+#include "cmd/run_attachment.h"
 
 #include "base/cleanup.h"
 #include "base/file.h"
@@ -87,8 +88,9 @@ static json_t *mount_entry(const char *target, const char *type, const char *sou
                      "options", list);
 }
 
-static int mounts(const struct run_options *options, json_t **ret, struct err *err)
+static int mounts(const struct run_context *context, json_t **ret, struct err *err)
 {
+    const struct run_options *options = context->options;
     static const char *const standard[][4] = {
         {"/proc", "proc", "proc", "nosuid,noexec,nodev"},
         {"/dev", "tmpfs", "tmpfs", "nosuid,strictatime,mode=755,size=65536k"},
@@ -115,6 +117,10 @@ static int mounts(const struct run_options *options, json_t **ret, struct err *e
         json_array_append_new(list, mount_entry(volume->target, "bind", source,
                                                 volume->read_only ? "rbind,ro" : "rbind,rw"));
     }
+    if (context->attachment)
+        json_array_append_new(list, mount_entry("/etc/resolv.conf", "bind",
+                                                run_attachment_resolv_conf(context->attachment),
+                                                "rbind,ro"));
     *ret = list;
     return 0;
 }
@@ -170,6 +176,9 @@ static json_t *linux_part(const struct run_context *context)
 
     for (size_t i = 0; i < ARRAY_LEN(namespaces); i++)
         json_array_append_new(list, json_pack("{s:s}", "type", namespaces[i]));
+    if (context->attachment) /* made before, with its interface in it */
+        json_object_set_new(json_array_get(list, 4), "path",
+                            json_string(run_attachment_path(context->attachment)));
     return json_pack("{s:o, s:s+, s:o, s:o, s:o}", "namespaces", list, "cgroupsPath", "/lodge/",
                      context->dir->id, "resources", resources(context->options), "maskedPaths",
                      string_list(masked, ARRAY_LEN(masked)), "readonlyPaths",
@@ -198,7 +207,7 @@ int bundle_write(const struct run_context *context, const char *path, struct err
     int result;
 
     if ((result = find_user(context, &user, err)) < 0 ||
-        (result = mounts(context->options, &mount_list, err)) < 0)
+        (result = mounts(context, &mount_list, err)) < 0)
         return result;
     /* io.lodge.init: the command is not process 1, so signals end it as they would anywhere else.
      */

@@ -24,7 +24,7 @@ struct cli_verb {
 };
 
 extern const struct cli_verb verb_run, verb_image, verb_images, verb_disk, verb_kernels, verb_stats,
-    verb_doctor, verb_plan, verb_completion, verb_version, verb_help;
+    verb_network, verb_doctor, verb_plan, verb_completion, verb_version, verb_help;
 extern const struct cli_verb *const cli_verbs[];
 extern const size_t cli_nr_verbs;
 

@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 const struct cli_verb *const cli_verbs[] = {
-    &verb_run,    &verb_image, &verb_images,     &verb_disk,    &verb_kernels, &verb_stats,
-    &verb_doctor, &verb_plan,  &verb_completion, &verb_version, &verb_help};
+    &verb_run,     &verb_image,  &verb_images, &verb_disk,       &verb_kernels, &verb_stats,
+    &verb_network, &verb_doctor, &verb_plan,   &verb_completion, &verb_version, &verb_help};
 const size_t cli_nr_verbs = ARRAY_LEN(cli_verbs);
 
 static const struct cli_verb *find_verb(const char *name)

@@ -19,6 +19,8 @@ int run_command_build(const struct run_options *options, const struct image *ima
                       struct run_command *ret, struct err *err);
 void run_command_done(struct run_command *command);
 
+struct run_attachment;
+
 struct run_context {
     const struct run_options *options;
     const struct store *store;
@@ -26,7 +28,8 @@ struct run_context {
     const struct run_command *command;
     struct run_dir *dir;
     const char *hostname;
-    int signal_fd; /* the signals to pass on; all of them blocked */
+    struct run_attachment *attachment; /* to a network by name; NULL: none */
+    int signal_fd;                     /* the signals to pass on; all of them blocked */
 };
 
 /* *ret_status: the exit status. Negative: an error of our own (*ret_status is then what to exit

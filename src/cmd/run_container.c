@@ -7,6 +7,7 @@
  * our processes, however that ends.
  */
 #include "cmd/run.h"
+#include "cmd/run_attachment.h"
 
 #include "base/cleanup.h"
 #include "base/file.h"
@@ -301,6 +302,9 @@ static int run_mounted(struct container *c, int *ret_status, struct err *err)
     pid_t parent = getpid();
     int result, status;
 
+    if (c->context->attachment &&
+        (result = run_attachment_namespace(c->context->attachment, c->context, err)) < 0)
+        return result;
     if ((result = bundle_write(c->context, c->config, err)) < 0) {
         /* As in a VM, where only the guest can tell. */
         if (result == -ESRCH)

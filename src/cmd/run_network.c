@@ -4,6 +4,7 @@
 
 #include "base/cleanup.h"
 #include "net/net.h"
+#include "network/network.h"
 
 #include <errno.h>
 #include <string.h>
@@ -19,6 +20,25 @@ static int check_word(const char *word, struct err *err)
     return err_set(err, -EINVAL, "'%s' is neither hostfwd=... nor host-loopback=on", word);
 }
 
+bool run_network_is_user(const char *text)
+{
+    size_t length = strlen(RUN_NETWORK_USER);
+
+    return !strncmp(text, RUN_NETWORK_USER, length) && (!text[length] || text[length] == ',');
+}
+
+bool run_network_is_named(const char *text)
+{
+    return text && network_name_ok(text);
+}
+
+int run_network_check_port(const char *text, struct err *err)
+{
+    struct net_forward port;
+
+    return network_port_parse(text, &port, err);
+}
+
 int run_network_check(const char *text, struct err *err)
 {
     CLEANUP(freep) char *copy = strdup(text);
@@ -27,11 +47,12 @@ int run_network_check(const char *text, struct err *err)
 
     if (!copy)
         return err_set(err, -ENOMEM, "out of memory");
-    if (!strcmp(text, "none"))
+    if (!strcmp(text, "none") || run_network_is_named(text))
         return 0;
     word = strtok_r(copy, ",", &rest);
     if (!word || strcmp(word, RUN_NETWORK_USER) != 0)
-        return err_set(err, -EINVAL, "--net '%s': none or user is needed", text);
+        return err_set(err, -EINVAL, "--net '%s': none, user or the name of a network is needed",
+                       text);
     while (r == 0 && (word = strtok_r(NULL, ",", &rest)))
         r = check_word(word, err);
     return r < 0 ? err_wrap(err, "--net") : 0;

@@ -6,6 +6,7 @@
 #include "base/err.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #define RUN_NETWORK_USER "user"
 
@@ -13,5 +14,11 @@
 int run_network_check(const char *text, struct err *err);
 /* The monitor's form of it; NULL: no memory, or no network. */
 json_t *run_network_config(const char *text);
+
+/* "user", with or without options. */
+bool run_network_is_user(const char *text);
+/* The name of a network of `lodge network`. NULL is none. */
+bool run_network_is_named(const char *text);
+int run_network_check_port(const char *text, struct err *err);
 
 #endif

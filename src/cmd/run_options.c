@@ -30,6 +30,7 @@ enum option_id {
     OPTION_NAME,
     OPTION_HOSTNAME,
     OPTION_NET,
+    OPTION_PUBLISH,
     OPTION_KERNEL,
     OPTION_PROFILE,
     OPTION_SYMBOLS,
@@ -56,6 +57,7 @@ static const struct option_spec {
     {"--name", 0, true, OPTION_NAME},
     {"--hostname", 'h', true, OPTION_HOSTNAME},
     {"--net", 0, true, OPTION_NET},
+    {"--publish", 'p', true, OPTION_PUBLISH},
     {"--kernel", 0, true, OPTION_KERNEL},
     {"--profile", 0, true, OPTION_PROFILE},
     {"--symbols", 0, true, OPTION_SYMBOLS},
@@ -204,6 +206,11 @@ static int apply(struct run_options *options, enum option_id id, const char *val
     case OPTION_NET:
         options->network = value;
         return run_network_check(value, err);
+    case OPTION_PUBLISH:
+        if (options->nr_ports == RUN_PORTS_MAX)
+            return err_set(err, -E2BIG, "more than %d published ports", RUN_PORTS_MAX);
+        options->ports[options->nr_ports++] = value;
+        return run_network_check_port(value, err);
     case OPTION_KERNEL:
         options->kernel = value;
         return 0;
@@ -267,8 +274,14 @@ static int check_together(const struct run_options *options, struct err *err)
 {
     if (!options->vm && options->engine)
         return err_set(err, -EINVAL, "--engine is for virtual machines: add --vm");
-    if (!options->vm && options->network && strcmp(options->network, "none") != 0)
-        return err_set(err, -EOPNOTSUPP, "--net user is for virtual machines so far: add --vm");
+    if (!options->vm && options->network && run_network_is_user(options->network))
+        return err_set(err, -EOPNOTSUPP,
+                       "--net user is for virtual machines so far: add --vm, or make a network "
+                       "with `lodge network create`");
+    if (options->nr_ports && !run_network_is_named(options->network))
+        return err_set(err, -EINVAL,
+                       "-p needs --net NAME, of a network that `lodge network create` made; "
+                       "--net user,hostfwd=... is the way without rights");
     if (!options->vm && options->kernel)
         return err_set(err, -EINVAL, "--kernel is for virtual machines: add --vm");
     if (!options->vm && options->profile)

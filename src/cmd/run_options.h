@@ -11,6 +11,7 @@
 
 #define RUN_ENV_MAX     256
 #define RUN_VOLUMES_MAX 64
+#define RUN_PORTS_MAX   32
 #define RUN_CPUS_MAX    64
 #define RUN_SYMBOLS_MAX 15
 
@@ -29,9 +30,11 @@ struct run_options {
     struct run_volume volumes[RUN_VOLUMES_MAX];
     size_t nr_volumes;
     const char *cwd, *user, *name, *hostname; /* NULL: not given */
-    const char *network;                      /* "none" unless given */
-    const char *kernel;                       /* "cloud" unless given */
-    const char *profile;                      /* NULL: none */
+    const char *ports[RUN_PORTS_MAX];
+    size_t nr_ports;
+    const char *network; /* "none" unless given */
+    const char *kernel;  /* "cloud" unless given */
+    const char *profile; /* NULL: none */
     const char *symbols[RUN_SYMBOLS_MAX];
     size_t nr_symbols;
     bool stdin_open, tty, quiet;

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "cmd/programs.h"
+#include "cmd/run_attachment.h"
 #include "cmd/run_network.h"
 #include "cmd/run_shares.h"
 #include "cmd/terminal.h"
@@ -121,13 +122,20 @@ static int write_config(const struct run_context *context, const struct vm_parts
                         struct err *err)
 {
     const struct run_options *options = context->options;
-    json_t *config = json_pack(
+    char cmdline[512];
+    json_t *config;
+
+    if (context->attachment)
+        run_attachment_cmdline(context->attachment, VM_CMDLINE, cmdline, sizeof(cmdline));
+    else
+        snprintf(cmdline, sizeof(cmdline), "%s", networked(context) ? VM_CMDLINE_NET : VM_CMDLINE);
+    config = json_pack(
         "{s:s, s:s, s:s, s:I, s:I, s:s, s:[{s:s, s:b}], s:s, s:s, s:s, s:{s:I, s:s}}", "kernel",
-        parts->kernel.vmlinuz, "initrd", parts->initramfs, "cmdline",
-        networked(context) ? VM_CMDLINE_NET : VM_CMDLINE, "memory", (json_int_t)parts->memory_bytes,
-        "cpus", (json_int_t)(options->nr_cpus ? options->nr_cpus : 1), "engine", options->engine,
-        "disks", "path", parts->disk, "read_only", 1, "console", "stdio", "on_reset", "exit",
-        "control", parts->control, "vsock", "cid", (json_int_t)VM_CID, "path", parts->vsock);
+        parts->kernel.vmlinuz, "initrd", parts->initramfs, "cmdline", cmdline, "memory",
+        (json_int_t)parts->memory_bytes, "cpus",
+        (json_int_t)(options->nr_cpus ? options->nr_cpus : 1), "engine", options->engine, "disks",
+        "path", parts->disk, "read_only", 1, "console", "stdio", "on_reset", "exit", "control",
+        parts->control, "vsock", "cid", (json_int_t)VM_CID, "path", parts->vsock);
     CLEANUP(freep) char *text = NULL;
     int result = config ? run_shares_config(options, config, err) : 0;
 
@@ -136,7 +144,9 @@ static int write_config(const struct run_context *context, const struct vm_parts
         return result;
     }
     if (config && networked(context))
-        json_object_set_new(config, "networks", run_network_config(options->network));
+        json_object_set_new(config, "networks",
+                            context->attachment ? run_attachment_config(context->attachment)
+                                                : run_network_config(options->network));
     if (config && options->profile)
         add_profile(context, parts, config);
     text = json_text(config, JSON_INDENT(2));
@@ -234,7 +244,9 @@ static int serve(const struct run_context *context, const struct vm_parts *parts
 
     if (!vmm)
         return err_set(err, -ENOMEM, "out of memory");
-    if (networked(context))
+    if (context->attachment)
+        run_attachment_resolver(context->attachment, resolv_conf, sizeof(resolv_conf));
+    else if (networked(context))
         net_resolv_conf(resolv_conf, sizeof(resolv_conf));
     if (options->tty)
         terminal_size(&run.rows, &run.cols);

@@ -6,6 +6,8 @@
 #include "base/log.h"
 #include "cmd/programs.h"
 #include "cmd/run.h"
+#include "cmd/run_attachment.h"
+#include "cmd/run_network.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -51,8 +53,14 @@ static int run_isolated(struct run_context *context, const char *oci_program, in
     if (result < 0)
         return result;
     context->command = &command;
+    if (run_network_is_named(context->options->network) &&
+        (result = run_attachment_new(context, &context->attachment, err)) < 0) {
+        run_command_done(&command);
+        return result;
+    }
     result = context->options->vm ? run_vm(context, ret_status, err)
                                   : run_container(context, oci_program, ret_status, err);
+    run_attachment_free(context->attachment);
     run_command_done(&command);
     return result;
 }
@@ -123,8 +131,10 @@ const struct cli_verb verb_run = {
         "  --vm                 in a virtual machine; without it, in a container\n"
         "  --engine ENGINE      auto (default), kvm, or soft: Lodge's own processor\n"
         "  --kernel KERNEL      guest kernel: cloud (default), generic, rt, or a path\n"
-        "  --net NETWORK        none (default), or user: a VM behind this host; then also\n"
+        "  --net NETWORK        none (default), the NAME of one (lodge network), or user: a\n"
+        "                       VM behind this host; then also\n"
         "                       user,hostfwd=tcp:127.0.0.1:8080-:80\n"
+        "  -p, --publish [ADDR:]PORT:GUESTPORT[/udp]  a port of this host leads to the guest's\n"
         "  --cpus N             vCPUs of a VM (1); CPU time of a container (no limit)\n"
         "  -m, --memory SIZE    memory, such as 512M or 2G; VM: 512M, container: no limit\n"
         "  -e, --env K=V        environment; -e K passes ours on; may be repeated\n"

@@ -20,6 +20,7 @@ struct init_params {
     char agent[INIT_PARAM_MAX]; /* lodge.agent=SPEC (transport.h); "" : a command on the console */
     char root[INIT_PARAM_MAX];  /* lodge.root=/dev/vda (the default) */
     char net[64];               /* lodge.net=ADDRESS/BITS,GATEWAY of eth0; "": none */
+    char net6[96];              /* lodge.net6=ADDRESS/BITS,GATEWAY of eth0; "": none */
     char rw[32];                /* lodge.rw=SIZE of the writable layer, as tmpfs takes it (50%) */
     char mounts[INIT_MOUNTS_MAX]; /* lodge.mount=NAME,TARGET[,ro], repeated: their texts, by blanks
                                    */
@@ -38,6 +39,8 @@ int init_mount_volumes(const struct init_params *params, struct err *err);
 int init_loopback_up(struct err *err);
 /* What lodge.net says; "" does nothing. The interface is there when its driver is loaded. */
 int init_network_up(const char *text, struct err *err);
+/* The same for IPv6, which the kernel may lack: then nothing is done. After init_network_up. */
+int init_network6_up(const char *text, struct err *err);
 /* hostname "" keeps the kernel's; resolv_conf "" keeps the image's file. Best effort. */
 void init_identify(const char *hostname, const char *resolv_conf);
 

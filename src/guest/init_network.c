@@ -7,6 +7,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <net/if.h>
 #include <net/route.h>
 #include <stdint.h>
@@ -74,5 +75,47 @@ int init_network_up(const char *text, struct err *err)
         return err_errno(err, -errno, "start eth0");
     if ((r = add_default_route(fd, plan.gateway)) < 0)
         return err_errno(err, r, "route through the gateway");
+    return 0;
+}
+
+/* As the kernel's linux/ipv6.h has them, whose other contents the C library's headers contradict.
+ */
+struct request6 {
+    struct in6_addr address;
+    uint32_t bits;
+    int interface;
+};
+struct route6 {
+    struct in6_addr destination, source, gateway;
+    uint32_t type;
+    uint16_t destination_bits, source_bits;
+    uint32_t metric;
+    unsigned long info;
+    uint32_t flags;
+    int interface;
+};
+
+int init_network6_up(const char *text, struct err *err)
+{
+    CLEANUP(fd_closep) int fd = -1;
+    char address[INET6_ADDRSTRLEN], gateway[INET6_ADDRSTRLEN];
+    struct request6 request = {.interface = (int)if_nametoindex("eth0")};
+    struct route6 route = {.metric = 1, .flags = RTF_UP | RTF_GATEWAY};
+
+    if (!*text)
+        return 0;
+    if (sscanf(text, "%45[0-9a-f:]/%2u,%45[0-9a-f:]", address, &request.bits, gateway) != 3 ||
+        inet_pton(AF_INET6, address, &request.address) != 1 ||
+        inet_pton(AF_INET6, gateway, &route.gateway) != 1)
+        return err_set(err, -EINVAL, "lodge.net6=%s: ADDRESS/BITS,GATEWAY is needed", text);
+    fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return 0;
+    route.interface = request.interface;
+    /* The host gives addresses once: to ask whether somebody else has ours takes a second in which
+     * it is of no use. */
+    file_write_string(AT_FDCWD, "/proc/sys/net/ipv6/conf/eth0/accept_dad", "0");
+    if (ioctl(fd, SIOCSIFADDR, &request) < 0 || ioctl(fd, SIOCADDRT, &route) < 0)
+        return err_errno(err, -errno, "give eth0 its IPv6 address and route");
     return 0;
 }

@@ -54,6 +54,8 @@ static int prepare(const struct init_params *params, struct err *err)
         result = init_loopback_up(err);
     if (result == 0)
         result = init_network_up(params->net, err);
+    if (result == 0)
+        result = init_network6_up(params->net6, err);
     return result;
 }
 

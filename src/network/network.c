@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Making and removing networks, attaching and detaching. Order: the file first (it says what may be
+ * there), then interfaces and rules; when those fail, the file goes back. What a crash leaves in
+ * between is what the file says, and the next operation makes or removes.
+ */
+#include "network/internal.h"
+
+#include "base/util.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ifaddrs.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+/* Where subnets are taken from: /24s of 10.88.0.0/14. */
+#define POOL_FIRST UINT32_C(0x0a580000)
+#define POOL_NR    1024u
+
+static bool overlap(const struct network_subnet4 *a, const struct network_subnet4 *b)
+{
+    uint32_t mask = UINT32_MAX << (32 - MIN(a->bits, b->bits));
+
+    return (a->address & mask) == (b->address & mask);
+}
+
+/* A network of ours, or an interface of the host. */
+static const char *in_the_way(const struct network_state *state, const struct ifaddrs *host,
+                              const struct network_subnet4 *subnet)
+{
+    for (unsigned i = 0; i < state->nr; i++)
+        if (overlap(&state->networks[i].subnet4, subnet))
+            return state->networks[i].name;
+    for (; host; host = host->ifa_next) {
+        const struct sockaddr_in *address = (const void *)host->ifa_addr;
+        const struct sockaddr_in *mask = (const void *)host->ifa_netmask;
+        struct network_subnet4 theirs;
+
+        if (!address || !mask || address->sin_family != AF_INET)
+            continue;
+        theirs.bits = (unsigned)__builtin_popcount(mask->sin_addr.s_addr);
+        theirs.address = ntohl(address->sin_addr.s_addr & mask->sin_addr.s_addr);
+        if (theirs.bits && overlap(&theirs, subnet))
+            return host->ifa_name;
+    }
+    return NULL;
+}
+
+static int choose_subnet(struct network_state *state, const char *text, struct network_subnet4 *ret,
+                         struct err *err)
+{
+    struct ifaddrs *host = NULL;
+    const char *other;
+    int r = 0;
+
+    if (text && (r = network_subnet_parse(text, ret, err)) < 0)
+        return r;
+    if (getifaddrs(&host))
+        host = NULL;
+    if (text) {
+        if ((other = in_the_way(state, host, ret)))
+            r = err_set(err, -EEXIST, "subnet %s overlaps with that of '%s'", text, other);
+    } else {
+        r = err_set(err, -ENOSPC, "no free subnet: give one with --subnet");
+        for (uint32_t i = 0; r < 0 && i < POOL_NR; i++) {
+            *ret = (struct network_subnet4){POOL_FIRST + (i << 8), 24};
+            if (!in_the_way(state, host, ret)) {
+                err_clear(err);
+                r = 0;
+            }
+        }
+    }
+    freeifaddrs(host);
+    return r;
+}
+
+static void remove_files(struct network_state *state, const struct network *network)
+{
+    char name[NETWORK_NAME_MAX + 8];
+
+    snprintf(name, sizeof(name), "%s.json", network->name);
+    unlinkat(state->dir_fd, name, 0);
+    snprintf(name, sizeof(name), ".%s.dns", network->name);
+    unlinkat(state->dir_fd, name, 0);
+}
+
+static void drop(struct network_state *state, struct network *network)
+{
+    network_done(network);
+    *network = state->networks[--state->nr];
+}
+
+static int random_bytes(void *data, size_t length, struct err *err)
+{
+    return getrandom(data, length, 0) == (ssize_t)length ? 0
+                                                         : err_errno(err, -errno, "random numbers");
+}
+
+int network_create(struct network_state *state, const struct network_create *create,
+                   struct network **ret, struct err *err)
+{
+    struct network *network = &state->networks[state->nr];
+    uint8_t random[9];
+    int r;
+
+    if (!network_name_ok(create->name))
+        return err_set(err, -EINVAL,
+                       "network '%.40s': 1 to %d letters, digits, '-', '_' and '.' are needed, the "
+                       "first a letter or digit; none, user and host are not free",
+                       create->name, NETWORK_NAME_MAX - 1);
+    if (network_find(state, create->name))
+        return err_set(err, -EEXIST, "network '%s' exists", create->name);
+    if (state->nr == NETWORK_MAX)
+        return err_set(err, -E2BIG, "more than %d networks", NETWORK_MAX);
+    if (create->mtu && (create->mtu < 1280 || create->mtu > 65535))
+        return err_set(err, -EINVAL, "an MTU of %u: 1280 to 65535 are possible", create->mtu);
+    *network = (struct network){.has6 = !create->no_ipv6,
+                                .internal = create->internal,
+                                .mtu = create->mtu ? create->mtu : NETWORK_MTU_DEFAULT};
+    strcpy(network->name, create->name);
+    if ((r = choose_subnet(state, create->subnet4, &network->subnet4, err)) < 0 ||
+        (r = random_bytes(random, sizeof(random), err)) < 0)
+        return r;
+    /* RFC 4193: fd, 40 random bits, subnet 0 */
+    network->prefix6.s6_addr[0] = 0xfd;
+    memcpy(&network->prefix6.s6_addr[1], random, 5);
+    snprintf(network->bridge, sizeof(network->bridge), "lgb-%02x%02x%02x%02x", random[5], random[6],
+             random[7], random[8]);
+    if (!(network->endpoints = calloc(1, sizeof(*network->endpoints))))
+        return err_set(err, -ENOMEM, "out of memory");
+    state->nr++;
+    if ((r = state_save(state, network, err)) == 0 && (r = links_network(network, err)) == 0)
+        r = rules_apply(state->networks, state->nr, err);
+    if (r < 0) {
+        links_remove(network->bridge);
+        remove_files(state, network);
+        drop(state, network);
+        return r;
+    }
+    *ret = network;
+    return 0;
+}
+
+static struct network *find(struct network_state *state, const char *name, struct err *err)
+{
+    struct network *network = network_find(state, name);
+
+    if (!network)
+        err_set(err, -ENOENT,
+                "there is no network '%s'; `lodge network ls` lists them, `lodge network create "
+                "%s` makes it",
+                name, network_name_ok(name) ? name : "NAME");
+    return network;
+}
+
+int network_remove(struct network_state *state, const char *name, struct err *err)
+{
+    struct network *network = find(state, name, err);
+
+    if (!network)
+        return -ENOENT;
+    if (network->nr_endpoints)
+        return err_set(err, -EBUSY, "network '%s' is in use by '%s'%s", name,
+                       network->endpoints[0].id, network->nr_endpoints > 1 ? " and others" : "");
+    links_remove(network->bridge);
+    remove_files(state, network);
+    drop(state, network);
+    return rules_apply(state->networks, state->nr, err);
+}
+
+/* --- endpoints --- */
+
+static bool address_taken(const struct network *network, uint32_t address)
+{
+    for (unsigned i = 0; i < network->nr_endpoints; i++)
+        if (network->endpoints[i].address4 == address)
+            return true;
+    return false;
+}
+
+/* The lowest that is free: not the network's, the gateway's, nor the broadcast's. */
+static uint32_t free_address(const struct network *network)
+{
+    uint32_t last = network->subnet4.address | (UINT32_MAX >> network->subnet4.bits);
+
+    for (uint32_t address = network->subnet4.address + 2; address < last; address++)
+        if (!address_taken(network, address))
+            return address;
+    return 0;
+}
+
+static bool same_port(const struct net_forward *a, const struct net_forward *b)
+{
+    return a->udp == b->udp && a->host_port == b->host_port &&
+           (!a->host_address || !b->host_address || a->host_address == b->host_address);
+}
+
+static int check_ports(const struct network_state *state, const struct network_attach *attach,
+                       struct err *err)
+{
+    if (attach->nr_ports > NETWORK_PORTS_MAX)
+        return err_set(err, -E2BIG, "more than %d published ports", NETWORK_PORTS_MAX);
+    for (unsigned p = 0; p < attach->nr_ports; p++)
+        for (unsigned i = 0; i < state->nr; i++)
+            for (unsigned j = 0; j < state->networks[i].nr_endpoints; j++) {
+                const struct network_endpoint *e = &state->networks[i].endpoints[j];
+
+                for (unsigned k = 0; k < e->nr_ports; k++)
+                    if (same_port(&e->ports[k], &attach->ports[p]))
+                        return err_set(err, -EADDRINUSE, "port %u of this host leads to '%s'",
+                                       attach->ports[p].host_port, e->id);
+            }
+    return 0;
+}
+
+static int endpoint_fill(const struct network *network, const struct network_attach *attach,
+                         struct network_endpoint *e, struct err *err)
+{
+    uint32_t address = free_address(network), big_endian = htonl(address);
+    uint8_t random[4];
+    int r = random_bytes(random, sizeof(random), err);
+
+    if (r < 0)
+        return r;
+    if (!address)
+        return err_set(err, -ENOSPC, "network '%s' has no free address", network->name);
+    *e = (struct network_endpoint){.tap = attach->tap,
+                                   .address4 = address,
+                                   .nr_ports = attach->nr_ports,
+                                   .owner = attach->owner,
+                                   .mac = {0x02, 0x6c}};
+    memcpy(&e->mac[2], &big_endian, 4);
+    strcpy(e->id, attach->id);
+    snprintf(e->interface, sizeof(e->interface), "lg%c-%02x%02x%02x%02x", attach->tap ? 't' : 'v',
+             random[0], random[1], random[2], random[3]);
+    memcpy(e->ports, attach->ports, attach->nr_ports * sizeof(*attach->ports));
+    if (attach->owner)
+        e->owner_started = process_started(attach->owner);
+    return 0;
+}
+
+static int check_id(const struct network *network, const char *id, struct err *err)
+{
+    if (!id[0] || strlen(id) >= NETWORK_ID_MAX || strpbrk(id, "\"\n\\/ "))
+        return err_set(err, -EINVAL, "'%.70s' cannot be a name on a network", id);
+    for (unsigned i = 0; i < network->nr_endpoints; i++)
+        if (!strcmp(network->endpoints[i].id, id))
+            return err_set(err, -EEXIST, "'%s' is on network '%s' already", id, network->name);
+    if (network->nr_endpoints == NETWORK_ENDPOINTS_MAX)
+        return err_set(err, -E2BIG, "network '%s' has %d guests", network->name,
+                       NETWORK_ENDPOINTS_MAX);
+    return 0;
+}
+
+int network_attach(struct network_state *state, const char *name,
+                   const struct network_attach *attach, struct network_endpoint *ret,
+                   struct err *err)
+{
+    struct network *network = find(state, name, err);
+    struct network_endpoint *grown, *e;
+    struct err ignored = ERR_INIT;
+    int r;
+
+    if (!network)
+        return -ENOENT;
+    if ((r = check_id(network, attach->id, err)) < 0 || (r = check_ports(state, attach, err)) < 0)
+        return r;
+    grown = reallocarray(network->endpoints, network->nr_endpoints + 1, sizeof(*grown));
+    if (!grown)
+        return err_set(err, -ENOMEM, "out of memory");
+    network->endpoints = grown;
+    e = &grown[network->nr_endpoints];
+    if ((r = endpoint_fill(network, attach, e, err)) < 0)
+        return r;
+    network->nr_endpoints++;
+    /* Rules before the interface: there is no moment in which a port is not guarded. */
+    if ((r = state_save(state, network, err)) == 0 && (r = links_network(network, err)) == 0 &&
+        (r = rules_apply(state->networks, state->nr, err)) == 0)
+        r = links_endpoint(network, e, attach->netns_fd, err);
+    if (r < 0) {
+        links_remove(e->interface);
+        network->nr_endpoints--;
+        if (state_save(state, network, &ignored) == 0)
+            rules_apply(state->networks, state->nr, &ignored);
+        return r;
+    }
+    *ret = *e;
+    return 0;
+}
+
+int network_detach(struct network_state *state, const char *name, const char *id, struct err *err)
+{
+    struct network *network = find(state, name, err);
+    int r;
+
+    if (!network)
+        return -ENOENT;
+    for (unsigned i = 0; i < network->nr_endpoints; i++) {
+        if (strcmp(network->endpoints[i].id, id) != 0)
+            continue;
+        links_remove(network->endpoints[i].interface);
+        network->endpoints[i] = network->endpoints[--network->nr_endpoints];
+        r = state_save(state, network, err);
+        return r < 0 ? r : rules_apply(state->networks, state->nr, err);
+    }
+    return err_set(err, -ENOENT, "'%s' is not on network '%s'", id, name);
+}

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Networks of this host that guests are attached to: a bridge each, veth pairs for containers, taps
+ * for VMs; addresses from the network's own subnets; translation, published ports and the check of
+ * what a port may send, by nftables; names by a resolver at the gateway's address.
+ *
+ * The truth is one file a network (NAME.json, replaced atomically) in a directory that a lock
+ * guards; interfaces and rules are made from it, again and again the same. So a crash at any point
+ * is mended by the next operation. An endpoint belongs to a process; when that is gone, the next
+ * operation on any network takes the endpoint back.
+ *
+ * Rules live in the tables `inet lodge` and `bridge lodge`, nowhere else; both are replaced as a
+ * whole, and removed with the last network.
+ *
+ * Threads: any one at a time for each struct; processes are kept apart by the lock.
+ */
+#ifndef LODGE_NETWORK_NETWORK_H
+#define LODGE_NETWORK_NETWORK_H
+
+#include "base/cleanup.h"
+#include "base/err.h"
+#include "net/net.h"
+
+#include <limits.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define NETWORK_NAME_MAX      32 /* with NUL */
+#define NETWORK_ID_MAX        64 /* an endpoint's name: the instance's; with NUL */
+#define NETWORK_MAX           64
+#define NETWORK_ENDPOINTS_MAX 1000
+#define NETWORK_PORTS_MAX     32
+#define NETWORK_MTU_DEFAULT   1500u
+
+struct network_subnet4 {
+    uint32_t address; /* the network's, host byte order */
+    unsigned bits;    /* 8 to 29 */
+};
+
+struct network_endpoint {
+    char id[NETWORK_ID_MAX];
+    char interface[IFNAMSIZ]; /* on the bridge: the tap, or the host's end of the veth pair */
+    bool tap;
+    uint8_t mac[NET_MAC_BYTES];
+    uint32_t address4; /* host byte order */
+    struct net_forward ports[NETWORK_PORTS_MAX];
+    unsigned nr_ports;
+    pid_t owner; /* 0: held until it is detached */
+    uint64_t owner_started;
+};
+
+struct network {
+    char name[NETWORK_NAME_MAX];
+    char bridge[IFNAMSIZ];
+    struct network_subnet4 subnet4; /* the gateway is its first address */
+    struct in6_addr prefix6;        /* /64; the gateway is ::1 */
+    bool has6;
+    bool internal; /* no way out */
+    unsigned mtu;
+    struct network_endpoint *endpoints;
+    unsigned nr_endpoints;
+};
+
+/* --- pure helpers --- */
+
+bool network_name_ok(const char *name);
+/* "10.1.2.0/24"; -EINVAL says what is wrong. */
+int network_subnet_parse(const char *text, struct network_subnet4 *ret, struct err *err);
+uint32_t network_gateway4(const struct network *network);
+struct in6_addr network_gateway6(const struct network *network);
+/* The endpoint's: the prefix and the low bits of its IPv4 address. */
+struct in6_addr network_address6(const struct network *network,
+                                 const struct network_endpoint *endpoint);
+/* [ADDRESS:]HOSTPORT:GUESTPORT[/udp|/tcp]; without ADDRESS, all of the host's (0). */
+int network_port_parse(const char *text, struct net_forward *ret, struct err *err);
+/* The whole ruleset for these networks, as nft reads it. */
+struct buf;
+int network_rules(const struct network *networks, unsigned nr, struct buf *ret);
+
+/* --- the state of this host --- */
+
+struct network_state {
+    int dir_fd, lock_fd; /* locked while open */
+    char dir[PATH_MAX];
+    struct network *networks;
+    unsigned nr;
+};
+
+/* Opens and locks it, loads every network, and takes back what dead owners left. dir NULL:
+ * $LODGE_NETWORKS, or /var/lib/lodge/networks. read_only: nothing is made or taken back. */
+int network_state_open(const char *dir, bool read_only, struct network_state *ret, struct err *err);
+void network_state_close(struct network_state *state);
+struct network *network_find(struct network_state *state, const char *name);
+
+struct network_create {
+    const char *name;
+    const char *subnet4; /* NULL: a free one is taken */
+    bool no_ipv6, internal;
+    unsigned mtu; /* 0: the default */
+};
+int network_create(struct network_state *state, const struct network_create *create,
+                   struct network **ret, struct err *err);
+/* -EBUSY while endpoints are there. */
+int network_remove(struct network_state *state, const char *name, struct err *err);
+
+struct network_attach {
+    const char *id;
+    bool tap;
+    int netns_fd; /* veth: where the other end goes, as eth0, with its addresses and routes */
+    const struct net_forward *ports;
+    unsigned nr_ports;
+    pid_t owner;
+};
+int network_attach(struct network_state *state, const char *name,
+                   const struct network_attach *attach, struct network_endpoint *ret,
+                   struct err *err);
+int network_detach(struct network_state *state, const char *name, const char *id, struct err *err);
+
+/* --- names (resolver.c) --- */
+
+/*
+ * Answers at the gateway's address, UDP port 53, until the network has no endpoints: names of its
+ * endpoints from the state, everything else from the host's name server. 0 at once when another
+ * process does it already.
+ */
+int network_resolve(const char *dir, const char *name, struct err *err);
+
+#endif

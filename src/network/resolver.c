@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The resolver of one network. A query is answered from the state, or sent on under a random number
+ * of ours from a socket of its own to the host's name server, whose reply goes back under the
+ * guest's number. At most PENDING_MAX wait at once, the oldest goes first, each for five seconds.
+ */
+#include "network/internal.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/util.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#define PENDING_MAX   64
+#define PENDING_NS    (5 * NS_PER_S)
+#define LOOK_MS       500
+#define FRESH_NS      (20 * NS_PER_MS)
+#define MESSAGE_BYTES 4096 /* of a name server with EDNS */
+
+struct pending {
+    int fd; /* -1: free */
+    uint16_t guest_id, our_id;
+    struct sockaddr_in guest;
+    uint64_t since_ns;
+};
+
+struct resolver {
+    const char *dir, *name;
+    struct network network;
+    uint64_t looked_ns;
+    bool gone;
+    int fd;
+    struct sockaddr_storage upstream;
+    socklen_t upstream_bytes; /* 0: the host has none */
+    struct pending pending[PENDING_MAX];
+};
+
+/* The state again, if its file is another. Dead owners are taken back on the way. */
+static void look(struct resolver *r)
+{
+    struct network_state state;
+    struct network *found;
+
+    r->looked_ns = clock_monotonic_ns();
+    if (network_state_open(r->dir, false, &state, NULL) < 0)
+        return; /* as before */
+    found = network_find(&state, r->name);
+    network_done(&r->network);
+    if (found) {
+        r->network = *found;
+        found->endpoints = NULL;
+    }
+    network_state_close(&state);
+    r->gone = !r->network.nr_endpoints;
+}
+
+static void read_upstream(struct resolver *r)
+{
+    struct sockaddr_in *v4 = (void *)&r->upstream;
+    struct sockaddr_in6 *v6 = (void *)&r->upstream;
+    CLEANUP(buf_donep) struct buf text;
+    char *line, *rest, address[64];
+
+    buf_init(&text, 64 << 10);
+    if (file_load(AT_FDCWD, "/etc/resolv.conf", &text, NULL) < 0 || !(line = buf_string(&text)))
+        return;
+    for (line = strtok_r(line, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        if (sscanf(line, " nameserver %63s", address) != 1)
+            continue;
+        memset(&r->upstream, 0, sizeof(r->upstream));
+        if (inet_pton(AF_INET, address, &v4->sin_addr) == 1) {
+            v4->sin_family = AF_INET;
+            v4->sin_port = htons(53);
+            r->upstream_bytes = sizeof(*v4);
+            return;
+        }
+        if (inet_pton(AF_INET6, address, &v6->sin6_addr) == 1) {
+            v6->sin6_family = AF_INET6;
+            v6->sin6_port = htons(53);
+            r->upstream_bytes = sizeof(*v6);
+            return;
+        }
+    }
+}
+
+static const struct network_endpoint *endpoint_named(const struct resolver *r, const char *name)
+{
+    for (unsigned i = 0; i < r->network.nr_endpoints; i++)
+        if (!strcasecmp(r->network.endpoints[i].id, name))
+            return &r->network.endpoints[i];
+    return NULL;
+}
+
+static void reply_to(struct resolver *r, const uint8_t *data, size_t length,
+                     const struct sockaddr_in *guest)
+{
+    if (sendto(r->fd, data, length, MSG_DONTWAIT | MSG_NOSIGNAL, (const void *)guest,
+               sizeof(*guest)) < 0)
+        return; /* as lost on the wire: the guest asks again */
+}
+
+static void pending_end(struct pending *p)
+{
+    close(p->fd);
+    p->fd = -1;
+}
+
+static struct pending *pending_slot(struct resolver *r)
+{
+    struct pending *oldest = &r->pending[0];
+
+    for (unsigned i = 0; i < PENDING_MAX; i++) {
+        if (r->pending[i].fd < 0)
+            return &r->pending[i];
+        if (r->pending[i].since_ns < oldest->since_ns)
+            oldest = &r->pending[i];
+    }
+    pending_end(oldest);
+    return oldest;
+}
+
+/* False: it cannot be. */
+static bool forward(struct resolver *r, uint8_t *query, size_t length,
+                    const struct sockaddr_in *guest)
+{
+    struct pending *p;
+
+    if (!r->upstream_bytes || r->network.internal)
+        return false;
+    p = pending_slot(r);
+    p->fd = socket(r->upstream.ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (p->fd < 0)
+        return false;
+    p->guest = *guest;
+    memcpy(&p->guest_id, query, 2);
+    p->since_ns = clock_monotonic_ns();
+    if (getrandom(&p->our_id, 2, 0) == 2) {
+        memcpy(query, &p->our_id, 2);
+        /* Connected: only the name server's own replies come in. */
+        if (connect(p->fd, (const void *)&r->upstream, r->upstream_bytes) == 0 &&
+            send(p->fd, query, length, MSG_NOSIGNAL) == (ssize_t)length)
+            return true;
+        memcpy(query, &p->guest_id, 2);
+    }
+    pending_end(p);
+    return false;
+}
+
+static void take_query(struct resolver *r)
+{
+    uint8_t query[DNS_MESSAGE_MAX], reply[DNS_MESSAGE_MAX];
+    const struct network_endpoint *e;
+    struct dns_question question;
+    struct sockaddr_in guest;
+    socklen_t bytes = sizeof(guest);
+    struct in6_addr address6;
+    uint32_t address4;
+    ssize_t n = recvfrom(r->fd, query, sizeof(query), MSG_DONTWAIT, (void *)&guest, &bytes);
+    size_t length;
+
+    if (n <= 0 || bytes != sizeof(guest) || dns_parse(query, (size_t)n, &question) < 0)
+        return;
+    /* Names of guests alone have no dot as a rule: one that is not known may be new. */
+    if (!strchr(question.name, '.') && !endpoint_named(r, question.name) &&
+        clock_monotonic_ns() - r->looked_ns > FRESH_NS)
+        look(r);
+    e = question.class == DNS_CLASS_IN ? endpoint_named(r, question.name) : NULL;
+    if (e && question.type == DNS_TYPE_A) {
+        address4 = htonl(e->address4);
+        length = dns_reply(query, &question, DNS_ADDRESS, &address4, 4, reply);
+    } else if (e && question.type == DNS_TYPE_AAAA && r->network.has6) {
+        address6 = network_address6(&r->network, e);
+        length = dns_reply(query, &question, DNS_ADDRESS, &address6, 16, reply);
+    } else if (e) {
+        length = dns_reply(query, &question, DNS_NO_DATA, NULL, 0, reply);
+    } else if (forward(r, query, (size_t)n, &guest)) {
+        return;
+    } else {
+        length = dns_reply(query, &question, DNS_FAILURE, NULL, 0, reply);
+    }
+    reply_to(r, reply, length, &guest);
+}
+
+static void take_reply(struct resolver *r, struct pending *p)
+{
+    uint8_t reply[MESSAGE_BYTES];
+    ssize_t n = recv(p->fd, reply, sizeof(reply), MSG_DONTWAIT);
+
+    if (n < 0 && errno == EAGAIN)
+        return;
+    if (n >= 12 && !memcmp(reply, &p->our_id, 2) && (reply[2] & 0x80)) {
+        memcpy(reply, &p->guest_id, 2);
+        reply_to(r, reply, (size_t)n, &p->guest);
+    } else if (n >= 0) {
+        return; /* not ours: the real one may still come */
+    }
+    pending_end(p);
+}
+
+static void turn(struct resolver *r)
+{
+    struct pollfd fds[PENDING_MAX + 1] = {{.fd = r->fd, .events = POLLIN}};
+    uint64_t now;
+
+    for (unsigned i = 0; i < PENDING_MAX; i++)
+        fds[i + 1] = (struct pollfd){.fd = r->pending[i].fd, .events = POLLIN};
+    if (poll(fds, PENDING_MAX + 1, LOOK_MS) < 0)
+        return;
+    for (unsigned i = 0; i < PENDING_MAX; i++)
+        if (fds[i + 1].revents)
+            take_reply(r, &r->pending[i]);
+    if (fds[0].revents)
+        take_query(r);
+    now = clock_monotonic_ns();
+    for (unsigned i = 0; i < PENDING_MAX; i++)
+        if (r->pending[i].fd >= 0 && now - r->pending[i].since_ns > PENDING_NS)
+            pending_end(&r->pending[i]);
+}
+
+/* 1: we hold it now; 0: another process does. */
+static int take_lock(const struct resolver *r, int *ret, struct err *err)
+{
+    char path[PATH_MAX + NETWORK_NAME_MAX + 8];
+    CLEANUP(fd_closep) int fd = -1;
+
+    snprintf(path, sizeof(path), "%s/.%s.dns", r->dir, r->name);
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return err_errno(err, -errno, "open '%s'", path);
+    if (flock(fd, LOCK_EX | LOCK_NB))
+        return errno == EWOULDBLOCK ? 0 : err_errno(err, -errno, "lock '%s'", path);
+    *ret = TAKE_FD(fd);
+    return 1;
+}
+
+static int open_socket(struct resolver *r, struct err *err)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons(53),
+                                  .sin_addr = {htonl(network_gateway4(&r->network))}};
+
+    r->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (r->fd < 0 || bind(r->fd, (const void *)&address, sizeof(address)))
+        return err_errno(err, -errno, "answer for names at %s, port 53",
+                         inet_ntoa(address.sin_addr));
+    return 0;
+}
+
+int network_resolve(const char *dir, const char *name, struct err *err)
+{
+    CLEANUP(freep) struct resolver *r = calloc(1, sizeof(*r));
+    CLEANUP(fd_closep) int lock = -1;
+    int result;
+
+    if (!r)
+        return err_set(err, -ENOMEM, "out of memory");
+    r->dir = dir;
+    r->name = name;
+    r->fd = -1;
+    for (unsigned i = 0; i < PENDING_MAX; i++)
+        r->pending[i].fd = -1;
+    if ((result = take_lock(r, &lock, err)) <= 0)
+        return result;
+    look(r);
+    read_upstream(r);
+    result = r->gone ? 0 : open_socket(r, err);
+    while (result == 0 && !r->gone) {
+        turn(r);
+        if (clock_monotonic_ns() - r->looked_ns > LOOK_MS * NS_PER_MS)
+            look(r);
+    }
+    for (unsigned i = 0; i < PENDING_MAX; i++)
+        if (r->pending[i].fd >= 0)
+            pending_end(&r->pending[i]);
+    fd_closep(&r->fd);
+    network_done(&r->network);
+    return result;
+}
