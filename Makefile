@@ -4,7 +4,7 @@ BUILD  ?= build
 PYTHON ?= /usr/bin/python3
 export PYTHON
 
-.PHONY: all guest torture demo test unit system diff fuzz lint asan tsan bench bench-cpu bench-policy install clean help
+.PHONY: all guest torture demo test unit system diff fuzz lint asan tsan bench bench-cpu bench-policy bench-model install clean help
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -64,6 +64,10 @@ bench-oci: all
 bench-policy: guest
 	@bench/policy.sh $(BUILD)
 	@LODGE_HOME=$(abspath $(BUILD))/guest $(PYTHON) bench/shares.py --build $(BUILD)
+
+# The planner's simulators beside SimPy, and a fitted model against a container that serves (needs root, and a quiet host).
+bench-model: all
+	@bench/model.sh $(BUILD) --real $(ARGS)
 
 # make install [PREFIX=/usr] [DESTDIR=/tmp/package]
 install: all

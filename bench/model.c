@@ -17,8 +17,11 @@
 #include "model/requests.h"
 
 #include "model/event.h"
+#include "policy/placement.h"
 
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
@@ -146,6 +149,160 @@ static void priority(void)
            load.waits[1].mean, response[1]);
 }
 
+/* V machines of 2 cores on H hosts, J jobs on the machines' own queues, to the last job's end. */
+static void cluster(uint32_t hosts, uint32_t machines, uint64_t nr)
+{
+    struct placement_config rule = {.rule = PLACEMENT_BEST_FIT};
+    struct placement_need need = {.need = {2000, 4096, 10240}};
+    struct queue_config config = {.policy = QUEUE_FCFS, .servers = 2};
+    CLEANUP(placement_freep) struct placement *placement = NULL;
+    struct load load = {.rate = 1e5, .most = nr, .lanes = machines};
+    CLEANUP(freep) struct jobs_result *result = NULL;
+    struct err err = ERR_INIT;
+    double start = cpu_s();
+    uint32_t host, instance, placed = 0;
+    int r = placement_new(&rule, &placement, &err);
+
+    for (uint32_t i = 0; r == 0 && i < hosts; i++) {
+        struct placement_host one = {
+            .capacity = {8000 + i % 4 * 8000, 16384 + i % 3 * 16384, 1 << 20}};
+
+        r = placement_host_add(placement, &one, &host, &err);
+    }
+    for (; r == 0 && placed < machines; placed++)
+        r = placement_place(placement, &need, &host, &instance, &err);
+    if (r < 0) {
+        fprintf(stderr, "%s\n", err.message);
+        exit(1);
+    }
+    result = run_jobs(&load, &config, machines, 1);
+    report("cluster", result->events, cpu_s() - start, (double)result->ended, (double)nr);
+}
+
+static void place(uint32_t hosts, uint32_t instances, const char *rule_name)
+{
+    int rule = placement_rule_parse(rule_name);
+    struct placement_config config = {
+        .rule = (enum placement_rule)rule, .hosts_max = hosts, .instances_max = instances};
+    CLEANUP(placement_freep) struct placement *placement = NULL;
+    struct err err = ERR_INIT;
+    struct random random;
+    double start = cpu_s(), quarter = 0, last = 0;
+    uint32_t host, instance;
+    char name[80];
+    int r = rule < 0 ? rule : placement_new(&config, &placement, &err);
+
+    random_init(&random, 1, 0);
+    for (uint32_t i = 0; r == 0 && i < hosts; i++) {
+        struct placement_host one = {.capacity = {32000, 196608, 1 << 20}};
+
+        r = placement_host_add(placement, &one, &host, &err);
+    }
+    for (uint32_t i = 0; r == 0 && i < instances; i++) {
+        uint32_t size = 1u << random_bits(&random) % 3; /* 1, 2, 4 cores; 2 to 8 GiB a core */
+        struct placement_need need = {
+            .need = {size * 1000, size * (2048u << random_bits(&random) % 3), 1024}};
+
+        if (i == instances / 4)
+            quarter = cpu_s();
+        if (i == instances - instances / 4)
+            last = cpu_s();
+        r = placement_place(placement, &need, &host, &instance, &err);
+    }
+    if (r < 0) {
+        fprintf(stderr, "%s\n", err.message);
+        exit(1);
+    }
+    snprintf(name, sizeof(name), "place %s, last quarter to first %.2f", rule_name,
+             (cpu_s() - last) / (quarter - start));
+    report(name, instances, cpu_s() - start, 0, 0);
+}
+
+/* ---- coverage ---- */
+
+static bool inside(const struct requests *requests, unsigned runs, double theory)
+{
+    static struct requests_class_result class_result;
+    struct requests_result result = {.classes = &class_result};
+    struct requests one = *requests;
+    struct tally means = {0};
+
+    for (unsigned i = 0; i < runs; i++) {
+        one.seed = requests->seed * 1000 + i;
+        if (requests_simulate(&one, &result, NULL) < 0)
+            exit(1);
+        tally_add(&means, class_result.response.mean);
+    }
+    return fabs(means.mean - theory) <= tally_interval(&means, .99);
+}
+
+static struct distribution of(double mean, double scv)
+{
+    struct distribution d;
+
+    distribution_fit(&d, mean, scv, NULL);
+    return d;
+}
+
+static void coverage(unsigned seeds)
+{
+    static const struct {
+        const char *name;
+        double lambda, scv;
+        uint32_t servers;
+        enum requests_order order;
+    } open[] = {{"M/M/1", .8, 1, 1, REQUESTS_FCFS},
+                {"M/M/3", 2, 1, 3, REQUESTS_FCFS},
+                {"M/D/1", .8, 0, 1, REQUESTS_FCFS},
+                {"M/G/1 scv 4", .7, 4, 1, REQUESTS_FCFS},
+                {"M/G/1 scv 4, shared", .7, 4, 1, REQUESTS_SHARED}};
+    const struct station stations[] = {{.demand = 2}, {.demand = 3}, {.demand = 1}};
+    const struct requests_station three[] = {
+        {REQUESTS_FCFS, 1}, {REQUESTS_SHARED, 1}, {REQUESTS_FCFS, 1}};
+    struct distribution demands[] = {of(2, 1), of(3, 1), of(1, 1)};
+    struct requests_class closed = {.customers = 5, .think = of(4, 1), .demand = demands};
+    struct network_result network;
+    struct station_result each[3];
+    unsigned good;
+
+    for (unsigned k = 0; k < sizeof(open) / sizeof(*open); k++) {
+        struct requests_station station = {open[k].order, open[k].servers};
+        struct distribution demand = of(1, open[k].scv);
+        struct requests_class class = {
+            .open = true, .between = of(1 / open[k].lambda, 1), .demand = &demand};
+        struct queueing_result q;
+
+        if (open[k].servers > 1)
+            queueing_mmc(open[k].lambda, 1, open[k].servers, &q, NULL);
+        else if (open[k].order == REQUESTS_SHARED)
+            queueing_mg1_ps(open[k].lambda, 1, &q, NULL);
+        else
+            queueing_mg1(open[k].lambda, 1, open[k].scv, &q, NULL);
+        good = 0;
+        for (unsigned seed = 1; seed <= seeds; seed++) {
+            struct requests requests = {&station, 1, &class, 1, seed, 30000, .1};
+
+            good += inside(&requests, 20, q.response);
+        }
+        printf("{\"name\": \"coverage %s\", \"seeds\": %u, \"inside\": %u}\n", open[k].name, seeds,
+               good);
+        fflush(stdout);
+    }
+    network_closed(stations, 3, 4, 5, &network, each, NULL);
+    good = 0;
+    for (unsigned seed = 1; seed <= seeds; seed++) {
+        struct requests requests = {three, 3, &closed, 1, seed, 10000, .1};
+
+        good += inside(&requests, 20, network.response);
+    }
+    printf("{\"name\": \"coverage MVA\", \"seeds\": %u, \"inside\": %u}\n", seeds, good);
+}
+
+static uint64_t word(int argc, char **argv, int i, uint64_t standard)
+{
+    return argc > i ? strtoull(argv[i], NULL, 10) : standard;
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
@@ -158,8 +315,16 @@ int main(int argc, char **argv)
         mmc();
     } else if (!strcmp(what, "priority")) {
         priority();
+    } else if (!strcmp(what, "cluster")) {
+        cluster((uint32_t)word(argc, argv, 2, 50000), (uint32_t)word(argc, argv, 3, 100000),
+                word(argc, argv, 4, 100000));
+    } else if (!strcmp(what, "place")) {
+        place((uint32_t)word(argc, argv, 2, 1000000), (uint32_t)word(argc, argv, 3, 10000000),
+              argc > 4 ? argv[4] : "best-fit");
+    } else if (!strcmp(what, "coverage")) {
+        coverage((unsigned)word(argc, argv, 2, 200));
     } else {
-        fprintf(stderr, "usage: bench_model events|mmc|priority\n");
+        fprintf(stderr, "usage: bench_model events|mmc|priority|cluster|place|coverage\n");
         return 2;
     }
     return 0;

@@ -106,7 +106,7 @@ static int schweitzer(struct classes *c, struct err *err)
     size_t cells = c->nr * c->classes;
     CLEANUP(freep) double *lengths = calloc(cells, sizeof(*lengths));
     CLEANUP(freep) double *met = calloc(c->nr, sizeof(*met));
-    double change = INFINITY, all = 0;
+    double change = (double)INFINITY, all = 0;
 
     if (!lengths || !met)
         return err_set(err, -ENOMEM, "network of classes");

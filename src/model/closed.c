@@ -18,7 +18,7 @@
 #include <string.h>
 
 #define CONVOLUTION_CUSTOMERS_MAX 20000u
-#define CONVOLUTION_WORK_MAX      1e11
+#define CONVOLUTION_WORK_MAX      1e10
 
 static int check_station(const struct station *station, size_t i, struct err *err)
 {
@@ -278,7 +278,7 @@ int network_schweitzer(const struct station *stations, size_t nr, double think, 
                        struct err *err)
 {
     struct network_result result = {0};
-    double change = INFINITY;
+    double change = (double)INFINITY;
     int r = check_network(stations, nr, think, err);
 
     if (r < 0 || (r = check_positive("customers", customers, err)) < 0)

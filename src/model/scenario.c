@@ -146,21 +146,32 @@ double scenario_formula(const struct scenario *s, double load, size_t class)
     return s->open ? sum : (double)NAN;
 }
 
+/* Where the asymptotes of a closed class cross: (D + Z) / Dmax customers. */
+static double closed_knee(const struct scenario *s)
+{
+    double sum = s->classes[0].think.mean, most = 0;
+
+    for (size_t i = 0; i < s->nr_stations; i++) {
+        double demand = s->demands[0][i].mean;
+
+        sum += demand;
+        if (s->stations[i].order != REQUESTS_DELAY)
+            most = fmax(most, demand / s->stations[i].servers);
+    }
+    return most > 0 ? sum / most / s->classes[0].customers : (double)NAN;
+}
+
 double scenario_knee(const struct scenario *s, size_t class)
 {
-    double best = 0, knee = (double)NAN, most = 10, used;
+    double best = 0, knee = (double)NAN, used;
     size_t station;
 
-    if (s->open && (used = scenario_saturation(s, 1, &station)) > 0)
-        most = 1 / used;
-    for (int i = 1; i < 1000; i++) {
-        double load = most * i / 1000, response = scenario_formula(s, load, class), power;
+    if (!s->open)
+        return s->nr_classes == 1 ? closed_knee(s) : (double)NAN;
+    used = scenario_saturation(s, 1, &station);
+    for (int i = 1; used > 0 && i < 1000; i++) {
+        double load = i / used / 1000, power = load / scenario_formula(s, load, class);
 
-        if (!s->open && class < s->nr_classes)
-            power = (double)customers_of(s, class, load) /
-                    (response + s->classes[class].think.mean) / response;
-        else
-            power = load / response;
         if (isfinite(power) && power > best * (1 + 1e-9)) {
             best = power;
             knee = load;

@@ -64,7 +64,8 @@ double scenario_formula(const struct scenario *scenario, double load, size_t cla
 int scenario_predict(const struct scenario *scenario, double load, size_t class,
                      struct scenario_point *ret, struct err *err);
 
-/* The load at which throughput / response (Kleinrock's power) is largest, by formula; NAN. */
+/* Open: the load at which throughput / response (Kleinrock's power) is largest, by formula. Closed,
+ * one class: where its asymptotes cross. Else NAN. */
 double scenario_knee(const struct scenario *scenario, size_t class);
 
 /* The largest load with a share p of responses (0: the mean) below `target` seconds, by simulation
