@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Weights, caps and counters by file. Where a controller is and what its files are called is in one
  * table; everything else is the same for both versions. */
-#include "host/cgroup.h"
+#include "host/cgroup_internal.h"
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -17,27 +17,13 @@
 
 #define ROOT         "/sys/fs/cgroup"
 #define FREEZE_LIMIT (10 * NS_PER_S)
-#define NOT_COUNTED  UINT64_MAX
 #define STAT_MAX     16384 /* the longest, memory.stat, has about 3000 bytes */
 
-enum controller { CPU, CPUACCT, MEMORY, FREEZER, CONTROLLERS };
-
 static const char *const controllers[] = {"cpu", "cpuacct", "memory", "freezer"};
-
-struct host_cgroup {
-    bool v2;
-    char *path;
-    int fds[CONTROLLERS]; /* directories; version 2: fds[0] alone */
-};
 
 static bool host_is_v2(void)
 {
     return access(ROOT "/cgroup.controllers", F_OK) == 0;
-}
-
-static int dir_of(const struct host_cgroup *cgroup, enum controller controller)
-{
-    return cgroup->fds[cgroup->v2 ? 0 : controller];
 }
 
 static int root_of(char *text, size_t size, bool v2, unsigned controller)
@@ -95,7 +81,7 @@ static int open_directories(struct host_cgroup *cgroup)
 {
     int found = 0;
 
-    for (unsigned i = 0; i < (cgroup->v2 ? 1 : CONTROLLERS); i++) {
+    for (unsigned i = 0; i < (cgroup->v2 ? 1 : HOST_CONTROLLERS); i++) {
         char root[64], whole[PATH_MAX];
 
         root_of(root, sizeof(root), cgroup->v2, i);
@@ -117,13 +103,13 @@ static int cgroup_get(const char *path, bool make, struct host_cgroup **ret, str
     cgroup = calloc(1, sizeof(*cgroup));
     if (!cgroup)
         return err_set(err, -ENOMEM, "cgroup '%s': out of memory", path);
-    for (unsigned i = 0; i < CONTROLLERS; i++)
+    for (unsigned i = 0; i < HOST_CONTROLLERS; i++)
         cgroup->fds[i] = -1;
     cgroup->v2 = host_is_v2();
     cgroup->path = strdup(path);
     if (!cgroup->path)
         return err_set(err, -ENOMEM, "cgroup '%s': out of memory", path);
-    for (unsigned i = 0; make && i < (cgroup->v2 ? 1 : CONTROLLERS); i++) {
+    for (unsigned i = 0; make && i < (cgroup->v2 ? 1 : HOST_CONTROLLERS); i++) {
         char root[64];
 
         root_of(root, sizeof(root), cgroup->v2, i);
@@ -152,7 +138,7 @@ void host_cgroup_close(struct host_cgroup *cgroup)
 {
     if (!cgroup)
         return;
-    for (unsigned i = 0; i < CONTROLLERS; i++)
+    for (unsigned i = 0; i < HOST_CONTROLLERS; i++)
         fd_closep(&cgroup->fds[i]);
     free(cgroup->path);
     free(cgroup);
@@ -162,7 +148,7 @@ int host_cgroup_remove(struct host_cgroup *cgroup)
 {
     int result = 0;
 
-    for (unsigned i = 0; i < (cgroup->v2 ? 1 : CONTROLLERS); i++) {
+    for (unsigned i = 0; i < (cgroup->v2 ? 1 : HOST_CONTROLLERS); i++) {
         char root[64], whole[PATH_MAX];
 
         root_of(root, sizeof(root), cgroup->v2, i);
@@ -174,10 +160,10 @@ int host_cgroup_remove(struct host_cgroup *cgroup)
     return result;
 }
 
-static int write_value(const struct host_cgroup *cgroup, enum controller controller,
-                       const char *file, const char *value, struct err *err)
+int host_cgroup_write(const struct host_cgroup *cgroup, enum host_controller controller,
+                      const char *file, const char *value, struct err *err)
 {
-    int fd = dir_of(cgroup, controller), r;
+    int fd = host_cgroup_directory(cgroup, controller), r;
 
     if (fd < 0)
         return err_set(err, -EOPNOTSUPP, "cgroup '%s': the host has no controller %s for it",
@@ -195,7 +181,7 @@ int host_cgroup_attach(struct host_cgroup *cgroup, pid_t pid, struct err *err)
     char value[32];
 
     snprintf(value, sizeof(value), "%d", pid);
-    for (unsigned i = 0; i < CONTROLLERS; i++) {
+    for (unsigned i = 0; i < HOST_CONTROLLERS; i++) {
         int r;
 
         if (cgroup->fds[i] < 0)
@@ -215,8 +201,8 @@ int host_cgroup_set_memory_high(struct host_cgroup *cgroup, uint64_t high_bytes,
         snprintf(value, sizeof(value), "%s", cgroup->v2 ? "max" : "-1");
     else
         snprintf(value, sizeof(value), "%" PRIu64, high_bytes);
-    return write_value(cgroup, MEMORY, cgroup->v2 ? "memory.high" : "memory.soft_limit_in_bytes",
-                       value, err);
+    return host_cgroup_write(cgroup, HOST_MEMORY,
+                             cgroup->v2 ? "memory.high" : "memory.soft_limit_in_bytes", value, err);
 }
 
 /* A file that is not there reads as empty, one that is longer as its beginning. */
@@ -229,13 +215,13 @@ static const char *read_text(int fd, const char *file, char text[STAT_MAX])
     return text;
 }
 
-static uint64_t read_number(int fd, const char *file)
+uint64_t host_read_number(int fd, const char *file)
 {
     char buf[STAT_MAX];
     const char *text = read_text(fd, file, buf);
     uint64_t value;
 
-    return sscanf(text, "%" SCNu64, &value) == 1 ? value : NOT_COUNTED;
+    return sscanf(text, "%" SCNu64, &value) == 1 ? value : HOST_NOT_COUNTED;
 }
 
 /* A new period is written without a quota, since the old one may not be allowed with it. */
@@ -247,12 +233,12 @@ static int set_quota_v1(struct host_cgroup *cgroup, const struct allocation_cgro
 
     snprintf(period, sizeof(period), "%" PRIu64, cpu->period_us);
     snprintf(quota, sizeof(quota), "%" PRId64, cpu->quota_us);
-    if (read_number(cgroup->fds[CPU], "cpu.cfs_period_us") != cpu->period_us) {
-        r = write_value(cgroup, CPU, "cpu.cfs_quota_us", "-1", err);
+    if (host_read_number(cgroup->fds[HOST_CPU], "cpu.cfs_period_us") != cpu->period_us) {
+        r = host_cgroup_write(cgroup, HOST_CPU, "cpu.cfs_quota_us", "-1", err);
         if (r >= 0)
-            r = write_value(cgroup, CPU, "cpu.cfs_period_us", period, err);
+            r = host_cgroup_write(cgroup, HOST_CPU, "cpu.cfs_period_us", period, err);
     }
-    return r < 0 ? r : write_value(cgroup, CPU, "cpu.cfs_quota_us", quota, err);
+    return r < 0 ? r : host_cgroup_write(cgroup, HOST_CPU, "cpu.cfs_quota_us", quota, err);
 }
 
 int host_cgroup_set_cpu(struct host_cgroup *cgroup, const struct allocation_cgroup *cpu,
@@ -262,7 +248,7 @@ int host_cgroup_set_cpu(struct host_cgroup *cgroup, const struct allocation_cgro
     int r;
 
     snprintf(value, sizeof(value), "%" PRIu64, cgroup->v2 ? cpu->v2_weight : cpu->v1_shares);
-    r = write_value(cgroup, CPU, cgroup->v2 ? "cpu.weight" : "cpu.shares", value, err);
+    r = host_cgroup_write(cgroup, HOST_CPU, cgroup->v2 ? "cpu.weight" : "cpu.shares", value, err);
     if (r < 0)
         return r;
     if (!cgroup->v2)
@@ -271,7 +257,7 @@ int host_cgroup_set_cpu(struct host_cgroup *cgroup, const struct allocation_cgro
         snprintf(value, sizeof(value), "%" PRId64 " %" PRIu64, cpu->quota_us, cpu->period_us);
     else
         snprintf(value, sizeof(value), "max %" PRIu64, cpu->period_us);
-    return write_value(cgroup, CPU, "cpu.max", value, err);
+    return host_cgroup_write(cgroup, HOST_CPU, "cpu.max", value, err);
 }
 
 /* "name value" on a line of its own. */
@@ -287,12 +273,24 @@ static uint64_t read_field(const char *text, const char *name)
             sscanf(line + length, "%" SCNu64, &value) == 1)
             return value;
     }
-    return NOT_COUNTED;
+    return HOST_NOT_COUNTED;
+}
+
+uint64_t host_read_field(int fd, const char *file, const char *name)
+{
+    char text[STAT_MAX];
+
+    return read_field(read_text(fd, file, text), name);
 }
 
 static uint64_t scaled(uint64_t value, uint64_t factor)
 {
-    return value == NOT_COUNTED ? value : value * factor;
+    return value == HOST_NOT_COUNTED ? value : value * factor;
+}
+
+static uint64_t sum(uint64_t a, uint64_t b)
+{
+    return a == HOST_NOT_COUNTED || b == HOST_NOT_COUNTED ? HOST_NOT_COUNTED : a + b;
 }
 
 static double read_pressure(int fd, const char *file)
@@ -310,7 +308,7 @@ static bool is_frozen(const struct host_cgroup *cgroup, bool frozen)
 
     if (cgroup->v2)
         return read_field(read_text(cgroup->fds[0], "cgroup.events", buf), "frozen") == frozen;
-    text = read_text(cgroup->fds[FREEZER], "freezer.state", buf);
+    text = read_text(cgroup->fds[HOST_FREEZER], "freezer.state", buf);
     return !strncmp(text, frozen ? "FROZEN" : "THAWED", 6);
 }
 
@@ -321,7 +319,7 @@ int host_cgroup_set_frozen(struct host_cgroup *cgroup, bool frozen, struct err *
     const char *values[2] = {cgroup->v2 ? "0" : "THAWED", cgroup->v2 ? "1" : "FROZEN"};
 
     for (;;) {
-        int r = write_value(cgroup, FREEZER, file, values[frozen], err);
+        int r = host_cgroup_write(cgroup, HOST_FREEZER, file, values[frozen], err);
 
         if (r < 0 || is_frozen(cgroup, frozen))
             return r;
@@ -329,7 +327,7 @@ int host_cgroup_set_frozen(struct host_cgroup *cgroup, bool frozen, struct err *
             break;
         nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
     }
-    write_value(cgroup, FREEZER, file, values[0], NULL);
+    host_cgroup_write(cgroup, HOST_FREEZER, file, values[0], NULL);
     return err_set(err, -ETIMEDOUT, "cgroup '%s': the kernel does not %s it", cgroup->path,
                    frozen ? "freeze" : "thaw");
 }
@@ -337,12 +335,14 @@ int host_cgroup_set_frozen(struct host_cgroup *cgroup, bool frozen, struct err *
 static void read_v1(const struct host_cgroup *cgroup, struct host_figures *figures)
 {
     char memory[STAT_MAX];
+    const char *text;
 
-    figures->cpu_ns = read_number(cgroup->fds[CPUACCT], "cpuacct.usage");
-    figures->memory_bytes = read_number(cgroup->fds[MEMORY], "memory.usage_in_bytes");
-    figures->reclaimed = read_number(cgroup->fds[MEMORY], "memory.failcnt");
-    figures->inactive_bytes = read_field(read_text(cgroup->fds[MEMORY], "memory.stat", memory),
-                                         "total_inactive_file");
+    figures->cpu_ns = host_read_number(cgroup->fds[HOST_CPUACCT], "cpuacct.usage");
+    figures->memory_bytes = host_read_number(cgroup->fds[HOST_MEMORY], "memory.usage_in_bytes");
+    figures->reclaimed = host_read_number(cgroup->fds[HOST_MEMORY], "memory.failcnt");
+    text = read_text(cgroup->fds[HOST_MEMORY], "memory.stat", memory);
+    figures->file_bytes = sum(read_field(text, "total_inactive_file"),
+                              read_field(text, "total_active_file"));
 }
 
 static void read_v2(const struct host_cgroup *cgroup, struct host_figures *figures)
@@ -350,8 +350,8 @@ static void read_v2(const struct host_cgroup *cgroup, struct host_figures *figur
     char memory[STAT_MAX];
     const char *text = read_text(cgroup->fds[0], "memory.stat", memory);
 
-    figures->memory_bytes = read_number(cgroup->fds[0], "memory.current");
-    figures->inactive_bytes = read_field(text, "inactive_file");
+    figures->memory_bytes = host_read_number(cgroup->fds[0], "memory.current");
+    figures->file_bytes = sum(read_field(text, "inactive_file"), read_field(text, "active_file"));
     figures->reclaimed = read_field(text, "pgscan");
     figures->cpu_pressure = read_pressure(cgroup->fds[0], "cpu.pressure");
     figures->memory_pressure = read_pressure(cgroup->fds[0], "memory.pressure");
@@ -361,7 +361,7 @@ static void read_v2(const struct host_cgroup *cgroup, struct host_figures *figur
 int host_cgroup_read(const struct host_cgroup *cgroup, struct host_figures *ret, struct err *err)
 {
     char buf[STAT_MAX];
-    const char *stat = read_text(dir_of(cgroup, CPU), "cpu.stat", buf);
+    const char *stat = read_text(host_cgroup_directory(cgroup, HOST_CPU), "cpu.stat", buf);
     struct host_figures figures = {.cpu_pressure = -1, .memory_pressure = -1, .io_pressure = -1};
 
     figures.periods = read_field(stat, "nr_periods");
@@ -374,7 +374,7 @@ int host_cgroup_read(const struct host_cgroup *cgroup, struct host_figures *ret,
         figures.throttled_ns = read_field(stat, "throttled_time");
         read_v1(cgroup, &figures);
     }
-    if (figures.cpu_ns == NOT_COUNTED)
+    if (figures.cpu_ns == HOST_NOT_COUNTED)
         return err_set(err, -EOPNOTSUPP, "cgroup '%s': the kernel does not count processor time",
                        cgroup->path);
     *ret = figures;

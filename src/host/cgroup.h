@@ -23,12 +23,12 @@ struct host_cgroup;
 
 /* What the kernel counted; what it does not count here is UINT64_MAX (or a negative share). */
 struct host_figures {
-    uint64_t cpu_ns;         /* processor time used */
-    uint64_t periods;        /* cpu.stat: periods in which a cap was in force and it ran */
-    uint64_t throttled;      /* ... in which it was stopped */
-    uint64_t throttled_ns;   /* for how long */
-    uint64_t memory_bytes;   /* memory.current, memory.usage_in_bytes */
-    uint64_t inactive_bytes; /* of it: inactive file pages, the first to be reclaimed */
+    uint64_t cpu_ns;       /* processor time used */
+    uint64_t periods;      /* cpu.stat: periods in which a cap was in force and it ran */
+    uint64_t throttled;    /* ... in which it was stopped */
+    uint64_t throttled_ns; /* for how long */
+    uint64_t memory_bytes; /* memory.current, memory.usage_in_bytes */
+    uint64_t file_bytes;   /* of it: pages of files (active and inactive), which reclaim can take */
     uint64_t reclaimed;  /* pages scanned for reclaim (v2: pgscan) or failures of the limit (v1) */
     double cpu_pressure; /* PSI some avg10, 0 ... 1; version 2 only */
     double memory_pressure;
@@ -61,6 +61,21 @@ int host_cgroup_set_memory_high(struct host_cgroup *cgroup, uint64_t high_bytes,
 /* Stops all its processes where they are, or lets them go on; returns when the kernel says it is so
  * (bounded: -ETIMEDOUT, and thawed). */
 int host_cgroup_set_frozen(struct host_cgroup *cgroup, bool frozen, struct err *err);
+
+/*
+ * Makes the kernel reclaim until the cgroup holds about target_bytes, without leaving a limit
+ * behind, and without killing: version 2 by memory.reclaim, version 1 by lowering the limit for a
+ * moment, while nothing may be killed for it. Less than asked for is not an error: the next reading
+ * says what came of it. The working set has to fit the target, or the processes wait meanwhile.
+ */
+int host_cgroup_reclaim(struct host_cgroup *cgroup, uint64_t target_bytes, struct err *err);
+
+/*
+ * How long the cgroup's living tasks have been ready to run without a processor (the run delay of
+ * schedstat: the steal time of a VM's vCPUs), and their number. Tasks that ended are not in it.
+ */
+int host_cgroup_waiting(const struct host_cgroup *cgroup, uint64_t *ret_ns, uint32_t *ret_tasks,
+                        struct err *err);
 
 int host_cgroup_read(const struct host_cgroup *cgroup, struct host_figures *ret, struct err *err);
 

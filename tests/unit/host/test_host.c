@@ -9,6 +9,7 @@
 
 #include "host/division.h"
 #include "host/job_driver.h"
+#include "host/memory_round.h"
 
 #include "base/clock.h"
 #include "base/util.h"
@@ -254,6 +255,139 @@ START_TEST(cap_is_kept)
 }
 END_TEST
 
+/* Three alike on one processor: each is ready without it for at least as long as it has it. */
+START_TEST(waiting_is_seen)
+{
+    struct group group;
+    struct allocation_instance instances[3] = {hog(1), hog(1), hog(1)};
+    struct host_division division[3];
+    struct host_figures before[HOGS_MAX], after[HOGS_MAX];
+    struct err err = ERR_INIT;
+    uint64_t waited[2];
+    uint32_t tasks;
+
+    TEST_NEEDS(able() && access("/proc/self/schedstat", R_OK) == 0, NEEDS ", and schedstat");
+    group_make(&group, 3, true);
+    divide(&group, instances, division);
+    let_use(&group, 100 * NS_PER_MS, before);
+    for (unsigned k = 0; k < 2; k++) {
+        ck_assert_msg(host_cgroup_waiting(group.cgroups[1], &waited[k], &tasks, &err) == 0, "%s",
+                      err.message);
+        ck_assert_uint_eq(tasks, 1);
+        if (!k)
+            let_use(&group, 600 * NS_PER_MS, after);
+    }
+    ck_assert_uint_gt(waited[1] - waited[0], after[1].cpu_ns - before[1].cpu_ns);
+    group_done(&group);
+}
+END_TEST
+
+#define FILE_SIZE (96 * MIB)
+
+/* A child that has read a file into the cgroup's page cache and has some memory of its own; it
+ * writes a byte each time it has read the file, and reads it again when it is told to. */
+static pid_t file_reader(struct host_cgroup *cgroup, int file, int told, int tells)
+{
+    pid_t parent = getpid(), pid = fork();
+    char byte;
+
+    ck_assert_int_ge(pid, 0);
+    if (pid)
+        return pid;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent || host_cgroup_attach(cgroup, getpid(), NULL) < 0)
+        _exit(99);
+    do {
+        char *own = calloc(1, 8 * MIB);
+        static char part[64 * KIB];
+
+        for (size_t i = 0; own && i < 8 * MIB; i += 4096)
+            ((volatile char *)own)[i] = 1;
+        for (uint64_t at = 0; at < FILE_SIZE; at += sizeof(part))
+            if (pread(file, part, sizeof(part), (off_t)at) != sizeof(part))
+                _exit(98);
+        if (write(tells, "x", 1) != 1)
+            _exit(97);
+        free(own);
+    } while (read(told, &byte, 1) == 1);
+    _exit(0);
+}
+
+/* Not yet in anybody's page cache, so that who reads it is charged for it. */
+static int cold_file(void)
+{
+    char path[] = "lodge-test-XXXXXX", part[64 * KIB] = "";
+    int fd = mkstemp(path);
+
+    ck_assert_int_ge(fd, 0);
+    unlink(path);
+    for (uint64_t at = 0; at < FILE_SIZE; at += sizeof(part))
+        ck_assert_int_eq(write(fd, part, sizeof(part)), sizeof(part));
+    ck_assert_int_eq(fdatasync(fd), 0);
+    ck_assert_int_eq(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+    return fd;
+}
+
+/* Under pressure of the host at least 70 % of what an idle instance does not use comes back within
+ * ten periods, nothing is killed, and it grows again when it wants to. */
+START_TEST(memory_comes_back)
+{
+    struct group group;
+    struct memory_policy policy = {.floor_bytes = 4 * MIB};
+    struct memory_host pressed = {.total_bytes = 64 * GIB, .available_bytes = GIB};
+    struct memory_instance instance = {.limit_bytes = 512 * MIB};
+    struct memory_target target;
+    struct host_figures figures;
+    struct err err = ERR_INIT;
+    uint64_t unused, used;
+    int told[2], tells[2], file;
+    char byte;
+
+    TEST_NEEDS(able(), NEEDS);
+    group_make(&group, 1, false);
+    ck_assert(pipe(told) == 0 && pipe(tells) == 0);
+    file = cold_file();
+    group.pids[0] = file_reader(group.cgroups[0], file, told[0], tells[1]);
+    ck_assert_int_eq(read(tells[0], &byte, 1), 1);
+    ck_assert_int_eq(host_cgroup_read(group.cgroups[0], &figures, &err), 0);
+    if (figures.file_bytes == UINT64_MAX || figures.file_bytes < FILE_SIZE / 2) {
+        group_done(&group);
+        TEST_NEEDS(false, "the controller memory, and a file system whose pages can be reclaimed");
+    }
+    used = figures.memory_bytes;
+    unused = figures.file_bytes;
+    for (unsigned period = 0; period < 10; period++) {
+        ck_assert_msg(
+            host_memory_round(&policy, &pressed, &instance, group.cgroups, 1, &target, &err) == 0,
+            "%s", err.message);
+        instance.target_bytes = target.target_bytes;
+    }
+    ck_assert_int_eq(host_cgroup_read(group.cgroups[0], &figures, &err), 0);
+    printf("memory: %llu MiB used, %llu not needed; %llu used after ten periods\n",
+           (unsigned long long)(used / MIB), (unsigned long long)(unused / MIB),
+           (unsigned long long)(figures.memory_bytes / MIB));
+    fflush(stdout);
+    ck_assert_uint_le(figures.memory_bytes, used - unused * 7 / 10);
+    ck_assert_int_eq(waitpid(group.pids[0], NULL, WNOHANG), 0);
+    ck_assert_int_eq(write(told[1], "x", 1), 1);
+    ck_assert_int_eq(read(tells[0], &byte, 1), 1);
+    ck_assert_int_eq(host_cgroup_read(group.cgroups[0], &figures, &err), 0);
+    ck_assert_uint_ge(figures.memory_bytes, used - unused / 2);
+    close(file);
+    group_done(&group);
+}
+END_TEST
+
+START_TEST(host_memory)
+{
+    struct memory_host host;
+
+    ck_assert_int_eq(host_memory_read(&host, NULL), 0);
+    ck_assert_uint_gt(host.total_bytes, host.available_bytes);
+    ck_assert(host.pressure >= 0 && host.pressure <= 1);
+}
+END_TEST
+
 struct real_job {
     unsigned arrival, burst; /* units of the table */
     queue_job_t handle;
@@ -448,5 +582,7 @@ END_TEST
 
 TEST_MAIN("host", tcase_add_test(tcase, weights_and_a_change);
           tcase_add_test(tcase, reservation_and_limit); tcase_add_test(tcase, cap_is_kept);
+          tcase_add_test(tcase, waiting_is_seen); tcase_add_test(tcase, memory_comes_back);
+          tcase_add_test(tcase, host_memory);
           tcase_add_loop_test(tcase, jobs_in_real_time, 0, (int)ARRAY_LEN(real_answers));
           tcase_add_test(tcase, broken_job); tcase_add_loop_test(tcase, bad_paths, 0, 5);)
