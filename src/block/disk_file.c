@@ -177,7 +177,7 @@ int disk_info(const char *path, enum block_format format, struct disk_info *ret,
 
     /* What is below does not matter to what the image itself is. */
     if (r == -EPERM && format == BLOCK_FORMAT_QCOW2) {
-        source.backing[0] = (struct block_backing){"/dev/null", BLOCK_FORMAT_RAW};
+        source.backing[0] = (struct block_backing){NULL, BLOCK_FORMAT_RAW};
         source.nr_backing = 1;
         r = disk_file_open(&source, true, &file, err);
     } else if (r < 0) {

@@ -229,6 +229,8 @@ static int open_backing(struct qcow2 *q, const struct qcow2_backing *backing, un
     struct stat st;
     int r;
 
+    if (!backing->path)
+        return 0;
     if (backing->qcow2) {
         r = qcow2_open(backing->path, true, backing + 1, nr_backing - 1, &q->backing, err);
         if (r == 0)

@@ -166,7 +166,7 @@ static int check_image(struct qcow2 *q, bool repair, struct disk_checked *ret)
 
 int disk_check(const char *path, bool repair, struct disk_checked *ret, struct err *err)
 {
-    struct qcow2_backing none = {"/dev/null", false};
+    struct qcow2_backing none = {NULL, false};
     CLEANUP(qcow2_closep) struct qcow2 *q = NULL;
     struct err first = ERR_INIT;
     int r = qcow2_open(path, !repair, NULL, 0, &q, &first);

@@ -151,7 +151,7 @@ int qcow2_snapshot_read(struct qcow2 *q, uint64_t *at, struct qcow2_snapshot *re
 int block_list_qcow2_snapshots(const char *path, block_snapshot_fn *fn, void *context,
                                struct err *err)
 {
-    struct qcow2_backing none = {"/dev/null", false};
+    struct qcow2_backing none = {NULL, false};
     CLEANUP(qcow2_closep) struct qcow2 *q = NULL;
     struct err first = ERR_INIT;
     uint64_t at;

@@ -169,7 +169,7 @@ int qcow2_load_l1(struct qcow2 *q, uint64_t offset, uint32_t size, uint64_t **re
 
 /* qcow2.c */
 struct qcow2_backing {
-    const char *path;
+    const char *path; /* NULL: what is below is not opened, for work on tables alone */
     bool qcow2;
 };
 int qcow2_open(const char *path, bool read_only, const struct qcow2_backing *backing,

@@ -364,7 +364,7 @@ enum change { CREATE, APPLY, REMOVE };
 static int change_snapshots(const char *path, const char *name, enum change change, struct err *err)
 {
     static const char *const words[] = {"make", "apply", "remove"};
-    struct qcow2_backing none = {"/dev/null", false};
+    struct qcow2_backing none = {NULL, false};
     CLEANUP(qcow2_closep) struct qcow2 *q = NULL;
     struct snapshots s = {0};
     struct err first = ERR_INIT;
