@@ -13,6 +13,7 @@
 #include "base/util.h"
 #include "cpu/cpu.h"
 #include "machine/machine.h"
+#include "vmm/boot_disk.h"
 #include "vmm/config_internal.h"
 
 #include <errno.h>
@@ -35,6 +36,7 @@ void vmm_config_init(struct vmm_config *config)
 void vmm_config_done(struct vmm_config *config)
 {
     free(config->kernel);
+    free(config->boot);
     free(config->cmdline);
     for (unsigned i = 0; i < config->nr_modules; i++) {
         free(config->modules[i].path);
@@ -216,21 +218,24 @@ static int parse_memory(struct vmm_config *config, const struct json_at *root, s
 
 static int parse_disk(struct vmm_config *config, const struct json_at *at, struct err *err)
 {
-    static const char *const known[] = {"path", "read_only", "serial", "format", "backing", NULL};
+    static const char *const known[] = {"path",   "read_only", "cdrom", "serial",
+                                        "format", "backing",   NULL};
     const char *path = NULL, *serial = NULL, *format = "raw";
     struct json_at array, item;
-    bool read_only = false;
+    bool read_only = false, cdrom = false;
     int r;
 
     if ((r = json_reject_unknown(at, known, err)) < 0 ||
+        (r = json_opt_bool(at, "cdrom", &cdrom, err)) < 0 ||
         (r = json_get_string(at, "path", &path, err)) < 0 ||
         (r = json_opt_bool(at, "read_only", &read_only, err)) < 0 ||
         (r = json_opt_string(at, "serial", &serial, err)) < 0 ||
         (r = json_opt_string(at, "format", &format, err)) < 0 ||
         (r = json_at_member(at, "backing", &array, err)) < 0 ||
-        (r = config_disk_add(config, path, read_only, serial, err)) < 0 ||
+        (r = config_disk_add(config, path, read_only || cdrom, serial, err)) < 0 ||
         (r = config_disk_format(config, format, err)) < 0)
         return r;
+    config->disks[config->nr_disks - 1].cdrom = cdrom;
     if (array.value && !json_is_array(array.value))
         return err_set(err, -EINVAL, "%s: an array is needed", array.path);
     for (size_t i = 0; array.value && i < json_array_size(array.value); i++) {
@@ -313,16 +318,19 @@ static int parse_word(struct vmm_config *config, const struct json_at *root, con
 static int parse_root(struct vmm_config *config, const struct json_at *root, struct err *err)
 {
     static const char *const known[] = {
-        "kernel",  "initrd",  "cmdline",       "modules",  "memory",    "cpus",
-        "engine",  "disks",   "console",       "on_reset", "exit_port", "vsock",
-        "rng",     "control", "debug_console", "jail",     "quiet",     "networks",
-        "profile", "symbols", "perf_map",      "shares",   "balloon",   NULL};
-    const char *kernel = NULL, *initrd = NULL, *cmdline = NULL, *control = NULL, *profile = NULL;
+        "kernel",        "initrd",  "cmdline",  "modules",   "memory",  "cpus",    "engine",
+        "disks",         "console", "on_reset", "exit_port", "vsock",   "rng",     "control",
+        "debug_console", "jail",    "quiet",    "networks",  "profile", "symbols", "perf_map",
+        "shares",        "balloon", "boot",     NULL};
+    const char *kernel = NULL, *initrd = NULL, *cmdline = NULL, *control = NULL, *profile = NULL,
+               *boot = NULL;
     int r;
 
     if ((r = json_reject_unknown(root, known, err)) < 0 ||
         (r = json_opt_string(root, "kernel", &kernel, err)) < 0 ||
         (r = config_string_set(&config->kernel, kernel, err)) < 0 ||
+        (r = json_opt_string(root, "boot", &boot, err)) < 0 ||
+        (r = config_string_set(&config->boot, boot, err)) < 0 ||
         (r = json_opt_string(root, "initrd", &initrd, err)) < 0 ||
         (r = initrd ? config_module_add(config, initrd, NULL, err) : 0) < 0 ||
         (r = json_opt_string(root, "cmdline", &cmdline, err)) < 0 ||
@@ -382,10 +390,9 @@ int vmm_config_from_file(struct vmm_config *config, const char *path, struct err
     return vmm_config_from_json(config, text.data ? text.data : "", text.length, path, err);
 }
 
-int vmm_config_check(const struct vmm_config *config, struct err *err)
+/* What does not depend on where the kernel comes from. */
+static int check_machine(const struct vmm_config *config, struct err *err)
 {
-    if (!config->kernel)
-        return err_set(err, -EINVAL, "no kernel is named: give --kernel FILE");
     if (config->nr_cpus < 1 || config->nr_cpus > CPU_MAX)
         return err_set(err, -EINVAL, "%llu vCPUs: 1 to %d are possible",
                        (unsigned long long)config->nr_cpus, CPU_MAX);
@@ -400,4 +407,17 @@ int vmm_config_check(const struct vmm_config *config, struct err *err)
         return err_set(err, -EINVAL, "vsock CID %llu: 3 to 4294967294 are possible",
                        (unsigned long long)config->vsock_cid);
     return config_shares_check(config, err);
+}
+
+int vmm_config_check(const struct vmm_config *config, struct err *err)
+{
+    int r = config->boot ? boot_order_check(config->boot, err) : 0;
+
+    if (r < 0)
+        return r;
+    if (!config->boot && !config->kernel)
+        return err_set(
+            err, -EINVAL,
+            "no kernel is named: give --kernel FILE, or --boot disk for the one on a disk");
+    return check_machine(config, err);
 }

@@ -44,6 +44,7 @@ struct vmm_disk {
     char *path;
     char *serial; /* NULL: "lodge-disk-N" */
     bool read_only;
+    bool cdrom; /* read-only, and what `--boot cdrom` looks at */
     enum block_format format;
     char *backing[BLOCK_BACKING_MAX]; /* qcow2: files below, from the nearest on */
     enum block_format backing_formats[BLOCK_BACKING_MAX];
@@ -82,6 +83,7 @@ struct vmm_module {
 
 struct vmm_config {
     char *kernel;
+    char *boot;                                 /* order; NULL: the kernel */
     char *cmdline;                              /* NULL: VMM_CMDLINE_DEFAULT */
     struct vmm_module modules[VMM_MODULES_MAX]; /* Linux: at most one, the initrd */
     unsigned nr_modules;

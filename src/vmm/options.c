@@ -4,6 +4,7 @@
 
 #include "base/cleanup.h"
 #include "base/size.h"
+#include "vmm/boot_disk.h"
 #include "vmm/config_internal.h"
 
 #include <errno.h>
@@ -12,17 +13,21 @@
 #include <string.h>
 
 const char vmm_options_help[] =
-    "usage: lodge-vmm --config FILE | --kernel FILE [options]\n"
+    "usage: lodge-vmm --config FILE | --kernel FILE | --boot ORDER [options]\n"
     "Runs one virtual machine. Serial port on standard input and output; Ctrl-A x ends it.\n"
     "\n"
     "  --config FILE          JSON configuration; options after it change single members\n"
     "  --kernel FILE          bzImage, ELF with a PVH note, or multiboot kernel\n"
+    "  --boot ORDER           disk, cdrom, kernel, with commas between: the first that can be "
+    "booted.\n"
+    "                         Of a disk or CD: the kernel that its own boot loader would take\n"
     "  --initrd FILE          initial RAM disk\n"
     "  --module FILE[,ARGS]   multiboot module; may be repeated\n"
     "  --cmdline TEXT         kernel command line (default: console=ttyS0)\n"
     "  --memory SIZE          guest memory, such as 512M or 2G (default: 512M)\n"
     "  --cpus N               vCPUs (default: 1)\n"
-    "  --disk FILE[,OPTION]   disk image; may be repeated. Options: ro, format=raw (the default) "
+    "  --disk FILE[,OPTION]   disk image; may be repeated. Options: ro, cdrom, format=raw (the "
+    "default) "
     "or\n"
     "                         format=qcow2, backing=raw:FILE or backing=qcow2:FILE (never "
     "implied)\n"
@@ -53,6 +58,7 @@ const char vmm_options_help[] =
 enum option_id {
     OPTION_CONFIG = 256,
     OPTION_KERNEL,
+    OPTION_BOOT,
     OPTION_INITRD,
     OPTION_MODULE,
     OPTION_CMDLINE,
@@ -82,6 +88,7 @@ enum option_id {
 static const struct option long_options[] = {
     {"config", required_argument, NULL, OPTION_CONFIG},
     {"kernel", required_argument, NULL, OPTION_KERNEL},
+    {"boot", required_argument, NULL, OPTION_BOOT},
     {"initrd", required_argument, NULL, OPTION_INITRD},
     {"module", required_argument, NULL, OPTION_MODULE},
     {"cmdline", required_argument, NULL, OPTION_CMDLINE},
@@ -132,12 +139,15 @@ static int add_disk(struct vmm_config *config, const char *text, struct err *err
     while (r == 0 && (word = strtok_r(NULL, ",", &rest))) {
         if (!strcmp(word, "ro") || !strcmp(word, "rw"))
             config->disks[config->nr_disks - 1].read_only = word[1] == 'o';
+        else if (!strcmp(word, "cdrom"))
+            config->disks[config->nr_disks - 1].cdrom =
+                config->disks[config->nr_disks - 1].read_only = true;
         else if (!strncmp(word, "format=", 7))
             r = config_disk_format(config, word + 7, err);
         else if (!strncmp(word, "backing=", 8))
             r = config_disk_backing(config, word + 8, err);
         else
-            r = err_set(err, -EINVAL, "'%s' is none of ro, rw, format=, backing=", word);
+            r = err_set(err, -EINVAL, "'%s' is none of ro, rw, cdrom, format=, backing=", word);
     }
     return r < 0 ? err_wrap(err, "--disk %s", text) : 0;
 }
@@ -175,6 +185,9 @@ static int apply(struct vmm_config *config, int option, const char *value, struc
         return vmm_config_from_file(config, value, err);
     case OPTION_KERNEL:
         return config_string_set(&config->kernel, value, err);
+    case OPTION_BOOT:
+        r = boot_order_check(value, err);
+        return r < 0 ? r : config_string_set(&config->boot, value, err);
     case OPTION_INITRD:
         return config_module_add(config, value, NULL, err);
     case OPTION_MODULE:

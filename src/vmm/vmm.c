@@ -18,6 +18,7 @@
 #include "base/util.h"
 #include "kvm/kvm.h"
 #include "soft/soft.h"
+#include "vmm/boot_disk.h"
 #include "vmm/commands.h"
 #include "vmm/console.h"
 #include "vmm/control.h"
@@ -40,6 +41,7 @@ struct vmm {
     const struct vmm_config *config;
     struct loop *loop;
     struct boot_source source;
+    struct boot_choice boot;
     const struct cpu_engine *engine;
     char engine_options[128];
     int kvm_fd;
@@ -74,8 +76,18 @@ static int file_open(const char *path, const char *what, int *ret_fd, struct err
 static int files_open(struct vmm *v, struct err *err)
 {
     const struct vmm_config *config = v->config;
-    int r;
+    int r = boot_choose(config, &v->boot, err);
 
+    if (r < 0)
+        return r;
+    if (v->boot.from_disk) {
+        v->source.kernel = (struct boot_file){.path = v->boot.what, .fd = v->boot.kernel_fd};
+        v->source.cmdline = v->boot.cmdline;
+        if (v->boot.initrd_fd >= 0)
+            v->source.modules[v->source.nr_modules++].file =
+                (struct boot_file){.path = v->boot.what, .fd = v->boot.initrd_fd};
+        return 0;
+    }
     v->source.kernel.path = config->kernel;
     v->source.cmdline = config->cmdline ? config->cmdline : VMM_CMDLINE_DEFAULT;
     r = file_open(config->kernel, "kernel", &v->source.kernel.fd, err);
