@@ -31,6 +31,12 @@ static const struct value_kind {
 } value_kinds[] = {
     {"--engine", (const char *const[]){"auto", "kvm", "soft", NULL}, 0},
     {"--net", (const char *const[]){"none", "user", NULL}, 0},
+    {"--restart", (const char *const[]){"no", "on-failure", "always", "unless-stopped", NULL}, 0},
+    {"--condition", (const char *const[]){"exited", "running", "healthy", "removed", NULL}, 0},
+    {"--isolation", (const char *const[]){"container", "vm", NULL}, 0},
+    {"--state",
+     (const char *const[]){"created", "starting", "running", "paused", "stopping", "exited", NULL},
+     0},
     {"--kernel", NULL, 'k'},
     {"--volume", NULL, 'f'},
     {"--profile", NULL, 'f'},
@@ -43,6 +49,9 @@ static const struct value_kind {
     {"--authfile", NULL, 'f'},
     {"--devices", (const char *const[]){"skip", "refuse", "make", NULL}, 0},
 };
+
+/* In a list of words: the names of instances. */
+#define INSTANCES ":instances"
 
 static const struct verb_words {
     const char *verb;
@@ -72,6 +81,39 @@ static const struct verb_words {
     {"kernels", (const char *const[]){"--json", "--initramfs", "--module", "--disk", NULL},
      (const char *const[]){"--initramfs", "--module", "--disk", NULL}},
     {"completion", (const char *const[]){"bash", "zsh", NULL}, (const char *const[]){NULL}},
+    {"events", (const char *const[]){"--json", "--since", NULL},
+     (const char *const[]){"--since", NULL}},
+    {"ps",
+     (const char *const[]){"--all", "--quiet", "--json", "--label", "--name", "--state",
+                           "--isolation", NULL},
+     (const char *const[]){"--label", "-l", "--name", "--state", "--isolation", NULL}},
+    {"start", (const char *const[]){INSTANCES, NULL}, (const char *const[]){NULL}},
+    {"stop", (const char *const[]){"--time", "--signal", INSTANCES, NULL},
+     (const char *const[]){"--time", "-t", "--signal", "-s", NULL}},
+    {"restart", (const char *const[]){"--time", "--signal", INSTANCES, NULL},
+     (const char *const[]){"--time", "-t", "--signal", "-s", NULL}},
+    {"pause", (const char *const[]){INSTANCES, NULL}, (const char *const[]){NULL}},
+    {"resume", (const char *const[]){INSTANCES, NULL}, (const char *const[]){NULL}},
+    {"kill", (const char *const[]){"--signal", INSTANCES, NULL},
+     (const char *const[]){"--signal", "-s", NULL}},
+    {"rm", (const char *const[]){"--force", INSTANCES, NULL}, (const char *const[]){NULL}},
+    {"exec",
+     (const char *const[]){"--interactive", "--tty", "--user", "--workdir", INSTANCES, NULL},
+     (const char *const[]){"--user", "-u", "--workdir", "-w", NULL}},
+    {"attach", (const char *const[]){"--no-stdin", INSTANCES, NULL}, (const char *const[]){NULL}},
+    {"logs",
+     (const char *const[]){"--follow", "--tail", "--since", "--timestamps", INSTANCES, NULL},
+     (const char *const[]){"--tail", "-n", "--since", NULL}},
+    {"inspect", (const char *const[]){INSTANCES, NULL}, (const char *const[]){NULL}},
+    {"top", (const char *const[]){"--json", INSTANCES, NULL}, (const char *const[]){NULL}},
+    {"wait", (const char *const[]){"--condition", "--timeout", INSTANCES, NULL},
+     (const char *const[]){"--condition", "--timeout", NULL}},
+    {"rename", (const char *const[]){INSTANCES, NULL}, (const char *const[]){NULL}},
+    {"update",
+     (const char *const[]){"--memory", "--cpu-millis", "--cpu-shares", "--pids", "--io-weight",
+                           "--restart", INSTANCES, NULL},
+     (const char *const[]){"--memory", "-m", "--cpu-millis", "--cpu-shares", "--pids",
+                           "--io-weight", "--restart", NULL}},
 };
 
 static void offer_word(const char *candidate, void *context)
@@ -88,8 +130,12 @@ static void offer_word(const char *candidate, void *context)
 
 static void offer_list(struct completion *c, const char *const *list)
 {
-    for (; list && *list; list++)
-        offer_word(*list, c);
+    for (; list && *list; list++) {
+        if (strcmp(*list, INSTANCES) != 0)
+            offer_word(*list, c);
+        else if (c->word[0] != '-')
+            c->names->instances(offer_word, c);
+    }
 }
 
 static void offer_value(struct completion *c, const char *option)
@@ -213,7 +259,7 @@ static void complete_plan(struct completion *c, size_t nr, char **words)
 static void complete_arguments(struct completion *c, const char *name, size_t nr, char **words)
 {
     const struct verb_words *verb = NULL;
-    bool is_run = !strcmp(name, verb_run.name), image;
+    bool is_run = !strcmp(name, verb_run.name) || !strcmp(name, verb_create.name), image;
     const char *option;
     char long_name[64];
 

@@ -7,17 +7,7 @@
 #include "cmd/run_dir.h"
 #include "cmd/run_options.h"
 #include "image/store.h"
-
-/* What is to be run: the options with the image's own settings beneath. Owns its lists. */
-struct run_command {
-    char **argv, **env; /* NULL-terminated */
-    const char *cwd, *user;
-    size_t nr_env;
-};
-
-int run_command_build(const struct run_options *options, const struct image *image,
-                      struct run_command *ret, struct err *err);
-void run_command_done(struct run_command *command);
+#include "launch/command.h"
 
 struct run_attachment;
 
@@ -25,7 +15,7 @@ struct run_context {
     const struct run_options *options;
     const struct store *store;
     const struct image *image;
-    const struct run_command *command;
+    const struct launch_command *command;
     struct run_dir *dir;
     const char *hostname;
     struct run_attachment *attachment; /* to a network by name; NULL: none */
@@ -37,8 +27,5 @@ struct run_context {
 int run_vm(const struct run_context *context, int *ret_status, struct err *err);
 int run_container(const struct run_context *context, const char *oci_program, int *ret_status,
                   struct err *err);
-
-/* The OCI configuration (config.json) of a container; the root is `rootfs` beside it. */
-int bundle_write(const struct run_context *context, const char *path, struct err *err);
 
 #endif

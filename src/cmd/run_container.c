@@ -14,6 +14,7 @@
 #include "base/mounts.h"
 #include "base/size.h"
 #include "cmd/terminal.h"
+#include "launch/bundle.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -296,6 +297,39 @@ static int finish(struct container *c, int status, int *ret_status, struct err *
     return 0;
 }
 
+static int write_bundle(const struct container *c, struct err *err)
+{
+    const struct run_context *context = c->context;
+    const struct run_options *options = context->options;
+    struct bundle_volume volumes[RUN_VOLUMES_MAX];
+    char cgroup[128], root[PATH_MAX];
+    struct bundle bundle = {
+        .command = context->command,
+        .image_root = root, /* where the image's layers are mounted one over another */
+        .hostname = context->hostname,
+        .cgroup = cgroup,
+        .tty = options->tty,
+        .volumes = volumes,
+        .nr_volumes = options->nr_volumes,
+        .limits = {.memory_bytes = options->memory_bytes,
+                   .cpu_quota_us = options->nr_cpus * BUNDLE_CPU_PERIOD_US},
+    };
+
+    if (run_dir_path(context->dir, "rootfs", root, err) < 0)
+        return err->code;
+    snprintf(cgroup, sizeof(cgroup), "/lodge/%s", context->dir->id);
+    for (size_t i = 0; i < options->nr_volumes; i++)
+        volumes[i] = (struct bundle_volume){options->volumes[i].source, options->volumes[i].target,
+                                            options->volumes[i].read_only};
+    if (context->attachment) {
+        bundle.network_namespace = run_attachment_path(context->attachment);
+        bundle.resolv_conf = run_attachment_resolv_conf(context->attachment);
+    }
+    if (options->tty)
+        terminal_size(&bundle.rows, &bundle.cols);
+    return bundle_write(&bundle, c->config, err);
+}
+
 static int run_mounted(struct container *c, int *ret_status, struct err *err)
 {
     struct terminal terminal;
@@ -305,7 +339,7 @@ static int run_mounted(struct container *c, int *ret_status, struct err *err)
     if (c->context->attachment &&
         (result = run_attachment_namespace(c->context->attachment, c->context, err)) < 0)
         return result;
-    if ((result = bundle_write(c->context, c->config, err)) < 0) {
+    if ((result = write_bundle(c, err)) < 0) {
         /* As in a VM, where only the guest can tell. */
         if (result == -ESRCH)
             *ret_status = 126;

@@ -35,6 +35,17 @@ enum option_id {
     OPTION_PROFILE,
     OPTION_SYMBOLS,
     OPTION_QUIET,
+    OPTION_DETACH, /* from here on: a matter of the manager's */
+    OPTION_REMOVE,
+    OPTION_LABEL,
+    OPTION_RESTART,
+    OPTION_CPU_SHARES,
+    OPTION_PIDS,
+    OPTION_IO_WEIGHT,
+    OPTION_HEALTH,
+    OPTION_HEALTH_INTERVAL,
+    OPTION_STOP_TIMEOUT,
+    OPTION_STOP_SIGNAL,
 };
 
 static const struct option_spec {
@@ -62,6 +73,17 @@ static const struct option_spec {
     {"--profile", 0, true, OPTION_PROFILE},
     {"--symbols", 0, true, OPTION_SYMBOLS},
     {"--quiet", 'q', false, OPTION_QUIET},
+    {"--detach", 'd', false, OPTION_DETACH},
+    {"--rm", 0, false, OPTION_REMOVE},
+    {"--label", 'l', true, OPTION_LABEL},
+    {"--restart", 0, true, OPTION_RESTART},
+    {"--cpu-shares", 0, true, OPTION_CPU_SHARES},
+    {"--pids", 0, true, OPTION_PIDS},
+    {"--io-weight", 0, true, OPTION_IO_WEIGHT},
+    {"--health-cmd", 0, true, OPTION_HEALTH},
+    {"--health-interval", 0, true, OPTION_HEALTH_INTERVAL},
+    {"--stop-timeout", 0, true, OPTION_STOP_TIMEOUT},
+    {"--stop-signal", 0, true, OPTION_STOP_SIGNAL},
 };
 
 static const struct option_spec *find_letter(char letter)
@@ -154,12 +176,63 @@ static int add_env(struct run_options *options, const char *value, struct err *e
     return 0;
 }
 
+static int add_label(struct run_options *options, const char *value, struct err *err)
+{
+    if (options->nr_labels >= RUN_LABELS_MAX)
+        return err_set(err, -E2BIG, "more than %d labels", RUN_LABELS_MAX);
+    if (!*value || *value == '=')
+        return err_set(err, -EINVAL, "--label '%s': NAME=VALUE or NAME is needed", value);
+    options->labels[options->nr_labels++] = value;
+    return 0;
+}
+
+/* What only a manager can do. */
+static int apply_managed(struct run_options *options, enum option_id id, const char *value,
+                         struct err *err)
+{
+    options->managed = true;
+    switch (id) {
+    case OPTION_DETACH:
+        options->detach = true;
+        return 0;
+    case OPTION_REMOVE:
+        options->remove = true;
+        return 0;
+    case OPTION_LABEL:
+        return add_label(options, value, err);
+    case OPTION_RESTART:
+        options->restart = value;
+        return 0;
+    case OPTION_CPU_SHARES:
+        return number_parse(value, "--cpu-shares", 2, 262144, &options->cpu_shares, err);
+    case OPTION_PIDS:
+        return number_parse(value, "--pids", 1, 4194304, &options->pids, err);
+    case OPTION_IO_WEIGHT:
+        return number_parse(value, "--io-weight", 10, 1000, &options->io_weight, err);
+    case OPTION_HEALTH:
+        options->health = value;
+        return 0;
+    case OPTION_HEALTH_INTERVAL:
+        return number_parse(value, "--health-interval", 1, 86400, &options->health_interval_s, err);
+    case OPTION_STOP_TIMEOUT:
+        options->stop_timeout_given = true;
+        return number_parse(value, "--stop-timeout", 0, 86400, &options->stop_timeout_s, err);
+    case OPTION_STOP_SIGNAL:
+        options->stop_signal = value;
+        return 0;
+    default:
+        return err_set(err, -EINVAL, "option not handled");
+    }
+}
+
 static int apply(struct run_options *options, enum option_id id, const char *value, char **storage,
                  struct err *err)
 {
     char *copy;
     int result;
 
+    if (id >= OPTION_DETACH)
+        return apply_managed(options, id, value, err);
     switch (id) {
     case OPTION_VM:
     case OPTION_CONTAINER:
@@ -225,6 +298,8 @@ static int apply(struct run_options *options, enum option_id id, const char *val
     case OPTION_QUIET:
         options->quiet = true;
         return 0;
+    default:
+        break;
     }
     return err_set(err, -EINVAL, "option not handled");
 }
@@ -288,6 +363,12 @@ static int check_together(const struct run_options *options, struct err *err)
         return err_set(err, -EINVAL, "--profile is for virtual machines: add --vm");
     if (options->nr_symbols && !options->profile)
         return err_set(err, -EINVAL, "--symbols names what is in a profile: add --profile FILE");
+    if (options->managed && options->profile)
+        return err_set(err, -EINVAL, "--profile is for `lodge run` without -d, --rm and the like");
+    if (options->remove && options->restart)
+        return err_set(err, -EINVAL, "--rm and --restart exclude each other: leave out one");
+    if (options->health_interval_s && !options->health)
+        return err_set(err, -EINVAL, "--health-interval is of --health-cmd COMMAND: add that");
     if (!options->image)
         return err_set(err, -EINVAL, "an IMAGE or ROOTFS-DIR is needed");
     return 0;

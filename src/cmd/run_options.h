@@ -14,6 +14,7 @@
 #define RUN_PORTS_MAX   32
 #define RUN_CPUS_MAX    64
 #define RUN_SYMBOLS_MAX 15
+#define RUN_LABELS_MAX  64
 
 struct run_volume {
     const char *source, *target; /* target is absolute; source as given */
@@ -38,6 +39,12 @@ struct run_options {
     const char *symbols[RUN_SYMBOLS_MAX];
     size_t nr_symbols;
     bool stdin_open, tty, quiet;
+    bool managed; /* one of these was given: it goes through the manager */
+    bool detach, remove, stop_timeout_given;
+    const char *labels[RUN_LABELS_MAX];
+    size_t nr_labels;
+    const char *restart, *health, *stop_signal;                              /* NULL: not given */
+    uint64_t cpu_shares, pids, io_weight, health_interval_s, stop_timeout_s; /* 0: not given */
     const char *image;
     char **command; /* NULL-terminated; may be empty */
     char *storage;  /* owned: split volumes */

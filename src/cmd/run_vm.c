@@ -199,6 +199,17 @@ struct ready {
     struct vmm_process *vmm;
 };
 
+/* Who started us and waits for the guest's command (a manager) is told by one byte. */
+static void tell_ready(void)
+{
+    const char *fd = getenv("LODGE_READY_FD");
+
+    if (fd && *fd) {
+        (void)!write(atoi(fd), "1", 1);
+        close(atoi(fd));
+    }
+}
+
 /* With --engine auto the choice is the monitor's; what it said about it is passed on. */
 static void announce(const struct agent_info *info, void *context)
 {
@@ -206,6 +217,7 @@ static void announce(const struct agent_info *info, void *context)
     char lines[1024], *line, *rest;
 
     (void)info;
+    tell_ready();
     vmm_process_drain(ready->vmm);
     if (ready->options->quiet || strcmp(ready->options->engine, "auto") != 0)
         return;

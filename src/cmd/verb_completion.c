@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* lodge completion: the shells' scripts, and the candidates that they ask for (completion.h). */
+#include "cmd/api_client.h"
 #include "cmd/cli.h"
 #include "cmd/completion.h"
 
@@ -84,6 +85,24 @@ static void pass_image(const struct image *image, void *context)
     e->each(image->name, e->context);
 }
 
+/* Of a manager that runs; none is started for this. */
+static void each_instance(void (*each)(const char *name, void *context), void *context)
+{
+    json_t *answer = NULL;
+    const json_t *list;
+
+    if (!api_is_there() || api_ask("GET", "/v1/instances?all=1", NULL, &answer, NULL, NULL) < 0)
+        return;
+    list = json_object_get(answer, "instances");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *name = json_string_value(json_object_get(json_array_get(list, i), "name"));
+
+        if (name)
+            each(name, context);
+    }
+    json_decref(answer);
+}
+
 static void pass_kernel(const struct kernel *kernel, void *context)
 {
     const struct each *e = context;
@@ -117,7 +136,7 @@ static void print(const char *candidate, void *context)
 
 static int run(int argc, char **argv)
 {
-    static const struct completion_names names = {each_image, each_kernel};
+    static const struct completion_names names = {each_image, each_kernel, each_instance};
 
     if (argc >= 2 && !strcmp(argv[1], "words")) {
         completion_offer(&names, (size_t)argc - 2, argv + 2, print, NULL);

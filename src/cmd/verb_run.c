@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "cmd/programs.h"
+#include "cmd/managed.h"
 #include "cmd/run.h"
 #include "cmd/run_attachment.h"
 #include "cmd/run_network.h"
@@ -47,21 +48,28 @@ static int check_terminal(const struct run_options *options, struct err *err)
 static int run_isolated(struct run_context *context, const char *oci_program, int *ret_status,
                         struct err *err)
 {
-    struct run_command command;
-    int result = run_command_build(context->options, context->image, &command, err);
+    const struct run_options *options = context->options;
+    struct launch_request request = {.argv = options->command,
+                                     .env = options->env,
+                                     .nr_env = options->nr_env,
+                                     .cwd = options->cwd,
+                                     .user = options->user,
+                                     .term = options->tty ? getenv("TERM") ?: "xterm" : NULL};
+    struct launch_command command;
+    int result = launch_command_build(&request, context->image, &command, err);
 
     if (result < 0)
         return result;
     context->command = &command;
     if (run_network_is_named(context->options->network) &&
         (result = run_attachment_new(context, &context->attachment, err)) < 0) {
-        run_command_done(&command);
+        launch_command_done(&command);
         return result;
     }
     result = context->options->vm ? run_vm(context, ret_status, err)
                                   : run_container(context, oci_program, ret_status, err);
     run_attachment_free(context->attachment);
-    run_command_done(&command);
+    launch_command_done(&command);
     return result;
 }
 
@@ -112,7 +120,10 @@ static int run(int argc, char **argv)
         cli_usage_error(&verb_run, "%s", err.message);
         return CLI_EXIT_FAILURE;
     }
-    result = run_image(&options, &status, &err);
+    if (options.managed)
+        result = run_managed(&options, &status, &err);
+    else
+        result = run_image(&options, &status, &err);
     if (result < 0)
         log_error("%s", err.message);
     run_options_done(&options);
@@ -147,6 +158,17 @@ const struct cli_verb verb_run = {
         "  --profile FILE       where a VM's soft processor spends its time: FILE, FILE.svg\n"
         "  --symbols FILE       names of guest functions for it; may be repeated\n"
         "  -q, --quiet          no word of our own unless something fails\n"
+        "\n"
+        "With any of these the manager has it (lodge ps, logs, stop, ...), and it is kept after "
+        "its\n"
+        "end, what it has written too:\n"
+        "  -d, --detach         do not wait for it: print its id\n"
+        "  --rm                 remove it when it ends\n"
+        "  -l, --label K=V      may be repeated\n"
+        "  --restart POLICY     no, on-failure[:N], always, unless-stopped\n"
+        "  --health-cmd COMMAND by the shell, every --health-interval SECONDS (30)\n"
+        "  --cpu-shares N, --pids N, --io-weight N\n"
+        "  --stop-signal SIGNAL, --stop-timeout SECONDS\n"
         "\n"
         "The exit status is the command's; 128 + N when signal N ended it; 127 not found, 126 not "
         "to\n"

@@ -52,7 +52,7 @@ def bash_offers(program, store, line, cwd):
 
 
 @pytest.mark.parametrize("line, offered", [
-    ("lodge r", ["run"]),
+    ("lodge ru", ["run"]),
     ("lodge v", ["version"]),
     ("lodge stats --j", ["--json"]),
     ("lodge --ver", ["--version"]),
@@ -91,7 +91,7 @@ def test_bash(program, store, tmp_path_factory, line, offered):
 
 
 @pytest.mark.parametrize("line, offered", [
-    ("lodge r", "lodge run "),
+    ("lodge ru", "lodge run "),
     ("lodge run --inter", "lodge run --interactive "),
     ("lodge run bus", "lodge run busybox "),
     ("lodge run --vm --engine=s", "lodge run --vm --engine=soft "),

@@ -1,24 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * The OCI configuration that `lodge run` gives to lodge-oci (OCI runtime specification 1.2,
- * config.md and config-linux.md): private namespaces, the usual mounts, the capabilities that
- * container engines leave to a root user, /proc and /sys masked.
- */
-#include "cmd/run.h"
-#include "cmd/run_attachment.h"
+/* config.json written from struct bundle. */
+#include "launch/bundle.h"
 
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/users.h"
 #include "base/util.h"
-#include "cmd/terminal.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-
-#define CPU_PERIOD_US 100000
 
 static json_t *string_list(const char *const *list, size_t nr)
 {
@@ -51,11 +43,10 @@ static json_t *process_user(const struct user *user)
                      "additionalGids", groups);
 }
 
-static json_t *process(const struct run_context *context, const struct user *user)
+static json_t *process(const struct bundle *bundle, const struct user *user)
 {
-    const struct run_command *command = context->command;
+    const struct launch_command *command = bundle->command;
     json_t *object, *args = json_array(), *env = json_array();
-    uint16_t rows, cols;
     bool home = false;
 
     for (char **arg = command->argv; *arg; arg++)
@@ -66,12 +57,12 @@ static json_t *process(const struct run_context *context, const struct user *use
     }
     if (!home)
         json_array_append_new(env, json_sprintf("HOME=%s", user->home));
-    object = json_pack("{s:b, s:o, s:o, s:o, s:s, s:o, s:b}", "terminal", context->options->tty,
-                       "user", process_user(user), "args", args, "env", env, "cwd", command->cwd,
+    object = json_pack("{s:b, s:o, s:o, s:o, s:s, s:o, s:b}", "terminal", bundle->tty, "user",
+                       process_user(user), "args", args, "env", env, "cwd", command->cwd,
                        "capabilities", capabilities(), "noNewPrivileges", 1);
-    if (context->options->tty && terminal_size(&rows, &cols))
+    if (bundle->tty && bundle->rows)
         json_object_set_new(object, "consoleSize",
-                            json_pack("{s:i, s:i}", "height", rows, "width", cols));
+                            json_pack("{s:i, s:i}", "height", bundle->rows, "width", bundle->cols));
     return object;
 }
 
@@ -88,9 +79,8 @@ static json_t *mount_entry(const char *target, const char *type, const char *sou
                      "options", list);
 }
 
-static int mounts(const struct run_context *context, json_t **ret, struct err *err)
+static int mounts(const struct bundle *bundle, json_t **ret, struct err *err)
 {
-    const struct run_options *options = context->options;
     static const char *const standard[][4] = {
         {"/proc", "proc", "proc", "nosuid,noexec,nodev"},
         {"/dev", "tmpfs", "tmpfs", "nosuid,strictatime,mode=755,size=65536k"},
@@ -105,8 +95,8 @@ static int mounts(const struct run_context *context, json_t **ret, struct err *e
     for (size_t i = 0; i < ARRAY_LEN(standard); i++)
         json_array_append_new(
             list, mount_entry(standard[i][0], standard[i][1], standard[i][2], standard[i][3]));
-    for (size_t i = 0; i < options->nr_volumes; i++) {
-        const struct run_volume *volume = &options->volumes[i];
+    for (size_t i = 0; i < bundle->nr_volumes; i++) {
+        const struct bundle_volume *volume = &bundle->volumes[i];
         char source[PATH_MAX];
 
         if (!realpath(volume->source, source)) {
@@ -117,10 +107,9 @@ static int mounts(const struct run_context *context, json_t **ret, struct err *e
         json_array_append_new(list, mount_entry(volume->target, "bind", source,
                                                 volume->read_only ? "rbind,ro" : "rbind,rw"));
     }
-    if (context->attachment)
-        json_array_append_new(list, mount_entry("/etc/resolv.conf", "bind",
-                                                run_attachment_resolv_conf(context->attachment),
-                                                "rbind,ro"));
+    if (bundle->resolv_conf)
+        json_array_append_new(
+            list, mount_entry("/etc/resolv.conf", "bind", bundle->resolv_conf, "rbind,ro"));
     *ret = list;
     return 0;
 }
@@ -147,23 +136,41 @@ static json_t *device_rules(void)
     return rules;
 }
 
-static json_t *resources(const struct run_options *options)
+json_t *bundle_limits_json(const struct bundle_limits *limits)
 {
     json_t *object = json_object();
 
-    if (options->memory_bytes)
+    if (limits->memory_bytes)
         json_object_set_new(object, "memory",
-                            json_pack("{s:I}", "limit", (json_int_t)options->memory_bytes));
-    if (options->nr_cpus)
-        json_object_set_new(object, "cpu",
-                            json_pack("{s:I, s:I}", "quota",
-                                      (json_int_t)(options->nr_cpus * CPU_PERIOD_US), "period",
-                                      (json_int_t)CPU_PERIOD_US));
+                            json_pack("{s:I}", "limit", (json_int_t)limits->memory_bytes));
+    if (limits->cpu_quota_us || limits->cpu_shares) {
+        json_t *cpu = json_object();
+
+        if (limits->cpu_quota_us) {
+            json_object_set_new(cpu, "quota", json_integer((json_int_t)limits->cpu_quota_us));
+            json_object_set_new(cpu, "period", json_integer(BUNDLE_CPU_PERIOD_US));
+        }
+        if (limits->cpu_shares)
+            json_object_set_new(cpu, "shares", json_integer((json_int_t)limits->cpu_shares));
+        json_object_set_new(object, "cpu", cpu);
+    }
+    if (limits->io_weight)
+        json_object_set_new(object, "blockIO",
+                            json_pack("{s:I}", "weight", (json_int_t)limits->io_weight));
+    if (limits->pids)
+        json_object_set_new(object, "pids", json_pack("{s:I}", "limit", (json_int_t)limits->pids));
+    return object;
+}
+
+static json_t *resources(const struct bundle *bundle)
+{
+    json_t *object = bundle_limits_json(&bundle->limits);
+
     json_object_set_new(object, "devices", device_rules());
     return object;
 }
 
-static json_t *linux_part(const struct run_context *context)
+static json_t *linux_part(const struct bundle *bundle)
 {
     static const char *const masked[] = {
         "/proc/acpi",          "/proc/asound",     "/proc/kcore",       "/proc/keys",
@@ -176,48 +183,65 @@ static json_t *linux_part(const struct run_context *context)
 
     for (size_t i = 0; i < ARRAY_LEN(namespaces); i++)
         json_array_append_new(list, json_pack("{s:s}", "type", namespaces[i]));
-    if (context->attachment) /* made before, with its interface in it */
+    if (bundle->network_namespace) /* made before, with its interface in it */
         json_object_set_new(json_array_get(list, 4), "path",
-                            json_string(run_attachment_path(context->attachment)));
-    return json_pack("{s:o, s:s+, s:o, s:o, s:o}", "namespaces", list, "cgroupsPath", "/lodge/",
-                     context->dir->id, "resources", resources(context->options), "maskedPaths",
+                            json_string(bundle->network_namespace));
+    return json_pack("{s:o, s:s, s:o, s:o, s:o}", "namespaces", list, "cgroupsPath", bundle->cgroup,
+                     "resources", resources(bundle), "maskedPaths",
                      string_list(masked, ARRAY_LEN(masked)), "readonlyPaths",
                      string_list(read_only, ARRAY_LEN(read_only)));
 }
 
-static int find_user(const struct run_context *context, struct user *ret, struct err *err)
+static int find_user(const struct bundle *bundle, struct user *ret, struct err *err)
 {
-    CLEANUP(fd_closep) int root = -1;
-    char path[PATH_MAX]; /* where the image's layers are mounted one over another */
-    int result = run_dir_path(context->dir, "rootfs", path, err);
+    CLEANUP(fd_closep) int root = open(bundle->image_root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+    if (root < 0)
+        return err_errno(err, -errno, "open '%s'", bundle->image_root);
+    return user_find(root, bundle->command->user, ret, err);
+}
+
+int bundle_process(const struct bundle *bundle, json_t **ret, struct err *err)
+{
+    struct user user;
+    int result = find_user(bundle, &user, err);
 
     if (result < 0)
         return result;
-    root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (root < 0)
-        return err_errno(err, -errno, "open '%s'", path);
-    return user_find(root, context->command->user, ret, err);
+    *ret = process(bundle, &user);
+    return *ret ? 0 : err_set(err, -EINVAL, "the command or its environment is not UTF-8");
 }
 
-int bundle_write(const struct run_context *context, const char *path, struct err *err)
+static json_t *annotations(const struct bundle *bundle)
+{
+    /* The command is not process 1, so signals end it as they would anywhere else. */
+    json_t *object = json_pack("{s:s}", "io.lodge.init", "true");
+
+    if (bundle->upper) {
+        json_object_set_new(object, "io.lodge.overlay.lower", json_string(bundle->image_root));
+        json_object_set_new(object, "io.lodge.overlay.upper", json_string(bundle->upper));
+        json_object_set_new(object, "io.lodge.overlay.work", json_string(bundle->work));
+    }
+    return object;
+}
+
+int bundle_write(const struct bundle *bundle, const char *path, struct err *err)
 {
     CLEANUP(freep) char *text = NULL;
     struct user user;
     json_t *config, *mount_list = NULL;
     int result;
 
-    if ((result = find_user(context, &user, err)) < 0 ||
-        (result = mounts(context, &mount_list, err)) < 0)
+    if ((result = find_user(bundle, &user, err)) < 0 ||
+        (result = mounts(bundle, &mount_list, err)) < 0)
         return result;
-    /* io.lodge.init: the command is not process 1, so signals end it as they would anywhere else.
-     */
-    config = json_pack("{s:s, s:o, s:{s:s, s:b}, s:s, s:o, s:{s:s}, s:o}", "ociVersion", "1.2.0",
-                       "process", process(context, &user), "root", "path", "rootfs", "readonly", 0,
-                       "hostname", context->hostname, "mounts", mount_list, "annotations",
-                       "io.lodge.init", "true", "linux", linux_part(context));
+    config = json_pack("{s:s, s:o, s:{s:s, s:b}, s:s, s:o, s:o, s:o}", "ociVersion", "1.2.0",
+                       "process", process(bundle, &user), "root", "path", "rootfs", "readonly", 0,
+                       "hostname", bundle->hostname, "mounts", mount_list, "annotations",
+                       annotations(bundle), "linux", linux_part(bundle));
     text = json_text(config, JSON_INDENT(2));
     json_decref(config);
     if (!text)
         return err_set(err, -EINVAL, "the command, its environment or a path is not UTF-8");
-    return file_replace(AT_FDCWD, path, text, strlen(text), 0600, err);
+    return file_replace_unsynced(AT_FDCWD, path, text, strlen(text), 0600, err);
 }

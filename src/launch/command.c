@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * What is run, out of what the image's configuration says and what the command line says:
- * arguments, environment, directory, user. The command line wins.
- */
-#include "cmd/run.h"
+/* Image and request put together. What the image says is checked: it may be anybody's. */
+#include "launch/command.h"
 
 #include "base/cleanup.h"
 #include "base/json.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <string.h>
 
 #define STRINGS_MAX 4096
@@ -22,7 +18,7 @@ static bool same_name(const char *a, const char *b)
 }
 
 /* Adds NAME=VALUE, in the place of an earlier NAME. */
-static int env_set(struct run_command *command, const char *entry)
+static int env_set(struct launch_command *command, const char *entry)
 {
     char *copy = strdup(entry), **grown;
 
@@ -45,7 +41,7 @@ static int env_set(struct run_command *command, const char *entry)
 }
 
 /* -e NAME passes ours on, when we have it. */
-static int env_set_option(struct run_command *command, const char *option)
+static int env_set_option(struct launch_command *command, const char *option)
 {
     CLEANUP(freep) char *entry = NULL;
     const char *value;
@@ -82,9 +78,9 @@ static int image_strings(const struct image *image, const char *name, struct jso
     return 0;
 }
 
-/* The image's entry point, then the command of the command line or, without one, the image's. */
-static int build_argv(const struct run_options *options, const struct image *image,
-                      struct run_command *command, struct err *err)
+/* The image's entry point, then the command of the request or, without one, the image's. */
+static int build_argv(const struct launch_request *request, const struct image *image,
+                      struct launch_command *command, struct err *err)
 {
     struct json_at entrypoint, list;
     size_t nr_entrypoint = 0, nr_list = 0, nr = 0;
@@ -93,8 +89,8 @@ static int build_argv(const struct run_options *options, const struct image *ima
     if ((result = image_strings(image, "entrypoint", &entrypoint, &nr_entrypoint, err)) < 0 ||
         (result = image_strings(image, "cmd", &list, &nr_list, err)) < 0)
         return result;
-    if (*options->command)
-        for (nr_list = 0; options->command[nr_list];)
+    if (*request->argv)
+        for (nr_list = 0; request->argv[nr_list];)
             nr_list++;
     if (!(command->argv = calloc(nr_entrypoint + nr_list + 2, sizeof(char *))))
         return err_set(err, -ENOMEM, "out of memory");
@@ -103,40 +99,43 @@ static int build_argv(const struct run_options *options, const struct image *ima
             (char *)(uintptr_t)json_string_value(json_array_get(entrypoint.value, i));
     for (size_t i = 0; i < nr_list; i++)
         command->argv[nr++] =
-            *options->command ? options->command[i]
-                              : (char *)(uintptr_t)json_string_value(json_array_get(list.value, i));
+            *request->argv ? request->argv[i]
+                           : (char *)(uintptr_t)json_string_value(json_array_get(list.value, i));
     if (nr == 0)
         command->argv[0] = (char *)(uintptr_t) "/bin/sh";
     return 0;
 }
 
-static int build_env(const struct run_options *options, const struct image *image,
-                     struct run_command *command, struct err *err)
+static int build_env(const struct launch_request *request, const struct image *image,
+                     struct launch_command *command, struct err *err)
 {
     static const char path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     struct json_at list;
     size_t nr;
     int result = env_set(command, path);
 
-    if (result == 0 && options->tty)
-        result = env_set(command, "TERM=xterm");
-    if (result == 0 && options->tty && getenv("TERM"))
-        result = env_set_option(command, "TERM");
+    if (result == 0 && request->term) {
+        CLEANUP(freep) char *term = NULL;
+
+        if (asprintf(&term, "TERM=%s", request->term) < 0)
+            term = NULL;
+        result = term ? env_set(command, term) : -ENOMEM;
+    }
     if (result < 0)
         return err_set(err, result, "out of memory");
     if ((result = image_strings(image, "env", &list, &nr, err)) < 0)
         return result;
     for (size_t i = 0; i < nr && result == 0; i++)
         result = env_set(command, json_string_value(json_array_get(list.value, i)));
-    for (size_t i = 0; i < options->nr_env && result == 0; i++)
-        result = env_set_option(command, options->env[i]);
+    for (size_t i = 0; i < request->nr_env && result == 0; i++)
+        result = env_set_option(command, request->env[i]);
     return result < 0 ? err_set(err, result, "out of memory") : 0;
 }
 
-int run_command_build(const struct run_options *options, const struct image *image,
-                      struct run_command *ret, struct err *err)
+int launch_command_build(const struct launch_request *request, const struct image *image,
+                         struct launch_command *ret, struct err *err)
 {
-    struct run_command command = {.cwd = "/", .user = ""};
+    struct launch_command command = {.cwd = "/", .user = ""};
     struct json_at root;
     int result;
 
@@ -144,26 +143,26 @@ int run_command_build(const struct run_options *options, const struct image *ima
     if ((result = json_opt_string(&root, "workdir", &command.cwd, err)) < 0 ||
         (result = json_opt_string(&root, "user", &command.user, err)) < 0)
         return err_wrap(err, "image '%s'", image->name);
-    if (options->cwd)
-        command.cwd = options->cwd;
-    if (options->user)
-        command.user = options->user;
+    if (request->cwd)
+        command.cwd = request->cwd;
+    if (request->user)
+        command.user = request->user;
     if (!*command.cwd)
         command.cwd = "/";
-    if ((result = build_argv(options, image, &command, err)) < 0 ||
-        (result = build_env(options, image, &command, err)) < 0) {
-        run_command_done(&command);
+    if ((result = build_argv(request, image, &command, err)) < 0 ||
+        (result = build_env(request, image, &command, err)) < 0) {
+        launch_command_done(&command);
         return result;
     }
     *ret = command;
     return 0;
 }
 
-void run_command_done(struct run_command *command)
+void launch_command_done(struct launch_command *command)
 {
     for (size_t i = 0; i < command->nr_env; i++)
         free(command->env[i]);
     free(command->env);
     free(command->argv);
-    *command = (struct run_command){0};
+    *command = (struct launch_command){0};
 }

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* About the manager itself, its operations, and what instances use. */
+#include "manager/api/request.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+extern const char api_openapi_start[], api_openapi_end[];
+
+/* docs/API/openapi.json, as it was when this was built. */
+__asm__(".pushsection .rodata\n"
+        ".global api_openapi_start, api_openapi_end\n"
+        "api_openapi_start:\n"
+        ".incbin \"" OPENAPI_FILE "\"\n"
+        "api_openapi_end:\n"
+        ".byte 0\n"
+        ".popsection\n");
+
+void api_openapi(struct api_request *request, struct api_reply *reply)
+{
+    (void)request;
+    buf_append(&reply->body, api_openapi_start, (size_t)(api_openapi_end - api_openapi_start));
+}
+
+void api_info(struct api_request *request, struct api_reply *reply)
+{
+    struct manager *m = request->m;
+
+    pthread_mutex_lock(&m->lock);
+    buf_printf(&reply->body,
+               "{\"version\": \"%s\", \"pid\": %d, \"instances\": %zu, \"running\": %zu, "
+               "\"state_dir\": ",
+               m->options.version, (int)getpid(), m->nr_instances, m->nr_states[INSTANCE_RUNNING]);
+    pthread_mutex_unlock(&m->lock);
+    out_string(&reply->body, m->options.state_dir);
+    buf_append_string(&reply->body, ", \"runtime_dir\": ");
+    out_string(&reply->body, m->options.runtime_dir);
+    buf_append_string(&reply->body, ", \"started\": ");
+    out_time(&reply->body, m->started_ns);
+    buf_append_string(&reply->body, "}\n");
+}
+
+static void metric(struct buf *to, const char *name, const char *type, const char *help,
+                   unsigned long long value)
+{
+    buf_printf(to, "# HELP lodge_%s %s\n# TYPE lodge_%s %s\nlodge_%s %llu\n", name, help, name,
+               type, name, value);
+}
+
+static unsigned long long count_files(const char *path)
+{
+    CLEANUP(dir_closep) DIR *dir = opendir(path);
+    unsigned long long nr = 0;
+
+    while (dir && readdir(dir))
+        nr++;
+    return nr;
+}
+
+static unsigned long long resident_bytes(void)
+{
+    CLEANUP(buf_donep) struct buf text;
+    unsigned long long total, resident = 0;
+
+    buf_init(&text, 256);
+    if (file_load(AT_FDCWD, "/proc/self/statm", &text, NULL) == 0 &&
+        sscanf(buf_string(&text) ?: "", "%llu %llu", &total, &resident) == 2)
+        return resident * (unsigned long long)sysconf(_SC_PAGESIZE);
+    return 0;
+}
+
+void api_metrics(struct api_request *request, struct api_reply *reply)
+{
+    struct manager *m = request->m;
+    struct buf *to = &reply->body;
+    size_t states[INSTANCE_NR_STATES];
+
+    reply->content_type = "text/plain; version=0.0.4";
+    pthread_mutex_lock(&m->lock);
+    memcpy(states, m->nr_states, sizeof(states));
+    pthread_mutex_unlock(&m->lock);
+    buf_append_string(to, "# HELP lodge_instances Instances by state.\n"
+                          "# TYPE lodge_instances gauge\n");
+    for (int i = 0; i < INSTANCE_NR_STATES; i++)
+        buf_printf(to, "lodge_instances{state=\"%s\"} %zu\n",
+                   instance_state_name((enum instance_state)i), states[i]);
+    metric(to, "api_requests_total", "counter", "Requests served.",
+           atomic_load(&m->counters.requests));
+    metric(to, "api_errors_total", "counter", "Requests that failed by the manager's fault.",
+           atomic_load(&m->counters.errors));
+    metric(to, "starts_total", "counter", "Starts of instances.", atomic_load(&m->counters.starts));
+    metric(to, "exits_total", "counter", "Ends of instances.", atomic_load(&m->counters.exits));
+    metric(to, "restarts_total", "counter", "Starts by a restart policy.",
+           atomic_load(&m->counters.restarts));
+    metric(to, "store_failures_total", "counter", "Changes that the store did not take.",
+           atomic_load(&m->counters.store_failures));
+    metric(to, "streams", "gauge", "Connections handed to instances.",
+           (unsigned long long)atomic_load(&m->nr_streams));
+    metric(to, "open_files", "gauge", "File descriptors of the manager.",
+           count_files("/proc/self/fd"));
+    metric(to, "resident_bytes", "gauge", "Resident memory of the manager.", resident_bytes());
+}
+
+void api_operations(struct api_request *request, struct api_reply *reply)
+{
+    struct manager *m = request->m;
+    uint64_t after = 0, id;
+
+    if (api_query_number(request, reply, "after", INT64_MAX, 0, &after) < 0)
+        return;
+    buf_append_string(&reply->body, "{\"operations\": [");
+    pthread_mutex_lock(&m->lock);
+    id = m->operations ? m->operations->id : 0;
+    pthread_mutex_unlock(&m->lock);
+    for (bool first = true; id; id++) {
+        struct operation *operation;
+
+        if (id <= after)
+            id = after + 1;
+        if (id >= m->next_operation)
+            break;
+        if (!(operation = operation_find(m, id)))
+            continue;
+        if (!first)
+            buf_append(&reply->body, ",\n", 2);
+        first = false;
+        operation_write_json(m, operation, &reply->body);
+        operation_unref(m, operation);
+    }
+    buf_append_string(&reply->body, "]}\n");
+}
+
+void api_operation(struct api_request *request, struct api_reply *reply)
+{
+    struct operation *operation;
+    char *end;
+    uint64_t id = strtoull(request->args[0], &end, 10), wait_s;
+
+    if (api_query_number(request, reply, "wait", 86400, 0, &wait_s) < 0)
+        return;
+    if (*end || !(operation = operation_find(request->m, id))) {
+        api_fail(reply, 404, "there is no operation '%.40s'", request->args[0]);
+        return;
+    }
+    if (wait_s)
+        operation_wait(request->m, operation, wait_s * 1000);
+    operation_write_json(request->m, operation, &reply->body);
+    buf_append(&reply->body, "\n", 1);
+    operation_unref(request->m, operation);
+}
+
+/* The runtime's own answer about a container, as JSON; NULL: api_fail was called. */
+static json_t *ask_runtime(struct api_request *request, struct api_reply *reply, const char *verb,
+                           const char *option)
+{
+    struct instance *instance = api_instance(request, reply);
+    CLEANUP(buf_donep) struct buf text;
+    struct err err = ERR_INIT;
+    char root[PATH_SIZE];
+    json_t *document = NULL;
+    bool running, vm;
+    int result;
+
+    if (!instance)
+        return NULL;
+    buf_init(&text, 4 << 20);
+    run_path(request->m, root, sizeof(root), "oci");
+    pthread_mutex_lock(&request->m->lock);
+    running = life_is_active(instance->row.state);
+    vm = instance->brief->vm;
+    pthread_mutex_unlock(&request->m->lock);
+    if (!running) {
+        result = err_set(&err, -ESRCH, "'%s' does not run; `lodge start` starts it",
+                         request->args[0]);
+    } else if (vm) {
+        result = err_set(&err, -EOPNOTSUPP, "this is told of containers only so far");
+    } else {
+        char *argv[] = {request->m->options.oci,
+                        (char *)(uintptr_t) "--root",
+                        root,
+                        (char *)(uintptr_t)verb,
+                        (char *)(uintptr_t)option,
+                        instance->id,
+                        NULL};
+        char *ps[] = {argv[0], argv[1], argv[2], argv[3], (char *)(uintptr_t) "-f",
+                      argv[4], argv[5], NULL};
+
+        result = program_run(!strcmp(verb, "ps") ? ps : argv, NULL, &text, &err);
+        if (result == 0)
+            result = json_parse(text.data ?: "", text.length, verb, &document, &err);
+    }
+    instance_unref(request->m, instance);
+    if (result < 0)
+        api_fail_err(reply, result, &err);
+    return document;
+}
+
+static json_int_t at(const json_t *object, const char *a, const char *b, const char *c)
+{
+    const json_t *value = json_object_get(json_object_get(object, a), b);
+
+    return json_integer_value(c ? json_object_get(value, c) : value);
+}
+
+void api_stats(struct api_request *request, struct api_reply *reply)
+{
+    json_t *document = ask_runtime(request, reply, "events", "--stats");
+    const json_t *data = json_object_get(document, "data");
+
+    if (!document)
+        return;
+    buf_printf(&reply->body,
+               "{\"cpu_ns\": %lld, \"memory_bytes\": %lld, \"memory_limit_bytes\": %lld, \"pids\": "
+               "%lld}\n",
+               (long long)at(data, "cpu", "usage", "total"),
+               (long long)at(data, "memory", "usage", "usage"),
+               (long long)at(data, "memory", "usage", "limit"),
+               (long long)at(data, "pids", "current", NULL));
+    json_decref(document);
+}
+
+static void out_process(struct buf *to, int pid)
+{
+    CLEANUP(buf_donep) struct buf text;
+    char path[64], *name_end;
+    unsigned long long user = 0, kernel = 0;
+    long resident = 0;
+
+    buf_init(&text, 65536);
+    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+    if (file_load(AT_FDCWD, path, &text, NULL) == 0 && buf_string(&text) &&
+        (name_end = strrchr(text.data, ')')))
+        (void)!sscanf(name_end + 1,
+                      " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d %*d %*d %*d "
+                      "%*d %*u %*u %ld",
+                      &user, &kernel, &resident);
+    buf_consume(&text, text.length);
+    snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
+    file_load(AT_FDCWD, path, &text, NULL);
+    for (size_t i = 0; i < text.length; i++)
+        if (!text.data[i] || (unsigned char)text.data[i] >= 0x80)
+            text.data[i] = text.data[i] ? '?' : ' ';
+    buf_printf(to, "{\"pid\": %d, \"cpu_ms\": %llu, \"resident_bytes\": %lld, \"command\": ", pid,
+               (user + kernel) * 1000 / (unsigned long long)sysconf(_SC_CLK_TCK),
+               (long long)resident * sysconf(_SC_PAGESIZE));
+    out_string(to, buf_string(&text) ?: "");
+    buf_append(to, "}", 1);
+}
+
+void api_top(struct api_request *request, struct api_reply *reply)
+{
+    json_t *document = ask_runtime(request, reply, "ps", "json");
+
+    if (!document)
+        return;
+    buf_append_string(&reply->body, "{\"processes\": [");
+    for (size_t i = 0; i < json_array_size(document); i++) {
+        if (i)
+            buf_append(&reply->body, ",\n", 2);
+        out_process(&reply->body, (int)json_integer_value(json_array_get(document, i)));
+    }
+    buf_append_string(&reply->body, "]}\n");
+    json_decref(document);
+}

@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* /v1/instances: made, listed, looked at, changed. */
+#include "manager/api/request.h"
+
+#include "base/clock.h"
+#include "base/util.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+struct filter {
+    const char *label, *name, *state, *isolation, *image;
+    bool all;
+};
+
+static bool label_fits(const char *labels, const char *wanted)
+{
+    size_t length = strlen(wanted);
+
+    for (const char *at = labels; *at; at += strlen(at) + 1)
+        if (!strncmp(at, wanted, length) &&
+            (!at[length] || (!strchr(wanted, '=') && at[length] == '=')))
+            return true;
+    return false;
+}
+
+static bool fits(const struct filter *filter, const struct instance *instance)
+{
+    if (filter->state
+            ? strcmp(filter->state, instance_state_name(instance->row.state)) != 0
+            : !filter->all && !life_is_active(instance->row.state) && !instance->restart_at_ns)
+        return false;
+    if (filter->name && !strstr(instance->name, filter->name))
+        return false;
+    if (filter->image && strcmp(filter->image, instance->brief->image) != 0)
+        return false;
+    if (filter->isolation &&
+        strcmp(filter->isolation, instance->brief->vm ? "vm" : "container") != 0)
+        return false;
+    return !filter->label || label_fits(instance->brief->labels, filter->label);
+}
+
+void api_list(struct api_request *request, struct api_reply *reply)
+{
+    struct filter filter = {.label = api_query(request, "label"),
+                            .name = api_query(request, "name"),
+                            .state = api_query(request, "state"),
+                            .isolation = api_query(request, "isolation"),
+                            .image = api_query(request, "image"),
+                            .all = api_query_flag(request, "all")};
+    bool first = true;
+
+    buf_reserve(&reply->body, 65536);
+    buf_append_string(&reply->body, "{\"instances\": [");
+    pthread_mutex_lock(&request->m->lock);
+    for (const struct instance *at = request->m->first; at; at = at->next) {
+        if (!fits(&filter, at))
+            continue;
+        if (!first)
+            buf_append(&reply->body, ",\n", 2);
+        first = false;
+        out_instance_brief(&reply->body, at);
+    }
+    pthread_mutex_unlock(&request->m->lock);
+    buf_append_string(&reply->body, "]}\n");
+}
+
+static void reply_instance(struct api_request *request, struct api_reply *reply,
+                           const struct instance *instance)
+{
+    pthread_mutex_lock(&request->m->lock);
+    out_instance(&reply->body, instance);
+    pthread_mutex_unlock(&request->m->lock);
+    buf_append(&reply->body, "\n", 1);
+}
+
+void api_inspect(struct api_request *request, struct api_reply *reply)
+{
+    struct instance *instance = api_instance(request, reply);
+
+    if (!instance)
+        return;
+    reply_instance(request, reply, instance);
+    instance_unref(request->m, instance);
+}
+
+static int fresh_id(struct manager *m, char id[INSTANCE_ID_LENGTH + 1])
+{
+    unsigned char bytes[INSTANCE_ID_LENGTH / 2];
+
+    do {
+        if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
+            return -EIO;
+        for (size_t i = 0; i < sizeof(bytes); i++)
+            snprintf(id + 2 * i, 3, "%02x", bytes[i]);
+    } while (instance_find_id(m, id));
+    return 0;
+}
+
+/* What can be known to fail at the first start is refused now. */
+static int check_spec(struct manager *m, const struct spec *spec, struct err *err)
+{
+    struct image *image = calloc(1, sizeof(*image));
+    int result;
+
+    if (!image)
+        return err_set(err, -ENOMEM, "out of memory");
+    if ((result = image_open(m->options.images, spec->image, image, err)) == 0)
+        image_done(image);
+    free(image);
+    if (result < 0)
+        return result;
+    if (!spec->vm && geteuid() != 0)
+        return err_set(err, -EOPNOTSUPP,
+                       "containers need a manager that runs as root so far; a virtual machine "
+                       "does not (\"isolation\": \"vm\", lodge run --vm)");
+    if (!spec->vm && !*m->options.oci)
+        return err_set(err, -EOPNOTSUPP, "lodge-oci was not found beside lodged");
+    return 0;
+}
+
+/* Into the tables as one that is worked at, then into the store: so a name is never given twice. */
+static int insert(struct manager *m, struct instance *instance, bool named, struct err *err)
+{
+    struct store_instance put;
+    struct store_change change = {.put = &put};
+    int result;
+
+    pthread_mutex_lock(&m->lock);
+    if ((result = fresh_id(m, instance->id)) == 0 && !named) {
+        free(instance->name);
+        instance->name = strdup(instance->id);
+    }
+    if (result == 0 && !instance->name)
+        result = -ENOMEM;
+    if (result == 0 && instance_find_name(m, instance->name))
+        result = -EEXIST;
+    if (result == 0) {
+        instance->busy = true;
+        instance->created_ns = (int64_t)clock_realtime_ns();
+        instance_ref_locked(instance);
+        instance_insert(m, instance);
+    }
+    pthread_mutex_unlock(&m->lock);
+    if (result == -EEXIST)
+        return err_set(err, -EEXIST,
+                       "the name '%s' is in use; `lodge rm %s` frees it, `lodge rename` changes it",
+                       instance->name, instance->name);
+    if (result < 0)
+        return err_errno(err, result, "make an instance");
+    instance_store_form(instance, &instance->row, &put);
+    if ((result = state_store_apply(m->store, &change, err)) < 0) {
+        pthread_mutex_lock(&m->lock);
+        instance_remove(m, instance);
+        pthread_mutex_unlock(&m->lock);
+    }
+    instance_release(m, instance);
+    return result;
+}
+
+static int create(struct manager *m, json_t *document, struct instance **ret, struct err *err)
+{
+    CLEANUP(freep) char *name = NULL, *text = NULL;
+    const char *given = json_string_value(json_object_get(document, "name"));
+    struct instance *instance;
+    struct spec spec;
+    int result;
+
+    if (json_object_get(document, "name") && !given)
+        return err_set(err, -EINVAL, "name: not a string");
+    if (given && (result = spec_check_name(given, err)) < 0)
+        return result;
+    name = strdup(given ?: "unnamed");
+    json_object_del(document, "name");
+    if ((result = spec_parse(document, &spec, err)) < 0)
+        return result;
+    result = check_spec(m, &spec, err);
+    spec_done(&spec);
+    if (result < 0)
+        return result;
+    if (!name || !(text = json_text(document, JSON_COMPACT)))
+        return err_set(err, -ENOMEM, "out of memory");
+    if ((result = instance_new("", name, text, &instance, err)) < 0)
+        return result;
+    if ((result = insert(m, instance, given != NULL, err)) < 0) {
+        instance_unref(m, instance);
+        return result;
+    }
+    event_add(m, instance, "create", NULL);
+    *ret = instance;
+    return 0;
+}
+
+void api_create(struct api_request *request, struct api_reply *reply)
+{
+    struct instance *instance;
+    struct err err = ERR_INIT;
+    int result = create(request->m, request->json, &instance, &err);
+
+    if (result < 0) {
+        api_fail_err(reply, result, &err);
+        return;
+    }
+    reply->status = 201;
+    reply_instance(request, reply, instance);
+    instance_unref(request->m, instance);
+}
+
+static int rename_to(struct manager *m, struct instance *instance, const char *name,
+                     struct err *err)
+{
+    struct store_instance put;
+    struct store_change change = {.put = &put};
+    char *copy;
+    int result = spec_check_name(name, err);
+
+    if (result < 0)
+        return result;
+    if (!(copy = strdup(name)))
+        return err_set(err, -ENOMEM, "out of memory");
+    pthread_mutex_lock(&m->lock);
+    if (instance_find_name(m, name) && instance_find_name(m, name) != instance)
+        result = err_set(err, -EEXIST, "the name '%s' is in use", name);
+    pthread_mutex_unlock(&m->lock);
+    instance_store_form(instance, &instance->row, &put);
+    put.name = name;
+    if (result < 0 || (result = state_store_apply(m->store, &change, err)) < 0) {
+        free(copy);
+        return result;
+    }
+    pthread_mutex_lock(&m->lock);
+    instance_rename(m, instance, copy);
+    pthread_mutex_unlock(&m->lock);
+    event_add(m, instance, "rename", name);
+    return 0;
+}
+
+/* New limits of a running container take effect at once. */
+static int apply_limits(struct manager *m, const struct instance *instance, const struct spec *spec,
+                        struct err *err)
+{
+    char root[PATH_SIZE];
+    char *argv[] = {m->options.oci,
+                    (char *)(uintptr_t) "--root",
+                    root,
+                    (char *)(uintptr_t) "update",
+                    (char *)(uintptr_t) "--resources",
+                    (char *)(uintptr_t) "-",
+                    (char *)(uintptr_t)instance->id,
+                    NULL};
+    struct bundle_limits limits;
+    CLEANUP(freep) char *text = NULL;
+    json_t *resources;
+
+    spec_limits(spec, &limits);
+    resources = bundle_limits_json(&limits);
+    text = json_text(resources, JSON_COMPACT);
+    json_decref(resources);
+    run_path(m, root, sizeof(root), "oci");
+    if (!text)
+        return err_set(err, -ENOMEM, "out of memory");
+    return program_run(argv, text, NULL, err);
+}
+
+static int change_spec(struct manager *m, struct instance *instance, json_t *changes,
+                       struct err *err)
+{
+    bool resources = json_object_get(changes, "resources") != NULL;
+    json_t *document = NULL, *changed = NULL;
+    CLEANUP(freep) char *text = NULL;
+    struct store_instance put;
+    struct store_change change = {.put = &put};
+    struct spec spec;
+    int result = json_parse(instance->spec, strlen(instance->spec), "spec", &document, err);
+
+    if (result < 0)
+        return result;
+    result = spec_change(document, changes, &changed, err);
+    json_decref(document);
+    if (result < 0)
+        return result;
+    text = json_text(changed, JSON_COMPACT);
+    result = text ? spec_parse(changed, &spec, err) : -ENOMEM;
+    json_decref(changed);
+    if (result < 0)
+        return result;
+    if (resources && life_is_active(instance->row.state))
+        result = spec.vm ? err_set(err, -EOPNOTSUPP,
+                                   "the size of a virtual machine changes only while it is "
+                                   "stopped; `lodge stop %s` first",
+                                   instance->name)
+                         : apply_limits(m, instance, &spec, err);
+    spec_done(&spec);
+    instance_store_form(instance, &instance->row, &put);
+    put.spec = text;
+    if (result < 0 || (result = state_store_apply(m->store, &change, err)) < 0)
+        return result;
+    pthread_mutex_lock(&m->lock);
+    result = instance_set_spec(instance, text, err);
+    pthread_mutex_unlock(&m->lock);
+    if (result == 0)
+        event_add(m, instance, "update", NULL);
+    return result;
+}
+
+static int patch(struct manager *m, struct instance *instance, json_t *changes, struct err *err)
+{
+    json_t *name = json_object_get(changes, "name");
+    int result = 0;
+
+    if (name && !json_is_string(name))
+        return err_set(err, -EINVAL, "name: not a string");
+    json_incref(name);
+    json_object_del(changes, "name");
+    if (json_object_size(changes))
+        result = change_spec(m, instance, changes, err);
+    if (result == 0 && name)
+        result = rename_to(m, instance, json_string_value(name), err);
+    json_decref(name);
+    return result;
+}
+
+void api_patch(struct api_request *request, struct api_reply *reply)
+{
+    struct instance *instance = api_instance(request, reply);
+    struct err err = ERR_INIT;
+    int result;
+
+    if (!instance)
+        return;
+    if ((result = instance_acquire(request->m, instance, &err)) == 0) {
+        result = patch(request->m, instance, request->json, &err);
+        instance_release(request->m, instance);
+    }
+    if (result < 0)
+        api_fail_err(reply, result, &err);
+    else
+        reply_instance(request, reply, instance);
+    instance_unref(request->m, instance);
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One request and what it is answered with. A handler fills the reply's body, or makes a response
+ * of its own (a stream, an upgrade). Each connection has a thread, so a handler may wait.
+ */
+#ifndef LODGE_MANAGER_API_REQUEST_H
+#define LODGE_MANAGER_API_REQUEST_H
+
+#include "manager/internal.h"
+
+#include <microhttpd.h>
+
+#define API_BODY_MAX  (1u << 20)
+#define API_REPLY_MAX (256u << 20)
+#define API_ARGS      2
+
+struct api_request {
+    struct manager *m;
+    struct MHD_Connection *connection;
+    const char *method, *path;
+    char *args[API_ARGS]; /* the path's variable parts, decoded */
+    struct buf body;
+    json_t *json; /* the body, when there was one */
+    bool too_large;
+};
+
+struct api_reply {
+    unsigned status;
+    struct buf body;
+    const char *content_type;
+    struct MHD_Response *response; /* in the place of body */
+};
+
+typedef void api_fn(struct api_request *request, struct api_reply *reply);
+
+enum api_body { API_NO_BODY, API_OPTIONAL_BODY, API_JSON_BODY, API_RAW_BODY };
+
+struct api_route {
+    const char *method, *path; /* {ref} is one segment */
+    enum api_body body;
+    api_fn *fn;
+};
+
+extern const struct api_route api_routes[];
+extern const size_t api_nr_routes;
+/* The route of a request, its variable parts in args (to be freed). *ret_allowed: the methods that
+ * the path has. */
+const struct api_route *api_route_find(const char *method, const char *path, char *args[API_ARGS],
+                                       char ret_allowed[64]);
+
+/* {"error": {"code", "message"}} */
+void api_fail(struct api_reply *reply, unsigned status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void api_fail_err(struct api_reply *reply, int code, const struct err *err);
+/* A number of the query; `otherwise` when it is absent. -EINVAL: api_fail was called. */
+int api_query_number(struct api_request *request, struct api_reply *reply, const char *name,
+                     uint64_t most, uint64_t otherwise, uint64_t *ret);
+bool api_query_flag(struct api_request *request, const char *name);
+const char *api_query(struct api_request *request, const char *name);
+/* The instance that args[0] names, or NULL: api_fail was called. */
+struct instance *api_instance(struct api_request *request, struct api_reply *reply);
+
+api_fn api_info, api_openapi, api_metrics, api_events, api_operations, api_operation;
+api_fn api_list, api_create, api_inspect, api_delete, api_patch;
+api_fn api_start, api_stop, api_restart, api_pause, api_resume, api_kill, api_wait;
+api_fn api_logs, api_attach, api_exec, api_stats, api_top;
+
+#endif

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which request goes to which handler. docs/API/openapi.json has the same list; a test compares. */
+#include "manager/api/request.h"
+
+#include "base/util.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const struct api_route api_routes[] = {
+    {"GET", "/openapi.json", API_NO_BODY, api_openapi},
+    {"GET", "/metrics", API_NO_BODY, api_metrics},
+    {"GET", "/v1/info", API_NO_BODY, api_info},
+    {"GET", "/v1/events", API_NO_BODY, api_events},
+    {"GET", "/v1/operations", API_NO_BODY, api_operations},
+    {"GET", "/v1/operations/{id}", API_NO_BODY, api_operation},
+    {"GET", "/v1/instances", API_NO_BODY, api_list},
+    {"POST", "/v1/instances", API_JSON_BODY, api_create},
+    {"GET", "/v1/instances/{ref}", API_NO_BODY, api_inspect},
+    {"PATCH", "/v1/instances/{ref}", API_JSON_BODY, api_patch},
+    {"DELETE", "/v1/instances/{ref}", API_NO_BODY, api_delete},
+    {"POST", "/v1/instances/{ref}/start", API_OPTIONAL_BODY, api_start},
+    {"POST", "/v1/instances/{ref}/stop", API_OPTIONAL_BODY, api_stop},
+    {"POST", "/v1/instances/{ref}/restart", API_OPTIONAL_BODY, api_restart},
+    {"POST", "/v1/instances/{ref}/pause", API_OPTIONAL_BODY, api_pause},
+    {"POST", "/v1/instances/{ref}/resume", API_OPTIONAL_BODY, api_resume},
+    {"POST", "/v1/instances/{ref}/kill", API_OPTIONAL_BODY, api_kill},
+    {"GET", "/v1/instances/{ref}/wait", API_NO_BODY, api_wait},
+    {"GET", "/v1/instances/{ref}/logs", API_NO_BODY, api_logs},
+    {"GET", "/v1/instances/{ref}/stats", API_NO_BODY, api_stats},
+    {"GET", "/v1/instances/{ref}/top", API_NO_BODY, api_top},
+    {"POST", "/v1/instances/{ref}/attach", API_OPTIONAL_BODY, api_attach},
+    {"POST", "/v1/instances/{ref}/exec", API_JSON_BODY, api_exec},
+};
+const size_t api_nr_routes = ARRAY_LEN(api_routes);
+
+/* Does the path have this form? Variable parts go into args. */
+static bool path_fits(const char *form, const char *path, char *args[API_ARGS])
+{
+    size_t nr = 0;
+
+    while (*form) {
+        size_t length;
+
+        if (*form != '{') {
+            if (*form++ != *path++)
+                return false;
+            continue;
+        }
+        length = strcspn(path, "/");
+        if (length == 0 || nr == API_ARGS)
+            return false;
+        free(args[nr]);
+        if (!(args[nr++] = strndup(path, length)))
+            return false;
+        form = strchr(form, '}') + 1;
+        path += length;
+    }
+    return !*path;
+}
+
+const struct api_route *api_route_find(const char *method, const char *path, char *args[API_ARGS],
+                                       char ret_allowed[64])
+{
+    size_t used = 0;
+
+    for (size_t i = 0; i < api_nr_routes; i++) {
+        if (!path_fits(api_routes[i].path, path, args))
+            continue;
+        if (!strcmp(api_routes[i].method, method))
+            return &api_routes[i];
+        used += (size_t)snprintf(ret_allowed + used, 64 - used, "%s%s", used ? ", " : "",
+                                 api_routes[i].method);
+    }
+    return NULL;
+}

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the manager's files share.
+ *
+ * Locking: manager.lock guards the tables and every field marked (lock). A field marked (busy) is
+ * written only by who has the instance (instance_acquire), and then under the lock: so the holder
+ * may read it without, everybody else with the lock. The store is never called with the lock held.
+ * Lock order: manager.lock, then those inside events and store.
+ */
+#ifndef LODGE_MANAGER_INTERNAL_H
+#define LODGE_MANAGER_INTERNAL_H
+
+#include "base/buf.h"
+#include "base/json.h"
+#include "base/loop.h"
+#include "manager/manager.h"
+#include "manager/spec.h"
+#include "manager/store.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define MANAGER_BUCKETS    16384
+#define MANAGER_EVENTS     4096
+#define INSTANCE_ID_LENGTH 12
+#define ERROR_MAX          256
+
+enum instance_state {
+    INSTANCE_CREATED,
+    INSTANCE_STARTING,
+    INSTANCE_RUNNING,
+    INSTANCE_PAUSED,
+    INSTANCE_STOPPING,
+    INSTANCE_EXITED,
+    INSTANCE_REMOVING,
+    INSTANCE_NR_STATES,
+};
+
+/* What is stored and changes with an instance's life. */
+struct instance_row {
+    enum instance_state state;
+    bool wanted;  /* started and not stopped by a user */
+    uint64_t run; /* how often it was started; names this run */
+    uint64_t restarts;
+    int64_t started_ns, finished_ns;
+    int exit_code;
+    char error[ERROR_MAX];
+};
+
+/* What its specification says, short, for lists. One allocation. */
+struct instance_brief {
+    bool vm, auto_remove, tty;
+    enum spec_restart restart;
+    uint64_t max_retries;
+    const char *image, *command; /* the command as one line */
+    const char *labels;          /* "name=value", each with its NUL; an empty one is last */
+    bool health;
+};
+
+enum instance_health { HEALTH_NONE, HEALTH_STARTING, HEALTH_HEALTHY, HEALTH_UNHEALTHY };
+
+struct instance_end {
+    int exit_code;
+    bool oom;
+    bool lost; /* nobody saw it: its shim or its host was killed */
+    int64_t started_ns, finished_ns;
+    char error[ERROR_MAX];
+};
+
+struct instance {
+    char id[INSTANCE_ID_LENGTH + 1];
+    int64_t created_ns;
+    char *name, *spec;            /* (busy) */
+    struct instance_brief *brief; /* (busy) */
+    struct instance_row row;      /* (busy) */
+    unsigned nr_refs;             /* (lock) */
+    bool busy, gone;              /* (lock) gone: not in the tables any more */
+    bool cancel;                  /* (lock) a start under way is to be broken off */
+    pthread_cond_t changed;
+    struct instance *next, *previous;     /* (lock) all, in order of creation */
+    struct instance *same_id, *same_name; /* (lock) buckets */
+    /* The run that is watched. */
+    bool said_running, ended; /* (lock) */
+    pid_t pid;                /* (lock) first process of the guest, on the host */
+    struct instance_end end;  /* (lock) once `ended` */
+    /* (lock) monotonic; 0: none */
+    uint64_t restart_at_ns, health_at_ns;
+    unsigned backoff, health_failures;
+    bool health_running;
+    enum instance_health health;
+};
+
+struct operation {
+    uint64_t id;
+    char kind[16], instance[INSTANCE_ID_LENGTH + 1];
+    char *arguments;
+    int64_t created_ns, finished_ns;
+    bool done, stored; /* (lock) stored: the store knows of it */
+    bool resumed;      /* taken up again after a crash */
+    int code;          /* (lock) HTTP status of a failure; 0: none */
+    char error[ERROR_MAX];
+    char progress[64];
+    unsigned nr_refs; /* (lock) */
+    struct operation *next;
+    struct manager *manager;
+    struct instance *target; /* a reference */
+    int client_fd;           /* to be attached at a start; -1: none */
+    bool handed_over;        /* a shim has it, and tells it of failures */
+};
+
+struct event {
+    uint64_t sequence;
+    char *text; /* one line of JSON, without the line end */
+};
+
+struct counters {
+    atomic_ullong requests, errors, starts, exits, restarts, store_failures;
+};
+
+struct manager {
+    struct manager_options options;
+    int lock_fd;
+    struct state_store *store;
+    pthread_mutex_t lock;
+    struct instance *first, *last;                                      /* (lock) */
+    struct instance *by_id[MANAGER_BUCKETS], *by_name[MANAGER_BUCKETS]; /* (lock) */
+    size_t nr_instances, nr_states[INSTANCE_NR_STATES];                 /* (lock) */
+    /* operations.c */
+    struct operation *operations, **operations_last; /* (lock) newest last */
+    size_t nr_operations;
+    uint64_t next_operation;
+    pthread_cond_t operation_changed;
+    /* workers.c */
+    struct work *work, **work_last; /* (lock) */
+    unsigned nr_workers, nr_idle;   /* (lock) */
+    pthread_cond_t work_there, workers_gone;
+    /* events.c */
+    pthread_mutex_t event_lock;
+    pthread_cond_t event_there;
+    struct event events[MANAGER_EVENTS]; /* (event_lock) a ring */
+    uint64_t next_event;
+    /* watch.c */
+    struct loop *loop;
+    struct loop_timer *tick;
+    struct watching *watchings; /* the loop's thread alone */
+    atomic_bool stopping;
+    atomic_int nr_streams; /* connections that shims serve */
+    struct api *api;
+    struct counters counters;
+    int64_t started_ns;
+};
+
+/* manager.c */
+int manager_path(const struct manager *m, char *ret, size_t size, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+int run_path(const struct manager *m, char *ret, size_t size, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+#define PATH_SIZE (MANAGER_PATH_MAX + 128)
+
+/* instance.c. All but instance_new with the lock held, unless said otherwise. */
+const char *instance_state_name(enum instance_state state);
+int instance_new(const char *id, const char *name, const char *spec, struct instance **ret,
+                 struct err *err);
+int instance_set_spec(struct instance *instance, const char *spec, struct err *err);
+void instance_insert(struct manager *m, struct instance *instance);
+void instance_remove(struct manager *m, struct instance *instance);
+void instance_rename(struct manager *m, struct instance *instance, char *name);
+struct instance *instance_find_name(struct manager *m, const char *name);
+struct instance *instance_find_id(struct manager *m, const char *id);
+/* Without the lock: id, name or the beginning of an id; a reference. -ENOENT, -EINVAL: several. */
+int instance_find(struct manager *m, const char *ref, struct instance **ret, struct err *err);
+void instance_ref_locked(struct instance *instance);
+void instance_unref_locked(struct instance *instance);
+void instance_unref(struct manager *m, struct instance *instance); /* without the lock */
+/* Without the lock: waits until nobody else works at it; -ENOENT when it is gone then. */
+int instance_acquire(struct manager *m, struct instance *instance, struct err *err);
+void instance_release(struct manager *m, struct instance *instance);
+/* Without the lock, by who has the instance: stores the row (and the operation, if there is one),
+ * then makes it known. */
+int instance_change(struct manager *m, struct instance *instance, const struct instance_row *row,
+                    struct operation *operation, struct err *err);
+/* For what has happened and cannot be refused: tries until the store takes it or we stop. */
+void instance_change_surely(struct manager *m, struct instance *instance,
+                            const struct instance_row *row, struct operation *operation);
+void instance_store_form(const struct instance *instance, const struct instance_row *row,
+                         struct store_instance *ret);
+
+/* events.c. Any thread. */
+void event_add(struct manager *m, const struct instance *instance, const char *what,
+               const char *detail);
+/* The first event after `sequence`, waiting up to timeout_ms: its line with '\n' appended to `to`,
+ * its sequence. 0 when none came. */
+uint64_t event_next(struct manager *m, uint64_t sequence, unsigned timeout_ms, struct buf *to);
+uint64_t event_latest(struct manager *m);
+
+/* workers.c */
+struct work {
+    void (*fn)(struct manager *m, void *context);
+    void *context;
+    struct work *next;
+};
+/* fn(m, context) on a thread of its own choice. Any thread, without the lock. */
+int work_post(struct manager *m, void (*fn)(struct manager *m, void *context), void *context);
+void workers_stop(struct manager *m);
+
+/* operations.c */
+int operation_new(struct manager *m, const char *kind, struct instance *instance,
+                  const char *arguments, struct operation **ret, struct err *err);
+int operation_start(struct manager *m, struct operation *operation, struct err *err);
+/* Until it is done or the time is over (ms). */
+bool operation_wait(struct manager *m, struct operation *operation, uint64_t timeout_ms);
+/* So that a promise survives us. */
+int operation_store(struct manager *m, struct operation *operation, struct err *err);
+/* One that was never started. */
+void operation_abandon(struct manager *m, struct operation *operation, const struct err *err);
+void operation_progress(struct manager *m, struct operation *operation, const char *text);
+void operation_unref(struct manager *m, struct operation *operation);
+void operation_store_form(const struct operation *operation, struct store_operation *ret);
+struct operation *operation_find(struct manager *m, uint64_t id);
+void operation_write_json(struct manager *m, struct operation *operation, struct buf *to);
+int operation_load(struct manager *m, const struct store_operation *stored);
+void operations_resume(struct manager *m);
+void operations_free(struct manager *m);
+int error_status(int code);
+
+/* life.c: by who has the instance. */
+int life_start(struct manager *m, struct instance *instance, struct operation *operation,
+               int client_fd, struct err *err);
+int life_stop(struct manager *m, struct instance *instance, struct operation *operation, int signal,
+              int64_t timeout_s, struct err *err);
+int life_remove(struct manager *m, struct instance *instance, struct operation *operation,
+                bool force, struct err *err);
+int life_pause(struct manager *m, struct instance *instance, struct operation *operation,
+               bool pause, struct err *err);
+/* Takes note of an end that the watch has seen; decides about restart and removal. */
+void life_settle(struct manager *m, struct instance *instance);
+/* Work for the workers: acquires, settles; consumes a reference. */
+void life_settle_work(struct manager *m, void *instance);
+bool life_is_active(enum instance_state state);
+
+/* A start whose shim was found alive: waits for what comes of it. */
+int life_finish_start(struct manager *m, struct instance *instance, struct err *err);
+/* After a start of the manager: its restart is due as if it had just ended. */
+void life_replan(struct manager *m, struct instance *instance);
+
+/* vm.c: one command of the control socket, without members. */
+int vm_command(struct manager *m, const char *id, const char *command, struct err *err);
+
+/* prepare.c */
+int prepare_instance(struct manager *m, const struct instance *instance, uint64_t run, bool client,
+                     struct err *err);
+/* An OCI process object for a further program of the container whose first process is pid. */
+int prepare_process(struct manager *m, const struct spec *spec, pid_t pid, uint16_t rows,
+                    uint16_t cols, json_t **ret, struct err *err);
+/* Ends and removes what an earlier run may have left. */
+void prepare_clear(struct manager *m, const struct instance *instance);
+void prepare_remove_files(struct manager *m, const struct instance *instance);
+void tree_remove(const char *path);
+
+/* shims.c */
+int shim_lock(struct manager *m, const char *id, unsigned wait_ms, struct err *err);
+/* Takes the lock's descriptor. */
+int shim_start(struct manager *m, struct instance *instance, int lock_fd, int client_fd,
+               struct err *err);
+int shim_adopt(struct manager *m, struct instance *instance, struct err *err);
+/* One request, on a connection of its own; request is consumed; fd (-1: none) goes along. */
+int shim_ask(struct manager *m, const char *id, json_t *request, int fd, struct err *err);
+/* Likewise, of what goes on: *ret_link is the connection, which ends when the shim does. */
+int shim_hand_over(struct manager *m, const char *id, json_t *request, int fd, int *ret_link,
+                   struct err *err);
+/* A connection to the shim; -errno. */
+int shim_link(struct manager *m, const char *id);
+bool shim_read_exit(struct manager *m, const struct instance *instance, uint64_t run,
+                    struct instance_end *ret);
+/* input (NULL: none) is its standard input, *output (NULL: thrown away) gets what it prints. */
+int program_run(char *const argv[], const char *input, struct buf *output, struct err *err);
+
+/* watch.c */
+int watch_open(struct manager *m, struct err *err);
+void watch_close(struct manager *m);
+/* Takes fd. shim: its pid if it is our child, else 0. */
+void watch_add(struct manager *m, struct instance *instance, int fd, pid_t shim);
+
+/* recover.c */
+int recover(struct manager *m, struct err *err);
+
+/* json_out.c: text straight into a buffer; lists of 10,000 are made so. */
+/* As much as fits, and no half character at the end. */
+void error_copy(char to[ERROR_MAX], const char *from);
+void out_string(struct buf *to, const char *text);
+void out_time(struct buf *to, int64_t time_ns); /* RFC 3339, or null for 0 */
+void out_instance_brief(struct buf *to, const struct instance *instance);
+/* specification and all; with the lock. */
+void out_instance(struct buf *to, const struct instance *instance);
+
+#endif

@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The life of an instance. Each function is called by who has it (instance_acquire).
+ *
+ *      created ──start──▶ starting ──shim: running──▶ running ⇄ paused
+ *      exited  ──start──▶    │ shim: exited              │ stop: stopping
+ *                            ▼                           ▼ shim: exited
+ *                          exited ◀──────── settle ──────┘
+ *      any that does not run ──rm──▶ removing ──▶ gone
+ *
+ * An intent is in the store before anything is done for it (starting with its run's number,
+ * removing), and the result after: docs/design/manager.md has what a crash between any two steps
+ * comes to.
+ */
+#include "manager/internal.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LOCK_MS        15000
+#define START_LIMIT_NS (900 * NS_PER_S)
+#define KILL_LIMIT_NS  (30 * NS_PER_S)
+#define BACKOFF_LEAST  (200 * NS_PER_MS)
+#define BACKOFF_MOST   (60 * NS_PER_S)
+/* A run of this length was a good one: the next failure is a first one again. */
+#define GOOD_RUN_NS (10 * NS_PER_S)
+
+bool life_is_active(enum instance_state state)
+{
+    return state == INSTANCE_STARTING || state == INSTANCE_RUNNING || state == INSTANCE_PAUSED ||
+           state == INSTANCE_STOPPING;
+}
+
+static struct timespec realtime_deadline(uint64_t in_ns)
+{
+    uint64_t at_ns = clock_realtime_ns() + in_ns;
+
+    return (struct timespec){(time_t)(at_ns / NS_PER_S), (long)(at_ns % NS_PER_S)};
+}
+
+/* Until the watch says so. True: it ended. */
+static bool wait_end(struct manager *m, struct instance *instance, uint64_t limit_ns)
+{
+    struct timespec deadline = realtime_deadline(limit_ns);
+    bool ended;
+
+    pthread_mutex_lock(&m->lock);
+    while (!instance->ended && !atomic_load(&m->stopping))
+        if (pthread_cond_timedwait(&instance->changed, &m->lock, &deadline) != 0)
+            break;
+    ended = instance->ended;
+    pthread_mutex_unlock(&m->lock);
+    return ended;
+}
+
+enum outcome { OUTCOME_RUNNING, OUTCOME_ENDED, OUTCOME_CANCELLED, OUTCOME_LATE };
+
+static enum outcome wait_start(struct manager *m, struct instance *instance)
+{
+    struct timespec deadline = realtime_deadline(START_LIMIT_NS);
+    enum outcome outcome = OUTCOME_LATE;
+    int result = 0;
+
+    pthread_mutex_lock(&m->lock);
+    while (!instance->said_running && !instance->ended && !instance->cancel && result == 0 &&
+           !atomic_load(&m->stopping))
+        result = pthread_cond_timedwait(&instance->changed, &m->lock, &deadline);
+    if (instance->said_running)
+        outcome = OUTCOME_RUNNING;
+    else if (instance->ended)
+        outcome = OUTCOME_ENDED;
+    else if (instance->cancel)
+        outcome = OUTCOME_CANCELLED;
+    pthread_mutex_unlock(&m->lock);
+    return outcome;
+}
+
+static int send_signal(struct manager *m, const struct instance *instance, int number,
+                       struct err *err)
+{
+    return shim_ask(m, instance->id, json_pack("{s:s, s:i}", "command", "kill", "signal", number),
+                    -1, err);
+}
+
+/* The row of an instance whose start has come to nothing. */
+static void fail_start(struct manager *m, struct instance *instance, const char *why)
+{
+    struct instance_row row = instance->row;
+
+    row.state = INSTANCE_EXITED;
+    row.exit_code = 125;
+    row.finished_ns = (int64_t)clock_realtime_ns();
+    error_copy(row.error, why);
+    instance_change_surely(m, instance, &row, NULL);
+    event_add(m, instance, "die", row.error);
+}
+
+static int launch(struct manager *m, struct instance *instance, struct operation *operation,
+                  int client_fd, struct err *err)
+{
+    int lock = shim_lock(m, instance->id, LOCK_MS, err), result;
+
+    if (lock < 0)
+        return lock;
+    if ((result = prepare_instance(m, instance, instance->row.run, client_fd >= 0, err)) < 0) {
+        close(lock);
+        return result;
+    }
+    if ((result = shim_start(m, instance, lock, client_fd, err)) == 0 && operation)
+        operation->handed_over = true;
+    return result;
+}
+
+static int finish_start(struct manager *m, struct instance *instance, struct err *err)
+{
+    struct instance_row row = instance->row;
+
+    switch (wait_start(m, instance)) {
+    case OUTCOME_RUNNING:
+        row.state = INSTANCE_RUNNING;
+        pthread_mutex_lock(&m->lock);
+        row.started_ns = instance->end.started_ns;
+        if (instance->brief->health) {
+            instance->health = HEALTH_STARTING;
+            instance->health_failures = 0;
+            instance->health_at_ns = 1;
+        }
+        pthread_mutex_unlock(&m->lock);
+        instance_change_surely(m, instance, &row, NULL);
+        event_add(m, instance, "start", NULL);
+        return 0;
+    case OUTCOME_ENDED:
+        life_settle(m, instance);
+        return err_set(err, -ECANCELED, "%s",
+                       *instance->row.error ? instance->row.error : "it ended before it ran");
+    case OUTCOME_CANCELLED:
+        send_signal(m, instance, SIGKILL, NULL);
+        if (wait_end(m, instance, KILL_LIMIT_NS))
+            life_settle(m, instance);
+        return err_set(err, -ECANCELED, "the start was broken off");
+    default:
+        return err_set(err, -ETIMEDOUT, "it did not come up in time");
+    }
+}
+
+/* The intent: in the store before anything is done for it. */
+static int intend_start(struct manager *m, struct instance *instance, struct operation *operation,
+                        struct err *err)
+{
+    struct instance_row row = instance->row;
+
+    if (row.state == INSTANCE_REMOVING)
+        return err_set(err, -EBUSY, "'%s' is being removed", instance->name);
+    if (row.state == INSTANCE_PAUSED)
+        return err_set(err, -EBUSY, "'%s' is paused; `lodge resume %s` lets it go on",
+                       instance->name, instance->name);
+    if (life_is_active(row.state))
+        return err_set(err, -EALREADY, "'%s' runs already", instance->name);
+    row.state = INSTANCE_STARTING;
+    row.wanted = true;
+    row.run++;
+    row.error[0] = '\0';
+    row.exit_code = 0;
+    row.finished_ns = 0;
+    pthread_mutex_lock(&m->lock);
+    instance->cancel = false;
+    instance->restart_at_ns = 0;
+    pthread_mutex_unlock(&m->lock);
+    return instance_change(m, instance, &row, operation, err);
+}
+
+int life_start(struct manager *m, struct instance *instance, struct operation *operation,
+               int client_fd, struct err *err)
+{
+    CLEANUP(fd_closep) int client = client_fd;
+    int result;
+
+    /* Starting already: taken up again after a crash. */
+    if (instance->row.state != INSTANCE_STARTING &&
+        (result = intend_start(m, instance, operation, err)) < 0)
+        return result;
+    atomic_fetch_add(&m->counters.starts, 1);
+    if ((result = launch(m, instance, operation, client, err)) < 0) {
+        fail_start(m, instance, err->message);
+        return result;
+    }
+    return finish_start(m, instance, err);
+}
+
+int life_finish_start(struct manager *m, struct instance *instance, struct err *err)
+{
+    return finish_start(m, instance, err);
+}
+
+/* Whether and when it starts again. */
+static bool restart_is_due(const struct instance *instance, const struct instance_row *row)
+{
+    const struct instance_brief *brief = instance->brief;
+
+    if (!row->wanted)
+        return false;
+    switch (brief->restart) {
+    case SPEC_RESTART_ALWAYS:
+    case SPEC_RESTART_UNLESS_STOPPED:
+        return true;
+    case SPEC_RESTART_ON_FAILURE:
+        return row->exit_code != 0 &&
+               (brief->max_retries == 0 || row->restarts < brief->max_retries);
+    default:
+        return false;
+    }
+}
+
+static void plan_restart(struct manager *m, struct instance *instance)
+{
+    const struct instance_row *row = &instance->row;
+    uint64_t wait_ns;
+
+    pthread_mutex_lock(&m->lock);
+    if (row->started_ns && row->finished_ns - row->started_ns > (int64_t)GOOD_RUN_NS)
+        instance->backoff = 0;
+    wait_ns = BACKOFF_LEAST << (instance->backoff < 9 ? instance->backoff : 9);
+    instance->backoff++;
+    instance->restart_at_ns = clock_monotonic_ns() +
+                              (wait_ns < BACKOFF_MOST ? wait_ns : BACKOFF_MOST);
+    pthread_mutex_unlock(&m->lock);
+}
+
+/* A guest whose shim was killed is not ours to know any more: it ends. */
+static void end_orphan(struct manager *m, const struct instance *instance)
+{
+    struct err err = ERR_INIT;
+    int lock = shim_lock(m, instance->id, LOCK_MS, &err);
+
+    if (lock < 0) {
+        log_warning("instance %s: %s", instance->name, err.message);
+        return;
+    }
+    prepare_clear(m, instance);
+    close(lock);
+}
+
+void life_settle(struct manager *m, struct instance *instance)
+{
+    struct instance_row row = instance->row;
+    struct instance_end end;
+    bool due;
+    char code[16];
+
+    pthread_mutex_lock(&m->lock);
+    due = instance->ended && life_is_active(row.state);
+    end = instance->end;
+    if (due) {
+        instance->health = HEALTH_NONE;
+        instance->health_at_ns = 0;
+    }
+    pthread_mutex_unlock(&m->lock);
+    if (!due)
+        return;
+    if (end.lost)
+        end_orphan(m, instance);
+    if (row.state == INSTANCE_STOPPING)
+        row.wanted = false;
+    row.state = INSTANCE_EXITED;
+    row.exit_code = end.exit_code;
+    row.started_ns = end.started_ns ?: row.started_ns;
+    row.finished_ns = end.finished_ns;
+    error_copy(row.error, *end.error ? end.error : end.oom ? "out of memory" : "");
+    atomic_fetch_add(&m->counters.exits, 1);
+    if (instance->brief->auto_remove && !atomic_load(&m->stopping)) {
+        pthread_mutex_lock(&m->lock);
+        m->nr_states[instance->row.state]--;
+        m->nr_states[row.state]++;
+        instance->row = row;
+        pthread_cond_broadcast(&instance->changed);
+        pthread_mutex_unlock(&m->lock);
+    } else {
+        instance_change_surely(m, instance, &row, NULL);
+    }
+    snprintf(code, sizeof(code), "%d", row.exit_code);
+    event_add(m, instance, "die", *row.error ? row.error : code);
+    if (instance->brief->auto_remove)
+        life_remove(m, instance, NULL, false, NULL);
+    else if (restart_is_due(instance, &row))
+        plan_restart(m, instance);
+}
+
+void life_replan(struct manager *m, struct instance *instance)
+{
+    if (restart_is_due(instance, &instance->row))
+        plan_restart(m, instance);
+}
+
+/* Time for another try. */
+static void restart_if_due(struct manager *m, struct instance *instance)
+{
+    struct instance_row row = instance->row;
+    struct err err = ERR_INIT;
+    bool due;
+
+    pthread_mutex_lock(&m->lock);
+    due = instance->restart_at_ns && clock_monotonic_ns() >= instance->restart_at_ns &&
+          row.state == INSTANCE_EXITED;
+    if (due)
+        instance->restart_at_ns = 0;
+    pthread_mutex_unlock(&m->lock);
+    if (!due || !row.wanted || atomic_load(&m->stopping))
+        return;
+    atomic_fetch_add(&m->counters.restarts, 1);
+    row.restarts++;
+    pthread_mutex_lock(&m->lock);
+    instance->row.restarts++;
+    pthread_mutex_unlock(&m->lock);
+    if (life_start(m, instance, NULL, -1, &err) < 0) {
+        log_warning("restart of %s: %s", instance->name, err.message);
+        if (instance->row.state == INSTANCE_EXITED && instance->row.wanted &&
+            !instance->restart_at_ns)
+            plan_restart(m, instance);
+    }
+}
+
+void life_settle_work(struct manager *m, void *context)
+{
+    struct instance *instance = context;
+
+    if (instance_acquire(m, instance, NULL) == 0) {
+        life_settle(m, instance);
+        if (!instance->gone)
+            restart_if_due(m, instance);
+        instance_release(m, instance);
+    }
+    instance_unref(m, instance);
+}
+
+static int set_state(struct manager *m, struct instance *instance, enum instance_state state,
+                     bool wanted, struct operation *operation, struct err *err)
+{
+    struct instance_row row = instance->row;
+
+    row.state = state;
+    row.wanted = wanted;
+    return instance_change(m, instance, &row, operation, err);
+}
+
+static int stop_now(struct manager *m, struct instance *instance, int number, int64_t timeout_s,
+                    struct err *err)
+{
+    struct err said = ERR_INIT;
+    int result = timeout_s > 0 ? send_signal(m, instance, number, &said) : 0;
+
+    if (result < 0 && result != -ESRCH && result != -ECANCELED)
+        return err_set(err, result, "%s", said.message);
+    if (timeout_s <= 0 || !wait_end(m, instance, (uint64_t)timeout_s * NS_PER_S)) {
+        result = send_signal(m, instance, SIGKILL, &said);
+        if (!wait_end(m, instance, KILL_LIMIT_NS))
+            return err_set(err, -ETIMEDOUT, "'%s' does not end even when it is killed%s%s",
+                           instance->name, result < 0 ? ": " : "", result < 0 ? said.message : "");
+    }
+    return 0;
+}
+
+int life_stop(struct manager *m, struct instance *instance, struct operation *operation, int number,
+              int64_t timeout_s, struct err *err)
+{
+    struct instance_row *row = &instance->row;
+    int result;
+
+    pthread_mutex_lock(&m->lock);
+    instance->restart_at_ns = 0;
+    pthread_mutex_unlock(&m->lock);
+    if (!life_is_active(row->state)) {
+        if (!row->wanted)
+            return 0;
+        return set_state(m, instance, row->state, false, operation, err);
+    }
+    if (row->state == INSTANCE_PAUSED && (result = life_pause(m, instance, NULL, false, err)) < 0)
+        return result;
+    if ((result = set_state(m, instance, INSTANCE_STOPPING, false, operation, err)) < 0 ||
+        (result = stop_now(m, instance, number, timeout_s, err)) < 0)
+        return result;
+    life_settle(m, instance);
+    if (!instance->gone)
+        event_add(m, instance, "stop", NULL);
+    return 0;
+}
+
+int life_remove(struct manager *m, struct instance *instance, struct operation *operation,
+                bool force, struct err *err)
+{
+    struct store_change change = {.remove = instance->id};
+    struct store_operation stored;
+    int result, lock;
+
+    if (instance->gone)
+        return 0;
+    if (life_is_active(instance->row.state)) {
+        if (!force)
+            return err_set(err, -EBUSY,
+                           "'%s' runs; `lodge stop %s` first, or `lodge rm --force %s`",
+                           instance->name, instance->name, instance->name);
+        if ((result = life_stop(m, instance, operation, SIGKILL, 0, err)) < 0)
+            return result;
+        if (instance->gone)
+            return 0;
+    }
+    if (instance->row.state != INSTANCE_REMOVING && !instance->brief->auto_remove &&
+        (result = set_state(m, instance, INSTANCE_REMOVING, false, operation, err)) < 0)
+        return result;
+    if ((lock = shim_lock(m, instance->id, LOCK_MS, err)) < 0)
+        return lock;
+    prepare_remove_files(m, instance);
+    close(lock);
+    if (operation) {
+        operation_store_form(operation, &stored);
+        change.operation = &stored;
+    }
+    while ((result = state_store_apply(m->store, &change, err)) < 0 && !atomic_load(&m->stopping))
+        usleep(500000);
+    if (result < 0)
+        return result;
+    pthread_mutex_lock(&m->lock);
+    instance_ref_locked(instance);
+    instance_remove(m, instance);
+    pthread_mutex_unlock(&m->lock);
+    event_add(m, instance, "remove", NULL);
+    instance_unref(m, instance);
+    return 0;
+}
+
+/* The containers of a bundle are frozen by the runtime; a VM's processors stand. */
+static int pause_guest(struct manager *m, const struct instance *instance, bool pause,
+                       struct err *err)
+{
+    char root[PATH_SIZE];
+    char *argv[] = {m->options.oci,
+                    (char *)(uintptr_t) "--root",
+                    root,
+                    (char *)(uintptr_t)(pause ? "pause" : "resume"),
+                    (char *)(uintptr_t)instance->id,
+                    NULL};
+
+    run_path(m, root, sizeof(root), "oci");
+    if (instance->brief->vm)
+        return vm_command(m, instance->id, pause ? "pause" : "resume", err);
+    return program_run(argv, NULL, NULL, err);
+}
+
+int life_pause(struct manager *m, struct instance *instance, struct operation *operation,
+               bool pause, struct err *err)
+{
+    enum instance_state state = instance->row.state;
+    int result;
+
+    if (state == (pause ? INSTANCE_PAUSED : INSTANCE_RUNNING))
+        return 0;
+    if (state != (pause ? INSTANCE_RUNNING : INSTANCE_PAUSED))
+        return err_set(err, -ESRCH, "'%s' is %s, so it cannot be %s", instance->name,
+                       instance_state_name(state), pause ? "paused" : "resumed");
+    if ((result = pause_guest(m, instance, pause, err)) < 0)
+        return result;
+    if ((result = set_state(m, instance, pause ? INSTANCE_PAUSED : INSTANCE_RUNNING,
+                            instance->row.wanted, operation, err)) < 0) {
+        pause_guest(m, instance, !pause, NULL);
+        return result;
+    }
+    event_add(m, instance, pause ? "pause" : "resume", NULL);
+    return 0;
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What an instance is to be, as a client asked for it: a JSON object, checked member by member, and
+ * kept as text in the store. docs/API describes the members.
+ *
+ * The text comes from anybody who may use the API: every size is bounded, unknown members and
+ * wrong types are refused by name. Pure: no files, no state.
+ */
+#ifndef LODGE_MANAGER_SPEC_H
+#define LODGE_MANAGER_SPEC_H
+
+#include "base/json.h"
+#include "launch/bundle.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SPEC_NAME_MAX    63
+#define SPEC_STRINGS_MAX 1024
+#define SPEC_VOLUMES_MAX 64
+#define SPEC_LABELS_MAX  64
+
+enum spec_restart {
+    SPEC_RESTART_NO,
+    SPEC_RESTART_ON_FAILURE,
+    SPEC_RESTART_ALWAYS,
+    SPEC_RESTART_UNLESS_STOPPED,
+};
+
+struct spec_health {
+    char **command; /* NULL: none */
+    uint64_t interval_ms, timeout_ms, start_period_ms, retries;
+};
+
+/* Strings are borrowed from `document`, lists are owned. */
+struct spec {
+    json_t *document;                                                      /* owned */
+    const char *image, *cwd, *user, *hostname, *engine, *kernel, *network; /* NULL: not given */
+    bool vm, tty, stdin_open, auto_remove;
+    char **command, **env;
+    size_t nr_env;
+    struct bundle_volume volumes[SPEC_VOLUMES_MAX];
+    size_t nr_volumes;
+    uint64_t memory_bytes, cpu_millis, cpu_shares, io_weight, pids;
+    enum spec_restart restart;
+    uint64_t max_retries; /* of on-failure; 0: no limit */
+    struct spec_health health;
+    uint64_t stop_timeout_s;
+    int stop_signal;
+};
+
+/* Takes a reference of document (an object without "name"). */
+int spec_parse(json_t *document, struct spec *ret, struct err *err);
+int spec_parse_text(const char *text, struct spec *ret, struct err *err);
+void spec_done(struct spec *spec);
+
+/* [a-zA-Z0-9][a-zA-Z0-9_.-]*, at most SPEC_NAME_MAX bytes. */
+int spec_check_name(const char *name, struct err *err);
+/* A signal by number or name, with or without SIG. -EINVAL. */
+int spec_signal(const char *name, struct err *err);
+const char *spec_restart_name(enum spec_restart restart);
+void spec_limits(const struct spec *spec, struct bundle_limits *ret);
+/* Merges "resources", "restart", "labels", "auto_remove" of `changes` into a copy of document;
+ * the new document, checked. */
+int spec_change(json_t *document, json_t *changes, json_t **ret, struct err *err);
+
+#endif

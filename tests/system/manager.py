@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A manager of a test's own: its directories, its API and its command line."""
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+PATIENCE_S = 60
+
+
+def until(what, patience_s=PATIENCE_S):
+    """Polls `what` until it gives something true, and returns that."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        value = what()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not within {patience_s} s"
+        time.sleep(0.02)
+
+
+class Connection(http.client.HTTPConnection):
+    def __init__(self, path, timeout=PATIENCE_S):
+        super().__init__("lodge", timeout=timeout)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self.path))
+
+
+class Manager:
+    def __init__(self, build, guest):
+        self.dir = Path(tempfile.mkdtemp(prefix="lm", dir="/tmp"))
+        self.socket = self.dir / "run" / "lodged.sock"
+        self.log = self.dir / "lodged.log"
+        self.bin = Path(build) / "bin"
+        self.environment = {**os.environ, "LODGE_MANAGER": str(self.dir), "LODGE_HOME": str(guest)}
+        self.environment.pop("LODGE_SOCKET", None)
+        self.process = None
+
+    def start(self):
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen([self.bin / "lodged"], stderr=log, env=self.environment)
+        until(self.answers)
+        return self
+
+    def answers(self):
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            return self.ask("GET", "/v1/info")[0] == 200
+        except OSError:
+            return False
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(PATIENCE_S) == 0, self.log.read_text()
+
+    def request(self, method, path, body=None, headers=None):
+        """Status, headers and the body's bytes."""
+        connection = Connection(self.socket)
+        try:
+            headers = dict(headers or {})
+            if body is not None and not isinstance(body, bytes):
+                body = json.dumps(body).encode()
+                headers.setdefault("Content-Type", "application/json")
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            return answer.status, dict(answer.getheaders()), answer.read()
+        finally:
+            connection.close()
+
+    def ask(self, method, path, body=None):
+        status, _, data = self.request(method, path, body)
+        return status, json.loads(data) if data else None
+
+    def good(self, method, path, body=None):
+        status, answer = self.ask(method, path, body)
+        assert 200 <= status < 300, (method, path, status, answer)
+        return answer
+
+    def create(self, *command, start=False, **members):
+        made = self.good("POST", "/v1/instances", {"image": "busybox", "command": list(command), **members})
+        if start:
+            self.good("POST", f"/v1/instances/{made['id']}/start")
+        return made["id"]
+
+    def inspect(self, ref):
+        return self.good("GET", f"/v1/instances/{ref}")
+
+    def lodge(self, *arguments, status=0, **options):
+        done = subprocess.run([self.bin / "lodge", *map(str, arguments)], env=self.environment, capture_output=True, text=True,
+                              timeout=120, **options)
+        assert done.returncode == status, (arguments, done)
+        return done.stdout
+
+    def shims(self):
+        """Pids of the shims below our directory."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if words[0].endswith(b"lodge-shim") and str(self.dir).encode() in words[1]:
+                found.append(int(entry.name))
+        return found
+
+    def close(self):
+        if self.process.poll() is not None:
+            self.start()
+        for instance in self.good("GET", "/v1/instances?all=1")["instances"]:
+            self.ask("DELETE", f"/v1/instances/{instance['id']}?force=1")
+        self.stop()
+        until(lambda: not self.shims())
+        shutil.rmtree(self.dir)

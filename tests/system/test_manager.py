@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The manager as a client sees it: containers' lives through the API and the command line."""
+import json
+import os
+import subprocess
+
+import pytest
+
+from conftest import need_root
+from manager import Manager, until
+
+
+@pytest.fixture(scope="module")
+def manager(build, guest):
+    need_root()
+    if not (guest / "images" / "busybox").exists():
+        pytest.skip("needs the busybox image (make guest)")
+    m = Manager(build, guest).start()
+    yield m
+    m.close()
+
+
+def logged(manager, ref):
+    status, _, text = manager.request("GET", f"/v1/instances/{ref}/logs")
+    assert status == 200
+    return [line.split(" ", 3)[1:] for line in text.decode().splitlines()]
+
+
+def test_life_of_a_container(manager):
+    ref = manager.create("sh", "-c", "echo out; echo err >&2; echo -n part; exit 3", name="life", start=True)
+    end = manager.good("GET", "/v1/instances/life/wait")
+    assert end["exit_code"] == 3 and end["reached"]
+    assert sorted(logged(manager, ref)) == [["stderr", "F", "err"], ["stdout", "F", "out"], ["stdout", "P", "part"]]
+    shown = manager.inspect(ref)
+    assert shown["state"] == "exited" and shown["name"] == "life" and shown["run"] == 1
+    manager.good("DELETE", "/v1/instances/life")
+    assert manager.ask("GET", f"/v1/instances/{ref}")[0] == 404
+    assert not (manager.dir / "state" / "instances" / ref).exists()
+
+
+def test_what_it_wrote_is_there_at_the_next_start(manager):
+    ref = manager.create("sh", "-c", "cat /note; echo before > /note; exit 0", start=True)
+    manager.good("GET", f"/v1/instances/{ref}/wait")
+    manager.good("POST", f"/v1/instances/{ref}/start")
+    until(lambda: ["stdout", "F", "before"] in logged(manager, ref))
+    manager.good("DELETE", f"/v1/instances/{ref}?force=1")
+
+
+def test_stop_is_polite_and_then_not(manager):
+    polite = manager.create("sh", "-c", "trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done", start=True)
+    until(lambda: logged(manager, polite))
+    manager.good("POST", f"/v1/instances/{polite}/stop")
+    assert manager.inspect(polite)["exit_code"] == 9
+    deaf = manager.create("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done", start=True)
+    until(lambda: logged(manager, deaf))
+    manager.good("POST", f"/v1/instances/{deaf}/stop", {"timeout_s": 1})
+    assert manager.inspect(deaf)["exit_code"] == 137
+    for ref in (polite, deaf):
+        manager.good("DELETE", f"/v1/instances/{ref}")
+
+
+def test_refusals_say_what_is_wrong(manager):
+    ref = manager.create("sleep", "1000", name="taken", start=True)
+    still = manager.create("true")
+    for method, path, body, status, words in [
+        ("POST", "/v1/instances", {"image": "busybox", "name": "taken"}, 409, "in use"),
+        ("POST", "/v1/instances", {"image": "nosuch"}, 404, "no image"),
+        ("POST", "/v1/instances", {"image": "busybox", "colour": 1}, 400, "colour"),
+        ("POST", "/v1/instances", {"image": "busybox", "command": "ls"}, 400, "command"),
+        ("POST", "/v1/instances", {"image": "busybox", "name": "../x"}, 400, "cannot be a name"),
+        ("POST", f"/v1/instances/{ref}/start", None, 409, "runs already"),
+        ("DELETE", f"/v1/instances/{ref}", None, 409, "lodge stop"),
+        ("POST", f"/v1/instances/{still}/pause", None, 409, "cannot be paused"),
+        ("POST", f"/v1/instances/{ref}/kill", {"signal": "NOSUCH"}, 400, "no signal"),
+        ("GET", "/v1/instances/nosuch", None, 404, "no instance"),
+        ("GET", "/v1/operations/77777", None, 404, "no operation"),
+        ("GET", "/v1/nosuch", None, 404, "openapi"),
+        ("PUT", "/v1/instances", None, 405, "GET, POST"),
+    ]:
+        got, answer = manager.ask(method, path, body)
+        assert got == status and words in answer["error"]["message"], (method, path, got, answer)
+    for one in (ref, still):
+        manager.good("DELETE", f"/v1/instances/{one}?force=1")
+
+
+def test_requests_from_web_pages_are_refused(manager):
+    body = json.dumps({"image": "busybox"}).encode()
+    for headers, status in [({"Origin": "http://evil.example"}, 403), ({"Host": "evil.example"}, 403),
+                            ({"Sec-Fetch-Site": "cross-site"}, 403), ({"Content-Type": "text/plain"}, 415),
+                            ({"Content-Type": "application/x-www-form-urlencoded"}, 415)]:
+        headers = {"Content-Type": "application/json", **headers}
+        assert manager.request("POST", "/v1/instances", body, headers)[0] == status, headers
+    assert manager.request("POST", "/v1/instances", b"x" * (2 << 20), {"Content-Type": "application/json"})[0] == 413
+
+
+def test_pause_update_rename(manager):
+    ref = manager.create("sleep", "1000", name="before", start=True)
+    manager.good("POST", f"/v1/instances/{ref}/pause")
+    assert manager.inspect(ref)["state"] == "paused"
+    manager.good("POST", f"/v1/instances/{ref}/resume")
+    changed = manager.good("PATCH", f"/v1/instances/{ref}",
+                           {"name": "after", "resources": {"pids": 40, "memory_bytes": 64 << 20}, "labels": {"a": "b"}})
+    assert changed["name"] == "after" and changed["spec"]["resources"]["pids"] == 40
+    assert manager.good("GET", f"/v1/instances/{ref}/stats")["memory_limit_bytes"] == 64 << 20
+    assert [i["name"] for i in manager.good("GET", "/v1/instances?label=a=b")["instances"]] == ["after"]
+    assert any("sleep 1000" in p["command"] for p in manager.good("GET", "/v1/instances/after/top")["processes"])
+    manager.good("DELETE", "/v1/instances/after?force=1")
+
+
+def test_restart_policy(manager):
+    ref = manager.create("sh", "-c", "exit 4", restart={"policy": "on-failure", "max_retries": 2}, start=False)
+    manager.ask("POST", f"/v1/instances/{ref}/start")
+    end = until(lambda: (lambda i: i if i["restarts"] == 2 and i["state"] == "exited" else None)(manager.inspect(ref)))
+    assert end["exit_code"] == 4 and end["run"] == 3
+    manager.good("DELETE", f"/v1/instances/{ref}")
+
+
+def test_command_line(manager):
+    assert manager.lodge("run", "--rm", "busybox", "echo", "hello") == "hello\n"
+    assert manager.lodge("run", "--rm", "-i", "busybox", "cat", input="through\n") == "through\n"
+    manager.lodge("run", "--rm", "busybox", "sh", "-c", "exit 7", status=7)
+    manager.lodge("run", "--rm", "busybox", "nosuch", status=127)
+    manager.lodge("run", "--rm", "nosuch", "true", status=125)
+    ref = manager.lodge("run", "-d", "--name", "cli", "-l", "x=y", "busybox", "sh", "-c", "echo said; sleep 1000").strip()
+    assert manager.lodge("ps", "-q", "--label", "x=y") == ref + "\n"
+    assert manager.lodge("exec", "cli", "echo", "inside") == "inside\n"
+    assert manager.lodge("exec", "-i", "cli", "cat", input="piped") == "piped"
+    manager.lodge("exec", "cli", "sh", "-c", "exit 5", status=5)
+    manager.lodge("exec", "cli", "nosuch", status=127)
+    until(lambda: manager.lodge("logs", "cli") == "said\n")
+    assert json.loads(manager.lodge("inspect", "cli"))[0]["id"] == ref
+    manager.lodge("rename", "cli", "cli2")
+    manager.lodge("stop", "-t", "1", "cli2")
+    assert manager.lodge("wait", "cli2") == "143\n"
+    manager.lodge("rm", "cli2")
+    assert manager.lodge("ps", "-aq") == ""
+
+
+def test_large_streams_are_whole(manager):
+    size = 8 << 20
+    done = subprocess.run([manager.bin / "lodge", "run", "--rm", "-i", "busybox", "cat"], input=os.urandom(size), env=manager.environment,
+                          stdout=subprocess.PIPE, timeout=120, check=True)
+    assert len(done.stdout) == size
+
+
+def test_events_and_metrics(manager):
+    since = manager.request("GET", "/v1/events?follow=0")
+    assert since[0] == 200
+    before = manager.create("true", name="eventful")
+    status, _, text = manager.request("GET", "/v1/events?follow=0&since=1")
+    events = [json.loads(line) for line in text.decode().splitlines() if line]
+    assert status == 200 and events[-1]["event"] == "create" and events[-1]["instance"] == before
+    manager.good("DELETE", f"/v1/instances/{before}")
+    text = manager.request("GET", "/metrics")[2].decode()
+    assert 'lodge_instances{state="running"}' in text and "lodge_starts_total" in text

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""kill -9 of the manager at any moment: guests go on, what was acknowledged is there, nothing is started twice or lost."""
+import os
+import random
+import signal
+import threading
+
+import pytest
+
+from conftest import need_root
+from manager import Manager, until
+
+
+@pytest.fixture
+def manager(build, guest):
+    need_root()
+    if not (guest / "images" / "busybox").exists():
+        pytest.skip("needs the busybox image (make guest)")
+    m = Manager(build, guest).start()
+    yield m
+    m.close()
+
+
+def lives(pid):
+    """Neither gone nor waiting for whoever has it now to take note."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_guests_go_on_and_are_adopted(manager):
+    runs = manager.create("sh", "-c", "while :; do date; sleep 0.1; done", name="runs", start=True)
+    ends = manager.create("sh", "-c", "sleep 0.2; exit 6", name="ends", start=True)
+    pid = manager.inspect(runs)["pid"]
+    manager.kill()
+    until(lambda: (manager.dir / "state" / "instances" / ends / "exit").exists())
+    manager.start()
+    assert manager.inspect(runs)["state"] == "running"
+    until(lambda: manager.inspect(runs)["pid"] == pid)
+    assert manager.good("GET", "/v1/instances/ends/wait")["exit_code"] == 6
+    assert len(manager.shims()) == 1
+    manager.good("POST", "/v1/instances/runs/stop", {"timeout_s": 1})
+    assert manager.inspect(runs)["state"] == "exited"
+
+
+def test_a_killed_shim_takes_its_guest_with_it(manager):
+    ref = manager.create("sleep", "1000", start=True)
+    pid = manager.inspect(ref)["pid"]
+    [shim] = manager.shims()
+    os.kill(shim, signal.SIGKILL)
+    until(lambda: manager.inspect(ref)["state"] == "exited")
+    assert manager.inspect(ref)["exit_code"] == 255 and "killed" in manager.inspect(ref)["error"]
+    manager.good("POST", f"/v1/instances/{ref}/start")
+    assert not lives(pid) and len(manager.shims()) == 1
+
+
+def test_promised_operations_are_kept(manager):
+    ref = manager.create("sleep", "1000")
+    status, operation = manager.ask("POST", f"/v1/instances/{ref}/start?wait=0")
+    assert status == 202
+    manager.kill()
+    manager.start()
+    done = manager.good("GET", f"/v1/operations/{operation['id']}?wait=60")
+    assert done["status"] == "done"
+    assert manager.inspect(ref)["state"] == "running" and len(manager.shims()) == 1
+
+
+def work(manager, number, stop, acknowledged, troubles):
+    """A client that makes, starts and removes; what it was told is what must be true."""
+    random_source = random.Random(number)
+    count = 0
+    while not stop.is_set():
+        count += 1
+        name = f"w{number}-{count}"
+        try:
+            status, made = manager.ask("POST", "/v1/instances", {"image": "busybox", "name": name, "command": ["sleep", "1000"]})
+            if status != 201:
+                troubles.append((name, "create", status, made))
+                continue
+            acknowledged[name] = "created"
+            status, answer = manager.ask("POST", f"/v1/instances/{name}/start")
+            if status == 200:
+                acknowledged[name] = "running"
+            elif status != 504:
+                troubles.append((name, "start", status, answer))
+            if random_source.random() < 0.7:
+                acknowledged.pop(name)
+                status, answer = manager.ask("DELETE", f"/v1/instances/{name}?force=1")
+                if status == 200:
+                    acknowledged[name] = "gone"
+        except (OSError, ValueError):
+            stop.wait(0.05)  # it was killed: nothing was promised
+
+
+def test_killed_again_and_again_under_load(manager):
+    stop, acknowledged, troubles = threading.Event(), {}, []
+    clients = [threading.Thread(target=work, args=(manager, n, stop, acknowledged, troubles)) for n in range(3)]
+    for client in clients:
+        client.start()
+    for delay in (0.4, 0.7, 0.2, 0.5, 0.3, 0.6):
+        stop.wait(delay)
+        manager.kill()
+        manager.start()
+    stop.wait(0.3)
+    stop.set()
+    for client in clients:
+        client.join()
+
+    def settled():
+        there = {i["name"]: i for i in manager.good("GET", "/v1/instances?all=1")["instances"]}
+        return there if all(i["state"] in ("created", "running", "exited") for i in there.values()) else None
+
+    there = until(settled)
+    assert not troubles
+    for name, state in acknowledged.items():
+        if state == "gone":
+            assert name not in there
+        else:
+            assert name in there and (state == "created" or there[name]["state"] == "running"), (name, state, there.get(name))
+    running = [i for i in there.values() if i["state"] == "running"]
+    until(lambda: len(manager.shims()) == len(running))
+    assert len({i["pid"] for i in running}) == len(running)
