@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """lodge plan as its user sees it: answers that are printed in textbooks, files, charts, errors."""
 import json
+import re
 import subprocess
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+
+from conftest import ROOT
 
 
 @pytest.fixture
@@ -220,3 +223,21 @@ def test_rebalance(plan, fleet):
     drained = plan("rebalance", fleet, "--aim", "drain", "--host", "rack.1")
     assert drained["stuck"] == 0 and {row["from"] for row in drained["plan"]} == {"rack.1"}
     assert "which host" in plan.fails("rebalance", fleet, "--aim", "drain")
+
+
+def test_the_tutorial_tells_the_truth(program):
+    """Every figure printed in docs/planning.md is what the command printed above it prints."""
+    pages, shown = ROOT / "docs", 0
+    for block in re.findall(r"^```\n(\$ lodge plan (?:predict|what-if|compare).*?)^```", (pages / "planning.md").read_text(), re.M | re.S):
+        command, lines = None, []
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                command = re.sub(r" --svg(-use)? \S+", "", line[2:]).split()
+                out = subprocess.run([program("lodge"), *command[1:]], cwd=pages / "planning", stdout=subprocess.PIPE, text=True, check=True, timeout=120).stdout
+                lines = [one.split() for one in out.splitlines()]
+            elif line.strip() and not line.endswith(":") and line.split()[0] not in ("policy", "figure"):
+                words = line.split()
+                row = next(one for one in lines if one and one[0] == words[0] and len(one) >= len(words))
+                assert set(words) <= set(row), f"{' '.join(command)}: {line}"
+                shown += 1
+    assert shown >= 15
