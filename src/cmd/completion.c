@@ -72,6 +72,8 @@ static const struct verb_words {
                            "rm", "--json", "--quiet", "--force", "--shrink", "--repair", "--format",
                            "--to", "--backing", NULL},
      (const char *const[]){"--format", "--to", "--backing", NULL}},
+    {"volume", (const char *const[]){"create", "ls", "inspect", "rm", "--json", "--size", NULL},
+     (const char *const[]){"--size", NULL}},
     {"network",
      (const char *const[]){"create", "ls", "inspect", "rm", "--json", "--subnet", "--mtu",
                            "--no-ipv6", "--internal", NULL},

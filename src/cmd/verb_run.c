@@ -9,6 +9,7 @@
 #include "cmd/run.h"
 #include "cmd/run_attachment.h"
 #include "cmd/run_network.h"
+#include "cmd/run_volumes.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -73,13 +74,14 @@ static int run_isolated(struct run_context *context, const char *oci_program, in
     return result;
 }
 
-static int run_image(const struct run_options *options, int *ret_status, struct err *err)
+static int run_image(struct run_options *options, int *ret_status, struct err *err)
 {
     CLEANUP(freep) struct store *store = calloc(1, sizeof(*store));
     CLEANUP(freep) struct image *image = calloc(1, sizeof(*image));
     CLEANUP(freep) struct run_dir *dir = calloc(1, sizeof(*dir));
     char oci_program[PATH_MAX] = "";
     struct run_context context = {.options = options, .store = store, .image = image, .dir = dir};
+    struct run_volumes *volumes = NULL;
     struct err no_oci = ERR_INIT;
     int result;
 
@@ -99,7 +101,10 @@ static int run_image(const struct run_options *options, int *ret_status, struct 
     if ((context.signal_fd = result = open_signals(err)) >= 0 &&
         (result = run_dir_create(options->name, oci_program, dir, err)) == 0) {
         context.hostname = options->hostname ? options->hostname : dir->id;
-        result = run_isolated(&context, oci_program, ret_status, err);
+        result = run_volumes_take(options, dir, &volumes, err);
+        if (result == 0)
+            result = run_isolated(&context, oci_program, ret_status, err);
+        run_volumes_release(volumes);
         run_dir_done(dir);
     }
     image_done(image);
@@ -149,7 +154,7 @@ const struct cli_verb verb_run = {
         "  --cpus N             vCPUs of a VM (1); CPU time of a container (no limit)\n"
         "  -m, --memory SIZE    memory, such as 512M or 2G; VM: 512M, container: no limit\n"
         "  -e, --env K=V        environment; -e K passes ours on; may be repeated\n"
-        "  -v, --volume SRC:DST[:ro]  a directory or file of the host\n"
+        "  -v, --volume SRC:DST[:ro]  a directory or file of the host, or a volume's name\n"
         "  -w, --workdir DIR    working directory\n"
         "  -u, --user USER      user, or user:group, by name or number\n"
         "  -i, --interactive    pass our standard input on\n"

@@ -80,11 +80,17 @@ static int talk(int rtnl, struct message *m, int *ret_index)
             continue;
         if (n < 0)
             return -errno;
-        for (struct nlmsghdr *h = &answer.header; NLMSG_OK(h, n); h = NLMSG_NEXT(h, n)) {
+        for (size_t at = 0; at + NLMSG_HDRLEN <= (size_t)n;) {
+            const struct nlmsghdr *h = (const void *)(answer.bytes + at);
+            const void *body = answer.bytes + at + NLMSG_HDRLEN;
+
+            if (h->nlmsg_len < NLMSG_HDRLEN || h->nlmsg_len > (size_t)n - at)
+                return -EBADMSG;
             if (h->nlmsg_type == NLMSG_ERROR)
-                return ((const struct nlmsgerr *)NLMSG_DATA(h))->error;
+                return ((const struct nlmsgerr *)body)->error;
             if (h->nlmsg_type == RTM_NEWLINK && ret_index)
-                *ret_index = ((const struct ifinfomsg *)NLMSG_DATA(h))->ifi_index;
+                *ret_index = ((const struct ifinfomsg *)body)->ifi_index;
+            at += NLMSG_ALIGN(h->nlmsg_len);
         }
     }
 }

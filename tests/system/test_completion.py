@@ -139,7 +139,7 @@ def test_every_documented_option_is_offered(program, words):
     for verb in words(""):
         text = subprocess.run([program("lodge"), "help", verb], stdout=subprocess.PIPE, text=True, check=True, timeout=20).stdout
         text = re.sub(r"^ *lodge-vmm .*(\n +--.*)*", "", text, flags=re.M)
-        for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) - {"--vm"}:
+        for option in set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text)) - {"--vm"}:
             assert option in words(verb, "--"), f"lodge {verb} {option}"
 
 

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A volume is made under a temporary name (".NAME.new") and renamed when it is whole; to be removed
+ * it is renamed away first (".NAME.old"). What is left of either by a crash is removed by the next
+ * creation or removal of that name.
+ */
+#include "volume/volume.h"
+
+#include "base/buf.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/util.h"
+#include "volume/image.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define VOLUMES_DEFAULT "/var/lib/lodge/volumes"
+#define DESCRIPTION_MAX 4096
+
+bool volume_name_ok(const char *name)
+{
+    size_t length = strlen(name);
+
+    if (length == 0 || length >= VOLUME_NAME_MAX || !isalnum((unsigned char)name[0]))
+        return false;
+    for (const char *c = name; *c; c++)
+        if (!isalnum((unsigned char)*c) && !strchr("-_.", *c))
+            return false;
+    return true;
+}
+
+static const char *directory(const char *dir)
+{
+    const char *given = getenv("LODGE_VOLUMES");
+
+    return dir ? dir : given && given[0] ? given : VOLUMES_DEFAULT;
+}
+
+static int path_of(const char *dir, const char *before, const char *name, const char *after,
+                   char ret[PATH_MAX], struct err *err)
+{
+    if (snprintf(ret, PATH_MAX, "%s/%s%s%s", dir, before, name, after) >= PATH_MAX)
+        return err_set(err, -ENAMETOOLONG, "the path of volume '%s' is too long", name);
+    return 0;
+}
+
+static int check_name(const char *name, struct err *err)
+{
+    return volume_name_ok(name)
+               ? 0
+               : err_set(err, -EINVAL,
+                         "volume '%.70s': 1 to %d letters, digits, '-', '_' and '.' are needed, "
+                         "the first a letter or digit",
+                         name, VOLUME_NAME_MAX - 1);
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st;
+    (void)type;
+    (void)ftw;
+    return remove(path) && errno != ENOENT ? -1 : 0;
+}
+
+/* Never across a mount. */
+static int remove_tree(const char *path, struct err *err)
+{
+    if (nftw(path, remove_one, 64, FTW_DEPTH | FTW_PHYS | FTW_MOUNT) && errno != ENOENT)
+        return err_errno(err, -errno, "remove '%s'", path);
+    return 0;
+}
+
+static int make_directories(const char *path, struct err *err)
+{
+    char copy[PATH_MAX];
+
+    snprintf(copy, sizeof(copy), "%s", path);
+    for (char *c = strchr(copy + 1, '/'); c; c = strchr(c + 1, '/')) {
+        *c = '\0';
+        if (mkdir(copy, 0755) && errno != EEXIST)
+            return err_errno(err, -errno, "make '%s'", copy);
+        *c = '/';
+    }
+    if (mkdir(copy, 0711) && errno != EEXIST)
+        return err_errno(err, -errno, "make '%s'", copy);
+    return 0;
+}
+
+/* One creation or removal at a time. */
+static int lock_directory(const char *dir, int *ret, struct err *err)
+{
+    char path[PATH_MAX];
+    int fd, r = path_of(dir, ".lock", "", "", path, err);
+
+    if (r < 0)
+        return r;
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return err_errno(err, -errno, "open '%s'", path);
+    while (flock(fd, LOCK_EX))
+        if (errno != EINTR) {
+            close(fd);
+            return err_errno(err, -errno, "lock '%s'", path);
+        }
+    *ret = fd;
+    return 0;
+}
+
+static int fill(const char *path, uint64_t size_bytes, struct err *err)
+{
+    CLEANUP(fd_closep) int fd = -1, lock = -1;
+    char text[128];
+    int r;
+
+    if (mkdir(path, 0711))
+        return err_errno(err, -errno, "make '%s'", path);
+    fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    lock = fd < 0 ? -1 : openat(fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (lock < 0)
+        return err_errno(err, -errno, "fill '%s'", path);
+    if (size_bytes)
+        r = image_make(fd, "disk", size_bytes, err);
+    else
+        r = mkdirat(fd, "data", 0755) ? err_errno(err, -errno, "fill '%s'", path) : 0;
+    if (r < 0)
+        return r;
+    snprintf(text, sizeof(text), "{\"version\": 1, \"size\": %llu, \"created\": %llu}\n",
+             (unsigned long long)size_bytes, (unsigned long long)time(NULL));
+    return file_replace(fd, "volume.json", text, strlen(text), 0644, err);
+}
+
+int volume_create(const char *dir, const char *name, uint64_t size_bytes, struct err *err)
+{
+    CLEANUP(fd_closep) int lock = -1;
+    char path[PATH_MAX], fresh[PATH_MAX];
+    int r;
+
+    dir = directory(dir);
+    if ((r = check_name(name, err)) < 0)
+        return r;
+    if (size_bytes && (size_bytes < VOLUME_SIZE_LEAST || size_bytes > VOLUME_SIZE_MOST))
+        return err_set(err, -EINVAL, "a volume of %llu bytes: 4M to 64T are possible",
+                       (unsigned long long)size_bytes);
+    if ((r = make_directories(dir, err)) < 0 || (r = lock_directory(dir, &lock, err)) < 0 ||
+        (r = path_of(dir, "", name, "", path, err)) < 0 ||
+        (r = path_of(dir, ".", name, ".new", fresh, err)) < 0 || (r = remove_tree(fresh, err)) < 0)
+        return r;
+    if (access(path, F_OK) == 0)
+        return err_set(err, -EEXIST, "volume '%s' exists", name);
+    r = fill(fresh, size_bytes, err);
+    if (r == 0 && rename(fresh, path))
+        r = err_errno(err, -errno, "make '%s'", path);
+    if (r < 0)
+        remove_tree(fresh, NULL);
+    return r;
+}
+
+/* --- looking --- */
+
+static uint64_t tree_bytes(int fd, unsigned depth)
+{
+    DIR *list = fdopendir(fd);
+    const struct dirent *entry;
+    uint64_t total = 0;
+    struct stat st;
+
+    if (!list) {
+        close(fd);
+        return 0;
+    }
+    while ((entry = readdir(list))) {
+        int below;
+
+        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..") ||
+            fstatat(dirfd(list), entry->d_name, &st, AT_SYMLINK_NOFOLLOW))
+            continue;
+        total += (uint64_t)st.st_blocks * 512;
+        if (!S_ISDIR(st.st_mode) || !depth)
+            continue;
+        below = openat(dirfd(list), entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (below >= 0)
+            total += tree_bytes(below, depth - 1);
+    }
+    closedir(list);
+    return total;
+}
+
+static bool is_used(int dir_fd)
+{
+    CLEANUP(fd_closep) int lock = openat(dir_fd, "lock", O_RDWR | O_CLOEXEC);
+
+    return lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
+}
+
+static int describe(const char *dir, const char *name, bool measure, struct volume *ret,
+                    struct err *err)
+{
+    CLEANUP(fd_closep) int fd = -1;
+    CLEANUP(buf_donep) struct buf text;
+    struct json_at root;
+    json_t *document;
+    struct stat st;
+    int r;
+
+    buf_init(&text, DESCRIPTION_MAX);
+    *ret = (struct volume){0};
+    snprintf(ret->name, sizeof(ret->name), "%s", name);
+    if ((r = path_of(dir, "", name, "", ret->path, err)) < 0)
+        return r;
+    fd = open(ret->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return err_set(err, -errno,
+                       "there is no volume '%s'; `lodge volume create %s` makes it (a directory of "
+                       "the host has a '/' in its name)",
+                       name, name);
+    if ((r = file_load(fd, "volume.json", &text, err)) < 0 ||
+        (r = json_parse(text.data ? text.data : "", text.length, name, &document, err)) < 0)
+        return err_wrap(err, "volume '%s'", name);
+    json_at_root(document, &root);
+    if ((r = json_get_uint(&root, "size", &ret->size_bytes, err)) == 0)
+        r = json_get_uint(&root, "created", &ret->created_s, err);
+    json_decref(document);
+    if (r < 0)
+        return err_wrap(err, "volume '%s'", name);
+    ret->in_use = is_used(fd);
+    if (measure && ret->size_bytes && fstatat(fd, "disk", &st, 0) == 0)
+        ret->used_bytes = (uint64_t)st.st_blocks * 512;
+    else if (measure)
+        ret->used_bytes = tree_bytes(openat(fd, "data", O_RDONLY | O_DIRECTORY | O_CLOEXEC), 64);
+    return 0;
+}
+
+int volume_find(const char *dir, const char *name, struct volume *ret, struct err *err)
+{
+    int r = check_name(name, err);
+
+    return r < 0 ? r : describe(directory(dir), name, true, ret, err);
+}
+
+static int visible(const struct dirent *entry)
+{
+    return volume_name_ok(entry->d_name);
+}
+
+int volume_each(const char *dir, void (*each)(const struct volume *volume, void *context),
+                void *context, struct err *err)
+{
+    struct dirent **entries;
+    struct volume volume;
+    int nr, shown = 0;
+
+    dir = directory(dir);
+    nr = scandir(dir, &entries, visible, alphasort);
+    if (nr < 0)
+        return errno == ENOENT ? 0 : err_errno(err, -errno, "read '%s'", dir);
+    for (int i = 0; i < nr; i++) {
+        if (describe(dir, entries[i]->d_name, true, &volume, NULL) == 0) {
+            each(&volume, context);
+            shown++;
+        }
+        free(entries[i]);
+    }
+    free(entries);
+    return shown;
+}
+
+/* --- use --- */
+
+/* Shared, or alone. */
+static int hold(const struct volume *volume, int how, int *ret, struct err *err)
+{
+    char path[PATH_MAX + 8];
+    int fd;
+
+    snprintf(path, sizeof(path), "%s/lock", volume->path);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return err_errno(err, -errno, "open '%s'", path);
+    if (flock(fd, how | LOCK_NB)) {
+        int r = errno == EWOULDBLOCK
+                    ? err_set(err, -EBUSY, "volume '%s' is in use%s", volume->name,
+                              volume->size_bytes ? " (one with a size is for one guest at a time)"
+                                                 : "")
+                    : err_errno(err, -errno, "lock '%s'", path);
+
+        close(fd);
+        return r;
+    }
+    *ret = fd;
+    return 0;
+}
+
+int volume_remove(const char *dir, const char *name, struct err *err)
+{
+    CLEANUP(fd_closep) int lock = -1, hold_fd = -1;
+    char old[PATH_MAX], fresh[PATH_MAX];
+    struct volume volume;
+    int r;
+
+    dir = directory(dir);
+    if ((r = check_name(name, err)) < 0 || (r = describe(dir, name, false, &volume, err)) < 0 ||
+        (r = lock_directory(dir, &lock, err)) < 0 ||
+        (r = path_of(dir, ".", name, ".old", old, err)) < 0 ||
+        (r = path_of(dir, ".", name, ".new", fresh, err)) < 0 ||
+        (r = hold(&volume, LOCK_EX, &hold_fd, err)) < 0 || (r = remove_tree(old, err)) < 0 ||
+        (r = remove_tree(fresh, err)) < 0)
+        return r;
+    if (rename(volume.path, old))
+        return err_errno(err, -errno, "remove '%s'", volume.path);
+    return remove_tree(old, err);
+}
+
+int volume_take(const char *dir, const char *name, const char *place, struct volume_use *ret,
+                struct err *err)
+{
+    struct volume volume;
+    char disk[PATH_MAX + 8];
+    int r = check_name(name, err);
+
+    *ret = (struct volume_use){.lock_fd = -1};
+    if (r < 0 || (r = describe(directory(dir), name, false, &volume, err)) < 0 ||
+        (r = hold(&volume, volume.size_bytes ? LOCK_EX : LOCK_SH, &ret->lock_fd, err)) < 0)
+        return r;
+    if (!volume.size_bytes) {
+        r = path_of(volume.path, "", "data", "", ret->path, err);
+    } else {
+        snprintf(disk, sizeof(disk), "%s/disk", volume.path);
+        snprintf(ret->path, sizeof(ret->path), "%s", place);
+        r = image_mount(disk, place, err);
+    }
+    if (r < 0) {
+        err_wrap(err, "volume '%s'", name);
+        fd_closep(&ret->lock_fd);
+        ret->lock_fd = -1;
+        return r;
+    }
+    /* The volume may have been renamed away between the look and the lock. */
+    if (access(volume.path, F_OK)) {
+        volume_release(ret);
+        return err_set(err, -ENOENT, "volume '%s' was just removed", name);
+    }
+    return 0;
+}
+
+void volume_release(struct volume_use *use)
+{
+    fd_closep(&use->lock_fd);
+    use->lock_fd = -1;
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Named volumes: directories that outlive the guests that use them.
+ *
+ *      DIR/NAME/volume.json    what it is; written last, so a volume without it does not exist
+ *      DIR/NAME/lock           held shared by each user, exclusively by who uses it alone or
+ * removes it DIR/NAME/data/          the contents of a volume without a size DIR/NAME/disk an ext4
+ * image, of a volume with one: that is its quota
+ *
+ * Locks are of open files: a user that dies, however, lets go. A volume with a size is mounted by
+ * its user, through a loop device that the kernel frees with the mount, and used by one at a time.
+ *
+ * Threads: none are started; any may call.
+ */
+#ifndef LODGE_VOLUME_VOLUME_H
+#define LODGE_VOLUME_VOLUME_H
+
+#include "base/err.h"
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define VOLUME_NAME_MAX   64 /* with NUL */
+#define VOLUME_SIZE_LEAST (UINT64_C(4) << 20)
+#define VOLUME_SIZE_MOST  (UINT64_C(64) << 40)
+
+struct volume {
+    char name[VOLUME_NAME_MAX];
+    char path[PATH_MAX]; /* DIR/NAME */
+    uint64_t size_bytes; /* 0: as much as the file system has */
+    uint64_t used_bytes; /* on the disk, as far as the directory may be read */
+    uint64_t created_s;  /* since 1970 */
+    bool in_use;
+};
+
+bool volume_name_ok(const char *name);
+/* dir NULL in all of these: $LODGE_VOLUMES, or /var/lib/lodge/volumes. */
+int volume_create(const char *dir, const char *name, uint64_t size_bytes, struct err *err);
+int volume_find(const char *dir, const char *name, struct volume *ret, struct err *err);
+/* Sorted by name. Returns how many. */
+int volume_each(const char *dir, void (*each)(const struct volume *volume, void *context),
+                void *context, struct err *err);
+/* -EBUSY while it is used. What an interrupted creation or removal left goes, too. */
+int volume_remove(const char *dir, const char *name, struct err *err);
+
+struct volume_use {
+    int lock_fd;
+    char path[PATH_MAX]; /* of the contents */
+};
+/*
+ * Holds the volume until volume_release or the end of the process. place: an empty directory of the
+ * caller's, where a volume with a size is mounted: the caller's mount namespace should be its own,
+ * so that the mount ends with it.
+ */
+int volume_take(const char *dir, const char *name, const char *place, struct volume_use *ret,
+                struct err *err);
+void volume_release(struct volume_use *use);
+
+#endif
