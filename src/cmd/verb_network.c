@@ -246,8 +246,8 @@ const struct cli_verb verb_network = {
     .name = "network",
     .summary = "Makes, lists and removes networks for guests",
     .usage = "network create NAME [options] | ls | inspect NAME... | rm NAME...",
-    .help = "Guests of both isolations join a network by `lodge run --net NAME`; they reach one\n"
-            "another by name, and the outside through this host. Needs root and nft.\n"
+    .help = "Guests of both isolations join a network by name (see `lodge help run`); they reach\n"
+            "one another by name, and the outside through this host. Needs root and nft.\n"
             "\n"
             "  --subnet A.B.C.D/N  of create: its IPv4 addresses (default: a free /24)\n"
             "  --mtu N             of create: 1280 to 65535 (default 1500)\n"

@@ -53,7 +53,7 @@ def bash_offers(program, store, line, cwd):
 
 @pytest.mark.parametrize("line, offered", [
     ("lodge ru", ["run"]),
-    ("lodge v", ["version"]),
+    ("lodge v", ["version", "volume"]),
     ("lodge stats --j", ["--json"]),
     ("lodge --ver", ["--version"]),
     ("lodge help do", ["doctor"]),
