@@ -62,7 +62,7 @@ static void chain(double lambda, double mu, unsigned servers, unsigned capacity,
 
     memset(ret, 0, sizeof(*ret));
     for (unsigned n = 1; n <= capacity; n++) {
-        p[n] = p[n - 1] * lambda / (MIN(n, servers) * mu);
+        p[n] = p[n - 1] * (long double)lambda / (MIN(n, servers) * (long double)mu);
         sum += p[n];
     }
     for (unsigned n = 0; n <= capacity; n++) {
