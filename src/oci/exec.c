@@ -184,32 +184,86 @@ static bool same_user_namespace(pid_t pid)
            ours.st_ino == theirs.st_ino && ours.st_dev == theirs.st_dev;
 }
 
-/* Which namespaces the container does not share with the host. Its pid namespace we join
- * ourselves, for one child. */
-static int join_pid_namespace(struct joining *j, int *ret_others, int *ret_own, struct err *err)
+/* The namespaces that the container does not share with us. */
+static int namespaces_to_join(const struct joining *j)
 {
-    int flags = 0, result;
+    int flags = 0;
 
     for (size_t i = 0; i < j->spec->nr_namespaces; i++)
         flags |= j->spec->namespaces[i].flag;
     if ((flags & CLONE_NEWUSER) && same_user_namespace(j->state->pid))
         flags &= ~CLONE_NEWUSER;
-    /* Without the host's privileges, those over the container come with its user namespace. */
-    if ((flags & CLONE_NEWUSER) && geteuid() != 0) {
-        if (setns(j->container_fd, CLONE_NEWUSER) < 0)
-            return err_errno(err, -errno, "join the container's user namespace");
-        flags &= ~CLONE_NEWUSER;
+    return flags;
+}
+
+__attribute__((noreturn)) static void child(const struct joining *j, const struct init_arguments *a)
+{
+    close(j->socket);
+    init_exec_main(a);
+}
+
+/* Into the container's pid namespace (`pids`), which we join ourselves, for this one child. */
+static long clone_child(struct joining *j, const struct init_arguments *a, struct clone_args *args,
+                        bool pids)
+{
+    int own_pids = -1;
+    int result = pids ? pid_namespace_enter(j->container_fd, &own_pids) : 0;
+    long pid;
+
+    if (result < 0)
+        return result;
+    pid = syscall(SYS_clone3, args, sizeof(*args));
+    if (pid == 0) {
+        fd_closep(&own_pids);
+        child(j, a);
     }
-    if ((flags & CLONE_NEWPID) && (result = pid_namespace_enter(j->container_fd, ret_own)) < 0)
-        return err_errno(err, result, "join the container's pid namespace");
-    *ret_others = flags & ~CLONE_NEWPID;
-    return 0;
+    result = -errno;
+    pid_namespace_leave(own_pids);
+    fd_closep(&own_pids);
+    return pid < 0 ? result : pid;
+}
+
+/*
+ * An ordinary user's privileges over a container's namespaces come with its user namespace, from
+ * which no way leads back. So a helper joins, and its child becomes ours: CLONE_PARENT. The pidfd
+ * comes into our table of descriptors, which the helper shares; the pid comes through a pipe.
+ */
+static long clone_by_helper(struct joining *j, const struct init_arguments *a,
+                            struct clone_args *args, bool pids)
+{
+    struct clone_args helper_args = {.flags = CLONE_FILES, .exit_signal = SIGCHLD};
+    struct {
+        long pid;
+        int pid_fd;
+    } made = {-EIO, -1};
+    int ends[2];
+    long helper;
+
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return -errno;
+    helper = syscall(SYS_clone3, &helper_args, sizeof(helper_args));
+    if (helper == 0) {
+        args->flags |= CLONE_PARENT;
+        args->exit_signal = 0; /* it has the helper's */
+        made.pid = setns(j->container_fd, CLONE_NEWUSER) < 0 ? -errno
+                                                             : clone_child(j, a, args, pids);
+        made.pid_fd = j->pid_fd;
+        _exit(write(ends[1], &made, sizeof(made)) == sizeof(made) ? 0 : 1);
+    }
+    if (helper < 0)
+        made.pid = -errno;
+    else if (waitpid((pid_t)helper, NULL, 0) == helper &&
+             read(ends[0], &made, sizeof(made)) != sizeof(made))
+        made.pid = -EIO;
+    j->pid_fd = made.pid_fd;
+    close(ends[0]);
+    close(ends[1]);
+    return made.pid;
 }
 
 static int start_process(struct joining *j, struct err *err)
 {
     CLEANUP(fd_closep) int cgroup_fd = j->cgroup ? cgroup_v2_fd(j->cgroup) : -1;
-    CLEANUP(fd_closep) int own_pids = -1;
     struct clone_args args = {.exit_signal = SIGCHLD, .flags = CLONE_PIDFD};
     struct init_arguments a = {.spec = j->spec,
                                .bundle_fd = -1,
@@ -222,12 +276,12 @@ static int start_process(struct joining *j, struct err *err)
                                .handover = j->handover,
                                .exec = true,
                                .container_pid_fd = j->container_fd};
+    int flags = namespaces_to_join(j);
+    bool pids = flags & CLONE_NEWPID, helper = (flags & CLONE_NEWUSER) && geteuid() != 0;
     int pair[2];
     long pid;
-    int result = join_pid_namespace(j, &a.join_flags, &own_pids, err);
 
-    if (result < 0)
-        return result;
+    a.join_flags = flags & ~(CLONE_NEWPID | (helper ? CLONE_NEWUSER : 0));
     memset(a.namespace_fds, 0xff, sizeof(a.namespace_fds));
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return err_errno(err, -errno, "make a socket pair");
@@ -239,17 +293,10 @@ static int start_process(struct joining *j, struct err *err)
         args.cgroup = (uint64_t)(unsigned)cgroup_fd;
         a.in_cgroup = true;
     }
-    pid = syscall(SYS_clone3, &args, sizeof(args));
-    if (pid == 0) {
-        close(pair[0]);
-        fd_closep(&own_pids);
-        init_exec_main(&a);
-    }
-    result = -errno;
-    pid_namespace_leave(own_pids);
+    pid = helper ? clone_by_helper(j, &a, &args, pids) : clone_child(j, &a, &args, pids);
     close(pair[1]);
     if (pid < 0)
-        return err_errno(err, result, "make the process");
+        return err_errno(err, (int)pid, "make a process in the container's namespaces");
     j->pid = (pid_t)pid;
     return 0;
 }

@@ -33,9 +33,7 @@ class User:
 
     def call(self, *args, **options):
         environment = {"XDG_RUNTIME_DIR": str(self.place), "PATH": "/usr/bin:/bin"}
-        if args[0] == "exec":
-            # In another user's pid namespace the leak checker cannot start its thread and waits for ever.
-            environment["ASAN_OPTIONS"] = "detect_leaks=0"
+        environment |= {name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")}
         return subprocess.run([self.place / "runtime", *map(str, args)], user=self.entry.pw_uid, group=self.entry.pw_gid,
                               extra_groups=[], env=environment, text=True, timeout=30,
                               **({"capture_output": True} | options))
