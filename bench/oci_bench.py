@@ -12,6 +12,7 @@ for all of them alike."""
 import json
 import os
 import re
+import resource
 import shutil
 import statistics
 import subprocess
@@ -39,6 +40,12 @@ def both(*command):
     if status:
         raise SystemExit(f"{[str(c) for c in command]} ended with {status}")
     return spent, (usage.ru_utime + usage.ru_stime) * 1000
+
+
+def processor_ms():
+    """Of all children that were waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (usage.ru_utime + usage.ru_stime) * 1000
 
 
 def call(*command):
@@ -160,16 +167,19 @@ class Bench:
                 self.note(name, "delete", call(*base, "delete", box))
 
     def crowds(self):
-        """One after the other, and all at once: milliseconds for all of them."""
-        for _ in range(3):
+        """One after the other, and all at once: milliseconds for all of them, and of processor."""
+        for _ in range(max(3, self.rounds // 4)):
             for name in [*self.runtimes, "floor"]:
                 commands = [self.floor_command(f"bench-floor-{i}") if name == "floor" else
                             self.run_command(name, self.once, f"bench-{name.replace(' ', '-')}-{i}") for i in range(CONCURRENT)]
-                self.note(name, f"{CONCURRENT} runs, one by one", sum(call(*c) for c in commands))
-                start = time.perf_counter()
+                spent = [both(*c) for c in commands]
+                self.note(name, f"{CONCURRENT} runs, one by one", sum(s for s, _ in spent))
+                self.note(name, "processor time of them", sum(p for _, p in spent))
+                start, used = time.perf_counter(), processor_ms()
                 pids = [spawn(c) for c in commands]
                 failed = [p for p in pids if os.waitpid(p, 0)[1]]
                 self.note(name, f"{CONCURRENT} runs at once", (time.perf_counter() - start) * 1000)
+                self.note(name, "processor time of those", processor_ms() - used)
                 if failed:
                     print(f"{name}: {len(failed)} of {CONCURRENT} at once failed")
 

@@ -357,14 +357,26 @@ int cgroup_open(const char *path, struct cgroup **ret, struct err *err)
     return 0;
 }
 
+/* They were opened one after the other: mostly one call closes them all. */
+static void close_roots(struct cgroup *cgroup)
+{
+    unsigned n = cgroup->nr_hierarchies, first = 0;
+
+    for (unsigned i = 1; i <= n; i++)
+        if (i == n || cgroup->hierarchies[i].root != cgroup->hierarchies[i - 1].root + 1) {
+            close_range((unsigned)cgroup->hierarchies[first].root,
+                        (unsigned)cgroup->hierarchies[i - 1].root, 0);
+            first = i;
+        }
+}
+
 void cgroup_free(struct cgroup *cgroup)
 {
     if (!cgroup)
         return;
-    for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
+    for (unsigned i = 0; i < cgroup->nr_hierarchies; i++)
         fd_closep(&cgroup->hierarchies[i].fd);
-        fd_closep(&cgroup->hierarchies[i].root);
-    }
+    close_roots(cgroup);
     free(cgroup->path);
     free(cgroup);
 }

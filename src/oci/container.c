@@ -39,6 +39,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -122,6 +123,8 @@ static int start_init(struct making *m, struct init_arguments *a, struct err *er
         args.cgroup = (uint64_t)(unsigned)cgroup_fd;
         a->in_cgroup = true;
     }
+    if (init_shares_processes(m->spec) && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+        return err_errno(err, -errno, "hide from other containers");
     pid = syscall(SYS_clone3, &args, sizeof(args));
     if (pid == 0) {
         /* Our copy of the other end must not keep the runtime's end of file from coming. */

@@ -44,6 +44,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -293,6 +294,9 @@ static int start_process(struct joining *j, struct err *err)
         args.cgroup = (uint64_t)(unsigned)cgroup_fd;
         a.in_cgroup = true;
     }
+    /* Its namespaces show the new process to the container's from its first moment on. */
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+        return err_errno(err, -errno, "hide from the container");
     pid = helper ? clone_by_helper(j, &a, &args, pids) : clone_child(j, &a, &args, pids);
     close(pair[1]);
     if (pid < 0)

@@ -403,7 +403,7 @@ static int execute(const struct oci_process *process, unsigned listen_fds, struc
 
 /* A process that cannot be looked into cannot write its own files in /proc from inside a user
  * namespace; that one keeps others out by itself. */
-static bool shares_processes(const struct oci_spec *spec)
+bool init_shares_processes(const struct oci_spec *spec)
 {
     const struct oci_namespace *pids = oci_spec_namespace(spec, CLONE_NEWPID);
 
@@ -420,9 +420,6 @@ static int set_up(struct init_arguments *a, struct err *err)
      * reach us. */
     if (setsid() < 0)
         return err_errno(err, -errno, "make a session");
-    /* Others in its pid namespace are no reason to let them look into us (see set_up_exec). */
-    if (shares_processes(a->spec) && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
-        return err_errno(err, -errno, "hide from other containers");
     if ((result = enter_cgroup(a, err)) < 0 || (result = join_namespaces(a, err)) < 0 ||
         (result = enter_user_namespace(a, err)) < 0 ||
         (result = enter_time_namespace(a->spec, err)) < 0 || (result = set_names(a->spec, err)) < 0)
@@ -541,10 +538,6 @@ static int set_up_exec(struct init_arguments *a, struct err *err)
     CLEANUP(fd_closep) int master = -1;
     int result;
 
-    /* Once inside, the container's processes see us: they may not look into our memory, our
-     * descriptors or our program file. */
-    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
-        return err_errno(err, -errno, "hide from the container");
     if (setsid() < 0)
         return err_errno(err, -errno, "make a session");
     if ((result = process_attributes_set_affinity(process->affinity_initial, err)) < 0)

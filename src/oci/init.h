@@ -41,11 +41,17 @@ struct init_arguments {
     int join_flags;
 };
 
+/* Is the first process in a pid namespace with processes of others? Then it has to be born without
+ * PR_SET_DUMPABLE, which it has from the runtime: they may not look into its memory, its
+ * descriptors or its program file, from its first moment on. */
+bool init_shares_processes(const struct oci_spec *spec);
+
 /* Does not return. The exit status when the program could not be executed: 127 not found, 126
  * otherwise, 1 for a failed set-up. */
 __attribute__((noreturn)) void init_main(const struct init_arguments *arguments);
 
-/* The same for a further process of a container that runs: everything is joined, nothing made. */
+/* The same for a further process of a container that runs: everything is joined, nothing made. It,
+ * too, is to be born without PR_SET_DUMPABLE. */
 __attribute__((noreturn)) void init_exec_main(const struct init_arguments *arguments);
 
 #endif

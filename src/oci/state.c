@@ -56,9 +56,11 @@ int state_check_id(const char *id, struct err *err)
 /* ROOT and its parents, 0700 at the end. */
 static int make_root(const char *root, struct err *err)
 {
-    CLEANUP(freep) char *copy = strdup(root);
+    CLEANUP(freep) char *copy = NULL;
 
-    if (!copy)
+    if (mkdir(root, 0700) == 0 || errno == EEXIST)
+        return 0;
+    if (!(copy = strdup(root)))
         return err_set(err, -ENOMEM, "state root '%s': out of memory", root);
     for (char *slash = strchr(copy + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
         *slash = '\0';
