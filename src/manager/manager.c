@@ -14,7 +14,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int format_path(char *ret, size_t size, const char *dir, const char *format, va_list args)
+__attribute__((format(printf, 4, 0))) static int format_path(char *ret, size_t size,
+                                                             const char *dir, const char *format,
+                                                             va_list args)
 {
     int n = snprintf(ret, size, "%s/", dir);
 

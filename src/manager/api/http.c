@@ -179,9 +179,9 @@ static enum MHD_Result respond(struct MHD_Connection *connection, struct api_rep
     enum MHD_Result result;
 
     if (!response) {
-        response = MHD_create_response_from_buffer(
-            reply->body.length, reply->body.data,
-            reply->body.data ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+        response = MHD_create_response_from_buffer(reply->body.length, reply->body.data,
+                                                   reply->body.data ? MHD_RESPMEM_MUST_FREE
+                                                                    : MHD_RESPMEM_PERSISTENT);
         if (!response)
             return MHD_NO;
         reply->body = (struct buf){0};
