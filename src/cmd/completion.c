@@ -47,6 +47,9 @@ static const struct value_kind {
     {"--format", (const char *const[]){"raw", "qcow2", NULL}, 0},
     {"--to", (const char *const[]){"raw", "qcow2", NULL}, 0},
     {"--authfile", NULL, 'f'},
+    {"--policy",
+     (const char *const[]){"fcfs", "sjf", "srtf", "rr", "priority", "stride", "lottery", NULL}, 0},
+    {"--logs", NULL, 'f'},
     {"--devices", (const char *const[]){"skip", "refuse", "make", NULL}, 0},
 };
 
@@ -78,6 +81,11 @@ static const struct verb_words {
      (const char *const[]){"create", "ls", "inspect", "rm", "--json", "--subnet", "--mtu",
                            "--no-ipv6", "--internal", NULL},
      (const char *const[]){"--subnet", "--mtu", NULL}},
+    {"job",
+     (const char *const[]){"run", "--policy", "--quantum", "--preemptive", "--ageing", "--servers",
+                           "--cpus", "--memory", "--backfill", "--logs", "--json", "--quiet", NULL},
+     (const char *const[]){"--policy", "--quantum", "--ageing", "--servers", "--cpus", "--memory",
+                           "--logs", NULL}},
     {"stats", (const char *const[]){"--json", NULL}, (const char *const[]){NULL}},
     {"doctor", (const char *const[]){"--json", NULL}, (const char *const[]){NULL}},
     {"kernels", (const char *const[]){"--json", "--initramfs", "--module", "--disk", NULL},
