@@ -237,8 +237,8 @@ json_t *managed_spec(const struct run_options *options)
     if (options->vm) {
         put_string(spec, "engine", options->engine);
         put_string(spec, "kernel", options->kernel);
-        put_string(spec, "network", options->network);
     }
+    put_string(spec, "network", options->network);
     put_limits(spec, options);
     json_object_set_new(spec, "tty", json_boolean(options->tty));
     json_object_set_new(spec, "stdin", json_boolean(options->stdin_open));

@@ -218,7 +218,7 @@ static json_t *annotations(const struct bundle *bundle)
     json_t *object = json_pack("{s:s}", "io.lodge.init", "true");
 
     if (bundle->upper) {
-        json_object_set_new(object, "io.lodge.overlay.lower", json_string(bundle->image_root));
+        json_object_set_new(object, "io.lodge.overlay.lower", json_string(bundle->lower));
         json_object_set_new(object, "io.lodge.overlay.upper", json_string(bundle->upper));
         json_object_set_new(object, "io.lodge.overlay.work", json_string(bundle->work));
     }

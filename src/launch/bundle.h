@@ -39,9 +39,9 @@ struct bundle {
     const struct bundle_volume *volumes;
     size_t nr_volumes;
     struct bundle_limits limits;
-    /* A writable layer over image_root, mounted by the runtime inside the container's own mount
-     * namespace; NULL: what is at `rootfs` is the root. */
-    const char *upper, *work;
+    /* A writable layer over `lower` (directories apart by ':', topmost first), mounted by the
+     * runtime inside the container's own mount namespace; NULL: what is at `rootfs` is the root. */
+    const char *lower, *upper, *work;
     /* A network namespace that is there, and the file that is its /etc/resolv.conf; NULL: a fresh
      * one, and the image's own. */
     const char *network_namespace, *resolv_conf;

@@ -42,10 +42,12 @@ uint64_t event_next(struct manager *m, uint64_t sequence, unsigned timeout_ms, s
     bool there;
 
     pthread_mutex_lock(&m->event_lock);
+    if (next < m->first_event)
+        next = m->first_event;
     while (m->next_event <= next && !atomic_load(&m->stopping))
         if (pthread_cond_timedwait(&m->event_there, &m->event_lock, &deadline) != 0)
             break;
-    if (m->next_event > MANAGER_EVENTS && next < m->next_event - MANAGER_EVENTS)
+    if (next + MANAGER_EVENTS < m->next_event)
         next = m->next_event - MANAGER_EVENTS;
     if ((there = m->next_event > next)) {
         buf_append_string(to, m->events[next % MANAGER_EVENTS].text ?: "{}");

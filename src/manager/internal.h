@@ -140,7 +140,7 @@ struct manager {
     pthread_mutex_t event_lock;
     pthread_cond_t event_there;
     struct event events[MANAGER_EVENTS]; /* (event_lock) a ring */
-    uint64_t next_event;
+    uint64_t first_event, next_event;    /* of this manager; (event_lock) */
     /* watch.c */
     struct loop *loop;
     struct loop_timer *tick;
@@ -276,6 +276,9 @@ bool shim_read_exit(struct manager *m, const struct instance *instance, uint64_t
                     struct instance_end *ret);
 /* input (NULL: none) is its standard input, *output (NULL: thrown away) gets what it prints. */
 int program_run(char *const argv[], const char *input, struct buf *output, struct err *err);
+
+/* health.c. Work for the workers: one check; consumes a reference. */
+void health_work(struct manager *m, void *instance);
 
 /* watch.c */
 int watch_open(struct manager *m, struct err *err);

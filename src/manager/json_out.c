@@ -18,6 +18,21 @@ void error_copy(char to[ERROR_MAX], const char *from)
     to[length] = '\0';
 }
 
+/* Bytes of the UTF-8 character here (RFC 3629); 0: there is none. */
+static size_t utf8_length(const char *text)
+{
+    const unsigned char *t = (const unsigned char *)text;
+    size_t length = t[0] < 0x80 ? 1 : t[0] < 0xc2 ? 0 : t[0] < 0xe0 ? 2 : t[0] < 0xf0 ? 3 : 4;
+
+    if (t[0] > 0xf4 || (t[0] == 0xe0 && t[1] < 0xa0) || (t[0] == 0xed && t[1] > 0x9f) ||
+        (t[0] == 0xf0 && t[1] < 0x90) || (t[0] == 0xf4 && t[1] > 0x8f))
+        return 0;
+    for (size_t i = 1; i < length; i++)
+        if ((t[i] & 0xc0) != 0x80)
+            return 0;
+    return length;
+}
+
 void out_string(struct buf *to, const char *text)
 {
     const char *start = text;
@@ -25,11 +40,16 @@ void out_string(struct buf *to, const char *text)
     buf_append(to, "\"", 1);
     for (; *text; text++) {
         unsigned char c = (unsigned char)*text;
+        size_t length = utf8_length(text);
 
-        if (c >= 32 && c != '"' && c != '\\' && c != 127)
+        if (length && c >= 32 && c != '"' && c != '\\' && c != 127) {
+            text += length - 1;
             continue;
+        }
         buf_append(to, start, (size_t)(text - start));
-        if (c == '"' || c == '\\')
+        if (!length)
+            buf_append_string(to, "\\ufffd");
+        else if (c == '"' || c == '\\')
             buf_printf(to, "\\%c", c);
         else if (c == '\n')
             buf_append(to, "\\n", 2);

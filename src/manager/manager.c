@@ -104,7 +104,7 @@ int manager_open(const struct manager_options *options, struct manager **ret, st
     m->work_last = &m->work;
     m->next_operation = 1;
     /* Higher than any number that a manager before us gave: a client may go on from there. */
-    m->next_event = clock_realtime_ns() / NS_PER_US;
+    m->first_event = m->next_event = clock_realtime_ns() / NS_PER_US;
     m->started_ns = (int64_t)clock_realtime_ns();
     init_locks(m);
     manager_path(m, path, sizeof(path), "state.db");

@@ -65,6 +65,26 @@ static int make_layer(struct manager *m, const char *id, const char *image_root,
     return 0;
 }
 
+/* The layers' paths, topmost first, as the runtime wants them; and the one that has the users. */
+static int find_layers(const struct image *image, struct buf *lower, char users[PATH_MAX])
+{
+    snprintf(users, PATH_MAX, "%s", image->rootfs);
+    for (size_t i = image->nr_layers; i-- > 0;) {
+        char passwd[PATH_MAX + 16];
+        struct stat st;
+
+        snprintf(passwd, sizeof(passwd), "%s/etc/passwd", image->layers[i].path);
+        if (lstat(passwd, &st) == 0 && S_ISREG(st.st_mode))
+            snprintf(users, PATH_MAX, "%s", image->layers[i].path);
+    }
+    for (size_t i = 0; i < image->nr_layers; i++)
+        if (buf_printf(lower, "%s%s", i ? ":" : "", image->layers[i].path) < 0)
+            return -ENOMEM;
+    if (!image->nr_layers && buf_append_string(lower, image->rootfs) < 0)
+        return -ENOMEM;
+    return buf_string(lower) ? 0 : -ENOMEM;
+}
+
 static int write_container(struct manager *m, const struct instance *instance,
                            const struct spec *spec, const struct image *image, struct err *err)
 {
@@ -75,9 +95,11 @@ static int write_container(struct manager *m, const struct instance *instance,
                                      .user = spec->user,
                                      .term = spec->tty ? "xterm" : NULL};
     char upper[PATH_SIZE], work[PATH_SIZE], config[PATH_SIZE], rootfs[PATH_SIZE], cgroup[64];
+    char users[PATH_MAX];
+    CLEANUP(buf_donep) struct buf lower;
     struct launch_command command;
     struct bundle bundle = {.command = &command,
-                            .image_root = image->rootfs,
+                            .image_root = users,
                             .hostname = spec->hostname ?: instance->id,
                             .cgroup = cgroup,
                             .tty = spec->tty,
@@ -93,6 +115,10 @@ static int write_container(struct manager *m, const struct instance *instance,
     run_path(m, rootfs, sizeof(rootfs), "i/%s/rootfs", instance->id);
     snprintf(cgroup, sizeof(cgroup), "/lodge/%s", instance->id);
     spec_limits(spec, &bundle.limits);
+    buf_init(&lower, 1 << 20);
+    if (find_layers(image, &lower, users) < 0)
+        return err_set(err, -ENOMEM, "out of memory");
+    bundle.lower = lower.data;
     if ((result = make_dir(rootfs, 0755, err)) < 0 ||
         (result = make_layer(m, instance->id, image->rootfs, err)) < 0 ||
         (result = launch_command_build(&request, image, &command, err)) < 0)

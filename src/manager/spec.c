@@ -294,6 +294,10 @@ static int read_spec(const struct json_at *root, struct spec *spec, struct err *
     for (size_t i = 0; i < spec->nr_env; i++)
         if (spec->env[i][0] == '=' || !strchr(spec->env[i], '='))
             return err_set(err, -EINVAL, "env[%zu]: '%.80s' is not NAME=VALUE", i, spec->env[i]);
+    if (!spec->vm && spec->network && strcmp(spec->network, "none") != 0)
+        return err_set(err, -EOPNOTSUPP,
+                       "network: a managed container has none yet; `lodge run --net` without -d, "
+                       "--rm and the like does");
     if (spec->auto_remove && spec->restart != SPEC_RESTART_NO)
         return err_set(err, -EINVAL,
                        "auto_remove and a restart policy exclude each other: leave out one");

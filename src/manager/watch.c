@@ -203,19 +203,26 @@ static void on_tick(void *context)
     uint64_t now_ns = clock_monotonic_ns();
     struct instance *due[64];
     size_t nr = 0;
+    uint64_t checks = 0; /* which of them are due for a health check */
 
     pthread_mutex_lock(&m->lock);
     for (struct instance *at = m->first; at && nr < 64; at = at->next) {
-        bool restart = at->restart_at_ns && now_ns >= at->restart_at_ns;
+        bool restart = at->restart_at_ns && now_ns >= at->restart_at_ns && !at->busy;
+        bool health = at->health_at_ns && now_ns >= at->health_at_ns && !at->health_running &&
+                      at->row.state == INSTANCE_RUNNING;
 
-        if (!restart || at->busy)
+        if (!restart && !health)
             continue;
+        if (health && !restart) {
+            at->health_running = true;
+            checks |= UINT64_C(1) << nr;
+        }
         instance_ref_locked(at);
         due[nr++] = at;
     }
     pthread_mutex_unlock(&m->lock);
     for (size_t i = 0; i < nr; i++)
-        work_post(m, life_settle_work, due[i]);
+        work_post(m, checks >> i & 1 ? health_work : life_settle_work, due[i]);
     loop_timer_arm(m->tick, now_ns + TICK_NS);
 }
 

@@ -36,6 +36,9 @@ static int attach(int mount_fd, int target_fd)
 }
 
 /* "key=value" or "flag" to an fsopen context. */
+/* Directories below an overlay. */
+#define LOWER_MAX 128
+
 static int configure_option(int context, const char *option)
 {
     CLEANUP(strp_free) char *copy = NULL;
@@ -385,6 +388,35 @@ static bool layer_path_is_usable(const char *path)
     return path[0] == '/' && !strpbrk(path, ",\\");
 }
 
+/*
+ * "lowerdir=A", or, of several directories apart by ':', "lowerdir+=A" "lowerdir+=B" ...
+ * (Linux 6.5), which have room for paths of any length. Writes into text (freed by the caller with
+ * items).
+ */
+static int lower_options(const char *lower, char **ret_text, const char **items, size_t *ret_nr)
+{
+    bool several = strchr(lower, ':') != NULL;
+    size_t nr = 0, used = 0, size = 2 * strlen(lower) + 12 * (LOWER_MAX + 1);
+    CLEANUP(strp_free) char *text = malloc(size);
+
+    if (!text)
+        return -ENOMEM;
+    while (*lower) {
+        size_t length = strcspn(lower, ":");
+
+        if (nr == LOWER_MAX)
+            return -E2BIG;
+        items[nr++] = text + used;
+        used += (size_t)snprintf(text + used, size - used, "lowerdir%s=%.*s", several ? "+" : "",
+                                 (int)length, lower) +
+                1;
+        lower += length + (lower[length] == ':');
+    }
+    *ret_nr = nr;
+    *ret_text = TAKE_PTR(text);
+    return 0;
+}
+
 static int mount_overlay(const struct oci_spec *spec, const char *lower, const char *rootfs,
                          int *ret_root_fd, struct err *err)
 {
@@ -396,8 +428,8 @@ static int mount_overlay(const struct oci_spec *spec, const char *lower, const c
     CLEANUP(fd_closep) int upper_fd = -1;
     CLEANUP(fd_closep) int target = -1;
     CLEANUP(fd_closep) int fd = -1;
-    const char *items[3];
-    struct oci_strings data = {items, ARRAY_LEN(items)};
+    const char *items[LOWER_MAX + 2];
+    struct oci_strings data = {items, 0};
     int result, n;
 
     if (!layer_path_is_usable(lower) || (upper && !layer_path_is_usable(upper)) ||
@@ -410,19 +442,20 @@ static int mount_overlay(const struct oci_spec *spec, const char *lower, const c
                        "annotation io.lodge.overlay.work: needed beside an upper layer");
     if (!upper && (upper_fd = make_upper_tmpfs(spec, rootfs, err)) < 0)
         return upper_fd;
-    n = asprintf(&lower_option, "lowerdir=%s", lower);
-    if (n >= 0 && upper)
+    if ((result = lower_options(lower, &lower_option, items, &data.length)) < 0)
+        return err_errno(err, result, "overlay over '%.200s'", lower);
+    n = 0;
+    if (upper)
         n = asprintf(&upper_option, "upperdir=%s", upper);
-    else if (n >= 0)
+    else
         n = asprintf(&upper_option, "upperdir=%s/upper", rootfs);
     if (n >= 0)
         n = upper ? asprintf(&work_option, "workdir=%s", work)
                   : asprintf(&work_option, "workdir=%s/work", rootfs);
     if (n < 0)
         return err_set(err, -ENOMEM, "overlay: out of memory");
-    items[0] = lower_option;
-    items[1] = upper_option;
-    items[2] = work_option;
+    items[data.length++] = upper_option;
+    items[data.length++] = work_option;
     if ((fd = make_filesystem("overlay", "lodge", &data, false, 0, err)) < 0)
         return err_wrap(err, "root over '%s'", lower);
     target = upper ? open(rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC)

@@ -153,3 +153,30 @@ def test_events_and_metrics(manager):
     manager.good("DELETE", f"/v1/instances/{before}")
     text = manager.request("GET", "/metrics")[2].decode()
     assert 'lodge_instances{state="running"}' in text and "lodge_starts_total" in text
+
+
+def test_a_virtual_machine_has_the_same_verbs(manager, guest):
+    if not (guest / "kernels" / "cloud").exists():
+        pytest.skip("needs the cloud kernel (make guest)")
+    ref = manager.lodge("run", "-d", "--vm", "--name", "machine", "busybox", "sh", "-c",
+                        "uname -s; trap 'exit 9' TERM; while :; do sleep 0.1; done").strip()
+    assert manager.inspect(ref)["isolation"] == "vm" and manager.inspect(ref)["state"] == "running"
+    until(lambda: manager.lodge("logs", "machine") == "Linux\n")
+    manager.lodge("pause", "machine")
+    manager.lodge("resume", "machine")
+    manager.kill()
+    manager.start()
+    assert manager.inspect(ref)["state"] == "running"
+    manager.lodge("stop", "machine")
+    assert manager.lodge("wait", "machine") == "9\n"
+    assert manager.lodge("run", "--rm", "--vm", "-i", "busybox", "cat", input="through\n") == "through\n"
+    manager.lodge("rm", "machine")
+
+
+def test_health_checks(manager):
+    ref = manager.lodge("run", "-d", "--health-cmd", "test -e /good", "--health-interval", "1", "busybox", "sleep", "1000").strip()
+    assert manager.inspect(ref)["health"] == "starting"
+    manager.lodge("exec", ref, "touch", "/good")
+    manager.lodge("wait", "--condition", "healthy", "--timeout", "60", ref)
+    assert manager.inspect(ref)["health"] == "healthy"
+    manager.lodge("rm", "-f", ref)
