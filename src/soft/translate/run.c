@@ -159,8 +159,33 @@ static bool misaligned(const struct interp_op *op, uint64_t address)
     return false;
 }
 
-/* Exits LOAD and STORE: false: interpret. */
-static bool fill(struct soft_cpu *cpu, struct visit *visit, uint32_t exit, bool write)
+/* Is what this access raised what the instruction raises? True of those that have one access, and
+ * no other check before it. */
+static bool access_alone(struct translation *t, const struct interp_op *op)
+{
+    if (op->run == op_generic || op->run == op_generic_end)
+        return false;
+    switch (translation_ids(t)[op->position]) {
+    case INSN_MOV:
+    case INSN_MOVZX:
+    case INSN_MOVSX:
+    case INSN_MOVSXD:
+    case INSN_CMP:
+    case INSN_TEST:
+    case INSN_ADD:
+    case INSN_SUB:
+    case INSN_AND:
+    case INSN_OR:
+    case INSN_XOR:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Exits LOAD and STORE: false: interpret; *ret_fault: view_fill. */
+static bool fill(struct soft_cpu *cpu, struct visit *visit, uint32_t exit, bool write,
+                 bool *ret_fault)
 {
     uint64_t page = cpu->translate->hot->address >> GUEST_PAGE_SHIFT;
     bool again = visit->exit >> TRANSLATE_EXIT_BITS == exit >> TRANSLATE_EXIT_BITS &&
@@ -176,7 +201,7 @@ static bool fill(struct soft_cpu *cpu, struct visit *visit, uint32_t exit, bool 
             &visit->t->block->ops[exit >> TRANSLATE_EXIT_BITS & ((1u << TRANSLATE_OP_BITS) - 1)],
             cpu->translate->hot->address))
         return false;
-    return !again && view_fill(cpu, write);
+    return !again && view_fill(cpu, write, ret_fault);
 }
 
 /* Goes on at operation `op` of visit->t; in a careful translation if that has ranges. False: there
@@ -246,6 +271,7 @@ static int serve(struct soft_cpu *cpu, struct visit *visit, uint32_t exit)
     unsigned op = exit >> TRANSLATE_EXIT_BITS & ((1u << TRANSLATE_OP_BITS) - 1);
     enum translate_exit kind = (enum translate_exit)(exit & ((1u << TRANSLATE_EXIT_BITS) - 1));
     struct interp_block *block = t->block;
+    bool fault = false;
 
     translate->counts.exits[kind]++;
     visit->t = t;
@@ -270,7 +296,11 @@ static int serve(struct soft_cpu *cpu, struct visit *visit, uint32_t exit)
         return interpret_one(cpu, visit, op);
     case TRANSLATE_EXIT_LOAD:
     case TRANSLATE_EXIT_STORE:
-        visit->done = !fill(cpu, visit, exit, kind == TRANSLATE_EXIT_STORE);
+        visit->done = !fill(cpu, visit, exit, kind == TRANSLATE_EXIT_STORE, &fault);
+        if (fault && access_alone(t, &block->ops[op])) {
+            cpu->rip = translate->hot->page + t->start;
+            return interp_leave_fault(cpu, &block->ops[op], SOFT_FAULT);
+        }
         break;
     case TRANSLATE_EXIT_VECTOR:
         visit->done = !vector_allowed(cpu, t);

@@ -373,8 +373,8 @@ void view_sync(struct soft_cpu *cpu);
 /* Before generated code is entered: stores that were revoked. */
 void view_obey(struct translate *translate);
 /* Caches the page of hot.address for loads (and stores) if it can be. False: the instruction is to
- * be interpreted. */
-bool view_fill(struct soft_cpu *cpu, bool write);
+ * be interpreted; with *ret_fault, cpu->fault is what the access raises. */
+bool view_fill(struct soft_cpu *cpu, bool write, bool *ret_fault);
 
 /* The number of an address's granule in this class. */
 static inline uint64_t flat_granule(unsigned number, uint64_t address)

@@ -349,7 +349,7 @@ void translate_stores_revoke_wait(struct soft_vm *vm)
     }
 }
 
-bool view_fill(struct soft_cpu *cpu, bool write)
+bool view_fill(struct soft_cpu *cpu, bool write, bool *ret_fault)
 {
     struct translate *translate = cpu->translate;
     uint64_t address = translate->hot->address, page = address & ~GUEST_PAGE_MASK;
@@ -360,9 +360,13 @@ bool view_fill(struct soft_cpu *cpu, bool write)
     void *host;
     uint64_t tag;
 
+    *ret_fault = false;
     flat_touch(translate, number, address);
-    if ((int64_t)(address << 16) >> 16 != (int64_t)address ||
-        mmu_host_range(cpu, address, write ? MMU_WRITE : MMU_READ, &host, &length))
+    if ((int64_t)(address << 16) >> 16 != (int64_t)address)
+        return false;
+    *ret_fault = mmu_host_range(cpu, address, write ? MMU_WRITE : MMU_READ, &host, &length) ==
+                 SOFT_FAULT;
+    if (*ret_fault)
         return false;
     entry = mmu_entry_at(cpu, address);
     tag = page | cpu->mmu.tag[address >> 63];
