@@ -44,6 +44,7 @@
 #define VMM_CONTROL_STOP         "stop"
 #define VMM_CONTROL_POWER_BUTTON "power-button"
 #define VMM_CONTROL_COUNTERS     "counters"
+#define VMM_CONTROL_PERF_MAP     "perf-map"
 #define VMM_CONTROL_BALLOON      "balloon"
 #define VMM_CONTROL_STATE        "state"
 

@@ -223,6 +223,19 @@ static int command_balloon(struct commands *c, const json_t *request, json_t **r
     return 0;
 }
 
+static int command_perf_map(struct commands *c, struct err *err)
+{
+    bool was_paused = __atomic_load_n(&c->vm->want, __ATOMIC_ACQUIRE) == VM_PAUSED;
+    int r = vm_pause(c->vm, err);
+
+    if (r < 0)
+        return r;
+    r = vm_perf_map(c->vm, err);
+    if (!was_paused)
+        vm_resume(c->vm);
+    return r;
+}
+
 int commands_run(void *context, const char *command, const json_t *request, json_t **ret,
                  struct err *err)
 {
@@ -248,6 +261,8 @@ int commands_run(void *context, const char *command, const json_t *request, json
         return command_counters(c, request, ret, err);
     if (!strcmp(command, VMM_CONTROL_BALLOON))
         return command_balloon(c, request, ret, err);
+    if (!strcmp(command, VMM_CONTROL_PERF_MAP))
+        return command_perf_map(c, err);
     if (!strcmp(command, VMM_CONTROL_STATE))
         return command_state(c, request, ret, err);
     return err_set(err, -EINVAL, "unknown command '%s'", command);

@@ -240,6 +240,15 @@ static void map_add(void *context, const void *host, size_t size, gva_t guest, b
         log_warning("perf map: %s", strerror(errno));
 }
 
+bool profile_map_begin(struct profile *profile)
+{
+    if (!profile || profile->map_fd < 0)
+        return false;
+    if (ftruncate(profile->map_fd, 0) < 0 || lseek(profile->map_fd, 0, SEEK_SET) < 0)
+        log_warning("perf map: %s", strerror(errno));
+    return true;
+}
+
 void profile_map(struct profile *profile, struct cpu *cpu)
 {
     if (profile && profile->map_fd >= 0 && profile->engine->code_map)

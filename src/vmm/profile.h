@@ -31,7 +31,9 @@ void profile_free(struct profile *profile);
 int profile_begin(struct profile *profile, unsigned index, struct cpu *cpu, struct err *err);
 void profile_end(struct profile *profile, unsigned index);
 
-/* vCPU threads have ended, the vCPU is still there: for --perf-map. */
+/* --perf-map, while vCPUs are paused or their threads have ended: an empty file (false: there is
+ * none), then what each vCPU has. */
+bool profile_map_begin(struct profile *profile);
 void profile_map(struct profile *profile, struct cpu *cpu);
 /* After the last run: the files. */
 int profile_write(struct profile *profile, struct err *err);

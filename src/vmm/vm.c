@@ -252,6 +252,7 @@ void vm_join(struct vm *vm)
         if (vm->vcpus[i].started)
             pthread_join(vm->vcpus[i].thread, NULL);
     /* Only now: until the last thread has left, a vCPU may interrupt any other. */
+    profile_map_begin(vm->profile);
     for (unsigned i = 0; i < vm->cpu_config.nr_cpus; i++) {
         machine_attach_cpu(vm->machine, i, NULL);
         if (vm->vcpus[i].cpu)
@@ -320,6 +321,16 @@ void vm_cpu_counters(struct vm *vm, unsigned index, struct cpu_counters *ret)
     memset(ret, 0, sizeof(*ret));
     if (index < vm->cpu_config.nr_cpus && vm->vcpus[index].cpu && vm->engine->counters)
         vm->engine->counters(vm->vcpus[index].cpu, ret);
+}
+
+int vm_perf_map(struct vm *vm, struct err *err)
+{
+    if (!profile_map_begin(vm->profile))
+        return err_set(err, -ENOENT, "the machine was started without --perf-map");
+    for (unsigned i = 0; i < vm->cpu_config.nr_cpus; i++)
+        if (vm->vcpus[i].cpu)
+            profile_map(vm->profile, vm->vcpus[i].cpu);
+    return 0;
 }
 
 void vm_cpu_figures(struct vm *vm, unsigned index, cpu_figure_fn *fn, void *context)

@@ -101,6 +101,8 @@ void vm_resume(struct vm *vm);
 /* For a paused VM. */
 int vm_cpu_state(struct vm *vm, unsigned index, struct cpu_state *ret, struct err *err);
 void vm_cpu_counters(struct vm *vm, unsigned index, struct cpu_counters *ret);
+/* While all vCPUs are paused: --perf-map's file as of now. -ENOENT: there is none. */
+int vm_perf_map(struct vm *vm, struct err *err);
 /* The engine's own figures of a vCPU: none when there is no such vCPU now. */
 void vm_cpu_figures(struct vm *vm, unsigned index, cpu_figure_fn *fn, void *context);
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Profiles: samples land in the functions that the guest's time went to, and nowhere else."""
+import json
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lodge_run import Lodge, need_image, need_kernel
-from vmm import Vmm, cpio, kernel
+from vmm import Vmm, control, cpio, kernel
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -107,14 +108,23 @@ def test_samples_land_where_the_time_goes(program, guest, symbols, tmp_path, eng
 def test_perf_map_names_translated_code(program, guest, tmp_path):
     build(tmp_path, 1)
     with Vmm(program("lodge-vmm"), "--engine", "soft", "--kernel", kernel(guest, "cloud"), "--initrd", tmp_path / "initrd", "--quiet",
-             "--cmdline", "console=ttyS0 quiet panic=-1", "--perf-map", "--symbols", tmp_path / "work") as vmm:
-        assert vmm.wait(90) == 0
+             "--cmdline", "console=ttyS0 quiet panic=-1", "--perf-map", "--symbols", tmp_path / "work", "--control", tmp_path / "control") as vmm:
         path = Path(f"/tmp/perf-{vmm.process.pid}.map")
+        # While it runs, if it still does: there is code soon, and then some more.
+        before = 0
+        while vmm.process.poll() is None and not before:
+            try:
+                assert control(tmp_path / "control", {"command": "perf-map"})[0]["ok"]
+            except (OSError, json.JSONDecodeError, IndexError):
+                continue
+            before = len(path.read_text().splitlines())
+        assert vmm.wait(90) == 0
     try:
         entries = [line.split() for line in path.read_text().splitlines()]
     finally:
         path.unlink()
     ranges = sorted((int(start, 16), int(size, 16)) for start, size, _ in entries)
+    assert 0 < before < len(ranges)
     assert len(ranges) > 100 and all(size > 0 for _, size in ranges)
     assert all(first + size <= second for (first, size), (second, _) in zip(ranges, ranges[1:]))
     assert {"heavy", "light"} <= {name.split(":")[1].split("+")[0] for _, _, name in entries if name.startswith("guest-user:")}

@@ -63,6 +63,7 @@ def test_a_kernel_without_init_panics_and_resets(program, guest, shell):
 def test_pause_holds_the_guest(program, guest, shell, tmp_path):
     path = tmp_path / "control"
     with boot(program, kernel(guest, "cloud"), shell, "--control", path, "--cpus", 2) as vmm:
+        assert "--perf-map" in control(path, {"command": "perf-map"})[0]["error"]
         vmm.expect("first line of user space")
         assert control(path, {"command": "pause"})[0]["ok"]
         first = control(path, {"command": "counters"})[0]["result"]
