@@ -55,6 +55,8 @@ static const struct value_kind {
 
 /* In a list of words: the names of instances. */
 #define INSTANCES ":instances"
+/* Of virtual machines that run. */
+#define MACHINES ":machines"
 
 static const struct verb_words {
     const char *verb;
@@ -86,7 +88,7 @@ static const struct verb_words {
                            "--cpus", "--memory", "--backfill", "--logs", "--json", "--quiet", NULL},
      (const char *const[]){"--policy", "--quantum", "--ageing", "--servers", "--cpus", "--memory",
                            "--logs", NULL}},
-    {"stats", (const char *const[]){"--json", NULL}, (const char *const[]){NULL}},
+    {"stats", (const char *const[]){"--json", MACHINES, NULL}, (const char *const[]){NULL}},
     {"doctor", (const char *const[]){"--json", NULL}, (const char *const[]){NULL}},
     {"kernels", (const char *const[]){"--json", "--initramfs", "--module", "--disk", NULL},
      (const char *const[]){"--initramfs", "--module", "--disk", NULL}},
@@ -141,10 +143,12 @@ static void offer_word(const char *candidate, void *context)
 static void offer_list(struct completion *c, const char *const *list)
 {
     for (; list && *list; list++) {
-        if (strcmp(*list, INSTANCES) != 0)
+        if (strcmp(*list, INSTANCES) != 0 && strcmp(*list, MACHINES) != 0)
             offer_word(*list, c);
-        else if (c->word[0] != '-')
+        else if (c->word[0] != '-' && !strcmp(*list, INSTANCES))
             c->names->instances(offer_word, c);
+        else if (c->word[0] != '-')
+            c->names->machines(offer_word, c);
     }
 }
 

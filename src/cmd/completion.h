@@ -11,11 +11,12 @@
 #define COMPLETION_FILES ":files" /* a path of the host */
 #define COMPLETION_DIRS  ":dirs"  /* a directory of the host */
 
-/* Where images, kernels and instances come from. */
+/* Where images, kernels, instances and running virtual machines come from. */
 struct completion_names {
     void (*images)(void (*each)(const char *name, void *context), void *context);
     void (*kernels)(void (*each)(const char *name, void *context), void *context);
     void (*instances)(void (*each)(const char *name, void *context), void *context);
+    void (*machines)(void (*each)(const char *name, void *context), void *context);
 };
 
 /*

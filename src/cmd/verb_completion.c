@@ -3,12 +3,15 @@
 #include "cmd/api_client.h"
 #include "cmd/cli.h"
 #include "cmd/completion.h"
+#include "cmd/run_dir.h"
 
 #include "image/store.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ":files" and ":dirs" are completion.h's. lodge-vmm's options are read from its own help. */
 static const char bash_script[] =
@@ -103,6 +106,23 @@ static void each_instance(void (*each)(const char *name, void *context), void *c
     json_decref(answer);
 }
 
+static void pass_machine(const char *id, const char *path, void *context)
+{
+    const struct each *e = context;
+    char control[PATH_MAX];
+
+    if (snprintf(control, sizeof(control), "%s/control", path) < PATH_MAX &&
+        access(control, F_OK) == 0)
+        e->each(id, e->context);
+}
+
+static void each_machine(void (*each)(const char *name, void *context), void *context)
+{
+    struct each e = {each, context};
+
+    (void)run_dir_each(pass_machine, &e, NULL);
+}
+
 static void pass_kernel(const struct kernel *kernel, void *context)
 {
     const struct each *e = context;
@@ -136,7 +156,8 @@ static void print(const char *candidate, void *context)
 
 static int run(int argc, char **argv)
 {
-    static const struct completion_names names = {each_image, each_kernel, each_instance};
+    static const struct completion_names names = {each_image, each_kernel, each_instance,
+                                                  each_machine};
 
     if (argc >= 2 && !strcmp(argv[1], "words")) {
         completion_offer(&names, (size_t)argc - 2, argv + 2, print, NULL);

@@ -48,6 +48,7 @@ def test_figures_of_a_running_machine(lodge):
         table = lodge("stats").stdout.decode()
         first, second = (cpu["blocks_translated"] for cpu in found["cpus"])
         assert table.startswith("counted: paused, engine soft")
+        assert b"counted" in lodge("completion", "words", "stats", "c").stdout.split()
         assert ["blocks", "translated", str(first + second), str(first), str(second)] in [line.split() for line in table.splitlines()]
         reply, = control(path, {"command": "counters", "cpu": 2})
         assert not reply["ok"] and "vCPU 2" in reply["error"]
