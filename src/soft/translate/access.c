@@ -12,17 +12,18 @@
  *     back: op    [rcx + address]
  *
  * Accesses of one range (ranges.c): the first as above, for all of the range, then  mov
- * gs:[hot.range], rcx;  the others  mov rcx, gs:[hot.range]  at most.
+ * gs:[hot.range], rcx  if a later one will not find it in RCX;  those  mov rcx, gs:[hot.range].
  *
  * JRCXZ reaches 127 bytes: islands between instructions hold the jumps to the exact check, which
  * stands behind the block and comes back.
  */
 #include "soft/translate/translator.h"
 
-#define REACH       127
-#define NEAR_REACH  40 /* where an island is due when it is not known what follows */
-#define CHECK_REACH 85 /* where one is due before a check */
-#define LONG_REACH  30 /* in an instruction that becomes many */
+#define REACH        127
+#define NEAR_REACH   40 /* where an island is due when it is not known what follows */
+#define CHECK_REACH  85 /* where one is due before a check */
+#define BRANCH_REACH 55 /* ... of a RET or an indirect JMP */
+#define LONG_REACH   30 /* in an instruction that becomes many */
 
 bool translator_address(struct translator *tr)
 {
@@ -166,16 +167,21 @@ void translator_leave_if_zero(struct translator *tr, enum translate_exit kind)
     near_add(tr, TRANSLATOR_NO_COLD, kind);
 }
 
+/* How far away the first JRCXZ may be when this instruction's check begins. */
+static unsigned check_reach(const struct insn *insn)
+{
+    if (translator_copies(insn) || insn->id == INSN_PUSH || insn->id == INSN_POP)
+        return CHECK_REACH;
+    return insn->id == INSN_RET || insn->id == INSN_JMP ? BRANCH_REACH : LONG_REACH;
+}
+
 /* range: a failure is the careful translation's. */
 static void check_flat(struct translator *tr, unsigned address, unsigned size, bool write,
                        bool range)
 {
     struct emit *e = &tr->e;
     struct translator_cold *cold;
-    bool simple = translator_copies(&tr->insn) || tr->insn.id == INSN_PUSH ||
-                  tr->insn.id == INSN_POP;
-
-    islands(tr, false, simple ? CHECK_REACH : LONG_REACH);
+    islands(tr, false, check_reach(&tr->insn));
     if (tr->nr_cold == TRANSLATOR_COLD_MAX) {
         tr->failed = true;
         return;
@@ -230,7 +236,8 @@ static void range_lead(struct translator *tr, struct translator_range *range, un
 
     check_flat(tr, address, (unsigned)(range->high - range->low), range->write, true);
     range->led = tr->e.at;
-    emit_store_hot(&tr->e, HOST_RCX, HOT(range) + 8u * number);
+    if (range->reloaded || tr->no_islands)
+        emit_store_hot(&tr->e, HOST_RCX, HOT(range) + 8u * number);
     tr->held = (uint8_t)number;
     tr->operand = (struct emit_operand){
         .base = HOST_RCX, .index = (uint8_t)address, .displacement = (int32_t)back};
@@ -241,8 +248,11 @@ static void range_follow(struct translator *tr, const struct translator_range *r
 {
     unsigned number = (unsigned)(range - tr->range);
 
-    if (tr->held != number)
+    if (tr->held != number) {
         emit_load_hot(&tr->e, HOST_RCX, HOT(range) + 8u * number);
+        if (!range->reloaded && !tr->no_islands) /* not foreseen: nothing was stored */
+            tr->failed = true;
+    }
     tr->held = (uint8_t)number;
     tr->operand = (struct emit_operand){
         .base = HOST_RCX, .index = (uint8_t)index, .displacement = (int32_t)displacement};

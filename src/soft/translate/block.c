@@ -73,6 +73,10 @@ static unsigned bytes_most(const struct translator *tr, bool last)
         return 45;
     if (last && insn->id == INSN_JMP && insn->operand[0].kind == INSN_OPERAND_REL)
         return 40;
+    if (last && insn->id == INSN_RET)
+        return 30 + translator_access_most(tr);
+    if (last && insn->id == INSN_JMP)
+        return insn->operand[0].kind == INSN_OPERAND_REG ? 70 : 70 + translator_access_most(tr);
     if (insn->id == INSN_PAUSE)
         return 40;
     if (insn->id == INSN_PUSH || insn->id == INSN_POP)

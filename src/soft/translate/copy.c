@@ -634,6 +634,7 @@ static bool copy_vzero(struct translator *tr)
     emit8(&tr->e, 0xc5);
     emit8(&tr->e, tr->insn.vex_l ? 0xfc : 0xf8);
     emit8(&tr->e, 0x77);
+    tr->rcx_kept = true;
     return true;
 }
 
@@ -651,8 +652,10 @@ static bool copy(struct translator *tr)
     case COPY_NO:
         return false;
     case COPY_NOTHING:
+        tr->rcx_kept = true;
         return true;
     case COPY_VERBATIM:
+        tr->rcx_kept = tr->insn.id != INSN_PAUSE;
         return copy_verbatim(tr);
     case COPY_NO_BIT_MEM:
         if (tr->insn.operand[0].kind == INSN_OPERAND_MEM &&
@@ -688,4 +691,21 @@ bool translator_copy(struct translator *tr)
     tr->x87_seen = x87_seen;
     tr->t->x87 = x87;
     return false;
+}
+
+bool translator_keeps_rcx(const struct insn *insn)
+{
+    if (insn->id == INSN_PUSH || insn->id == INSN_POP)
+        return true;
+    if (!translator_copies(insn) || insn->id == INSN_DIV || insn->id == INSN_IDIV ||
+        insn->id == INSN_PAUSE || shift_by_cl(insn) || copy_writes_rcx(insn))
+        return false;
+    if ((insn->prefixes & INSN_PREFIX_VEX) && copy_is_integer(insn) &&
+        emit_home[insn->vex_vvvv] == HOST_NONE)
+        return false;
+    for (unsigned i = 0; i < insn->nr_operands; i++)
+        if (insn->operand[i].kind == INSN_OPERAND_REG &&
+            insn->operand[i].reg_class == INSN_REG_GPR8_HIGH)
+            return false;
+    return true;
 }

@@ -247,6 +247,43 @@ static void join(struct translator *tr, const struct place *place, unsigned op)
     };
 }
 
+/* Has it a check for loaded vector registers? */
+static bool checks_vector(const struct insn *insn, bool *seen_sse, bool *seen_avx)
+{
+    bool avx = insn->prefixes & INSN_PREFIX_VEX, first;
+
+    if (copy_is_integer(insn) || !translator_copies(insn))
+        return false;
+    first = avx ? !*seen_avx : !*seen_sse;
+    *seen_sse = true;
+    *seen_avx |= avx;
+    return first;
+}
+
+/* Which ranges' addends are needed when RCX has something else: foresees translator.held. */
+static void reloads_plan(struct translator *tr, const struct interp_block *block)
+{
+    bool led[TRANSLATE_RANGES] = {false}, sse = false, avx = false;
+    unsigned held = TRANSLATOR_NO_RANGE;
+
+    for (unsigned i = 0; i < block->nr_instructions; i++) {
+        const struct insn *insn = &tr->insns[i];
+        unsigned range = tr->range_of[i];
+
+        if (!block->ops[i].length || checks_vector(insn, &sse, &avx) || insn->id == INSN_CALL)
+            held = TRANSLATOR_NO_RANGE;
+        if (range != TRANSLATOR_NO_RANGE) {
+            tr->range[range].reloaded |= led[range] && held != range;
+            led[range] = true;
+            held = range;
+        } else if (insn->has_modrm && insn->modrm >> 6 != 3 && insn->id != INSN_LEA) {
+            held = TRANSLATOR_NO_RANGE;
+        }
+        if (!block->ops[i].length || !translator_keeps_rcx(insn))
+            held = TRANSLATOR_NO_RANGE;
+    }
+}
+
 void translator_ranges_plan(struct translator *tr, const struct interp_block *block)
 {
     struct plan plan = {.tr = tr};
@@ -273,4 +310,6 @@ void translator_ranges_plan(struct translator *tr, const struct interp_block *bl
             else
                 tr->t->ranged = true;
         }
+    if (tr->t->ranged)
+        reloads_plan(tr, block);
 }

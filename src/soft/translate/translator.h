@@ -37,6 +37,7 @@ struct translator_range {
     int64_t low, high;
     unsigned members;
     bool write;
+    bool reloaded;      /* a later access does not find the addend in RCX */
     const uint8_t *led; /* behind the first access's check; NULL: not yet emitted */
 };
 
@@ -101,6 +102,9 @@ unsigned translator_access_most(const struct translator *tr);
 void translator_ranges_plan(struct translator *tr, const struct interp_block *block);
 /* copy_list.c: is this an instruction that copy.c copies (and that writes its operands only)? */
 bool translator_copies(const struct insn *insn);
+/* copy.c: does RCX stay what it is, but for a check (of memory, of vector registers)? Not always
+ * when it does. */
+bool translator_keeps_rcx(const struct insn *insn);
 /* tr->operand does without RCX from here on. */
 void translator_free_rcx(struct translator *tr);
 
