@@ -4,7 +4,7 @@ BUILD  ?= build
 PYTHON ?= /usr/bin/python3
 export PYTHON
 
-.PHONY: all guest torture demo test unit system diff fuzz lint asan tsan bench bench-cpu bench-policy bench-model install clean help
+.PHONY: all guest torture demo test unit system diff fuzz lint asan tsan bench bench-cpu bench-manager bench-policy bench-model install clean help
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -68,6 +68,10 @@ bench-policy: guest
 # The planner's simulators beside SimPy, and a fitted model against a container that serves (needs root, and a quiet host).
 bench-model: all
 	@bench/model.sh $(BUILD) --real $(ARGS)
+
+# The manager's bars: make bench-manager [ARGS='--rows run,clients --seconds 20']. Needs root.
+bench-manager: guest
+	@bench/manager.sh $(BUILD) $(ARGS)
 
 # make install [PREFIX=/usr] [DESTDIR=/tmp/package]
 install: all
