@@ -372,9 +372,9 @@ int share_node_lookup(struct share *share, struct share_node *parent, const char
         node->lookups++;
     else if (r == 0)
         r = node_make(share, parent, ret_stat, &node);
-    if (r < 0) {
+    if (r < 0 || !node) {
         close(fd);
-        return r;
+        return r < 0 ? r : -EIO;
     }
     if (node->fd < 0)
         fd_give(share, node, fd);
@@ -420,19 +420,19 @@ void share_node_moved(struct share *share, struct share_node *parent, const char
 /* A slot for the root or a member; the slots come in order. */
 static int fixed_add(struct share *share, const struct share_member *member, unsigned index)
 {
-    struct share_node *node;
+    struct share_node *node = NULL;
     struct statx st;
     int r;
 
     if (!member) { /* the made-up root */
-        if ((r = slot_take(share, &node)) < 0)
+        if ((r = slot_take(share, &node)) < 0 || !node)
             return r;
         node->type = S_IFDIR;
         node->fixed = true;
         return 0;
     }
     if ((r = stat_fd(member->fd, &st)) < 0 ||
-        (r = node_make(share, &share->nodes[SHARE_ROOT], &st, &node)) < 0)
+        (r = node_make(share, &share->nodes[SHARE_ROOT], &st, &node)) < 0 || !node)
         return r;
     node->member = (uint8_t)index;
     node->fixed = true;

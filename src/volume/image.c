@@ -7,18 +7,24 @@
 
 #include "base/cleanup.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/loop.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
-#define TRIES 16 /* another process may take the free device first */
+#define UNMOUNT_TRIES 200 /* ten seconds */
+#define TRIES         16  /* another process may take the free device first */
 
 static int run_mke2fs(int fd, struct err *err)
 {
@@ -95,14 +101,60 @@ static int loop_open(int file, char *ret_path, size_t size, struct err *err)
     return err_errno(err, -errno, "get a loop device");
 }
 
+/* Is there a loop device over this file? Then somebody has it mounted still. */
+static bool is_mounted(const char *path)
+{
+    CLEANUP(dir_closep) DIR *devices = opendir("/sys/block");
+    const struct dirent *entry;
+    char name[512], backing[PATH_MAX];
+
+    while (devices && (entry = readdir(devices))) {
+        CLEANUP(fd_closep) int fd = -1;
+        ssize_t n;
+
+        if (strncmp(entry->d_name, "loop", 4) != 0)
+            continue;
+        snprintf(name, sizeof(name), "/sys/block/%.255s/loop/backing_file", entry->d_name);
+        fd = open(name, O_RDONLY | O_CLOEXEC);
+        n = fd < 0 ? 0 : read(fd, backing, sizeof(backing) - 1);
+        if (n <= 0)
+            continue;
+        backing[n] = '\0';
+        backing[strcspn(backing, "\n")] = '\0';
+        if (!strcmp(backing, path))
+            return true;
+    }
+    return false;
+}
+
+/* A user that was killed is gone at once, but what it had mounted goes with the last process of its
+ * namespace. Two mounts of one image by two devices would destroy it. */
+static int wait_unmounted(const char *path, struct err *err)
+{
+    struct timespec pause = {.tv_nsec = 50 * 1000 * 1000};
+    char real[PATH_MAX];
+
+    if (!realpath(path, real))
+        return err_errno(err, -errno, "'%s'", path);
+    for (unsigned tries = 0; is_mounted(real); tries++) {
+        if (tries == UNMOUNT_TRIES)
+            return err_set(err, -EBUSY, "it is still mounted by a guest that has ended");
+        nanosleep(&pause, NULL);
+    }
+    return 0;
+}
+
 int image_mount(const char *path, const char *place, struct err *err)
 {
     CLEANUP(fd_closep) int file = open(path, O_RDWR | O_CLOEXEC), loop = -1;
     CLEANUP(fd_closep) int root = -1;
     char device[32];
+    int r;
 
     if (file < 0)
         return err_errno(err, -errno, "open '%s'", path);
+    if ((r = wait_unmounted(path, err)) < 0)
+        return r;
     if ((loop = loop_open(file, device, sizeof(device), err)) < 0)
         return loop;
     if (mount(device, place, "ext4", MS_NODEV | MS_NOSUID, NULL))

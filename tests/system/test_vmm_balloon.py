@@ -40,7 +40,7 @@ def balloon(path, **members):
     return reply["result"]
 
 
-def until(condition, seconds=60):
+def until(condition, seconds=150):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "not within the time"

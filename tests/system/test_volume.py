@@ -59,10 +59,13 @@ def test_a_volume_with_a_size_holds_no_more(lodge, guest, program):
     read_until(user.stdout, b"ready\n")
     done = lodge("run", "-v", "small:/v", "busybox", "true")
     assert done.returncode == 125 and b"one guest at a time" in done.stderr
-    user.stdin.close()
+    user.kill()
     user.wait()
+    user.stdin.close()
     user.stdout.close()
     user.stderr.close()
+    # A user that was killed: the next one waits until it is unmounted, and finds everything.
+    assert good(lodge("run", "-v", "small:/v", "busybox", "cat", "/v/file")) == "kept\nkept\n"
     good(lodge("volume", "rm", "small"))
 
 
