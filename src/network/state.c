@@ -21,6 +21,8 @@
 
 void network_done(struct network *network)
 {
+    if (!network)
+        return;
     free(network->endpoints);
     *network = (struct network){0};
 }

@@ -285,7 +285,9 @@ int share_node_fd(struct share *share, struct share_node *node)
         chain[depth++] = index_of(share, at);
         at = share_node_find(share, at->parent);
     }
-    while (at && depth) {
+    if (!at)
+        return -ESTALE; /* its directory was forgotten */
+    while (depth) {
         struct share_node *child = &share->nodes[chain[--depth]];
         struct statx st;
         int fd = open_beneath(at->fd, child->name), r;
