@@ -51,7 +51,7 @@ menuentry 'Debian GNU/Linux' --class debian \$menuentry_id_option 'gnulinux-simp
 }
 CONFIG
 say "debian-boot: making the disk"
-MKE2FS_CONFIG=/dev/null mke2fs -q -t ext4 -b 4096 -U "$uuid" -d "$root" "$work/part" 900M
+mke2fs -q -t ext4 -b 4096 -U "$uuid" -d "$root" "$work/part" 900M
 python3 "$(dirname "$0")/gpt_disk.py" "$work/disk" "$work/part"
 sync -f "$work/disk"
 mv "$work/disk" "$final"

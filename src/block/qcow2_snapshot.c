@@ -63,6 +63,7 @@ int qcow2_walk(struct qcow2 *q, const uint64_t *l1, uint32_t l1_size, qcow2_visi
                void *context)
 {
     CLEANUP(freep) uint8_t *copy = malloc(q->cluster_size);
+    uint64_t most = q->file_end >> q->cluster_bits;
     int r = copy ? 0 : -ENOMEM;
 
     for (uint32_t i = 0; r == 0 && i < l1_size; i++) {
@@ -71,7 +72,8 @@ int qcow2_walk(struct qcow2 *q, const uint64_t *l1, uint32_t l1_size, qcow2_visi
 
         if (!offset)
             continue;
-        if (offset & (q->cluster_size - 1))
+        /* No table is there twice: a broken image must not make this as long as it likes. */
+        if (offset & (q->cluster_size - 1) || most-- == 0)
             return -EIO;
         if ((r = qcow2_table_get(q, &q->l2, offset, false, &table)) < 0)
             return r;
@@ -82,6 +84,14 @@ int qcow2_walk(struct qcow2 *q, const uint64_t *l1, uint32_t l1_size, qcow2_visi
             r = visit(q, offset >> q->cluster_bits, context);
     }
     return r;
+}
+
+/* Everything on the disk: the second flush writes the counts that the first let go down. */
+static int settle(struct qcow2 *q)
+{
+    int r = qcow2_flush(q);
+
+    return r < 0 ? r : qcow2_flush(q);
 }
 
 static int add_one(struct qcow2 *q, uint64_t cluster, void *context)
@@ -300,9 +310,7 @@ static int make(struct qcow2 *q, struct snapshots *s, const char *name)
     uint64_t l1_offset;
     int r;
 
-    /* Twice: the second writes the counts that the first let go down. */
-    if ((r = qcow2_flush(q)) < 0 || (r = qcow2_flush(q)) < 0 ||
-        (r = count_tree(q, q->l1, q->l1_size, 1)) < 0 ||
+    if ((r = settle(q)) < 0 || (r = count_tree(q, q->l1, q->l1_size, 1)) < 0 ||
         (r = qcow2_cache_write(q, &q->refblocks)) < 0 || (r = qcow2_sync(q)) < 0 ||
         (r = qcow2_flag_all(q)) < 0 ||
         (r = write_l1(q, q->l1, q->l1_size, QCOW2_OFFSET_MASK, &l1_offset)) < 0 ||
@@ -322,8 +330,7 @@ static int apply(struct qcow2 *q, const struct qcow2_snapshot *snapshot)
         bytes = q->size;
     if (bytes >= QCOW2_OFFSET_MAX || (uint64_t)size << (q->cluster_bits + q->l2_bits) < bytes)
         return -EINVAL;
-    if ((r = qcow2_flush(q)) < 0 || (r = qcow2_flush(q)) < 0 ||
-        (r = qcow2_load_l1(q, snapshot->l1_offset, size, &l1)) < 0 ||
+    if ((r = settle(q)) < 0 || (r = qcow2_load_l1(q, snapshot->l1_offset, size, &l1)) < 0 ||
         (r = count_tree(q, l1, size, 1)) < 0 || (r = qcow2_cache_write(q, &q->refblocks)) < 0 ||
         (r = qcow2_sync(q)) < 0 || (r = write_l1(q, l1, size, QCOW2_OFFSET_MASK, &offset)) < 0 ||
         (r = switch_l1(q, bytes, offset, size)) < 0)
@@ -428,7 +435,7 @@ int qcow2_resize(struct qcow2 *q, uint64_t bytes)
         return -EFBIG;
     if (bytes < old_bytes && (r = qcow2_zero(q, bytes, old_bytes - bytes, false)) < 0)
         return r;
-    if ((r = qcow2_flush(q)) < 0 || (r = qcow2_flush(q)) < 0)
+    if ((r = settle(q)) < 0)
         return r;
     if (size > old_size) {
         if (!(grown = realloc(q->l1, size * 8)))
@@ -449,6 +456,5 @@ int qcow2_resize(struct qcow2 *q, uint64_t bytes)
     if (bytes > old_bytes && (q->backing || q->backing_fd >= 0) && q->backing_bytes > old_bytes &&
         (r = qcow2_zero(q, old_bytes, MIN(bytes, q->backing_bytes) - old_bytes, false)) < 0)
         return r;
-    r = qcow2_flush(q);
-    return r < 0 ? r : qcow2_flush(q);
+    return settle(q);
 }

@@ -356,7 +356,7 @@ void menu_read_loader_entry(struct menu *menu, const char *id, const char *text)
 /* Arguments, without the initrd= that names files of the disk. */
 static void isolinux_append(struct menu_entry *entry, const char *rest)
 {
-    char word[MENU_ARGS_MAX];
+    char word[MENU_ARGS_MAX] = "";
 
     *entry->args = '\0';
     while ((rest = next_word(NULL, rest, word, sizeof(word)))) {

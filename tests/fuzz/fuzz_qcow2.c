@@ -5,6 +5,7 @@
  * what is opened for reading may not change.
  */
 #include "block/block.h"
+#include "block/disk_file.h"
 #include "block/qcow2_internal.h"
 
 #include <stdio.h>
@@ -44,6 +45,33 @@ static void snapshot(void *context, const struct block_snapshot *one)
     *bytes += strlen(one->name) + strlen(one->id);
 }
 
+/* What is done with an image outside of a VM. */
+static void manage(const uint8_t *steps)
+{
+    struct disk_source source = {.path = path, .format = BLOCK_FORMAT_QCOW2};
+    struct disk_checked checked;
+    struct disk_info info;
+
+    (void)disk_info(path, BLOCK_FORMAT_QCOW2, &info, NULL);
+    for (unsigned i = 0; i < STEPS; i++) {
+        char name[8];
+
+        snprintf(name, sizeof(name), "%u", steps[3 * i + 1] % 3u + 1);
+        if (steps[3 * i] % 5 == 0)
+            (void)disk_check(path, steps[3 * i] & 8, &checked, NULL);
+        else if (steps[3 * i] % 5 == 1)
+            (void)disk_snapshot_create(path, name, NULL);
+        else if (steps[3 * i] % 5 == 2)
+            (void)disk_snapshot_apply(path, name, NULL);
+        else if (steps[3 * i] % 5 == 3)
+            (void)disk_snapshot_remove(path, name, NULL);
+        else
+            (void)disk_resize(&source,
+                              (uint64_t)(steps[3 * i + 2] + 1u) << (steps[3 * i + 1] % 32 + 9),
+                              true, NULL);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 {
     bool read_only = size && input[0] & 1;
@@ -55,6 +83,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
         pwrite(fd, input + 3 * STEPS + 1, size - 3 * STEPS - 1, 0) < 0)
         return 0;
     block_list_qcow2_snapshots(path, snapshot, &names, NULL);
+    if (input[0] & 2) {
+        manage(input + 1);
+        return 0;
+    }
     if (qcow2_open(path, read_only, NULL, 0, &q, NULL) < 0)
         return 0;
     for (unsigned i = 0; i < STEPS && q->size >= 512; i++) {
