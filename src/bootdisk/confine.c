@@ -84,7 +84,10 @@ int confine(struct err *err)
 
     if ((r = limit_resources(err)) < 0 || (r = drop_rights(err)) < 0)
         return r;
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+    /* A sanitizer looks for leaks as a debugger of its own process, which the change of user would
+     * forbid it. */
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+        prctl(PR_SET_DUMPABLE, SANITIZER_ADDRESS || SANITIZER_THREAD, 0, 0, 0) < 0)
         return err_errno(err, -errno, "give up new privileges");
     return SANITIZER_ADDRESS || SANITIZER_THREAD ? 0 : filter(err);
 }

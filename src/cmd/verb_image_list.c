@@ -74,10 +74,11 @@ static void list_one(const struct image *image, void *context)
     struct listing *listing = context;
     CLEANUP(freep) struct layout_image *from = calloc(1, sizeof(*from));
     char size[24] = "-", layers[24] = "-";
-    bool loaded = from && load(image, from);
+    bool loaded;
 
     if (listing->name && strncmp(image->name, listing->name, strlen(listing->name)) != 0)
         return;
+    loaded = from && load(image, from);
     if (listing->array) {
         json_t *object = json_pack("{s:s, s:s, s:b, s:b, s:O}", "name", image->name, "digest",
                                    image->digest, "imported", image->imported, "disk",
