@@ -93,7 +93,8 @@ class Lodge:
         deadline = time.monotonic() + within
         while self.leftovers() and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert self.leftovers() == []
+        left = self.leftovers()
+        assert left == [], f"left behind: {left}"
 
 
 def need_image(guest, name):

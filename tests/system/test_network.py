@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """lodge network and --net NAME, in network namespaces of the test's own: a host, and an outside beyond it."""
 import json
+import os
 import random
 import shutil
 import signal
@@ -13,6 +14,7 @@ import pytest
 from lodge_run import LIMIT, SANITIZED, Lodge, need_image, need_kernel
 from network import Namespace
 
+WEB = f"web-{os.getpid()}"  # cgroups are named by it, for the whole machine
 SERVE = "import socket; s = socket.create_server(('192.0.2.2', 7000)); print('up', flush=True)\nwhile 1: c, a = s.accept(); c.sendall((a[0] + '\\n').encode()); c.close()"
 
 
@@ -89,15 +91,15 @@ def test_guests_of_both_isolations_on_one_network(host, guest, program):
     good(lodge_in(host, "network", "create", "net"))
     good(lodge_in(host, "network", "create", "other"))
     server = subprocess.Popen([*["nsenter", f"--net={host.outside.path}"], "python3", "-c", SERVE], stdout=subprocess.PIPE)
-    web = start_in(host, "run", "--net", "net", "--name", "web", "-p", "8080:80", "busybox", "sh", "-c",
+    web = start_in(host, "run", "--net", "net", "--name", WEB, "-p", "8080:80", "busybox", "sh", "-c",
                    "mkdir /w; echo hello >/w/index.html; echo ready; exec httpd -f -p 80 -h /w")
     try:
         assert web.stdout.readline() == "ready\n" and server.stdout.readline() == b"up\n"
-        ask = "ping -4 -qc 1 -W 20 web >/dev/null && ping -6 -qc 1 -W 20 web >/dev/null && wget -qO- http://web/ && nc 192.0.2.2 7000"
+        ask = f"ping -4 -qc 1 -W 20 {WEB} >/dev/null && ping -6 -qc 1 -W 20 {WEB} >/dev/null && wget -qO- http://{WEB}/ && nc 192.0.2.2 7000"
         # By name, IPv4 and IPv6, and out through the host's address: a container and a VM.
         assert good(lodge_in(host, "run", "--net", "net", "busybox", "sh", "-c", ask)) == "hello\n192.0.2.1\n"
         # The VM's root tries other addresses than its own: nothing comes of it.
-        spoof = "; ip addr add 10.88.0.77/24 dev eth0; ping -4 -I 10.88.0.77 -qc 1 -W 2 web >/dev/null && echo SPOOFED"
+        spoof = f"; ip addr add 10.88.0.77/24 dev eth0; ping -4 -I 10.88.0.77 -qc 1 -W 2 {WEB} >/dev/null && echo SPOOFED"
         assert good(lodge_in(host, "run", "--vm", "-q", "--net", "net", "busybox", "sh", "-c", ask + spoof + "; echo over")) == "hello\n192.0.2.1\nover\n"
         # Published: from outside, and from the host's own loopback.
         for place, url in [(host.outside, "192.0.2.1"), (host.inside, "127.0.0.1")]:
@@ -106,10 +108,10 @@ def test_guests_of_both_isolations_on_one_network(host, guest, program):
             assert b"hello" in done.stdout
         # Another network does not reach it, nor does anybody reach the host's loopback.
         address = json.loads(good(lodge_in(host, "network", "inspect", "net")))[0]["endpoints"][0]["ipv4"]
-        closed = f"ping -qc 1 -W 2 {address} >/dev/null && echo REACHED; nslookup web >/dev/null 2>&1 && echo NAMED; echo over"
+        closed = f"ping -qc 1 -W 2 {address} >/dev/null && echo REACHED; nslookup {WEB} >/dev/null 2>&1 && echo NAMED; echo over"
         assert good(lodge_in(host, "run", "--net", "other", "busybox", "sh", "-c", closed)) == "over\n"
         done = lodge_in(host, "run", "--net", "net", "-p", "8080:1", "busybox", "true")
-        assert done.returncode == 125 and "'web'" in done.stderr
+        assert done.returncode == 125 and f"'{WEB}'" in done.stderr
         done = lodge_in(host, "network", "rm", "net")
         assert done.returncode == 125 and "in use" in done.stderr
     finally:
@@ -138,6 +140,9 @@ def test_what_was_killed_leaves_nothing(host):
     # Any operation that may change something takes back what the dead left; inspecting alone does not.
     assert lodge_in(host, "network", "rm", "nope").returncode == 125
     until(lambda: json.loads(good(lodge_in(host, "network", "inspect", "net")))[0]["endpoints"] == [])
+    # A run directory that was not finished yet is removed by a run of some time later, by design.
+    for path in host.runtime.glob(".*"):
+        shutil.rmtree(path)
     names = [network["name"] for network in json.loads(good(lodge_in(host, "network", "ls", "--json")))]
     assert "net" in names
     done = good(lodge_in(host, "run", "--net", "net", "busybox", "ip", "addr", "show", "eth0"))
