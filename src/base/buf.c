@@ -80,7 +80,8 @@ int buf_printf(struct buf *buf, const char *format, ...)
 
 void buf_consume(struct buf *buf, size_t length)
 {
-    length = MIN(length, buf->length);
+    if ((length = MIN(length, buf->length)) == 0)
+        return; /* there may be no data yet */
     buf->length -= length;
     memmove(buf->data, buf->data + length, buf->length);
 }

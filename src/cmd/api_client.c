@@ -24,6 +24,8 @@
 #define HEAD_MAX  65536
 #define REPLY_MAX (256u << 20)
 
+#define START_LIMIT_NS (60 * NS_PER_S)
+
 struct answer {
     int fd;
     struct buf in; /* received and not used yet */
@@ -47,12 +49,14 @@ static int connect_to(const char *path)
     return TAKE_FD(fd);
 }
 
-/* `lodged --detach` returns when it serves. Of two that are started at once one gives up. */
-static int start_manager(const struct manager_paths *paths, struct err *err)
+/* Of two that are started at once one gives up, after a while: whichever serves will do. *ret_fd: a
+ * connection to it. */
+static int start_manager(const struct manager_paths *paths, int *ret_fd, struct err *err)
 {
+    uint64_t deadline_ns = clock_monotonic_ns() + START_LIMIT_NS;
     CLEANUP(freep) struct store *store = calloc(1, sizeof(*store));
     char program[PATH_MAX], log[MANAGER_PATHS_MAX + 16];
-    int result, status = 0;
+    int result, status = -1;
     pid_t pid;
 
     if (!store)
@@ -68,16 +72,19 @@ static int start_manager(const struct manager_paths *paths, struct err *err)
     }
     if (pid < 0)
         return err_errno(err, -errno, "start '%s'", program);
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        continue;
-    return status == 0 ? 0 : err_set(err, -EIO, "the manager did not start; its log is '%s'", log);
+    while ((*ret_fd = connect_to(paths->socket)) < 0) {
+        if (waitpid(pid, &status, WNOHANG) == pid && status != 0)
+            return err_set(err, -EIO, "the manager did not start; its log is '%s'", log);
+        if (clock_monotonic_ns() >= deadline_ns)
+            return err_set(err, -ETIMEDOUT, "the manager does not come up; its log is '%s'", log);
+        usleep(5000);
+    }
+    return 0;
 }
 
 static int api_connect(int *ret, struct err *err)
 {
-    uint64_t deadline_ns;
     struct manager_paths paths;
-    struct err why = ERR_INIT;
     int fd, result = manager_paths_find(&paths, err);
 
     if (result < 0)
@@ -86,13 +93,8 @@ static int api_connect(int *ret, struct err *err)
     if (fd == -ENOENT || fd == -ECONNREFUSED) {
         if (getenv("LODGE_SOCKET"))
             return err_errno(err, fd, "reach the manager at '%s' (LODGE_SOCKET)", paths.socket);
-        result = start_manager(&paths, &why);
-        /* Somebody else's may be on its way. */
-        deadline_ns = clock_monotonic_ns() + (result < 0 ? 3 : 20) * NS_PER_S;
-        while ((fd = connect_to(paths.socket)) < 0 && clock_monotonic_ns() < deadline_ns)
-            usleep(5000);
-        if (fd < 0 && result < 0)
-            return err_set(err, result, "%s", why.message);
+        if ((result = start_manager(&paths, &fd, err)) < 0)
+            return result;
     }
     if (fd < 0)
         return err_errno(err, fd, "reach the manager at '%s'", paths.socket);

@@ -23,7 +23,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#define LOCK_PATIENCE_NS NS_PER_S
+#define LOCK_PATIENCE_NS (10 * NS_PER_S)
 
 static const char help[] =
     "usage: lodged [--detach] [--log FILE]\n"

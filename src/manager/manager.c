@@ -65,7 +65,7 @@ static int make_dirs(struct manager *m, struct err *err)
 
 static int lock_state(struct manager *m, struct err *err)
 {
-    uint64_t deadline_ns = clock_monotonic_ns() + NS_PER_S;
+    uint64_t deadline_ns = clock_monotonic_ns() + 10 * NS_PER_S;
     char path[PATH_SIZE];
 
     manager_path(m, path, sizeof(path), "lock");
