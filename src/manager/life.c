@@ -165,6 +165,8 @@ static int intend_start(struct manager *m, struct instance *instance, struct ope
     row.state = INSTANCE_STARTING;
     row.wanted = true;
     row.run++;
+    /* Without an operation it is the policy that starts it. */
+    row.restarts = operation ? 0 : row.restarts + 1;
     row.error[0] = '\0';
     row.exit_code = 0;
     row.finished_ns = 0;
@@ -313,10 +315,6 @@ static void restart_if_due(struct manager *m, struct instance *instance)
     if (!due || !row.wanted || atomic_load(&m->stopping))
         return;
     atomic_fetch_add(&m->counters.restarts, 1);
-    row.restarts++;
-    pthread_mutex_lock(&m->lock);
-    instance->row.restarts++;
-    pthread_mutex_unlock(&m->lock);
     if (life_start(m, instance, NULL, -1, &err) < 0) {
         log_warning("restart of %s: %s", instance->name, err.message);
         if (instance->row.state == INSTANCE_EXITED && instance->row.wanted &&
