@@ -317,8 +317,8 @@ static void restart_if_due(struct manager *m, struct instance *instance)
     atomic_fetch_add(&m->counters.restarts, 1);
     if (life_start(m, instance, NULL, -1, &err) < 0) {
         log_warning("restart of %s: %s", instance->name, err.message);
-        if (instance->row.state == INSTANCE_EXITED && instance->row.wanted &&
-            !instance->restart_at_ns)
+        if (instance->row.state == INSTANCE_EXITED && !instance->restart_at_ns &&
+            restart_is_due(instance, &instance->row))
             plan_restart(m, instance);
     }
 }
