@@ -83,7 +83,7 @@ def real(build):
     sys.path.insert(0, str(ROOT / "tests" / "system"))
     from plan_load import Service, observe
 
-    lodge, demand, rows = build / "bin" / "lodge", .005, []
+    lodge, demand = build / "bin" / "lodge", .005
     with tempfile.TemporaryDirectory(prefix="lodge-bench-") as directory, Service(str(build / "bin" / "lodge-oci"), Path(directory)) as service:
         fitted, own = observe(lodge, service, .2 / demand, demand, 1000, 1, directory, "fitted")
         # The variability of the work is the service's, its mean at each load the draws'; both are counted, not assumed.
@@ -97,10 +97,9 @@ def real(build):
                                   stdout=subprocess.PIPE, text=True, check=True)
             row = json.loads(done.stdout)["over_load"][0]
             used = seen["measured"]["processor_seconds"] / load["span"]
-            rows.append({"name": f"real container at {share:.0%}", "busy": used, "busy_predicted": row["busy_cpu"], "busy_error": row["busy_cpu"] / used - 1,
+            yield {"name": f"real container at {share:.0%}", "busy": used, "busy_predicted": row["busy_cpu"], "busy_error": row["busy_cpu"] / used - 1,
                          "throughput_error": row["throughput"] / (nr / load["took"]) - 1, "response": load["response"], "response_predicted": row["response"],
-                         "response_error": row["response"] / load["response"] - 1})
-    return rows
+                         "response_error": row["response"] / load["response"] - 1}
 
 
 def main():

@@ -123,7 +123,7 @@ static int mm1(const struct formula_parameter *p, const char *const *values, jso
                struct err *err)
 {
     struct queueing_result q;
-    double n[2];
+    double n[2] = {0};
     int r = numbers(p, values, n, err);
 
     if (r < 0 || (r = queueing_mm1(n[0], n[1], &q, err)) < 0)
@@ -136,7 +136,7 @@ static int mmc(const struct formula_parameter *p, const char *const *values, jso
                struct err *err)
 {
     struct queueing_result q;
-    double n[3];
+    double n[3] = {0};
     int r = numbers(p, values, n, err);
 
     if (r < 0 || (r = queueing_mmc(n[0], n[1], (uint64_t)n[2], &q, err)) < 0)
@@ -149,7 +149,7 @@ static int mmck(const struct formula_parameter *p, const char *const *values, js
                 struct err *err)
 {
     struct queueing_result q;
-    double n[4];
+    double n[4] = {0};
     int r = numbers(p, values, n, err);
 
     if (r == 0)
@@ -163,7 +163,7 @@ static int mg1(const struct formula_parameter *p, const char *const *values, jso
                struct err *err)
 {
     struct queueing_result q;
-    double n[3];
+    double n[3] = {0};
     int r = numbers(p, values, n, err);
 
     if (r == 0 && (r = queueing_mg1(n[0], n[1], n[2], &q, err)) == 0)
@@ -175,7 +175,7 @@ static int mg1_ps(const struct formula_parameter *p, const char *const *values, 
                   struct err *err)
 {
     struct queueing_result q;
-    double n[3];
+    double n[3] = {0};
     int r = numbers(p, values, n, err);
 
     if (r == 0 && (r = queueing_mg1_ps(n[0], n[1], &q, err)) == 0)
@@ -330,7 +330,7 @@ static int laws(__attribute__((unused)) const struct formula_parameter *p,
 static int migration(const struct formula_parameter *p, const char *const *values, json_t *result,
                      struct err *err)
 {
-    double n[6];
+    double n[6] = {0};
     struct migration_result m;
     int r = numbers(p, values, n, err);
 

@@ -105,7 +105,7 @@ static int closed_classes(struct network *n, bool approximate, json_t *result, s
 
     json_object_set_new(result, "classes", rows);
     json_object_set_new(result, "stations", cells);
-    if (!kinds || !residence || !customers)
+    if (!kinds || !residence || !customers || !n->demands)
         return err_set(err, -ENOMEM, "network");
     for (size_t i = 0; i < n->nr; i++)
         kinds[i] = n->stations[i].kind;
@@ -144,7 +144,7 @@ static int open_classes(struct network *n, json_t *result, struct err *err)
 
     json_object_set_new(result, "classes", rows);
     json_object_set_new(result, "stations", cells);
-    if (!servers || !utilisation || !residence)
+    if (!servers || !utilisation || !residence || !n->demands)
         return err_set(err, -ENOMEM, "network");
     for (size_t i = 0; i < n->nr; i++) {
         if (n->stations[i].kind == STATION_LOAD_DEPENDENT)
