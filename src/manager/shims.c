@@ -101,7 +101,7 @@ int shim_start(struct manager *m, struct instance *instance, int lock_fd, int cl
     char config[PATH_SIZE];
     char *argv[] = {m->options.shim, config, NULL};
     int ends[2], fds[3], result;
-    pid_t pid;
+    pid_t pid = 0;
 
     run_path(m, config, sizeof(config), "i/%s/shim.json", instance->id);
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
