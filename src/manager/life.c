@@ -120,6 +120,7 @@ static int launch(struct manager *m, struct instance *instance, struct operation
 static int finish_start(struct manager *m, struct instance *instance, struct err *err)
 {
     struct instance_row row = instance->row;
+    bool ran;
 
     switch (wait_start(m, instance)) {
     case OUTCOME_RUNNING:
@@ -136,7 +137,14 @@ static int finish_start(struct manager *m, struct instance *instance, struct err
         event_add(m, instance, "start", NULL);
         return 0;
     case OUTCOME_ENDED:
+        pthread_mutex_lock(&m->lock);
+        ran = instance->end.started_ns && !*instance->end.error;
+        pthread_mutex_unlock(&m->lock);
+        if (ran) /* and so briefly that its end was seen first */
+            event_add(m, instance, "start", NULL);
         life_settle(m, instance);
+        if (ran)
+            return 0;
         return err_set(err, -ECANCELED, "%s",
                        *instance->row.error ? instance->row.error : "it ended before it ran");
     case OUTCOME_CANCELLED:
