@@ -151,9 +151,11 @@ static _Noreturn void process_main(int socket, struct share_member *members, uns
     if (!p || getppid() != parent)
         _exit(1);
     p->socket = socket;
-    /* A terminal's Ctrl-C is the monitor's affair: this process ends with it. */
+    /* A terminal's Ctrl-C is the monitor's affair: this process ends with it. A write beyond the
+     * limit of file sizes fails with EFBIG. */
     for (int i = 1; i < NSIG; i++)
-        signal(i, i == SIGINT || i == SIGTERM || i == SIGHUP || i == SIGQUIT || i == SIGPIPE
+        signal(i, i == SIGINT || i == SIGTERM || i == SIGHUP || i == SIGQUIT || i == SIGPIPE ||
+                          i == SIGXFSZ
                       ? SIG_IGN
                       : SIG_DFL);
     sigemptyset(&none);

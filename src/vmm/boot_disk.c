@@ -51,15 +51,23 @@ int boot_order_check(const char *order, struct err *err)
     }
 }
 
+struct helper {
+    int answer, kernel, initrd; /* descriptors */
+    char program[PATH_MAX], device[8];
+    char words[1 + BLOCK_BACKING_MAX][PATH_MAX + 8]; /* FORMAT:FILE */
+    char *argv[16];
+};
+
 /* Beside our own program, or in ../libexec/lodge. */
-static int find_program(char ret[PATH_MAX], struct err *err)
+static int find_program(struct helper *h, struct err *err)
 {
+    static const char *const below[] = {"/", "/../libexec/lodge/"};
     const char *given = getenv("LODGE_BOOTDISK");
     char dir[PATH_MAX - 64], *slash;
     ssize_t n = readlink("/proc/self/exe", dir, sizeof(dir) - 1);
 
     if (given && *given) {
-        snprintf(ret, PATH_MAX, "%s", given);
+        snprintf(h->program, sizeof(h->program), "%s", given);
         return 0;
     }
     if (n < 0)
@@ -67,21 +75,13 @@ static int find_program(char ret[PATH_MAX], struct err *err)
     dir[n] = '\0';
     if ((slash = strrchr(dir, '/')))
         *slash = '\0';
-    snprintf(ret, PATH_MAX, "%s/" PROGRAM, dir);
-    if (access(ret, X_OK) == 0)
-        return 0;
-    snprintf(ret, PATH_MAX, "%s/../libexec/lodge/" PROGRAM, dir);
-    if (access(ret, X_OK) == 0)
-        return 0;
+    for (size_t i = 0; i < ARRAY_LEN(below); i++) {
+        snprintf(h->program, sizeof(h->program), "%s%s" PROGRAM, dir, below[i]);
+        if (access(h->program, X_OK) == 0)
+            return 0;
+    }
     return err_set(err, -ENOENT, "the program " PROGRAM " is missing: it belongs into '%s'", dir);
 }
-
-struct helper {
-    char program[PATH_MAX], device[8];
-    char words[1 + BLOCK_BACKING_MAX][PATH_MAX + 8]; /* FORMAT:FILE */
-    char *argv[16];
-    int answer, kernel, initrd; /* descriptors */
-};
 
 /* First everything out of the way of 1, 3 and 4, then there. */
 static _Noreturn void child_main(const struct helper *h)
@@ -204,13 +204,14 @@ static int try_disk(const struct vmm_config *config, unsigned index, struct boot
     struct stat st;
     int r;
 
-    if (!h || !answer || kernel < 0 || initrd < 0)
-        return err_errno(err, -ENOMEM, "hold a kernel");
+    if (!h || !answer)
+        return err_set(err, -ENOMEM, "no memory to hold a kernel");
+    if (kernel < 0 || initrd < 0)
+        return err_errno(err, -errno, "hold a kernel");
     h->kernel = kernel;
     h->initrd = initrd;
     fill(h, &config->disks[index], index);
-    if ((r = find_program(h->program, err)) < 0 ||
-        (r = run_program(h, answer, ANSWER_MAX, err)) < 0 ||
+    if ((r = find_program(h, err)) < 0 || (r = run_program(h, answer, ANSWER_MAX, err)) < 0 ||
         (r = read_answer(config, &config->disks[index], answer, ret, err)) < 0)
         return r;
     if (fstat(initrd, &st) < 0)

@@ -10,6 +10,7 @@
 
 #include <fcntl.h>
 #include <linux/fuse.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,6 +94,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct share *share;
     struct stat st;
 
+    signal(SIGXFSZ, SIG_IGN); /* as the server does; libFuzzer has a handler of its own by now */
     mkdir(shared, 0700);
     member.fd = open(shared, O_PATH | O_CLOEXEC);
     nr_ids = 0;
