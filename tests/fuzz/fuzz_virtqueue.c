@@ -257,6 +257,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     unsigned first = (unsigned)take(&in, 1);
     unsigned kind = first & 0x80 ? (first & 0x40 ? BALLOON : NET) : first % 4;
     struct virtio_device *device = devices[kind];
+    bool empty = true;
 
     memset(memory_range(memory, 0, RAM_BYTES), 0, 0x20000);
     if (first & 4)
@@ -296,10 +297,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
     }
     loop_run_once(loop, 0);
+    /* Looked at before: a balloon may take away the very pages that the rings are in. */
+    for (unsigned q = 0; q < 3; q++)
+        empty &= load_le16(memory_range(memory, RING(q) + 0x402, 2)) == 0;
     set_up(device);
-    if (virtio_device_failure(device) && load_le16(memory_range(memory, RING(0) + 0x402, 2)) == 0 &&
-        load_le16(memory_range(memory, RING(1) + 0x402, 2)) == 0 &&
-        load_le16(memory_range(memory, RING(2) + 0x402, 2)) == 0)
+    if (empty && virtio_device_failure(device))
         abort(); /* fresh empty rings do not break a device */
     reg(device, VIRTIO_MMIO_STATUS, 0);
     loop_run_once(loop, 0);
