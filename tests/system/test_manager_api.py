@@ -3,6 +3,7 @@
 whatever is sent, the manager answers and lives."""
 import itertools
 import json
+import os
 import re
 import socket
 
@@ -172,5 +173,6 @@ def test_nothing_grows(manager):
     work(120)
     after = used()
     assert after["open_files"] <= before["open_files"] + 4
-    assert after["resident_bytes"] < before["resident_bytes"] + (4 << 20)
+    if "LODGE_SANITIZED" not in os.environ:  # which keeps what is freed
+        assert after["resident_bytes"] < before["resident_bytes"] + (4 << 20)
     assert not list(itertools.islice((manager.dir / "state" / "instances").iterdir(), 1))

@@ -87,6 +87,8 @@ def test_the_runtime_cannot_be_overwritten_by_a_loader(runtime, hostile, tmp_pat
     shutil.copy(hostile / "bin" / "overwrite", place)
     (hostile / "bin" / "attack").write_text("#!/proc/self/exe\n")
     (hostile / "bin" / "attack").chmod(0o755)
+    # Ours alone: a file that another test executes could not be written to for that reason.
+    runtime.program = shutil.copy(runtime.program, tmp_path / "lodge-oci")
     before = Path(runtime.program).read_bytes()
     for program in ("/proc/self/exe", "/bin/attack"):
         # Detached: a runtime that waits would itself execute the file, and nobody could write to it for that reason.
