@@ -72,11 +72,20 @@ def report(tally, name, status, output, seconds):
     tally.add(passed=max(total - bad - len(skips), 0), failed=bad, skipped=len(skips))
 
 
-def introspect_tests(build):
-    status, output = run(["meson", "introspect", "--tests", str(build)], 60)
+def introspect(build, what):
+    status, output = run(["meson", "introspect", what, str(build)], 60)
     if status != 0:
         sys.exit(f"meson introspect failed:\n{output}")
     return json.loads(output)
+
+
+def tests_of(build, suites):
+    # Meson prefixes suites with the project's name.
+    return [test for test in introspect(build, "--tests") if {s.split(":")[-1] for s in test["suite"]} & set(suites)]
+
+
+def fuzzers_of(build):
+    return [target["filename"][0] for target in introspect(build, "--targets") if target["name"].startswith("fuzz_")]
 
 
 def guest_kernel(build):
@@ -98,8 +107,7 @@ def timed(command, timeout, env=None):
 
 
 def run_programs(build, tally, suites, label="", env=None, factor=1):
-    # Meson prefixes suites with the project's name.
-    tests = [test for test in introspect_tests(build) if {s.split(":")[-1] for s in test["suite"]} & set(suites)]
+    tests = tests_of(build, suites)
     if not tests:
         say(f"FAIL  {label}no test programs of {', '.join(suites)}: was the build configured without Check?")
         tally.add(failed=1)
@@ -143,14 +151,15 @@ def run_system(build, tally, label="", env=None, timeout=1500):
             tally.add(failed=1)
 
 
-def configure(build, options, env=None):
-    """A build directory of its own beside the main one."""
+def configure(build, options, env=None, wanted=None):
+    """A build directory of its own beside the main one. wanted(build): the programs to build there; None: everything."""
     merged = dict(os.environ, **(env or {}))
     if not (build / "build.ninja").exists():
         status, output = run(["meson", "setup", str(build)] + options, 300, merged)
         if status != 0:
             sys.exit(output)
-    status, output = run(["ninja", "-C", str(build)], 1500)
+    targets = wanted(build) if wanted else []
+    status, output = run(["ninja", "-C", str(build)] + [os.path.relpath(target, build) for target in targets], 1500)
     if status != 0:
         sys.exit(output)
 
@@ -167,13 +176,14 @@ def stage_asan(build, tally):
 
 def stage_tsan(build, tally):
     tsan = Path(f"{build}-tsan")
-    configure(tsan, ["-Db_sanitize=thread", "-Db_lundef=false"], {"CC": "clang"})
+    configure(tsan, ["-Db_sanitize=thread", "-Db_lundef=false"], {"CC": "clang"},
+              lambda build: [test["cmd"][0] for test in tests_of(build, ["threads"])])
     run_programs(tsan, tally, ["threads"], "tsan: ", {"TSAN_OPTIONS": f"halt_on_error=1:suppressions={ROOT}/tests/tsan.supp"}, factor=6)
 
 
 def stage_fuzz(build, tally, seconds):
     fuzz = Path(f"{build}-fuzz")
-    configure(fuzz, ["-Dfuzz=true", "-Db_sanitize=address,undefined", "-Db_lundef=false"], {"CC": "clang"})
+    configure(fuzz, ["-Dfuzz=true", "-Db_sanitize=address,undefined", "-Db_lundef=false"], {"CC": "clang"}, fuzzers_of)
     programs = [p for p in sorted((fuzz / "tests" / "fuzz").glob("fuzz_*")) if p.is_file() and os.access(p, os.X_OK)]
 
     def one(program):

@@ -21,6 +21,7 @@
 #include "soft/translate/translate_internal.h"
 
 #include "base/log.h"
+#include "base/sanitizer.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -176,7 +177,9 @@ static bool reserve(const struct guard *guard)
     size_t size;
     void *at;
 
-    if (!installed || ((VSYSCALL - (uintptr_t)guard->host) & (STRIDE - 1)) < guard->size_bytes ||
+    /* ThreadSanitizer has most addresses for itself, and reads MAP_FIXED_NOREPLACE as a hint. */
+    if (SANITIZER_THREAD || !installed ||
+        ((VSYSCALL - (uintptr_t)guard->host) & (STRIDE - 1)) < guard->size_bytes ||
         guard->size_bytes > STRIDE)
         return false;
     for (int64_t i = -PLACES; i < PLACES; i++) {
