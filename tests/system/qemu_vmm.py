@@ -24,7 +24,8 @@ def main():
                "-no-reboot", "-serial", "stdio", "-m", str(config["memory"] >> 20), "-smp", str(config["cpus"]),
                "-kernel", config["kernel"], "-initrd", initrd, "-append", cmdline, "-device", "virtio-serial-pci"]
     for disk in config["disks"]:
-        command += ["-drive", f"file={disk['path']},if=virtio,format=raw,readonly={'on' if disk['read_only'] else 'off'}"]
+        # Our lock on a shared image, over the whole file, is also in the place of QEMU's own bytes: another test may hold it.
+        command += ["-drive", f"file.driver=file,file.filename={disk['path']},file.locking=off,if=virtio,format=raw,readonly={'on' if disk['read_only'] else 'off'}"]
     for role in range(4):
         command += ["-chardev", f"socket,id=c{role},path={config['vsock']['path']}_1024",
                     "-device", f"virtserialport,chardev=c{role},name=lodge.{role}"]
