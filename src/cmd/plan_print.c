@@ -68,7 +68,7 @@ static void print_table(const json_t *rows)
             widths[k] = MAX(widths[k], (int)strlen(text));
         }
     for (size_t k = 0; k < nr; k++)
-        printf("%s%*s", k ? "  " : "  ", is_text[k] ? -widths[k] : widths[k], names[k]);
+        printf("  %*s", is_text[k] ? -widths[k] : widths[k], names[k]);
     putchar('\n');
     for (size_t i = 0; i < json_array_size(rows); i++) {
         for (size_t k = 0; k < nr; k++) {

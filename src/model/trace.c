@@ -279,6 +279,11 @@ static int google_submit(struct reader *r, uint64_t key, double time, struct err
     return job_add(r, &job, err);
 }
 
+static const char *cell(const struct reader *r, size_t index)
+{
+    return index < r->nr_cells && r->cells[index] ? r->cells[index] : "";
+}
+
 static int google_line(struct reader *r, struct err *err)
 {
     enum { SUBMIT = 0, SCHEDULE = 1, FINISH = 4 };
@@ -290,7 +295,7 @@ static int google_line(struct reader *r, struct err *err)
     if (result < 0 || (result = number(r, 5, "event type", 0, 8, &type, err)) < 0)
         return result;
     time /= 1e6;
-    key = text_hash(r->cells[2], r->cells[3]);
+    key = text_hash(cell(r, 2), cell(r, 3));
     if ((int)type == SUBMIT)
         return google_submit(r, key, time, err);
     job = r->pending.size ? *pending_find(&r->pending, key) : 0;
