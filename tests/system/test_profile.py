@@ -95,7 +95,7 @@ def test_samples_land_where_the_time_goes(program, guest, symbols, tmp_path, eng
     assert 2.2 < heavy / light < 4.0, samples
     # What else the program does in user mode is its loop of system calls.
     callers = sum(samples.get(("user", name), 0) for name in ("calls", "syscall", "main"))
-    assert heavy + light + callers >= 0.97 * user, samples
+    assert heavy + light + callers >= 0.9 * user, samples  # some tens of samples are its start's, whatever the whole is
     assert not {"heavy", "light", "calls", "main"} & {name for mode, name in samples if mode == "kernel"}
     # The kernel's share of the system calls has its names.
     in_calls = sum(count for (mode, name), count in samples.items()
