@@ -13,16 +13,22 @@
  */
 #include "soft/translate/translator.h"
 
+/* R10 = linear target. R11 = its index; a known one skips the next `bytes`. Clobbers RCX. */
+static void compare_tag(struct emit *e, uint8_t bytes)
+{
+    emit_pext(e, HOST_R11, HOST_R10, HOT(jump_mask));
+    emit_load_indexed(e, HOST_RCX, CLASS(jump_tag));
+    emit_lea(e, HOST_RCX, HOST_RCX, HOST_R10, 0, 0);
+    emit8(e, 0xe3); /* jrcxz */
+    emit8(e, bytes);
+}
+
 /* R10 = linear target. R11 = its index, if it is known; otherwise leaves. Clobbers RCX. */
 static void lookup(struct translator *tr)
 {
     struct emit *e = &tr->e;
 
-    emit_pext(e, HOST_R11, HOST_R10, HOT(jump_mask));
-    emit_load_indexed(e, HOST_RCX, CLASS(jump_tag));
-    emit_lea(e, HOST_RCX, HOST_RCX, HOST_R10, 0, 0);
-    emit8(e, 0xe3);
-    emit8(e, 5);
+    compare_tag(e, 5);
     translator_exit(tr, emit_jump(e), TRANSLATE_EXIT_REST, tr->op);
     tr->stub[tr->nr_stubs - 1].leave = tr->cpu->translate->jump_miss;
 }
@@ -32,11 +38,7 @@ static void lookup_code(struct translator *tr)
 {
     struct emit *e = &tr->e;
 
-    emit_pext(e, HOST_R11, HOST_R10, HOT(jump_mask));
-    emit_load_indexed(e, HOST_RCX, CLASS(jump_tag));
-    emit_lea(e, HOST_RCX, HOST_RCX, HOST_R10, 0, 0);
-    emit8(e, 0xe3);
-    emit8(e, 7);
+    compare_tag(e, 7);
     translator_exit(tr, emit_call(e), TRANSLATE_EXIT_REST, tr->op);
     tr->stub[tr->nr_stubs - 1].leave = tr->cpu->translate->call_miss; /* returns with R11 */
     emit8(e, 0xeb);

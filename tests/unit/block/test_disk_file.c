@@ -7,6 +7,7 @@
 #include "base/util.h"
 #include "block/disk_file.h"
 #include "block/qcow2_internal.h"
+#include "block/shell.h"
 #include "testing.h"
 
 #include <errno.h>
@@ -20,22 +21,6 @@
 
 static char dir[64];
 static bool has_qemu;
-
-static int run(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-static int run(const char *format, ...)
-{
-    char command[1200];
-    va_list arguments;
-    int status;
-
-    va_start(arguments, format);
-    vsnprintf(command, sizeof(command) - 30, format, arguments);
-    va_end(arguments);
-    strcat(command, " >>log 2>&1");
-    status = system(command);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
 
 static void setup(void)
 {
