@@ -8,6 +8,7 @@
 #include "base/util.h"
 #include "cmd/manager_paths.h"
 #include "cmd/programs.h"
+#include "cmd/remote.h"
 #include "stream_protocol.h"
 
 #include <ctype.h>
@@ -27,8 +28,8 @@
 #define START_LIMIT_NS (60 * NS_PER_S)
 
 struct answer {
-    int fd;
-    struct buf in; /* received and not used yet */
+    int fd, note_fd; /* note_fd: of a manager on another host (cmd/remote.h), else -1 */
+    struct buf in;   /* received and not used yet */
     int status;
     bool chunked;
     uint64_t length; /* of the body, unless chunked; UINT64_MAX: to the end */
@@ -82,7 +83,7 @@ static int start_manager(const struct manager_paths *paths, int *ret_fd, struct 
     return 0;
 }
 
-static int api_connect(int *ret, struct err *err)
+static int connect_here(int *ret, struct err *err)
 {
     struct manager_paths paths;
     int fd, result = manager_paths_find(&paths, err);
@@ -102,12 +103,32 @@ static int api_connect(int *ret, struct err *err)
     return 0;
 }
 
+/* To be ended with disconnect, in failure too. */
+static int api_connect(struct answer *answer, struct err *err)
+{
+    answer->note_fd = answer->fd = -1;
+    buf_init(&answer->in, REPLY_MAX);
+    return remote_is_set() ? remote_connect(&answer->fd, &answer->note_fd, err)
+                           : connect_here(&answer->fd, err);
+}
+
+/* result: how it went; a connection that was lost is explained, where that is known. */
+static void disconnect(struct answer *answer, int result, struct err *err)
+{
+    buf_done(&answer->in);
+    fd_closep(&answer->fd);
+    if ((result == -ECONNRESET || result == -EPIPE) && answer->note_fd >= 0)
+        remote_explain(TAKE_FD(answer->note_fd), err);
+    fd_closep(&answer->note_fd);
+}
+
 bool api_is_there(void)
 {
     struct manager_paths paths;
     CLEANUP(fd_closep) int fd = -1;
 
-    return manager_paths_find(&paths, NULL) == 0 && (fd = connect_to(paths.socket)) >= 0;
+    return !remote_is_set() && manager_paths_find(&paths, NULL) == 0 &&
+           (fd = connect_to(paths.socket)) >= 0;
 }
 
 void api_escape(struct buf *to, const char *text)
@@ -283,14 +304,14 @@ int api_ask(const char *method, const char *path, json_t *body, json_t **ret, in
 {
     struct answer answer = {.fd = -1};
     CLEANUP(buf_donep) struct buf text;
-    int result = api_connect(&answer.fd, err);
+    int result = api_connect(&answer, err);
 
     buf_init(&text, REPLY_MAX);
     if (result < 0) {
         json_decref(body);
+        disconnect(&answer, result, err);
         return result;
     }
-    buf_init(&answer.in, REPLY_MAX);
     if ((result = send_request(answer.fd, method, path, body, false, err)) == 0 &&
         (result = read_head(&answer, err)) == 0) {
         if (ret_status)
@@ -302,19 +323,19 @@ int api_ask(const char *method, const char *path, json_t *body, json_t **ret, in
         else if (ret && !(*ret = json_loadb(text.data ?: "", text.length, 0, NULL)))
             result = err_set(err, -EPROTO, "the manager's answer is not JSON");
     }
-    buf_done(&answer.in);
-    close(answer.fd);
+    disconnect(&answer, result, err);
     return result;
 }
 
 int api_stream(const char *path, piece_fn *fn, void *context, struct err *err)
 {
     struct answer answer = {.fd = -1};
-    int result = api_connect(&answer.fd, err);
+    int result = api_connect(&answer, err);
 
-    if (result < 0)
+    if (result < 0) {
+        disconnect(&answer, result, err);
         return result;
-    buf_init(&answer.in, REPLY_MAX);
+    }
     if ((result = send_request(answer.fd, "GET", path, NULL, false, err)) == 0 &&
         (result = read_head(&answer, err)) == 0) {
         if (answer.status >= 400)
@@ -322,22 +343,21 @@ int api_stream(const char *path, piece_fn *fn, void *context, struct err *err)
         else if ((result = read_body(&answer, fn, context)) == -ECONNRESET)
             err_set(err, result, "the manager went away");
     }
-    buf_done(&answer.in);
-    close(answer.fd);
+    disconnect(&answer, result, err);
     return result;
 }
 
 int api_upgrade(const char *path, json_t *body, int *ret_fd, struct err *err)
 {
     struct answer answer = {.fd = -1};
-    int result = api_connect(&answer.fd, err);
+    int result = api_connect(&answer, err);
     char byte;
 
     if (result < 0) {
         json_decref(body);
+        disconnect(&answer, result, err);
         return result;
     }
-    buf_init(&answer.in, REPLY_MAX);
     result = send_request(answer.fd, "POST", path, body, true, err);
     /* Nothing of the stream may be taken with the head: byte by byte. */
     while (
@@ -354,10 +374,8 @@ int api_upgrade(const char *path, json_t *body, int *ret_fd, struct err *err)
     }
     if (result == 0 && (result = read_head(&answer, err)) == 0 && answer.status != 101)
         result = refusal(&answer, err);
-    buf_done(&answer.in);
-    if (result < 0)
-        close(answer.fd);
-    else
-        *ret_fd = answer.fd;
+    if (result == 0)
+        *ret_fd = TAKE_FD(answer.fd);
+    disconnect(&answer, result, err);
     return result;
 }

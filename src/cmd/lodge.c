@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "cmd/cli.h"
+#include "cmd/remote.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -49,9 +50,14 @@ static int unknown_verb(const char *name)
 int main(int argc, char **argv)
 {
     const struct cli_verb *verb;
+    struct err err = ERR_INIT;
 
     file_open_standard();
     log_init("lodge", LOG_LEVEL_INFO);
+    if (remote_take_options(&argc, argv, &err) < 0) {
+        log_error("%s", err.message);
+        return CLI_EXIT_USAGE;
+    }
     if (argc < 2) {
         verb_help.run(1, argv);
         return CLI_EXIT_USAGE;
@@ -67,6 +73,10 @@ int main(int argc, char **argv)
         }
         if (argv[i][0] != '-')
             break;
+    }
+    if (remote_check_verb(verb->name, &err) < 0) {
+        log_error("%s", err.message);
+        return CLI_EXIT_FAILURE;
     }
     return verb->run(argc - 1, argv + 1);
 }

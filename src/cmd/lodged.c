@@ -11,6 +11,8 @@
 #include "cmd/manager_paths.h"
 #include "cmd/programs.h"
 #include "manager/manager.h"
+#include "tls/listener.h"
+#include "tls/tls.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,13 +28,16 @@
 #define LOCK_PATIENCE_NS (10 * NS_PER_S)
 
 static const char help[] =
-    "usage: lodged [--detach] [--log FILE]\n"
+    "usage: lodged [--detach] [--log FILE] [--listen tcp://ADDRESS:PORT --tls-ca FILE\n"
+    "              --tls-cert FILE --tls-key FILE]\n"
     "\n"
     "The manager of virtual machines and containers. `lodge` starts it by itself when it is "
     "needed.\n"
     "\n"
     "  --detach     return when it serves, and go on in the background\n"
     "  --log FILE   where its log goes; without it, standard error\n"
+    "  --listen tcp://ADDRESS:PORT  serve other hosts, too: clients whose certificate is of the\n"
+    "               authority --tls-ca alone. --tls-cert and --tls-key: who we are\n"
     "  --version\n"
     "\n"
     "LODGE_MANAGER=DIR puts its state and its socket below DIR; LODGE_HOME=DIR is the store of\n"
@@ -41,12 +46,43 @@ static const char help[] =
 struct options {
     bool detach;
     const char *log;
+    const char *listen; /* ADDRESS:PORT; NULL: this host alone */
+    struct tls_files tls;
 };
+
+/* Whoever may ask may do anything to this host: so there is no port without certificates. */
+static int check_listen(struct options *options)
+{
+    bool any = options->tls.ca || options->tls.certificate || options->tls.key;
+    bool all = options->tls.ca && options->tls.certificate && options->tls.key;
+
+    if (!options->listen && !any)
+        return 0;
+    if (!options->listen)
+        fputs("lodged: --tls-... belongs to --listen tcp://ADDRESS:PORT\n", stderr);
+    else if (strncmp(options->listen, "tcp://", 6) != 0)
+        fprintf(stderr,
+                "lodged: --listen '%s' is not tcp://ADDRESS:PORT; the unix socket is "
+                "always there\n",
+                options->listen);
+    else if (!all)
+        fputs("lodged: --listen needs --tls-ca, --tls-cert and --tls-key: a port is served only to "
+              "clients that show a certificate\n",
+              stderr);
+    if (!options->listen || !all || strncmp(options->listen, "tcp://", 6) != 0)
+        return -EINVAL;
+    options->listen += 6;
+    return 0;
+}
 
 static int parse(int argc, char **argv, struct options *ret)
 {
     static const struct option options[] = {{"detach", no_argument, NULL, 'd'},
                                             {"log", required_argument, NULL, 'l'},
+                                            {"listen", required_argument, NULL, 'L'},
+                                            {"tls-ca", required_argument, NULL, 'A'},
+                                            {"tls-cert", required_argument, NULL, 'C'},
+                                            {"tls-key", required_argument, NULL, 'K'},
                                             {"help", no_argument, NULL, 'h'},
                                             {"version", no_argument, NULL, 'v'},
                                             {NULL, 0, NULL, 0}};
@@ -59,6 +95,18 @@ static int parse(int argc, char **argv, struct options *ret)
             break;
         case 'l':
             ret->log = optarg;
+            break;
+        case 'L':
+            ret->listen = optarg;
+            break;
+        case 'A':
+            ret->tls.ca = optarg;
+            break;
+        case 'C':
+            ret->tls.certificate = optarg;
+            break;
+        case 'K':
+            ret->tls.key = optarg;
             break;
         case 'h':
             fputs(help, stdout);
@@ -73,7 +121,7 @@ static int parse(int argc, char **argv, struct options *ret)
         fprintf(stderr, "lodged: what is '%s'?\n", argv[optind]);
         return -EINVAL;
     }
-    return 0;
+    return check_listen(ret);
 }
 
 /* Held as long as we live. A manager that was killed may have left a child between fork and exec,
@@ -187,8 +235,41 @@ static int find_programs(struct manager_options *options, const struct store *im
     return program_find(images, "lodge", "LODGE_PROGRAM", options->lodge, err);
 }
 
-static int open_manager(struct manager_options *options, struct store *images, struct manager **ret,
-                        struct err *err)
+/* The port for other hosts. */
+struct front {
+    struct tls_identity *identity;
+    struct tls_listener *listener;
+};
+
+static bool name_is_ours(const char *host, void *context)
+{
+    const struct front *front = context;
+
+    return front->identity && tls_identity_names(front->identity, host);
+}
+
+static int open_front(const struct options *options, const char *socket_path, struct front *front,
+                      struct err *err)
+{
+    int result;
+
+    if (!options->listen)
+        return 0;
+    if ((result = tls_listener_open(options->listen, front->identity, socket_path, &front->listener,
+                                    err)) < 0)
+        return result;
+    log_info("clients with certificates are served at port %u", tls_listener_port(front->listener));
+    return 0;
+}
+
+static void close_front(struct front *front)
+{
+    tls_listener_close(front->listener);
+    tls_identity_free(front->identity);
+}
+
+static int open_manager(struct manager_options *options, struct store *images,
+                        struct manager_paths *where, struct manager **ret, struct err *err)
 {
     struct manager_paths paths;
     int result;
@@ -203,6 +284,7 @@ static int open_manager(struct manager_options *options, struct store *images, s
     snprintf(options->runtime_dir, sizeof(options->runtime_dir), "%s", paths.runtime);
     if ((options->listen_fd = listen_at(paths.socket, err)) < 0)
         return options->listen_fd;
+    *where = paths;
     if (chdir("/") < 0)
         return err_errno(err, -errno, "chdir /");
     return manager_open(options, ret, err);
@@ -213,14 +295,26 @@ static int serve(const struct options *options, int ready)
     CLEANUP(freep) struct manager_options *manager = calloc(1, sizeof(*manager));
     CLEANUP(freep) struct store *images = calloc(1, sizeof(*images));
     struct manager *m = NULL;
+    struct manager_paths paths;
+    struct front front = {0};
     struct err err = ERR_INIT;
     sigset_t set;
     int number = 0;
 
     block_signals(&set);
     raise_limits();
-    if (!manager || !images || open_manager(manager, images, &m, &err) < 0) {
+    if (!manager || !images)
+        return 1;
+    manager->name_is_ours = name_is_ours;
+    manager->name_context = &front;
+    /* The certificates first: they may be named relative to where we are now. */
+    if ((options->listen &&
+         tls_identity_load(&options->tls, TLS_SERVER, &front.identity, &err) < 0) ||
+        open_manager(manager, images, &paths, &m, &err) < 0 ||
+        open_front(options, paths.socket, &front, &err) < 0) {
         log_error("%s", err.message);
+        manager_close(m);
+        close_front(&front);
         return 1;
     }
     log_info("serving; state in %s", manager->state_dir);
@@ -234,7 +328,10 @@ static int serve(const struct options *options, int ready)
         sigwait(&set, &number);
     while (number == SIGHUP);
     log_info("ends by signal %d; guests go on", number);
+    tls_listener_close(front.listener);
+    front.listener = NULL;
     manager_close(m);
+    close_front(&front);
     return 0;
 }
 

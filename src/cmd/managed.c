@@ -7,6 +7,7 @@
 #include "base/util.h"
 #include "cmd/api_client.h"
 #include "cmd/cli.h"
+#include "cmd/remote.h"
 #include "cmd/terminal.h"
 
 #include <errno.h>
@@ -158,7 +159,7 @@ static json_t *volumes(const struct run_options *options)
     for (size_t i = 0; i < options->nr_volumes; i++) {
         char source[PATH_MAX];
 
-        if (!realpath(options->volumes[i].source, source))
+        if (remote_is_set() || !realpath(options->volumes[i].source, source))
             snprintf(source, sizeof(source), "%s", options->volumes[i].source);
         json_array_append_new(list, json_pack("{s:s, s:s, s:b}", "source", source, "target",
                                               options->volumes[i].target, "read_only",
@@ -193,13 +194,16 @@ static json_t *restart(const char *text)
     return object;
 }
 
-/* The manager's directory is another: a path is made absolute. */
+/* The manager's directory is another: a path is made absolute. One of another host is as it is. */
 static void put_image(json_t *spec, const char *image)
 {
     char path[PATH_MAX];
 
     put_string(spec, "image",
-               (strchr(image, '/') || !strcmp(image, ".")) && realpath(image, path) ? path : image);
+               !remote_is_set() && (strchr(image, '/') || !strcmp(image, ".")) &&
+                       realpath(image, path)
+                   ? path
+                   : image);
 }
 
 static void put_limits(json_t *spec, const struct run_options *options)

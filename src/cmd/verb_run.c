@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "cmd/programs.h"
+#include "cmd/remote.h"
 #include "cmd/managed.h"
 #include "cmd/run.h"
 #include "cmd/run_attachment.h"
@@ -125,6 +126,8 @@ static int run(int argc, char **argv)
         cli_usage_error(&verb_run, "%s", err.message);
         return CLI_EXIT_FAILURE;
     }
+    if (!options.managed && remote_is_set()) /* leaves nothing there either */
+        options.managed = options.remove = true;
     if (options.managed)
         result = run_managed(&options, &status, &err);
     else

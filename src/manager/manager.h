@@ -24,6 +24,10 @@ struct manager_options {
     const struct store *images;
     int listen_fd; /* a listening unix socket; the API is served there */
     const char *version;
+    /* A further host name under which the API may be asked for (any thread); NULL: there is none.
+     */
+    bool (*name_is_ours)(const char *host, void *context);
+    void *name_context;
 };
 
 /* Opens the store, adopts what runs, starts serving. -EBUSY: another manager has the state. */

@@ -45,10 +45,11 @@ class Manager:
         self.environment = {**os.environ, "LODGE_MANAGER": str(self.dir), "LODGE_HOME": str(guest)}
         self.environment.pop("LODGE_SOCKET", None)
         self.process = None
+        self.arguments = []  # of lodged
 
     def start(self):
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen([self.bin / "lodged"], stderr=log, env=self.environment)
+            self.process = subprocess.Popen([self.bin / "lodged", *self.arguments], stderr=log, env=self.environment)
         until(self.answers)
         return self
 

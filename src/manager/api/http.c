@@ -92,15 +92,21 @@ struct instance *api_instance(struct api_request *request, struct api_reply *rep
     return instance;
 }
 
-static bool host_is_ours(const char *host)
+static bool host_is_ours(const struct manager_options *options, const char *host)
 {
+    char name[256];
     static const char *const names[] = {"lodge", "localhost", "127.0.0.1", "[::1]"};
     size_t length = host[0] == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":");
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         if (length == strlen(names[i]) && !strncasecmp(host, names[i], length))
             return true;
-    return !*host;
+    if (!*host)
+        return true;
+    if (!options->name_is_ours || length >= sizeof(name))
+        return false;
+    snprintf(name, sizeof(name), "%.*s", (int)length, host);
+    return options->name_is_ours(name, options->name_context);
 }
 
 static const char *header(const struct api_request *request, const char *name)
@@ -116,7 +122,7 @@ static bool check_origin(const struct api_request *request, struct api_reply *re
         api_fail(reply, 403, "requests from web pages are not served");
         return false;
     }
-    if (host && !host_is_ours(host)) {
+    if (host && !host_is_ours(&request->m->options, host)) {
         api_fail(reply, 403, "'%.80s' is not a host name of this API: use localhost", host);
         return false;
     }
