@@ -153,7 +153,7 @@ bool remote_is_set(void)
 {
     CLEANUP(freep) struct remote *remote = malloc(sizeof(*remote));
 
-    /* What cannot be understood is somewhere else, too: remote_connect says what is wrong with it. */
+    /* What cannot be understood is elsewhere, too: remote_connect says what is wrong with it. */
     return remote && (remote_find(remote, NULL) < 0 || *remote->where);
 }
 
