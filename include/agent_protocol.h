@@ -23,6 +23,19 @@
  *             DATA*, END on each output ──▶
  *             EXITED (or ERROR) ──▶        ◀── POWEROFF
  *
+ * Sessions. While the control connection is up the agent listens at AGENT_SESSION_PORT, where the
+ * host connects, once for each further program; any number go on beside one another. Everything of
+ * one program is on its one connection, which has no HELLO:
+ *
+ *      host -> guest: RUN first, then DATA* END (its input), SIGNAL and RESIZE at any time
+ *      guest -> host: STARTED, then DATA* and DATA_ERR* (its outputs), EXITED at last;
+ *                     ERROR in the place of any of them is the last word
+ * A host that hangs up ends the program as a terminal that is hung up does (SIGHUP). With
+ * AGENT_RUN_BUILTIN no program of the guest's is run: argv names one of the agent's own:
+ *      top            lines "PID CPU_MS RESIDENT_BYTES COMMAND" of what is not the kernel's own
+ *      figures        lines "NAME NUMBER": what the guest's kernel counts
+ *      sync           everything written is on the disks when it ends
+ *
  * END is the end of a stream; a connection that ends without it was broken. STOP says that the
  * receiver takes no more (its reader went away): the sender stops and treats it like a closed pipe.
  * Invariants of the parser: 1. no field is believed beyond the frame's length.  2. a frame is at
@@ -38,13 +51,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define AGENT_PORT        1024u
-#define AGENT_MAGIC       0x4c444741u /* "AGDL" */
-#define AGENT_VERSION     1u
-#define AGENT_HEADER_SIZE 8u
-#define AGENT_FRAME_MAX   (1u << 20)   /* payload bytes of any frame */
-#define AGENT_DATA_SIZE   (256u << 10) /* what a sender of DATA fills at most in practice */
-#define AGENT_STRINGS_MAX 65536u       /* entries of argv or of the environment */
+#define AGENT_PORT         1024u
+#define AGENT_SESSION_PORT 1025u
+#define AGENT_MAGIC        0x4c444741u /* "AGDL" */
+#define AGENT_VERSION      1u
+#define AGENT_HEADER_SIZE  8u
+#define AGENT_FRAME_MAX    (1u << 20)   /* payload bytes of any frame */
+#define AGENT_DATA_SIZE    (256u << 10) /* what a sender of DATA fills at most in practice */
+#define AGENT_STRINGS_MAX  65536u       /* entries of argv or of the environment */
 
 enum agent_frame_type {
     AGENT_HELLO = 1,
@@ -60,6 +74,7 @@ enum agent_frame_type {
     AGENT_DATA = 16,
     AGENT_END = 17,
     AGENT_STOP = 18,
+    AGENT_DATA_ERR = 19,
 };
 
 enum agent_role {
@@ -89,8 +104,9 @@ struct agent_info {
     uint64_t ready_ns;  /* CLOCK_BOOTTIME when the agent could first run a command */
 };
 
-#define AGENT_RUN_TTY   (1u << 0)
-#define AGENT_RUN_STDIN (1u << 1)
+#define AGENT_RUN_TTY     (1u << 0)
+#define AGENT_RUN_STDIN   (1u << 1)
+#define AGENT_RUN_BUILTIN (1u << 2) /* in a session only */
 
 struct agent_run {
     uint32_t flags;      /* AGENT_RUN_ */

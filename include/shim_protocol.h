@@ -6,7 +6,8 @@
  *
  *   {"id", "run": N, "runtime": [program, argument...], "program": PATH of lodge-oci or "",
  *    "root": state root of lodge-oci, "pid_file", "console_socket", "socket", "exit_file",
- * "log_file", "log_max": bytes, "tty", "stdin", "env": [...], "foreground": bool}
+ *    "log_file", "log_max": bytes, "tty", "stdin", "env": [...], "foreground": bool,
+ *    "agent_socket": a VM's vsock socket or ""}
  *
  * `runtime` makes the guest run: lodge-oci run --detach, which leaves its first process to the shim
  * (pid_file), or, with `foreground`, a process that is the guest as long as it lives (a VM's
@@ -24,7 +25,8 @@
  *   {"command": "kill", "signal"}  {"ok": true} or {"ok": false, "error"}
  *   {"command": "attach"} + fd     {"ok": true}; the fd is served as stream_protocol.h says
  *   {"command": "exec", "process": OCI process object, "stdin": bool} + fd
- *                                  {"ok": true}; likewise, ended with its exit status
+ *                                  {"ok": true}; likewise, ended with its exit status. In a VM the
+ *                                  process is what shim/session.h has
  *   {"command": "resize", "rows", "cols"}
  *                                  {"ok": true}
  *

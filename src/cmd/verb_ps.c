@@ -213,8 +213,8 @@ const struct cli_verb verb_inspect = {
 
 const struct cli_verb verb_top = {
     .name = "top",
-    .summary = "Lists the processes of a container",
+    .summary = "Lists the processes of an instance",
     .usage = "top [--json] INSTANCE",
-    .help = "",
+    .help = "Of a virtual machine as its guest's agent sees them.\n",
     .run = top,
 };

@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * lodge stats: what the processors of running virtual machines have done. Machines are found by
- * their runs' directories; their monitors are asked over the control socket in there.
+ * lodge stats: what managed instances use, by the manager; and what the processors of virtual
+ * machines have done that run without it. Those are found by their runs' directories; their
+ * monitors are asked over the control socket in there.
  */
 #include "cmd/cli.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/util.h"
+#include "cmd/managed.h"
+#include "cmd/managed_stats.h"
 #include "cmd/run_dir.h"
 #include "cmd/vmm_client.h"
 #include "vmm_control.h"
@@ -181,25 +185,87 @@ static void machine_print(const json_t *machine)
     top_rows(cpus, "handed back", "handbacks");
 }
 
+/* Keeps of the managed ones those that were named (all, without names). */
+static void select_managed(struct stats *stats, json_t *managed)
+{
+    for (size_t i = json_array_size(managed); stats->names[0] && i-- > 0;) {
+        const json_t *one = json_array_get(managed, i);
+        const char *name = json_string_value(json_object_get(one, "name")) ?: "";
+        const char *id = json_string_value(json_object_get(one, "id")) ?: "";
+        bool wanted = false;
+
+        for (size_t j = 0; stats->names[j]; j++)
+            if (!strcmp(stats->names[j], name) || !strcmp(stats->names[j], id))
+                wanted = stats->seen[j] = true;
+        if (!wanted)
+            json_array_remove(managed, i);
+    }
+}
+
+static int check_seen(const struct stats *stats, struct err *err)
+{
+    for (size_t i = 0; stats->names[i]; i++)
+        if (!stats->seen[i])
+            return err_set(err, -ENOENT, "nothing named '%s' is running", stats->names[i]);
+    return 0;
+}
+
 static int show(struct stats *stats, bool json, struct err *err)
 {
-    int r = run_dir_each(machine_add, stats, err);
+    CLEANUP(json_decrefp) json_t *managed = NULL;
+    int r = managed_stats_ask(&managed, err);
 
-    for (size_t i = 0; r == 0 && stats->names[i]; i++)
-        if (!stats->seen[i])
-            r = err_set(err, -ENOENT, "no virtual machine '%s' is running", stats->names[i]);
     if (r < 0)
         return r;
+    select_managed(stats, managed);
+    if ((r = run_dir_each(machine_add, stats, err)) < 0 || (r = check_seen(stats, err)) < 0)
+        return r;
     if (json) {
-        json_dumpf(stats->array, stdout, JSON_INDENT(2));
+        json_array_extend(managed, stats->array);
+        json_dumpf(managed, stdout, JSON_INDENT(2));
         putchar('\n');
         return 0;
     }
+    managed_stats_print(managed, NULL, 0);
     for (size_t i = 0; i < json_array_size(stats->array); i++)
         machine_print(json_array_get(stats->array, i));
-    if (!json_array_size(stats->array))
-        printf("no virtual machine is running\n");
+    if (!json_array_size(managed) && !json_array_size(stats->array))
+        printf("nothing is running\n");
     return 0;
+}
+
+/* Managed instances alone, once a second, to the end of the last named one or of our reader. */
+static int follow(struct stats *stats, bool json, struct err *err)
+{
+    CLEANUP(json_decrefp) json_t *before = NULL;
+    uint64_t before_ns = 0;
+
+    for (bool first = true;; first = false) {
+        uint64_t now_ns = clock_monotonic_ns();
+        json_t *now = NULL;
+        int r = managed_stats_ask(&now, err);
+
+        if (r < 0)
+            return r;
+        select_managed(stats, now);
+        if (first && (r = check_seen(stats, err)) < 0) {
+            json_decref(now);
+            return r;
+        }
+        if (json) {
+            json_dumpf(now, stdout, JSON_COMPACT);
+            putchar('\n');
+        } else {
+            fputs(isatty(STDOUT_FILENO) ? "\033[H\033[J" : first ? "" : "\n", stdout);
+            managed_stats_print(now, before, (double)(now_ns - before_ns) / 1e9);
+        }
+        json_decref(before);
+        before = now;
+        before_ns = now_ns;
+        if (fflush(stdout) != 0 || !json_array_size(now))
+            return 0;
+        usleep(1000000);
+    }
 }
 
 static int run(int argc, char **argv)
@@ -209,23 +275,19 @@ static int run(int argc, char **argv)
     struct err err = ERR_INIT;
     CLEANUP(freep) char **names = calloc((size_t)argc + 1, sizeof(*names));
     CLEANUP(freep) bool *seen = calloc((size_t)argc + 1, sizeof(*seen));
-    size_t nr_names = 0;
-    bool json = false;
-    int r;
+    bool json = false, following = false;
+    const struct managed_option options[] = {{"--json", 0, &json, NULL},
+                                             {"--follow", 'f', &following, NULL}};
+    int nr = managed_parse(&verb_stats, options, ARRAY_LEN(options), argc, argv), r;
 
+    if (nr < 0)
+        return CLI_EXIT_USAGE;
     if (!names || !seen || !array)
         return CLI_EXIT_FAILURE;
-    for (int i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "--json"))
-            json = true;
-        else if (argv[i][0] == '-')
-            return cli_usage_error(&verb_stats, "unknown option '%s'", argv[i]);
-        else
-            names[nr_names++] = argv[i];
-    }
+    memcpy(names, argv + 1, (size_t)nr * sizeof(*names));
     stats.names = names;
     stats.seen = seen;
-    r = show(&stats, json, &err);
+    r = following ? follow(&stats, json, &err) : show(&stats, json, &err);
     if (r < 0)
         log_error("%s", err.message);
     return r < 0 ? CLI_EXIT_FAILURE : 0;
@@ -233,12 +295,16 @@ static int run(int argc, char **argv)
 
 const struct cli_verb verb_stats = {
     .name = "stats",
-    .summary = "Says what the processors of running virtual machines have done",
-    .usage = "stats [--json] [NAME...]",
-    .help = "NAME is the name of a run; all running machines when there is none.\n"
-            "Counted since the machine's start: instructions that were translated, blocks, memory\n"
-            "accesses outside of the fast path, exits of translated code by reason and by\n"
-            "instruction, interrupts; for all vCPUs and for each.\n"
-            "--json         all figures, one JSON array\n",
+    .summary = "Says what running instances use, and what virtual processors have done",
+    .usage = "stats [--json] [--follow] [NAME...]",
+    .help = "NAME is an instance's name or id, or the name of a run; all that run without one.\n"
+            "Of managed instances: processor time, time held up by a cap, memory and its limit,\n"
+            "processes, network and disk traffic (of a virtual machine as its guest counts it).\n"
+            "Of machines that `lodge run` runs by itself, since their start: instructions that\n"
+            "were translated, blocks, exits of translated code by reason and by instruction,\n"
+            "interrupts; for all vCPUs and for each.\n"
+            "  -f, --follow   of managed instances: again every second, with the share of a\n"
+            "                 processor\n"
+            "  --json         all figures, one JSON array (with --follow: one a line)\n",
     .run = run,
 };

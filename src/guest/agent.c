@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The agent's loop: control messages, the command's end, and the pumps of its streams, in one
- * poll(2). States of a session and what moves them:
+ * The agent's loop: control messages, the command's end, the pumps of its streams, and who comes
+ * for a session (session.c), in one poll(2). States of a session and what moves them:
  *
  *      idle ──RUN: run_start──▶ running ──SIGCHLD: reap──▶ draining ──pumps ended: run_finish──▶
  * idle any  ──POWEROFF, control connection closed──▶ over
@@ -16,13 +16,17 @@
 #include "base/util.h"
 #include "guest/init.h"
 #include "guest/pump.h"
+#include "guest/session.h"
 #include "guest/spawn.h"
 #include "guest/transport.h"
 
 #include <errno.h>
+#include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
@@ -30,11 +34,14 @@
 #define CONTROL_IN_MAX  (AGENT_FRAME_MAX + AGENT_HEADER_SIZE)
 #define CONTROL_OUT_MAX (64u << 10)
 #define READ_SIZE       (64u << 10)
+#define SESSIONS_MAX    64
 
 struct agent {
     const char *spec;
     bool init;
     int control, signals;
+    int sessions; /* the listener; -1: none */
+    pid_t session_pids[SESSIONS_MAX];
     struct buf in, out;
     uint64_t ready_ns;
     bool greeted; /* HELLO of the host seen */
@@ -163,6 +170,37 @@ static void run_finish(struct agent *agent)
     agent->exited = false;
 }
 
+/* A process for each; it keeps nothing of ours open but the console. */
+static void session_accept(struct agent *agent)
+{
+    CLEANUP(fd_closep)
+    int conn = accept4(agent->sessions, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    pid_t *place = NULL, parent = getpid(), pid;
+
+    for (size_t i = 0; i < SESSIONS_MAX && !place; i++)
+        if (!agent->session_pids[i])
+            place = &agent->session_pids[i];
+    if (conn < 0 || !place || (pid = fork()) < 0)
+        return;
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent)
+            _exit(1);
+        if (conn > 3)
+            close_range(3, (unsigned)conn - 1, 0);
+        close_range((unsigned)conn + 1, ~0u, 0);
+        _exit(session_serve(TAKE_FD(conn)));
+    }
+    *place = pid;
+}
+
+static void session_reaped(struct agent *agent, pid_t pid)
+{
+    for (size_t i = 0; i < SESSIONS_MAX; i++)
+        if (agent->session_pids[i] == pid)
+            agent->session_pids[i] = 0;
+}
+
 static void reap(struct agent *agent)
 {
     struct signalfd_siginfo info;
@@ -171,8 +209,10 @@ static void reap(struct agent *agent)
 
     (void)!read(agent->signals, &info, sizeof(info));
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-        if (pid != agent->pid)
+        if (pid != agent->pid) {
+            session_reaped(agent, pid);
             continue;
+        }
         agent->pid = 0;
         agent->exited = true;
         agent->status = status;
@@ -275,13 +315,14 @@ static void control_write(struct agent *agent)
 
 static int agent_turn(struct agent *agent, struct err *err)
 {
-    struct pollfd fds[2 + 3 * PUMP_POLL_MAX];
-    unsigned nr = 2;
+    struct pollfd fds[3 + 3 * PUMP_POLL_MAX];
+    unsigned nr = 3;
     int result = 0;
 
     fds[0] = (struct pollfd){.fd = agent->control,
                              .events = (short)(POLLIN | (agent->out.length ? POLLOUT : 0))};
     fds[1] = (struct pollfd){.fd = agent->signals, .events = POLLIN};
+    fds[2] = (struct pollfd){.fd = agent->sessions, .events = POLLIN};
     for (size_t i = 0; i < ARRAY_LEN(agent->pumps); i++)
         nr += pump_poll(&agent->pumps[i], fds + nr);
     if (poll(fds, nr, -1) < 0 && errno != EINTR)
@@ -290,6 +331,8 @@ static int agent_turn(struct agent *agent, struct err *err)
         result = control_read(agent, err);
     if (fds[1].revents)
         reap(agent);
+    if (fds[2].revents)
+        session_accept(agent);
     for (size_t i = 0; i < ARRAY_LEN(agent->pumps); i++)
         if (agent->pumps[i].active)
             pump_work(&agent->pumps[i]);
@@ -319,8 +362,8 @@ static int agent_open(struct agent *agent, struct err *err)
 
 static void agent_init(struct agent *agent, const char *spec, bool init)
 {
-    *agent =
-        (struct agent){.spec = spec, .init = init, .control = -1, .signals = -1, .terminal = -1};
+    *agent = (struct agent){
+        .spec = spec, .init = init, .control = -1, .signals = -1, .sessions = -1, .terminal = -1};
     for (size_t i = 0; i < ARRAY_LEN(agent->pumps); i++)
         agent->pumps[i] = (struct pump){.file = -1, .conn = -1};
     buf_init(&agent->in, CONTROL_IN_MAX);
@@ -334,6 +377,7 @@ static void agent_done(struct agent *agent)
         pump_done(&agent->pumps[i]);
     fd_closep(&agent->control);
     fd_closep(&agent->signals);
+    fd_closep(&agent->sessions);
     fd_closep(&agent->terminal);
     buf_done(&agent->in);
     buf_done(&agent->out);
@@ -346,6 +390,8 @@ int agent_serve(const char *spec, bool init, struct err *err)
 
     agent_init(&agent, spec, init);
     signal(SIGPIPE, SIG_IGN);
+    /* A monitor without them serves the command all the same. */
+    transport_listen(spec, &agent.sessions, NULL);
     result = agent_open(&agent, err);
     while (result == 0 && !agent.over)
         result = agent_turn(&agent, err);

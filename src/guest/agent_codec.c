@@ -199,7 +199,7 @@ int agent_header_decode(const uint8_t header[AGENT_HEADER_SIZE], uint8_t *ret_ty
     if (header[5] | header[6] | header[7])
         return -EPROTO;
     if (!(type >= AGENT_HELLO && type <= AGENT_QUERY) &&
-        !(type >= AGENT_DATA && type <= AGENT_STOP))
+        !(type >= AGENT_DATA && type <= AGENT_DATA_ERR))
         return -EPROTO;
     if (length > AGENT_FRAME_MAX)
         return -EPROTO;
@@ -309,7 +309,7 @@ int agent_run_decode(const struct agent_frame *frame, struct agent_run *ret)
     run.user = read_string(&r);
     run.hostname = read_string(&r);
     run.resolv_conf = read_string(&r);
-    if (run.flags & ~(AGENT_RUN_TTY | AGENT_RUN_STDIN))
+    if (run.flags & ~(AGENT_RUN_TTY | AGENT_RUN_STDIN | AGENT_RUN_BUILTIN))
         return -EPROTO;
     if ((result = read_strings(&r, 1, &run.argv)) == 0)
         result = read_strings(&r, 0, &run.env);

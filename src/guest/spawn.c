@@ -7,10 +7,12 @@
 #include "base/file.h"
 #include "base/util.h"
 #include "base/users.h"
+#include "guest/builtin.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/close_range.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
@@ -174,6 +176,10 @@ static int child_prepare(const struct child_plan *plan, uint32_t *ret_status, st
         if (dup2(plan->stdio[i], i) < 0)
             return err_errno(err, -errno, "set up the standard streams");
     reset_signals();
+    if (plan->run->flags & AGENT_RUN_BUILTIN) {
+        close_range(3, ~0u, 0); /* nothing can fail any more, and nothing is to be held open */
+        _exit(builtin_main(plan->run->argv));
+    }
     *ret_status = 126;
     if ((result = become_user(&plan->user, err)) < 0)
         return result;

@@ -18,6 +18,7 @@ struct spawned {
     int terminal;              /* another descriptor of the master, for the window size; or -1 */
 };
 
+/* With AGENT_RUN_BUILTIN the child becomes `builtin` (builtin.h), whose result is its status. */
 int spawn_command(const struct agent_run *run, struct spawned *ret, uint32_t *ret_exit_status,
                   struct err *err);
 void spawned_close(struct spawned *spawned);

@@ -111,3 +111,33 @@ int transport_connect(const char *spec, enum agent_role role, int *ret_fd, struc
         return serial_connect(role, ret_fd, err);
     return err_set(err, -EINVAL, "lodge.agent=%s: vsock:PORT, serial or unix:PATH is needed", spec);
 }
+
+static int listen_at(int family, const struct sockaddr *address, socklen_t length, const char *spec,
+                     int *ret_fd, struct err *err)
+{
+    CLEANUP(fd_closep) int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (fd < 0)
+        return err_errno(err, -errno, "socket for %s", spec);
+    if (bind(fd, address, length) < 0 || listen(fd, 16) < 0)
+        return err_errno(err, -errno, "listen for sessions (%s)", spec);
+    *ret_fd = TAKE_FD(fd);
+    return 0;
+}
+
+int transport_listen(const char *spec, int *ret_fd, struct err *err)
+{
+    struct sockaddr_vm vm = {
+        .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = AGENT_SESSION_PORT};
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+
+    if (!strncmp(spec, "vsock:", 6))
+        return listen_at(AF_VSOCK, (const struct sockaddr *)&vm, sizeof(vm), spec, ret_fd, err);
+    if (strncmp(spec, "unix:", 5) != 0)
+        return err_set(err, -EOPNOTSUPP, "no sessions over %s", spec);
+    if (snprintf(un.sun_path, sizeof(un.sun_path), "%s.sessions", spec + 5) >=
+        (int)sizeof(un.sun_path))
+        return err_set(err, -ENAMETOOLONG, "the socket path of %s is too long", spec);
+    unlink(un.sun_path);
+    return listen_at(AF_UNIX, (const struct sockaddr *)&un, sizeof(un), spec, ret_fd, err);
+}

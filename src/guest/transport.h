@@ -12,5 +12,8 @@
 
 /* A new non-blocking connection for this role. */
 int transport_connect(const char *spec, enum agent_role role, int *ret_fd, struct err *err);
+/* A non-blocking listener where the host connects for sessions: port AGENT_SESSION_PORT, or
+ * PATH.sessions. -EOPNOTSUPP: serial ports have none. */
+int transport_listen(const char *spec, int *ret_fd, struct err *err);
 
 #endif

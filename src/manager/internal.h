@@ -245,8 +245,25 @@ int life_finish_start(struct manager *m, struct instance *instance, struct err *
 /* After a start of the manager: its restart is due as if it had just ended. */
 void life_replan(struct manager *m, struct instance *instance);
 
-/* vm.c: one command of the control socket, without members. */
+/* vm.c: one request of the control socket (consumed); *ret (may be NULL): its result, the caller's.
+ * And one command without members. */
+int vm_ask(struct manager *m, const char *id, json_t *request, json_t **ret, struct err *err);
 int vm_command(struct manager *m, const char *id, const char *command, struct err *err);
+
+/* guest.c */
+/* What a further program of a VM is to the shim. New reference. */
+int guest_vm_process(struct manager *m, const struct spec *spec, uint16_t rows, uint16_t cols,
+                     json_t **ret, struct err *err);
+/* One of the agent's own programs (include/agent_protocol.h); argument may be NULL. */
+json_t *guest_builtin(const char *name, const char *argument);
+/* Runs a program (consumed) in the guest without input. output (NULL: thrown away) gets what it
+ * prints, err's message the last it said about an error. 0 and its exit status, or negative:
+ * -ETIMEDOUT, -E2BIG (more than the output's cap). */
+int guest_run(struct manager *m, const char *id, json_t *process, uint64_t timeout_ms,
+              struct buf *output, int *ret_status, struct err *err);
+/* One of the agent's own, in a VM; negative, too, when it failed. */
+int guest_ask(struct manager *m, const char *id, const char *builtin, struct buf *output,
+              uint64_t timeout_ms, struct err *err);
 
 /* prepare.c */
 int prepare_instance(struct manager *m, const struct instance *instance, uint64_t run, bool client,

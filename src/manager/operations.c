@@ -41,6 +41,9 @@ int error_status(int code)
     case EMFILE:
     case EAGAIN:
         return 503;
+    case EREMOTEIO:
+    case EPROTO:
+        return 502; /* what the guest or its monitor came to */
     case ETIMEDOUT:
         return 504;
     case ECANCELED:

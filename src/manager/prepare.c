@@ -260,6 +260,8 @@ static int write_shim_config(struct manager *m, const struct instance *instance,
     put_path(config, "log_file", path);
     snprintf(cgroup, sizeof(cgroup), "/lodge/%s", instance->id);
     put_path(config, "cgroup", spec->vm ? "" : cgroup);
+    run_path(m, path, sizeof(path), "i/%s/v/vm/vsock", instance->id);
+    put_path(config, "agent_socket", spec->vm ? path : "");
     json_object_set_new(config, "env", shim_environment(m, instance->id));
     json_object_set_new(config, "log_max", json_integer(LOG_MAX));
     json_object_set_new(config, "tty", json_boolean(spec->tty));

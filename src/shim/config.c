@@ -40,7 +40,8 @@ static int read_members(const struct json_at *root, struct shim_config *c, struc
                    {"exit_file", &c->exit_file},
                    {"log_file", &c->log_file},
                    {"runtime_log", &c->runtime_log},
-                   {"cgroup", &c->cgroup}};
+                   {"cgroup", &c->cgroup},
+                   {"agent_socket", &c->agent_socket}};
     const struct {
         const char *name;
         bool *place;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A further program in a running container: lodge-oci exec --detach makes it, its first process
- * becomes our child, one client has its streams.
+ * A further program in a running guest; one client has its streams. In a container lodge-oci exec
+ * --detach makes it and its first process becomes our child; for one in a VM a child of ours stands
+ * (session.h), which speaks with the guest's agent.
  */
 #include "shim/shim.h"
 
@@ -9,9 +10,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pty.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <termios.h>
 #include <unistd.h>
 
 static void remove_files(const struct shim_exec *exec)
@@ -93,8 +96,23 @@ static void on_signal(int number, void *context)
 {
     struct shim_exec *exec = context;
 
-    if (exec->pid > 0 && !exec->over)
+    const union sigval value = {.sival_int = number};
+
+    if (exec->pid <= 0 || exec->over)
+        return;
+    if (exec->vm)
+        sigqueue(exec->pid, SIGRTMAX, value);
+    else
         kill(exec->pid, number);
+}
+
+/* A guest that does not answer must not keep what stands for its program here. */
+static void on_lost(void *context)
+{
+    const struct shim_exec *exec = context;
+
+    if (exec->vm && exec->pid > 0 && !exec->over)
+        kill(exec->pid, SIGTERM);
 }
 
 static void on_console(void *context, uint32_t events)
@@ -109,11 +127,32 @@ static void on_console(void *context, uint32_t events)
         close(master);
 }
 
+/* The guest's own terminal does the work: this one only passes bytes and the size. */
+static int open_raw_terminal(struct shim_exec *exec, int theirs[3], struct err *err)
+{
+    struct termios raw;
+    int master, slave;
+
+    if (openpty(&master, &slave, NULL, NULL, NULL) < 0)
+        return err_errno(err, -errno, "open a terminal");
+    fcntl(master, F_SETFD, FD_CLOEXEC);
+    if (tcgetattr(slave, &raw) == 0) {
+        cfmakeraw(&raw);
+        tcsetattr(slave, TCSANOW, &raw);
+    }
+    for (int i = 0; i < 3; i++)
+        theirs[i] = fcntl(slave, F_DUPFD_CLOEXEC, 3);
+    close(slave);
+    return guest_io_open_terminal(&exec->io, master, err);
+}
+
 static int open_streams(struct shim_exec *exec, bool tty, bool stdin_open, int theirs[3],
                         struct err *err)
 {
     int ours[3] = {-1, -1, -1};
 
+    if (tty && exec->vm)
+        return open_raw_terminal(exec, theirs, err);
     if (tty) {
         char path[PATH_MAX + 8];
 
@@ -175,34 +214,64 @@ static int start_runtime(struct shim_exec *exec, const json_t *process, const in
     return exec->runtime < 0 ? err_errno(err, exec->runtime, "start '%s'", argv[0]) : 0;
 }
 
+static int start_session(struct shim_exec *exec, const json_t *process, bool stdin_open,
+                         const int theirs[3], struct err *err)
+{
+    char json[PATH_MAX + 8];
+    const char *argv[] = {"/proc/self/exe", "--session", exec->shim->config.agent_socket, json,
+                          NULL};
+    json_t *request = json_copy((json_t *)(uintptr_t)process);
+    CLEANUP(freep) char *text = NULL;
+    int result;
+
+    json_object_set_new(request, "stdin", json_boolean(stdin_open));
+    text = json_text(request, 0);
+    json_decref(request);
+    snprintf(json, sizeof(json), "%s.json", exec->files);
+    if (!text)
+        return err_set(err, -ENOMEM, "out of memory");
+    if ((result = file_replace_unsynced(AT_FDCWD, json, text, strlen(text), 0600, err)) < 0)
+        return result;
+    exec->pid = shim_spawn(exec->shim, (char *const *)(uintptr_t)argv, theirs, -1,
+                           json_is_true(json_object_get(process, "terminal")));
+    if (exec->pid > 0)
+        return 0;
+    result = exec->pid;
+    exec->pid = 0;
+    return err_errno(err, result, "start '%s'", argv[0]);
+}
+
 int shim_exec_start(struct shim *shim, const json_t *process, bool stdin_open, int client,
                     struct err *err)
 {
     struct shim_exec *exec = NULL;
+    bool vm = *shim->config.agent_socket;
     int theirs[3] = {-1, -1, -1}, result;
 
     for (size_t i = 0; i < SHIM_EXECS_MAX && !exec; i++)
         if (!shim->execs[i].shim)
             exec = &shim->execs[i];
-    if (!exec || !json_is_object(process) || !*shim->config.program) {
+    if (!exec || !json_is_object(process) || (!vm && !*shim->config.program)) {
         close(client);
         if (exec)
             return err_set(err, -EOPNOTSUPP, "programs cannot be added to this instance");
         return err_set(err, -EMFILE, "%d programs were added to it already; end one of them",
                        SHIM_EXECS_MAX);
     }
-    *exec = (struct shim_exec){.shim = shim, .console_listen = -1};
+    *exec = (struct shim_exec){.shim = shim, .vm = vm, .console_listen = -1};
     snprintf(exec->files, sizeof(exec->files), "%s.x%zu", shim->config.pid_file,
              (size_t)(exec - shim->execs));
     remove_files(exec);
     guest_io_init(&exec->io, shim->loop, NULL);
     exec->io.on_end = on_end;
     exec->io.on_signal = on_signal;
+    exec->io.on_lost = on_lost;
     exec->io.context = exec;
     if ((result = guest_io_attach(&exec->io, client, err)) == 0 &&
         (result = open_streams(exec, json_is_true(json_object_get(process, "terminal")), stdin_open,
                                theirs, err)) == 0)
-        result = start_runtime(exec, process, theirs, err);
+        result = vm ? start_session(exec, process, stdin_open, theirs, err)
+                    : start_runtime(exec, process, theirs, err);
     for (int i = 0; i < 3; i++)
         fd_closep(&theirs[i]);
     if (result < 0)

@@ -36,6 +36,16 @@ static void client_remove(struct guest_client *client)
     client->io = NULL;
 }
 
+/* It went away, or is sent away. */
+static void client_lose(struct guest_client *client)
+{
+    struct guest_io *io = client->io;
+
+    client_remove(client);
+    if (io->on_lost && guest_io_flushed(io))
+        io->on_lost(io->context);
+}
+
 static bool input_full(const struct guest_io *io)
 {
     return io->held.length >= INPUT_HELD;
@@ -62,7 +72,7 @@ static bool client_send(struct guest_client *client)
         if (n < 0 && errno == EAGAIN)
             break;
         if (n <= 0) {
-            client_remove(client);
+            client_lose(client);
             return false;
         }
         buf_consume(&client->out, (size_t)n);
@@ -126,19 +136,19 @@ static bool client_read(struct guest_client *client)
     ssize_t n;
 
     if (buf_reserve(&client->in, CLIENT_IN_MAX - client->in.length) < 0)
-        return client_remove(client), false;
+        return client_lose(client), false;
     n = read(client->fd, client->in.data + client->in.length, CLIENT_IN_MAX - client->in.length);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return true;
     if (n <= 0)
-        return client_remove(client), false;
+        return client_lose(client), false;
     client->in.length += (size_t)n;
     while (client->in.length >= STREAM_HEADER_SIZE) {
         enum stream_type type;
         uint32_t length;
 
         if (!stream_header_decode((const uint8_t *)client->in.data, &type, &length))
-            return client_remove(client), false;
+            return client_lose(client), false;
         if (client->in.length < STREAM_HEADER_SIZE + length)
             break;
         handle_frame(io, type, (const uint8_t *)client->in.data + STREAM_HEADER_SIZE, length);

@@ -44,6 +44,7 @@ struct guest_io {
     uint16_t rows, cols;           /* a size that came before the terminal; 0: none */
     void (*on_end)(void *context); /* both outputs have ended */
     void (*on_signal)(int number, void *context);
+    void (*on_lost)(void *context); /* the last client went away of itself */
     void *context;
 };
 

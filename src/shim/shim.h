@@ -42,8 +42,8 @@ struct shim_connection {
 struct shim_exec {
     struct shim *shim; /* NULL: free */
     pid_t runtime;     /* lodge-oci exec, until it ended */
-    pid_t pid;         /* the program, once it is known */
-    bool over;
+    pid_t pid;         /* the program, once it is known; in a VM, who stands for it here */
+    bool vm, over;
     int exit_code;
     int console_listen;
     struct loop_fd *console_watch;
@@ -54,7 +54,8 @@ struct shim_exec {
 struct shim_config {
     const char *id, *program, *root, *pid_file, *console_socket, *socket, *exit_file, *log_file;
     const char *runtime_log, *cgroup;
-    char **runtime, **env; /* NULL-terminated, borrowed strings */
+    const char *agent_socket; /* a VM's vsock socket; "": further programs are lodge-oci's */
+    char **runtime, **env;    /* NULL-terminated, borrowed strings */
     uint64_t run, log_max;
     bool tty, stdin_open, foreground, client;
     json_t *document;

@@ -103,7 +103,46 @@ def behave(guest, how):
     elif how == "leaves":
         control, _, _ = guest.run()
         control.close()
+    elif how.startswith("session-"):
+        control, _, _ = guest.run()
+        control.sendall(frame(STARTED, struct.pack("<IQ", 5, 1)))
+        serve_sessions(guest.path.removesuffix("_1024"), SESSIONS[how.removeprefix("session-")])
     time.sleep(60)
+
+
+# What a guest may answer to a further program, whatever it is.
+SESSIONS = {
+    "silent": b"",
+    "garbage": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "huge-frame": struct.pack("<IB3x", 0xFFFFFFFF, STARTED),
+    "exit-first": frame(EXITED, struct.pack("<IIQ", 0, 0, 0)),
+    "data-first": frame(DATA, b"x"),
+    "started-twice": frame(STARTED, struct.pack("<IQ", 5, 1)) * 2,
+    "bad-status": frame(STARTED, struct.pack("<IQ", 5, 1)) + frame(EXITED, struct.pack("<IIQ", 0, 4242, 0)),
+    "cut-frame": frame(STARTED, struct.pack("<IQ", 5, 1)) + frame(DATA, b"abc")[:-1],
+    "control-words": frame(ERROR, struct.pack("<I", 3) + string(b"\x1b[2Jsorry\n")),
+    "nonsense-top": frame(STARTED, struct.pack("<IQ", 5, 1)) + frame(DATA, b"1 2\n\x1b\0 rm\n") + frame(EXITED, struct.pack("<IIQ", 0, 0, 0)),
+    "endless": frame(STARTED, struct.pack("<IQ", 5, 1)) + frame(DATA, b"7" * 1000000) * 8,
+}
+
+
+def serve_sessions(path, answer, ok=b"OK 1073741824\n"):
+    """Like a monitor's vsock socket behind which every session gets this answer."""
+    held = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(64)
+        while True:
+            connection, _ = listener.accept()
+            held.append(connection)
+            connection.settimeout(60)
+            try:
+                connection.recv(65536)
+                connection.sendall(ok + answer)
+                if answer.endswith(b"ab"):
+                    connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
 
 
 def main():

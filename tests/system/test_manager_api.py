@@ -30,7 +30,7 @@ def document(manager):
     return served
 
 
-TYPES = {"string": str, "integer": int, "boolean": bool, "array": list, "object": dict, "null": type(None)}
+TYPES = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "array": list, "object": dict, "null": type(None)}
 
 
 def check(document, schema, value, where="answer"):
@@ -86,7 +86,7 @@ def test_every_answer_is_as_described(manager, document):
     ref = {"ref": made["id"]}
     one = "/v1/instances/{ref}"
     operation = json.loads(good("POST", one + "/start", ref))
-    for path in ("/openapi.json", "/metrics", "/v1/info", "/v1/operations", "/v1/instances"):
+    for path in ("/openapi.json", "/metrics", "/v1/info", "/v1/operations", "/v1/instances", "/v1/stats"):
         good("GET", path)
     good("GET", "/v1/operations/{id}", {"id": operation["id"]})
     lines = good("GET", "/v1/events", query="?follow=0&since=0").decode().splitlines()

@@ -65,8 +65,8 @@ def test_figures_of_a_running_machine(lodge):
 
 def test_nothing_runs(lodge):
     lodge.runtime.mkdir(mode=0o700, exist_ok=True)
-    assert lodge("stats").stdout == b"no virtual machine is running\n"
+    assert lodge("stats").stdout == b"nothing is running\n"
     assert json.loads(lodge("stats", "--json").stdout) == []
     done = lodge("stats", "nobody")
-    assert done.returncode == 125 and b"no virtual machine 'nobody' is running" in done.stderr
+    assert done.returncode == 125 and b"nothing named 'nobody' is running" in done.stderr
     assert lodge("stats", "--jsn").returncode == 2

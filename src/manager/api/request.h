@@ -63,6 +63,6 @@ struct instance *api_instance(struct api_request *request, struct api_reply *rep
 api_fn api_info, api_openapi, api_metrics, api_events, api_operations, api_operation;
 api_fn api_list, api_create, api_inspect, api_delete, api_patch;
 api_fn api_start, api_stop, api_restart, api_pause, api_resume, api_kill, api_wait;
-api_fn api_logs, api_attach, api_exec, api_stats, api_top;
+api_fn api_logs, api_attach, api_exec, api_stats, api_stats_all, api_top;
 
 #endif

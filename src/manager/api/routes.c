@@ -11,6 +11,7 @@ const struct api_route api_routes[] = {
     {"GET", "/openapi.json", API_NO_BODY, api_openapi},
     {"GET", "/metrics", API_NO_BODY, api_metrics},
     {"GET", "/v1/info", API_NO_BODY, api_info},
+    {"GET", "/v1/stats", API_NO_BODY, api_stats_all},
     {"GET", "/v1/events", API_NO_BODY, api_events},
     {"GET", "/v1/operations", API_NO_BODY, api_operations},
     {"GET", "/v1/operations/{id}", API_NO_BODY, api_operation},

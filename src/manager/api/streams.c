@@ -356,16 +356,22 @@ static void hand_over(struct api_request *request, struct api_reply *reply,
     MHD_add_response_header(reply->response, "Upgrade", STREAM_UPGRADE);
 }
 
+/* acts: it has to do something now, so it may not be paused. */
 static bool check_running(struct api_request *request, struct api_reply *reply,
-                          struct instance *instance)
+                          struct instance *instance, bool acts)
 {
     enum instance_state state;
 
     pthread_mutex_lock(&request->m->lock);
     state = instance->row.state;
     pthread_mutex_unlock(&request->m->lock);
-    if (life_is_active(state))
+    if (life_is_active(state) && (state != INSTANCE_PAUSED || !acts))
         return true;
+    if (state == INSTANCE_PAUSED) {
+        api_fail(reply, 409, "'%s' is paused; `lodge resume %s` lets it go on", request->args[0],
+                 request->args[0]);
+        return false;
+    }
     api_fail(reply, 409, "'%s' is %s; `lodge start %s` starts it", request->args[0],
              instance_state_name(state), request->args[0]);
     return false;
@@ -378,17 +384,19 @@ void api_attach(struct api_request *request, struct api_reply *reply)
 
     if (!wants_upgrade(request, reply) || !(instance = api_instance(request, reply)))
         return;
-    if (!start && !check_running(request, reply, instance)) {
+    if (!start && !check_running(request, reply, instance, false)) {
         instance_unref(request->m, instance);
         return;
     }
     hand_over(request, reply, instance, start ? NULL : json_pack("{s:s}", "command", "attach"));
 }
 
-/* The program as the container's own configuration would have it. */
+/* The program as the instance's own configuration would have it. */
 static int exec_process(struct api_request *request, const struct instance *instance, pid_t pid,
                         json_t **ret, struct err *err)
 {
+    uint16_t rows = (uint16_t)json_integer_value(json_object_get(request->json, "rows"));
+    uint16_t cols = (uint16_t)json_integer_value(json_object_get(request->json, "cols"));
     static const char *const known[] = {"command", "env",  "cwd",  "user", "tty",
                                         "stdin",   "rows", "cols", NULL};
     json_t *merged = NULL, *document = NULL, *value;
@@ -424,10 +432,8 @@ static int exec_process(struct api_request *request, const struct instance *inst
     json_decref(merged);
     if (result < 0)
         return result;
-    result = prepare_process(request->m, &spec, pid,
-                             (uint16_t)json_integer_value(json_object_get(request->json, "rows")),
-                             (uint16_t)json_integer_value(json_object_get(request->json, "cols")),
-                             ret, err);
+    result = spec.vm ? guest_vm_process(request->m, &spec, rows, cols, ret, err)
+                     : prepare_process(request->m, &spec, pid, rows, cols, ret, err);
     spec_done(&spec);
     return result;
 }
@@ -445,16 +451,11 @@ void api_exec(struct api_request *request, struct api_reply *reply)
     pthread_mutex_lock(&request->m->lock);
     pid = instance->pid;
     pthread_mutex_unlock(&request->m->lock);
-    if (!check_running(request, reply, instance)) {
+    if (!check_running(request, reply, instance, true)) {
         instance_unref(request->m, instance);
         return;
     }
-    if (instance->brief->vm)
-        result = err_set(&err, -EOPNOTSUPP,
-                         "a further program in a virtual machine is not possible yet");
-    else
-        result = exec_process(request, instance, pid, &process, &err);
-    if (result < 0) {
+    if ((result = exec_process(request, instance, pid, &process, &err)) < 0) {
         api_fail_err(reply, result, &err);
         instance_unref(request->m, instance);
         return;

@@ -21,7 +21,7 @@ static char *test_env[] = {(char *)(uintptr_t) "A=1", NULL};
 
 static void run_encode(struct buf *buf)
 {
-    struct agent_run run = {.flags = AGENT_RUN_TTY | AGENT_RUN_STDIN,
+    struct agent_run run = {.flags = AGENT_RUN_TTY | AGENT_RUN_STDIN | AGENT_RUN_BUILTIN,
                             .rows = 24,
                             .cols = 80,
                             .cwd = "/tmp",
@@ -45,7 +45,7 @@ START_TEST(run_comes_back_whole)
     frame = frame_of(&buf);
     ck_assert_uint_eq(frame.type, AGENT_RUN);
     ck_assert_int_eq(agent_run_decode(&frame, &run), 0);
-    ck_assert_uint_eq(run.flags, AGENT_RUN_TTY | AGENT_RUN_STDIN);
+    ck_assert_uint_eq(run.flags, AGENT_RUN_TTY | AGENT_RUN_STDIN | AGENT_RUN_BUILTIN);
     ck_assert_uint_eq(run.rows, 24);
     ck_assert_uint_eq(run.cols, 80);
     ck_assert_str_eq(run.cwd, "/tmp");
@@ -108,7 +108,7 @@ static const struct {
     {{1, 0, 16, 0, AGENT_DATA, 0, 0, 0}, 8, -EPROTO},
     {{0, 0, 0, 0, 0, 0, 0, 0}, 8, -EPROTO},
     {{0, 0, 0, 0, 11, 0, 0, 0}, 8, -EPROTO},
-    {{0, 0, 0, 0, 19, 0, 0, 0}, 8, -EPROTO},
+    {{0, 0, 0, 0, 20, 0, 0, 0}, 8, -EPROTO},
     {{0, 0, 0, 0, AGENT_END, 1, 0, 0}, 8, -EPROTO},
     {{0, 0, 0, 0, AGENT_END, 0, 0, 1}, 8, -EPROTO},
     {{0xff, 0xff, 0xff, 0xff, AGENT_DATA, 0, 0, 0}, 8, -EPROTO},

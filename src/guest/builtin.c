@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Small readers of /proc and /sys; what they print is plain lines, for a reader that trusts none.
+ */
+#include "guest/builtin.h"
+
+#include "base/buf.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/util.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define COMMAND_MAX 512
+
+static unsigned long long number_after(const char *text, const char *name)
+{
+    const char *at = strstr(text, name);
+
+    return at ? strtoull(at + strlen(name), NULL, 10) : 0;
+}
+
+static char *load(struct buf *text, const char *path)
+{
+    text->length = 0;
+    return file_load(AT_FDCWD, path, text, NULL) == 0 ? buf_string(text) : NULL;
+}
+
+/* One line, unless it is the kernel's own (no command line) or gone. */
+static void print_process(int pid, struct buf *text)
+{
+    unsigned long long user = 0, kernel = 0;
+    char path[64], command[COMMAND_MAX], *name_end;
+    long resident = 0;
+    size_t length;
+
+    snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
+    if (!load(text, path) || !text->length)
+        return;
+    length = MIN(text->length, sizeof(command) - 1);
+    for (size_t i = 0; i < length; i++) {
+        unsigned char c = (unsigned char)text->data[i];
+
+        command[i] = (char)(c == 0 ? ' ' : c < 32 || c > 126 ? '?' : c);
+    }
+    while (length && command[length - 1] == ' ')
+        length--;
+    command[length] = '\0';
+    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+    if (!load(text, path) || !(name_end = strrchr(text->data, ')')) ||
+        sscanf(name_end + 1,
+               " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d %*d %*d %*d %*d "
+               "%*u %*u %ld",
+               &user, &kernel, &resident) != 3)
+        return;
+    printf("%d %llu %lld %s\n", pid,
+           (user + kernel) * 1000 / (unsigned long long)sysconf(_SC_CLK_TCK),
+           (long long)resident * sysconf(_SC_PAGESIZE), command);
+}
+
+/* This process, and the session that serves it. */
+static bool is_ours(int pid)
+{
+    return pid == getpid() || pid == getppid();
+}
+
+static int top(struct buf *text)
+{
+    CLEANUP(dir_closep) DIR *dir = opendir("/proc");
+    const struct dirent *entry;
+
+    while (dir && (entry = readdir(dir)))
+        if (isdigit((unsigned char)entry->d_name[0]) && !is_ours(atoi(entry->d_name)))
+            print_process(atoi(entry->d_name), text);
+    return dir ? 0 : 1;
+}
+
+/* All interfaces but the loopback; all disks but partitions of them. */
+static void print_devices(struct buf *text)
+{
+    unsigned long long received = 0, sent = 0, read_bytes = 0, written_bytes = 0;
+    char *line, *rest;
+
+    for (line = load(text, "/proc/net/dev") ? strtok_r(text->data, "\n", &rest) : NULL; line;
+         line = strtok_r(NULL, "\n", &rest)) {
+        unsigned long long in, out;
+        char name[64];
+
+        if (sscanf(line, " %63[^:]: %llu %*u %*u %*u %*u %*u %*u %*u %llu", name, &in, &out) == 3 &&
+            strcmp(name, "lo") != 0) {
+            received += in;
+            sent += out;
+        }
+    }
+    for (line = load(text, "/proc/diskstats") ? strtok_r(text->data, "\n", &rest) : NULL; line;
+         line = strtok_r(NULL, "\n", &rest)) {
+        unsigned long long in, out;
+        char name[64], path[128];
+
+        if (sscanf(line, " %*u %*u %63s %*u %*u %llu %*u %*u %*u %llu", name, &in, &out) != 3)
+            continue;
+        snprintf(path, sizeof(path), "/sys/block/%s", name);
+        if (access(path, F_OK) == 0) {
+            read_bytes += in * 512;
+            written_bytes += out * 512;
+        }
+    }
+    printf("net_received_bytes %llu\nnet_sent_bytes %llu\nblock_read_bytes %llu\n"
+           "block_written_bytes %llu\n",
+           received, sent, read_bytes, written_bytes);
+}
+
+static int figures(struct buf *text)
+{
+    static const char *const pressures[] = {"cpu", "memory", "io"};
+    unsigned long long tasks = 0, up, down;
+    char path[64];
+
+    if (load(text, "/proc/meminfo"))
+        printf("memory_total_bytes %llu\nmemory_available_bytes %llu\n",
+               number_after(text->data, "MemTotal:") * 1024,
+               number_after(text->data, "MemAvailable:") * 1024);
+    if (load(text, "/proc/loadavg") && sscanf(text->data, "%*s %*s %*s %llu/%llu", &up, &down) == 2)
+        tasks = down;
+    printf("tasks %llu\n", tasks);
+    for (size_t i = 0; i < ARRAY_LEN(pressures); i++) {
+        snprintf(path, sizeof(path), "/proc/pressure/%s", pressures[i]);
+        if (load(text, path))
+            printf("pressure_%s_some_us %llu\n", pressures[i], number_after(text->data, "total="));
+    }
+    print_devices(text);
+    return 0;
+}
+
+int builtin_main(char *const *argv)
+{
+    CLEANUP(buf_donep) struct buf text;
+    int status = 127;
+
+    buf_init(&text, 4 << 20);
+    if (!strcmp(argv[0], "top")) {
+        status = top(&text);
+    } else if (!strcmp(argv[0], "figures")) {
+        status = figures(&text);
+    } else if (!strcmp(argv[0], "sync")) {
+        sync();
+        status = 0;
+    } else {
+        fprintf(stderr, "the agent of this guest has no '%s'\n", argv[0]);
+    }
+    fflush(stdout);
+    return status;
+}

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Further programs in virtual machines under the manager, and what it says of them; guests that answer with nonsense."""
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import fake_vmm
+from conftest import need_root
+from manager import Manager, until
+
+LIMIT_S = 120
+
+
+def need_guest(guest):
+    need_root()
+    if not (guest / "images" / "busybox").exists() or not (guest / "kernels" / "cloud").exists():
+        pytest.skip("needs the busybox image and the cloud kernel (make guest)")
+
+
+@pytest.fixture(scope="module")
+def manager(build, guest):
+    need_guest(guest)
+    m = Manager(build, guest).start()
+    yield m
+    m.close()
+
+
+@pytest.fixture(scope="module")
+def vm(manager):
+    """One machine for all that do not end it."""
+    manager.lodge("run", "-d", "--vm", "--name", "vm", "--env", "GREETING=hello", "--health-cmd", "test -e /well", "--health-interval", "1", "busybox",
+                  "sh", "-c", "while :; do echo tick; sleep 1; done")
+    return "vm"
+
+
+def start(manager, *arguments, **options):
+    return subprocess.Popen([manager.bin / "lodge", *arguments], env=manager.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
+
+def sessions(manager):
+    """Pids of what stands for programs in machines of this manager."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if len(words) > 3 and words[1] == b"--session" and words[2].startswith(str(manager.dir).encode()):
+            found.append(int(entry.name))
+    return found
+
+
+def test_streams_status_and_environment(manager, vm):
+    done = start(manager, "exec", vm, "sh", "-c", "echo $GREETING; pwd; echo err >&2; exit 7")
+    assert done.communicate(timeout=LIMIT_S) == (b"hello\n/\n", b"err\n") and done.returncode == 7
+    assert manager.lodge("exec", "-i", "-w", "/tmp", vm, "sh", "-c", "pwd; cat", input="piped") == "/tmp\npiped"
+    manager.lodge("exec", vm, "nosuch", status=127)
+    manager.lodge("exec", "-u", "nobody-at-all", vm, "true", status=126)
+    manager.lodge("exec", vm, "sh", "-c", "kill -9 $$", status=137)
+    # The output of a program whose reader is slow is whole.
+    data = os.urandom(3 << 20)
+    done = start(manager, "exec", "-i", vm, "cat", stdin=subprocess.PIPE)
+    assert done.communicate(data, timeout=LIMIT_S)[0] == data
+
+
+def test_many_at_once_and_signals(manager, vm):
+    many = [start(manager, "exec", "-i", vm, "sh", "-c", "read x; echo $x; exit $x", stdin=subprocess.PIPE) for _ in range(8)]
+    for number, one in reversed(list(enumerate(many))):
+        assert one.communicate(str(number).encode() + b"\n", timeout=LIMIT_S)[0] == b"%d\n" % number and one.returncode == number
+    polite = start(manager, "exec", vm, "sh", "-c", "trap 'echo bye; exit 9' TERM; echo ready; while :; do sleep 0.1; done")
+    assert polite.stdout.readline() == b"ready\n"
+    polite.send_signal(signal.SIGTERM)
+    assert polite.communicate(timeout=LIMIT_S)[0] == b"bye\n" and polite.returncode == 9
+
+
+def test_terminal(manager, vm):
+    ours, theirs = pty.openpty()
+    import fcntl
+    import struct
+    import termios
+
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 31, 97, 0, 0))
+    one = subprocess.Popen([manager.bin / "lodge", "exec", "-it", vm, "sh"], env=manager.environment, stdin=theirs, stdout=theirs, stderr=theirs,
+                           start_new_session=True)
+    os.close(theirs)
+    os.write(ours, b"tty; stty size; exit 5\n")
+    seen = b""
+    while one.poll() is None or b"31 97" not in seen:
+        try:
+            seen += os.read(ours, 4096)
+        except OSError:
+            break
+    os.close(ours)
+    assert one.wait(LIMIT_S) == 5 and b"31 97" in seen and b"/dev/" in seen, seen
+
+
+def test_what_is_said_of_it(manager, vm):
+    sleeper = start(manager, "exec", vm, "sleep", "1234")
+    until(lambda: any(p["command"] == "sleep 1234" for p in json.loads(manager.lodge("top", "--json", vm))))
+    sleeper.kill()
+    sleeper.wait()
+    # Who hangs up ends the program, as at a terminal.
+    until(lambda: not any(p["command"] == "sleep 1234" for p in json.loads(manager.lodge("top", "--json", vm))))
+    stats = json.loads(manager.lodge("stats", "--json", vm))[0]
+    assert stats["isolation"] == "vm" and stats["cpu_ns"] > 0 and 0 < stats["guest_memory_bytes"] < stats["memory_limit_bytes"] == 512 << 20
+    assert stats["pids"] > 10 and stats["block_read_bytes"] > 0
+    assert manager.lodge("stats").splitlines()[1].split()[:2] == ["vm", "vm"]
+    followed = start(manager, "stats", "-f", "--json", vm)
+    first, second = (json.loads(followed.stdout.readline())[0] for _ in range(2))
+    assert second["cpu_ns"] >= first["cpu_ns"] > 0
+    followed.kill()
+    followed.wait()
+    manager.lodge("stats", "nosuch", status=125)
+
+
+def test_health_and_pause(manager, vm):
+    assert manager.inspect(vm)["health"] in ("starting", "unhealthy")
+    manager.lodge("exec", vm, "touch", "/well")
+    manager.lodge("wait", "--condition", "healthy", "--timeout", "60", vm)
+    manager.lodge("pause", vm)
+    try:
+        for path, method, body in (("/top", "GET", None), ("/exec", "POST", {"command": ["true"]})):
+            headers = {"Content-Type": "application/json", "Connection": "Upgrade", "Upgrade": "lodge-stream"}
+            status, _, text = manager.request(method, f"/v1/instances/{vm}{path}", body, headers if body else None)
+            assert status == 409 and b"paused" in text
+        assert json.loads(manager.lodge("stats", "--json", vm))[0]["guest_memory_bytes"] is None
+    finally:
+        manager.lodge("resume", vm)
+
+
+def test_the_manager_killed_beside_programs(manager, vm):
+    one = start(manager, "exec", "-i", vm, "sh", "-c", "echo ready; read x; echo got $x; exit 3", stdin=subprocess.PIPE)
+    assert one.stdout.readline() == b"ready\n"
+    attached = start(manager, "attach", "--no-stdin", vm)
+    assert attached.stdout.readline() == b"tick\n"
+    manager.kill()
+    manager.start()
+    assert one.communicate(b"it\n", timeout=LIMIT_S)[0] == b"got it\n" and one.returncode == 3
+    assert manager.lodge("exec", vm, "echo", "again") == "again\n"
+    assert attached.poll() is None
+    attached.kill()
+    attached.wait()
+    # One that is killed with its client, both at once: nothing stays behind.
+    one = start(manager, "exec", vm, "sh", "-c", "echo ready; sleep 4321")
+    assert one.stdout.readline() == b"ready\n"
+    manager.kill()
+    one.kill()
+    one.wait()
+    manager.start()
+    # The manager's own checks come and go.
+    until(lambda: not any("4321" in p["command"] for p in json.loads(manager.lodge("top", "--json", vm))))
+
+
+@pytest.mark.parametrize("how", sorted(set(fake_vmm.SESSIONS) - {"silent", "endless", "nonsense-top"}))
+def test_a_session_with_nonsense_ends(build, tmp_path, how):
+    path = str(tmp_path / "v")
+    threading.Thread(target=fake_vmm.serve_sessions, args=(path, fake_vmm.SESSIONS[how]), daemon=True).start()
+    until(lambda: os.path.exists(path))
+    request = tmp_path / "request"
+    request.write_text(json.dumps({"args": ["x"], "env": [], "cwd": "/", "user": "", "terminal": False, "stdin": False}))
+    done = subprocess.run([Path(build) / "bin" / "lodge-shim", "--session", path, request], capture_output=True, timeout=LIMIT_S)
+    assert done.returncode == 125 and b"lodge: " in done.stderr and b"\x1b" not in done.stderr, done
+
+
+def test_a_monitor_without_the_port(build, tmp_path):
+    path = str(tmp_path / "v")
+    threading.Thread(target=fake_vmm.serve_sessions, args=(path, b"", b"nonsense\n"), daemon=True).start()
+    until(lambda: os.path.exists(path))
+    request = tmp_path / "request"
+    request.write_text('{"args": ["x"]}')
+    for words in ((path, request), (str(tmp_path / "nosuch"), request), (path, tmp_path / "nosuch")):
+        done = subprocess.run([Path(build) / "bin" / "lodge-shim", "--session", *words], capture_output=True, timeout=LIMIT_S)
+        assert done.returncode == 125 and done.stderr.startswith(b"lodge: "), done
+
+
+@pytest.fixture(params=["nonsense-top", "endless", "silent"])
+def hostile(build, guest, tmp_path, request):
+    """A manager whose machine answers every session so."""
+    need_guest(guest)
+    fake = tmp_path / "vmm"
+    fake.write_text(f'#!/bin/sh\nLODGE_FAKE=session-{request.param} exec {sys.executable} {Path(__file__).parent / "fake_vmm.py"} "$@"\n')
+    fake.chmod(0o755)
+    m = Manager(build, guest)
+    m.environment["LODGE_VMM"] = str(fake)
+    m.start()
+    m.lodge("run", "-d", "--vm", "--name", "bad", "busybox", "x")
+    yield m, request.param
+    m.close()
+
+
+def test_a_hostile_guest_holds_nobody_up(hostile):
+    manager, how = hostile
+    if how == "silent":
+        one = start(manager, "exec", "bad", "true")
+        time.sleep(0.2)
+        one.send_signal(signal.SIGINT)  # passed on, to deaf ears
+        one.kill()
+        one.wait()
+    else:
+        began = time.monotonic()
+        status, answer = manager.ask("GET", "/v1/instances/bad/top")
+        assert status >= 400 and answer["error"]["message"] and time.monotonic() - began < LIMIT_S
+    assert manager.answers()
+    until(lambda: not sessions(manager))
+    manager.lodge("rm", "-f", "bad")
