@@ -90,6 +90,7 @@ struct instance {
     unsigned backoff, health_failures;
     bool health_running;
     enum instance_health health;
+    uint64_t job; /* (lock) whose it is; 0: nobody's */
 };
 
 struct operation {
@@ -148,6 +149,7 @@ struct manager {
     atomic_bool stopping;
     atomic_int nr_streams; /* connections that shims serve */
     struct api *api;
+    struct jobs *jobs;
     struct counters counters;
     int64_t started_ns;
 };
@@ -186,6 +188,19 @@ void instance_change_surely(struct manager *m, struct instance *instance,
                             const struct instance_row *row, struct operation *operation);
 void instance_store_form(const struct instance *instance, const struct instance_row *row,
                          struct store_instance *ret);
+
+/* api/instances.c, without the lock. fn goes into the transaction that stores the new instance. */
+struct sqlite3;
+struct instance_also {
+    int (*fn)(struct sqlite3 *db, const struct instance *instance, void *context);
+    void *context;
+    const struct instance *instance; /* written by instance_create */
+};
+/* Takes "name" out of document; also may be NULL. *ret: a reference. */
+int instance_create(struct manager *m, json_t *document, struct instance_also *also,
+                    struct instance **ret, struct err *err);
+/* What can be known to fail at the first start. */
+int instance_check_spec(struct manager *m, const struct spec *spec, struct err *err);
 
 /* events.c. Any thread. */
 void event_add(struct manager *m, const struct instance *instance, const char *what,

@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "manager/jobs.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -293,6 +294,7 @@ void life_settle(struct manager *m, struct instance *instance)
     } else {
         instance_change_surely(m, instance, &row, NULL);
     }
+    jobs_instance_ended(m, instance, end.lost);
     snprintf(code, sizeof(code), "%d", row.exit_code);
     event_add(m, instance, "die", *row.error ? row.error : code);
     if (instance->brief->auto_remove)

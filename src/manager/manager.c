@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "manager/api/api.h"
+#include "manager/jobs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -110,7 +111,8 @@ int manager_open(const struct manager_options *options, struct manager **ret, st
     manager_path(m, path, sizeof(path), "state.db");
     if ((result = lock_state(m, err)) < 0 || (result = make_dirs(m, err)) < 0 ||
         (result = state_store_open(path, &m->store, err)) < 0 ||
-        (result = watch_open(m, err)) < 0 || (result = recover(m, err)) < 0 ||
+        (result = watch_open(m, err)) < 0 || (result = jobs_new(m, err)) < 0 ||
+        (result = recover(m, err)) < 0 || (result = jobs_open(m, err)) < 0 ||
         (result = api_open(m, options->listen_fd, &m->api, err)) < 0) {
         manager_close(m);
         return result;
@@ -130,6 +132,7 @@ void manager_close(struct manager *m)
     pthread_mutex_lock(&m->lock);
     pthread_cond_broadcast(&m->operation_changed);
     pthread_mutex_unlock(&m->lock);
+    jobs_stop(m);
     workers_stop(m);
     /* Closing them here would close them for the shims, too. */
     if (atomic_load(&m->nr_streams) > 0) {
@@ -140,6 +143,7 @@ void manager_close(struct manager *m)
     watch_close(m);
     state_store_close(m->store);
     operations_free(m);
+    jobs_free(m);
     while (m->first) {
         pthread_mutex_lock(&m->lock);
         instance_remove(m, m->first);

@@ -62,7 +62,7 @@ struct state_store {
     bool stop;                 /* lock */
 };
 
-static int db_errno(int code)
+int state_store_errno(int code)
 {
     switch (code & 0xff) {
     case SQLITE_CONSTRAINT:
@@ -89,7 +89,7 @@ static int step(struct state_store *store, enum statement which)
     int code = sqlite3_step(statement);
 
     sqlite3_reset(statement);
-    return code == SQLITE_DONE ? 0 : db_errno(sqlite3_extended_errcode(store->db));
+    return code == SQLITE_DONE ? 0 : state_store_errno(sqlite3_extended_errcode(store->db));
 }
 
 static int put_instance(struct state_store *store, const struct store_instance *i)
@@ -139,6 +139,8 @@ static int carry_out(struct state_store *store, const struct store_change *chang
     }
     if (result == 0 && change->operation)
         result = put_operation(store, change->operation);
+    if (result == 0 && change->also)
+        result = change->also(store->db, change->context);
     return result;
 }
 
@@ -146,7 +148,7 @@ static int run_sql(struct state_store *store, const char *text)
 {
     return sqlite3_exec(store->db, text, NULL, NULL, NULL) == SQLITE_OK
                ? 0
-               : db_errno(sqlite3_extended_errcode(store->db));
+               : state_store_errno(sqlite3_extended_errcode(store->db));
 }
 
 /* All of these jobs in one transaction, or none of them. */
@@ -222,7 +224,8 @@ static int open_db(struct state_store *store, const char *path, struct err *err)
         run_sql(store, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA "
                        "temp_store=MEMORY; PRAGMA cache_size=-2048;") < 0 ||
         run_sql(store, schema) < 0)
-        return err_set(err, store->db ? db_errno(sqlite3_extended_errcode(store->db)) : -ENOMEM,
+        return err_set(err,
+                       store->db ? state_store_errno(sqlite3_extended_errcode(store->db)) : -ENOMEM,
                        "open the store '%s': %s", path,
                        store->db ? sqlite3_errmsg(store->db) : "out of memory");
     sqlite3_busy_timeout(store->db, 2000);
@@ -265,6 +268,8 @@ void state_store_close(struct state_store *store)
     }
     for (int i = 0; i < NR_STATEMENTS; i++)
         sqlite3_finalize(store->statements[i]);
+    for (sqlite3_stmt *s; store->db && (s = sqlite3_next_stmt(store->db, NULL));)
+        sqlite3_finalize(s);
     sqlite3_close(store->db);
     pthread_mutex_destroy(&store->lock);
     pthread_cond_destroy(&store->work);
@@ -314,7 +319,7 @@ static int load_instances(struct state_store *store,
                            "SELECT id,name,spec,state,wanted,run,restarts,created_ns,started_ns,"
                            "finished_ns,exit_code,error FROM instances ORDER BY created_ns, id",
                            -1, &s, NULL) != SQLITE_OK)
-        return db_errno(sqlite3_extended_errcode(store->db));
+        return state_store_errno(sqlite3_extended_errcode(store->db));
     while (result == 0 && sqlite3_step(s) == SQLITE_ROW) {
         struct store_instance i = {.id = column(s, 0),
                                    .name = column(s, 1),
@@ -346,7 +351,7 @@ static int load_operations(struct state_store *store,
                            "SELECT id,kind,instance,status,arguments,error,code,created_ns,"
                            "finished_ns FROM operations ORDER BY id",
                            -1, &s, NULL) != SQLITE_OK)
-        return db_errno(sqlite3_extended_errcode(store->db));
+        return state_store_errno(sqlite3_extended_errcode(store->db));
     while (result == 0 && sqlite3_step(s) == SQLITE_ROW) {
         struct store_operation o = {.id = (uint64_t)sqlite3_column_int64(s, 0),
                                     .kind = column(s, 1),

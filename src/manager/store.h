@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 struct state_store;
+struct sqlite3;
 
 /* One instance. Strings are borrowed for the time of the call. */
 struct store_instance {
@@ -40,7 +41,14 @@ struct store_change {
     const struct store_instance *put;        /* made or replaced; NULL: none */
     const char *remove;                      /* an instance's id; NULL: none */
     const struct store_operation *operation; /* made or replaced; NULL: none */
+    /* Others' tables, in the same transaction, on the writer's thread; NULL: none. 0 or -errno. May
+     * be called again after a transaction that failed, so it changes nothing but the database. */
+    int (*also)(struct sqlite3 *db, void *context);
+    void *context;
 };
+
+/* What an error of SQLite (extended code) is as -errno. */
+int state_store_errno(int code);
 
 int state_store_open(const char *path, struct state_store **ret, struct err *err);
 /* Waits for what is on its way. */

@@ -72,6 +72,27 @@ def call(manager, document, method, path, values, body=None, query=""):
     return status, data
 
 
+def jobs_as_described(good):
+    name = {"name": "shapes"}
+    job = {"queue": "shapes", "spec": {"image": "busybox", "command": ["sh", "-c", "echo x"]}, "name": "shape"}
+    good("POST", "/v1/queues", body={**name, "policy": "priority", "ageing_s": 1.5, "cpus": 1}, status=201)
+    first = {"id": json.loads(good("POST", "/v1/jobs", body={**job, "estimate_s": 1, "restartable": True}, status=201))["id"]}
+    good("GET", "/v1/jobs/{id}/wait", first)
+    good("GET", "/v1/jobs/{id}/logs", first)
+    good("PATCH", "/v1/queues/{name}", name, {"hold": True})
+    second = {"id": json.loads(good("POST", "/v1/jobs/batch", body={"jobs": [{**job, "count": 2}, job]}, status=201))["id"]}
+    good("PATCH", "/v1/jobs/{id}", second, {"priority": 3})
+    good("GET", "/v1/jobs", query="?all=1&queue=shapes&limit=2")
+    good("GET", "/v1/jobs/{id}/wait", second, query="?timeout=0", status=504)
+    good("POST", "/v1/jobs/{id}/cancel", second)
+    for job in (first, second):
+        good("GET", "/v1/jobs/{id}", job)
+    for path in ("/v1/queues", "/v1/queues/{name}", "/v1/queues/{name}/history"):
+        good("GET", path, name)
+    good("DELETE", "/v1/jobs/{id}", second)
+    good("DELETE", "/v1/queues/{name}", name, query="?force=1")
+
+
 def test_every_answer_is_as_described(manager, document):
     seen = set()
 
@@ -104,6 +125,7 @@ def test_every_answer_is_as_described(manager, document):
     for verb in ("attach", "exec"):
         assert call(manager, document, "POST", f"{one}/{verb}", {"ref": "nosuch"}, {"command": ["x"]} if verb == "exec" else None)[0] == 426
         seen.add(("post", f"{one}/{verb}"))
+    jobs_as_described(good)
     described = {(method, path) for path, methods in document["paths"].items() for method in methods if method != "parameters"}
     assert seen == described
 

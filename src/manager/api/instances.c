@@ -100,8 +100,7 @@ static int fresh_id(struct manager *m, char id[INSTANCE_ID_LENGTH + 1])
     return 0;
 }
 
-/* What can be known to fail at the first start is refused now. */
-static int check_spec(struct manager *m, const struct spec *spec, struct err *err)
+int instance_check_spec(struct manager *m, const struct spec *spec, struct err *err)
 {
     struct image *image = calloc(1, sizeof(*image));
     int result;
@@ -122,11 +121,19 @@ static int check_spec(struct manager *m, const struct spec *spec, struct err *er
     return 0;
 }
 
+static int store_also(struct sqlite3 *db, void *context)
+{
+    const struct instance_also *also = context;
+
+    return also->fn(db, also->instance, also->context);
+}
+
 /* Into the tables as one that is worked at, then into the store: so a name is never given twice. */
-static int insert(struct manager *m, struct instance *instance, bool named, struct err *err)
+static int insert(struct manager *m, struct instance *instance, bool named,
+                  struct instance_also *also, struct err *err)
 {
     struct store_instance put;
-    struct store_change change = {.put = &put};
+    struct store_change change = {.put = &put, .also = also ? store_also : NULL, .context = also};
     int result;
 
     pthread_mutex_lock(&m->lock);
@@ -161,7 +168,8 @@ static int insert(struct manager *m, struct instance *instance, bool named, stru
     return result;
 }
 
-static int create(struct manager *m, json_t *document, struct instance **ret, struct err *err)
+int instance_create(struct manager *m, json_t *document, struct instance_also *also,
+                    struct instance **ret, struct err *err)
 {
     CLEANUP(freep) char *name = NULL, *text = NULL;
     const char *given = json_string_value(json_object_get(document, "name"));
@@ -177,7 +185,7 @@ static int create(struct manager *m, json_t *document, struct instance **ret, st
     json_object_del(document, "name");
     if ((result = spec_parse(document, &spec, err)) < 0)
         return result;
-    result = check_spec(m, &spec, err);
+    result = instance_check_spec(m, &spec, err);
     spec_done(&spec);
     if (result < 0)
         return result;
@@ -185,7 +193,9 @@ static int create(struct manager *m, json_t *document, struct instance **ret, st
         return err_set(err, -ENOMEM, "out of memory");
     if ((result = instance_new("", name, text, &instance, err)) < 0)
         return result;
-    if ((result = insert(m, instance, given != NULL, err)) < 0) {
+    if (also)
+        also->instance = instance;
+    if ((result = insert(m, instance, given != NULL, also, err)) < 0) {
         instance_unref(m, instance);
         return result;
     }
@@ -198,7 +208,7 @@ void api_create(struct api_request *request, struct api_reply *reply)
 {
     struct instance *instance;
     struct err err = ERR_INIT;
-    int result = create(request->m, request->json, &instance, &err);
+    int result = instance_create(request->m, request->json, NULL, &instance, &err);
 
     if (result < 0) {
         api_fail_err(reply, result, &err);

@@ -64,5 +64,14 @@ api_fn api_info, api_openapi, api_metrics, api_events, api_operations, api_opera
 api_fn api_list, api_create, api_inspect, api_delete, api_patch;
 api_fn api_start, api_stop, api_restart, api_pause, api_resume, api_kill, api_wait;
 api_fn api_logs, api_attach, api_exec, api_stats, api_stats_all, api_top;
+api_fn api_jobs, api_job_submit, api_job_batch, api_job, api_job_patch, api_job_delete,
+    api_job_cancel, api_job_wait, api_job_logs;
+api_fn api_queues, api_queue_create, api_queue, api_queue_patch, api_queue_delete,
+    api_queue_history;
+
+/* A log at `path` (and path.1 before it) as the answer, and what an instance (taken; NULL: none)
+ * goes on to write there while it is followed. */
+void api_send_log(struct api_request *request, struct api_reply *reply, const char *path,
+                  struct instance *instance);
 
 #endif

@@ -32,6 +32,21 @@ const struct api_route api_routes[] = {
     {"GET", "/v1/instances/{ref}/top", API_NO_BODY, api_top},
     {"POST", "/v1/instances/{ref}/attach", API_OPTIONAL_BODY, api_attach},
     {"POST", "/v1/instances/{ref}/exec", API_JSON_BODY, api_exec},
+    {"GET", "/v1/jobs", API_NO_BODY, api_jobs},
+    {"POST", "/v1/jobs", API_JSON_BODY, api_job_submit},
+    {"POST", "/v1/jobs/batch", API_JSON_BODY, api_job_batch},
+    {"GET", "/v1/jobs/{id}", API_NO_BODY, api_job},
+    {"PATCH", "/v1/jobs/{id}", API_JSON_BODY, api_job_patch},
+    {"DELETE", "/v1/jobs/{id}", API_NO_BODY, api_job_delete},
+    {"POST", "/v1/jobs/{id}/cancel", API_OPTIONAL_BODY, api_job_cancel},
+    {"GET", "/v1/jobs/{id}/wait", API_NO_BODY, api_job_wait},
+    {"GET", "/v1/jobs/{id}/logs", API_NO_BODY, api_job_logs},
+    {"GET", "/v1/queues", API_NO_BODY, api_queues},
+    {"POST", "/v1/queues", API_JSON_BODY, api_queue_create},
+    {"GET", "/v1/queues/{name}", API_NO_BODY, api_queue},
+    {"PATCH", "/v1/queues/{name}", API_JSON_BODY, api_queue_patch},
+    {"DELETE", "/v1/queues/{name}", API_NO_BODY, api_queue_delete},
+    {"GET", "/v1/queues/{name}/history", API_NO_BODY, api_queue_history},
 };
 const size_t api_nr_routes = ARRAY_LEN(api_routes);
 

@@ -78,6 +78,8 @@ static bool more_to_come(struct follow *follow)
 {
     bool more;
 
+    if (!follow->instance)
+        return false;
     pthread_mutex_lock(&follow->m->lock);
     more = !follow->instance->gone &&
            ((life_is_active(follow->instance->row.state) && !follow->instance->ended) ||
@@ -132,8 +134,6 @@ static void open_logs(struct follow *follow, uint64_t tail)
     char old[PATH_SIZE + 2];
     off_t offset = 0;
 
-    manager_path(follow->m, follow->path, sizeof(follow->path), "instances/%s/log",
-                 follow->instance->id);
     snprintf(old, sizeof(old), "%s.1", follow->path);
     if (tail != UINT64_MAX) {
         follow->fd = open(follow->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
@@ -163,18 +163,31 @@ static void stream(struct api_reply *reply, const char *type, MHD_ContentReaderC
 
 void api_logs(struct api_request *request, struct api_reply *reply)
 {
-    struct instance *instance;
+    struct instance *instance = api_instance(request, reply);
+    char path[PATH_SIZE];
+
+    if (!instance)
+        return;
+    manager_path(request->m, path, sizeof(path), "instances/%s/log", instance->id);
+    api_send_log(request, reply, path, instance);
+}
+
+void api_send_log(struct api_request *request, struct api_reply *reply, const char *path,
+                  struct instance *instance)
+{
     struct follow *follow;
     uint64_t tail;
 
-    if (api_query_number(request, reply, "tail", UINT32_MAX, UINT64_MAX, &tail) < 0 ||
-        !(instance = api_instance(request, reply)))
+    if (api_query_number(request, reply, "tail", UINT32_MAX, UINT64_MAX, &tail) < 0) {
+        instance_unref(request->m, instance);
         return;
+    }
     if (!(follow = follow_new(request->m, instance))) {
         instance_unref(request->m, instance);
         api_fail(reply, 503, "out of memory");
         return;
     }
+    snprintf(follow->path, sizeof(follow->path), "%s", path);
     follow->follow = api_query_flag(request, "follow");
     open_logs(follow, tail);
     stream(reply, "application/x-lodge-log", read_log, follow);
