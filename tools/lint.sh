@@ -43,6 +43,7 @@ manual_check() { git ls-files -z 'docs/man/*.[1-8]' | xargs -0 mandoc -T lint -W
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 check 'folder edges' "${PYTHON:-python3}" tools/check_edges.py
+check 'cleanups' "${PYTHON:-python3}" tools/check_cleanup.py
 check 'clang-format' format_check
 check 'shellcheck' shell_check
 check 'manual pages' manual_check

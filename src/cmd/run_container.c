@@ -189,12 +189,12 @@ static void pass_on(struct container *c, int number)
     char path[64];
     const char *text;
 
+    buf_init(&status, 64 << 10);
     if (pid <= 1) {
         if (c->nr_waiting < sizeof(c->waiting) / sizeof(c->waiting[0]))
             c->waiting[c->nr_waiting++] = number;
         return;
     }
-    buf_init(&status, 64 << 10);
     snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
     if (file_load(AT_FDCWD, path, &status, NULL) < 0 || !(text = buf_string(&status)))
         return;

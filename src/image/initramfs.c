@@ -90,6 +90,7 @@ static int append_modules(struct buf *archive, const struct kernel *kernel,
     size_t nr = 0;
     int result;
 
+    buf_init(&names, 1u << 20);
     for (size_t i = 0; wanted_modules[i]; i++)
         wanted[nr++] = wanted_modules[i];
     for (; extra && *extra; extra++) {
@@ -100,7 +101,6 @@ static int append_modules(struct buf *archive, const struct kernel *kernel,
     wanted[nr] = NULL;
     if ((result = modules_resolve(kernel->dir, kernel->release, wanted, &list, err)) < 0)
         return result;
-    buf_init(&names, 1u << 20);
     for (size_t i = 0; i < list.nr && result >= 0; i++) {
         const char *base = strrchr(list.paths[i], '/') + 1;
         char name[300];

@@ -218,11 +218,11 @@ int rules_apply(const struct network *networks, unsigned nr, struct err *err)
     char line[256] = "";
     int r;
 
+    buf_init(&text, RULES_MAX);
     if (!program)
         return err_set(err, -ENOENT, "networks need nft: apt-get install nftables");
     if (rules < 0 || complaint < 0)
         return err_errno(err, -errno, "make a file for rules");
-    buf_init(&text, RULES_MAX);
     if ((r = network_rules(networks, nr, &text)) < 0)
         return err_errno(err, r, "write the rules of networks");
     if (pwrite(rules, text.data, text.length, 0) != (ssize_t)text.length)

@@ -19,9 +19,9 @@ int id_map_write_file(pid_t pid, const char *file, const struct oci_id_map *maps
     char path[64];
     int result = 0;
 
+    buf_init(&text, 65536);
     if (!length)
         return 0;
-    buf_init(&text, 65536);
     for (size_t i = 0; result == 0 && i < length; i++)
         result = buf_printf(&text, "%u %u %u\n", maps[i].container_id, maps[i].host_id,
                             maps[i].size);

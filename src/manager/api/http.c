@@ -71,7 +71,8 @@ int api_query_number(struct api_request *request, struct api_reply *reply, const
         return 0;
     errno = 0;
     *ret = strtoull(text, &end, 10);
-    if (end == text || *end || errno || *text == '-' || *ret > most) {
+    /* Which takes spaces and signs for a part of the number. */
+    if (*text < '0' || *text > '9' || *end || errno || *ret > most) {
         api_fail(reply, 400, "query member %s: '%.40s' is not a number up to %llu", name, text,
                  (unsigned long long)most);
         return -EINVAL;
@@ -98,6 +99,8 @@ static bool host_is_ours(const struct manager_options *options, const char *host
     static const char *const names[] = {"lodge", "localhost", "127.0.0.1", "[::1]"};
     size_t length = host[0] == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":");
 
+    if (length > strlen(host) || (host[length] && host[length] != ':'))
+        return false;
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         if (length == strlen(names[i]) && !strncasecmp(host, names[i], length))
             return true;
@@ -147,7 +150,8 @@ static bool read_body(struct api_request *request, enum api_body kind, struct ap
         api_fail(reply, 400, "this request has no body");
         return false;
     }
-    if (!type || strncasecmp(type, "application/json", 16) != 0) {
+    if (!type || strncasecmp(type, "application/json", 16) != 0 ||
+        (type[16] && !strchr("; \t", type[16]))) {
         api_fail(reply, 415, "the body's Content-Type must be application/json");
         return false;
     }
