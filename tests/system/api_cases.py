@@ -119,7 +119,7 @@ class Operation:
         self.body_required = self.described.get("requestBody", {}).get("required", False)
         self.other_body = bool(content) and self.schema is None
 
-    def real(self, reference="nosuch"):
+    def real(self, reference="absent"):
         return re.sub(r"\{\w+\}", reference, self.path)
 
     @property
