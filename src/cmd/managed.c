@@ -8,6 +8,7 @@
 #include "cmd/api_client.h"
 #include "cmd/cli.h"
 #include "cmd/remote.h"
+#include "cmd/run_volumes.h"
 #include "cmd/terminal.h"
 
 #include <errno.h>
@@ -159,7 +160,9 @@ static json_t *volumes(const struct run_options *options)
     for (size_t i = 0; i < options->nr_volumes; i++) {
         char source[PATH_MAX];
 
-        if (remote_is_set() || !realpath(options->volumes[i].source, source))
+        /* Without a slash it is a volume's name. */
+        if (remote_is_set() || run_volume_is_name(options->volumes[i].source) ||
+            !realpath(options->volumes[i].source, source))
             snprintf(source, sizeof(source), "%s", options->volumes[i].source);
         json_array_append_new(list, json_pack("{s:s, s:s, s:b}", "source", source, "target",
                                               options->volumes[i].target, "read_only",
@@ -206,6 +209,17 @@ static void put_image(json_t *spec, const char *image)
                    : image);
 }
 
+static void put_network(json_t *spec, const struct run_options *options)
+{
+    json_t *ports = json_array();
+
+    for (size_t i = 0; i < options->nr_ports; i++)
+        json_array_append_new(ports, json_string(options->ports[i]));
+    put_string(spec, "network", options->network);
+    put_string(spec, "ip", options->address4);
+    json_object_set_new(spec, "ports", ports);
+}
+
 static void put_limits(json_t *spec, const struct run_options *options)
 {
     json_t *resources = json_object();
@@ -242,7 +256,7 @@ json_t *managed_spec(const struct run_options *options)
         put_string(spec, "engine", options->engine);
         put_string(spec, "kernel", options->kernel);
     }
-    put_string(spec, "network", options->network);
+    put_network(spec, options);
     put_limits(spec, options);
     json_object_set_new(spec, "tty", json_boolean(options->tty));
     json_object_set_new(spec, "stdin", json_boolean(options->stdin_open));

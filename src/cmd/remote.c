@@ -159,8 +159,8 @@ bool remote_is_set(void)
 
 int remote_check_verb(const char *verb, struct err *err)
 {
-    static const char *const here[] = {"image", "images", "disk", "kernels", "network", "volume",
-                                       "vm",    "job",    "env",  "explain", "balance", "stats"};
+    static const char *const here[] = {"image", "images", "disk",    "kernels", "vm",
+                                       "job",   "env",    "explain", "balance", "stats"};
 
     for (size_t i = 0; i < ARRAY_LEN(here); i++)
         if (!strcmp(verb, here[i]) && remote_is_set())

@@ -28,44 +28,19 @@ struct run_attachment {
     char namespace[PATH_MAX], resolv_conf[PATH_MAX];
 };
 
-/* In the background, in a session of its own, unless one is there (it finds out itself). */
-static int start_resolver(const struct run_attachment *a, struct err *err)
-{
-    pid_t pid = fork();
-    int status;
-
-    if (pid < 0)
-        return err_errno(err, -errno, "start the network's resolver");
-    if (pid == 0) {
-        int null = open("/dev/null", O_RDWR);
-        sigset_t none;
-
-        if (setsid() < 0 || fork() != 0)
-            _exit(0);
-        sigemptyset(&none);
-        sigprocmask(SIG_SETMASK, &none, NULL);
-        dup2(null, STDIN_FILENO);
-        dup2(null, STDOUT_FILENO);
-        dup2(null, STDERR_FILENO);
-        close_range(3, ~0u, 0);
-        setenv("LODGE_NETWORKS", a->state_dir, 1);
-        if (chdir("/") == 0)
-            execl("/proc/self/exe", "lodge", "network", "resolve", a->network, (char *)NULL);
-        _exit(1);
-    }
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        continue;
-    return 0;
-}
-
 static int attach(struct run_attachment *a, const struct run_context *context, int netns_fd,
                   struct err *err)
 {
     const struct run_options *options = context->options;
     struct net_forward ports[RUN_PORTS_MAX];
-    struct network_attach attach = {.id = context->dir->id,
+    /* Of an instance of the manager: its name, and the lock that its shim holds. */
+    const char *name = getenv("LODGE_ENDPOINT"), *lock = getenv("LODGE_ENDPOINT_LOCK");
+    struct network_attach attach = {.id = name && *name ? name : context->dir->id,
                                     .tap = options->vm,
                                     .netns_fd = netns_fd,
+                                    .address4 = options->address4,
+                                    .keep = name && *name,
+                                    .lock = lock && *lock ? lock : NULL,
                                     .ports = ports,
                                     .nr_ports = (unsigned)options->nr_ports,
                                     .owner = getpid()};
@@ -82,9 +57,10 @@ static int attach(struct run_attachment *a, const struct run_context *context, i
         a->attached = true;
         a->settings = *network_find(&state, a->network);
         a->settings.endpoints = NULL;
+        a->settings.leases = NULL;
     }
     network_state_close(&state);
-    return r < 0 ? r : start_resolver(a, err);
+    return r < 0 ? r : network_resolver_start("/proc/self/exe", a->state_dir, a->network, err);
 }
 
 int run_attachment_new(const struct run_context *context, struct run_attachment **ret,
@@ -106,23 +82,6 @@ int run_attachment_new(const struct run_context *context, struct run_attachment 
     return 0;
 }
 
-/* A new network namespace, as a descriptor and mounted at `path`. */
-static int make_namespace(const char *path, int *ret, struct err *err)
-{
-    CLEANUP(fd_closep) int ours = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-    CLEANUP(fd_closep) int place = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    int r = 0;
-
-    if (ours < 0 || place < 0 || unshare(CLONE_NEWNET))
-        return err_errno(err, -errno, "make a network namespace");
-    *ret = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-    if (*ret < 0 || mount("/proc/self/ns/net", path, NULL, MS_BIND, NULL))
-        r = err_errno(err, -errno, "keep a network namespace at '%s'", path);
-    if (setns(ours, CLONE_NEWNET))
-        r = err_errno(err, -errno, "return to our network namespace");
-    return r;
-}
-
 int run_attachment_namespace(struct run_attachment *a, const struct run_context *context,
                              struct err *err)
 {
@@ -132,7 +91,7 @@ int run_attachment_namespace(struct run_attachment *a, const struct run_context 
 
     if ((r = run_dir_path(context->dir, "netns", a->namespace, err)) < 0 ||
         (r = run_dir_path(context->dir, "resolv.conf", a->resolv_conf, err)) < 0 ||
-        (r = make_namespace(a->namespace, &netns, err)) < 0 ||
+        (r = network_namespace_make(a->namespace, &netns, err)) < 0 ||
         (r = attach(a, context, netns, err)) < 0)
         return r;
     run_attachment_resolver(a, text, sizeof(text));
@@ -150,7 +109,7 @@ void run_attachment_free(struct run_attachment *a)
         network_state_close(&state);
     }
     if (a->namespace[0])
-        umount2(a->namespace, MNT_DETACH);
+        network_namespace_remove(a->namespace);
     free(a);
 }
 

@@ -31,6 +31,7 @@ enum option_id {
     OPTION_HOSTNAME,
     OPTION_NET,
     OPTION_PUBLISH,
+    OPTION_IP,
     OPTION_KERNEL,
     OPTION_PROFILE,
     OPTION_SYMBOLS,
@@ -69,6 +70,7 @@ static const struct option_spec {
     {"--hostname", 'h', true, OPTION_HOSTNAME},
     {"--net", 0, true, OPTION_NET},
     {"--publish", 'p', true, OPTION_PUBLISH},
+    {"--ip", 0, true, OPTION_IP},
     {"--kernel", 0, true, OPTION_KERNEL},
     {"--profile", 0, true, OPTION_PROFILE},
     {"--symbols", 0, true, OPTION_SYMBOLS},
@@ -284,6 +286,9 @@ static int apply(struct run_options *options, enum option_id id, const char *val
             return err_set(err, -E2BIG, "more than %d published ports", RUN_PORTS_MAX);
         options->ports[options->nr_ports++] = value;
         return run_network_check_port(value, err);
+    case OPTION_IP:
+        options->address4 = value;
+        return 0;
     case OPTION_KERNEL:
         options->kernel = value;
         return 0;
@@ -357,6 +362,10 @@ static int check_together(const struct run_options *options, struct err *err)
         return err_set(err, -EINVAL,
                        "-p needs --net NAME, of a network that `lodge network create` made; "
                        "--net user,hostfwd=... is the way without rights");
+    if (options->address4 && !run_network_is_named(options->network))
+        return err_set(err, -EINVAL,
+                       "--ip needs --net NAME, of a network that `lodge network "
+                       "create` made");
     if (!options->vm && options->kernel)
         return err_set(err, -EINVAL, "--kernel is for virtual machines: add --vm");
     if (!options->vm && options->profile)

@@ -20,7 +20,7 @@ struct run_volumes {
     bool own_mounts;
 };
 
-static bool is_name(const char *source)
+bool run_volume_is_name(const char *source)
 {
     return !strchr(source, '/') && strcmp(source, ".") != 0 && strcmp(source, "..") != 0;
 }
@@ -44,6 +44,7 @@ static int take_one(struct run_volumes *volumes, struct run_volume *volume,
 {
     char name[32], *place = volumes->places[volumes->nr];
     struct volume found;
+    const char *endpoint;
     int r;
 
     if ((r = volume_find(NULL, volume->source, &found, err)) < 0)
@@ -55,7 +56,9 @@ static int take_one(struct run_volumes *volumes, struct run_volume *volume,
         if (mkdir(place, 0700))
             return err_errno(err, -errno, "make '%s'", place);
     }
-    r = volume_take(NULL, volume->source, place, &volumes->uses[volumes->nr], err);
+    endpoint = getenv("LODGE_ENDPOINT"); /* of an instance of the manager */
+    r = volume_take(NULL, volume->source, place, endpoint ?: dir->id, &volumes->uses[volumes->nr],
+                    err);
     if (r < 0)
         return r;
     volume->source = volumes->uses[volumes->nr++].path;
@@ -71,7 +74,7 @@ int run_volumes_take(struct run_options *options, const struct run_dir *dir,
     if (!volumes)
         return err_set(err, -ENOMEM, "out of memory");
     for (size_t i = 0; r == 0 && i < options->nr_volumes; i++)
-        if (is_name(options->volumes[i].source))
+        if (run_volume_is_name(options->volumes[i].source))
             r = take_one(volumes, &options->volumes[i], dir, err);
     if (r < 0) {
         run_volumes_release(volumes);

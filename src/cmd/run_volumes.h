@@ -8,6 +8,9 @@
 
 struct run_volumes;
 
+/* A source without a slash ("." and ".." are directories). */
+bool run_volume_is_name(const char *source);
+
 /* Takes each volume that is named and puts its path in the place of the name. Those with a size are
  * mounted below the run's directory, in a mount namespace of this process from then on. */
 int run_volumes_take(struct run_options *options, const struct run_dir *dir,

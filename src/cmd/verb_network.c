@@ -1,170 +1,225 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* lodge network: makes, lists, describes and removes networks. */
+/*
+ * lodge network: makes, lists, describes and removes networks, and puts instances of the manager on
+ * them. The manager is asked where there is one; without it, the state is ours to change.
+ */
 #include "cmd/cli.h"
 
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/size.h"
 #include "base/util.h"
+#include "cmd/api_client.h"
+#include "cmd/shared_api.h"
 #include "network/network.h"
 
-#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#define NETWORKS "/v1/networks"
 
 struct arguments {
     const char *words[17];
     unsigned nr_words;
     bool json;
+    const char *address4;
     struct network_create create;
 };
 
-static void subnet_text(const struct network *network, char *ret, size_t size)
+static void put_path(struct buf *path, const char *name, const char *rest)
 {
-    struct in_addr in = {htonl(network->subnet4.address)};
-
-    snprintf(ret, size, "%s/%u", inet_ntoa(in), network->subnet4.bits);
+    buf_init(path, 1024);
+    buf_append_string(path, NETWORKS "/");
+    api_escape(path, name);
+    buf_append_string(path, rest);
 }
 
-static json_t *endpoint_json(const struct network *network, const struct network_endpoint *e)
+static bool by_manager(bool wake, json_t **ret)
 {
-    struct in6_addr address6 = network_address6(network, e);
-    struct in_addr address4 = {htonl(e->address4)};
-    char text6[INET6_ADDRSTRLEN], mac[18];
-    json_t *ports = json_array(), *object;
+    return shared_by_manager(NETWORKS, network_directory(), true, wake && !getenv("LODGE_NETWORKS"),
+                             ret);
+}
 
-    for (unsigned i = 0; i < e->nr_ports; i++) {
-        struct in_addr host = {htonl(e->ports[i].host_address)};
+/* All networks as a JSON list; a new reference. */
+static int list_all(json_t **ret, struct err *err)
+{
+    struct network_state state;
+    json_t *answer;
+    int r;
 
-        json_array_append_new(ports,
-                              json_pack("{s:s, s:s, s:i, s:i}", "protocol",
-                                        e->ports[i].udp ? "udp" : "tcp", "host_address",
-                                        inet_ntoa(host), "host_port", (int)e->ports[i].host_port,
-                                        "guest_port", (int)e->ports[i].guest_port));
+    if (by_manager(false, &answer)) {
+        *ret = json_incref(json_object_get(answer, "networks"));
+        json_decref(answer);
+        return 0;
     }
-    inet_ntop(AF_INET6, &address6, text6, sizeof(text6));
-    snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", e->mac[0], e->mac[1], e->mac[2],
-             e->mac[3], e->mac[4], e->mac[5]);
-    object = json_pack("{s:s, s:s, s:s, s:s, s:o}", "name", e->id, "interface", e->interface, "mac",
-                       mac, "ipv4", inet_ntoa(address4), "ports", ports);
-    if (network->has6)
-        json_object_set_new(object, "ipv6", json_string(text6));
-    return object;
+    if ((r = network_state_open(NULL, true, &state, err)) < 0)
+        return r;
+    *ret = json_array();
+    for (unsigned i = 0; i < state.nr; i++)
+        json_array_append_new(*ret, network_json(&state.networks[i]));
+    network_state_close(&state);
+    return 0;
 }
 
-static json_t *network_json(const struct network *network)
+static const char *text_of(const json_t *object, const char *name)
 {
-    struct in_addr gateway4 = {htonl(network_gateway4(network))};
-    struct in6_addr gateway6 = network_gateway6(network);
-    char subnet[32], text6[INET6_ADDRSTRLEN], prefix[INET6_ADDRSTRLEN + 4];
-    json_t *endpoints = json_array(), *object;
-
-    for (unsigned i = 0; i < network->nr_endpoints; i++)
-        json_array_append_new(endpoints, endpoint_json(network, &network->endpoints[i]));
-    subnet_text(network, subnet, sizeof(subnet));
-    object = json_pack("{s:s, s:s, s:s, s:s, s:i, s:b, s:o}", "name", network->name, "bridge",
-                       network->bridge, "subnet", subnet, "gateway", inet_ntoa(gateway4), "mtu",
-                       (int)network->mtu, "internal", (int)network->internal, "endpoints",
-                       endpoints);
-    if (network->has6) {
-        inet_ntop(AF_INET6, &network->prefix6, text6, sizeof(text6));
-        snprintf(prefix, sizeof(prefix), "%s/64", text6);
-        json_object_set_new(object, "subnet6", json_string(prefix));
-        inet_ntop(AF_INET6, &gateway6, text6, sizeof(text6));
-        json_object_set_new(object, "gateway6", json_string(text6));
-    }
-    return object;
+    return json_string_value(json_object_get(object, name)) ?: "";
 }
 
-static void print_json(json_t *value)
-{
-    json_dumpf(value, stdout, JSON_INDENT(2));
-    putchar('\n');
-    json_decref(value);
-}
-
-static int do_create(const struct arguments *a, struct network_state *state, struct err *err)
+static int make(const struct arguments *a, json_t **ret, struct err *err)
 {
     struct network_create create = a->create;
+    struct network_state state;
     struct network *network;
-    char subnet[32];
+    json_t *body;
     int r;
 
     create.name = a->words[0];
-    if ((r = network_create(state, &create, &network, err)) < 0)
+    if (by_manager(false, NULL)) {
+        body = json_pack("{s:s, s:b, s:b}", "name", create.name, "ipv6", !create.no_ipv6,
+                         "internal", create.internal);
+        json_put_string(body, "subnet", create.subnet4);
+        if (create.mtu)
+            json_object_set_new(body, "mtu", json_integer(create.mtu));
+        return api_ask("POST", NETWORKS, body, ret, NULL, err);
+    }
+    if ((r = network_state_open(NULL, false, &state, err)) < 0)
         return r;
-    subnet_text(network, subnet, sizeof(subnet));
-    if (a->json)
-        print_json(network_json(network));
-    else
-        printf("%s %s\n", network->name, subnet);
+    if ((r = network_create(&state, &create, &network, err)) == 0)
+        *ret = network_json(network);
+    network_state_close(&state);
+    return r;
+}
+
+static int do_create(const struct arguments *a, struct err *err)
+{
+    json_t *network = NULL;
+    int r = make(a, &network, err);
+
+    if (r < 0)
+        return r;
+    if (a->json) {
+        shared_print(network);
+        return 0;
+    }
+    printf("%s %s\n", text_of(network, "name"), text_of(network, "subnet"));
+    json_decref(network);
     return 0;
 }
 
-static int do_ls(const struct arguments *a, struct network_state *state, struct err *err)
+static int do_ls(const struct arguments *a, struct err *err)
 {
-    json_t *array = json_array();
+    json_t *array = NULL, *network;
+    int r = list_all(&array, err);
+    size_t i;
 
-    (void)err;
-    for (unsigned i = 0; i < state->nr; i++) {
-        const struct network *network = &state->networks[i];
-        char subnet[32];
-
-        if (a->json) {
-            json_array_append_new(array, network_json(network));
-            continue;
-        }
+    if (r < 0)
+        return r;
+    if (a->json) {
+        shared_print(array);
+        return 0;
+    }
+    json_array_foreach(array, i, network)
+    {
         if (i == 0)
             printf("%-20s %-18s %-15s %5s %s\n", "NETWORK", "SUBNET", "BRIDGE", "MTU", "GUESTS");
-        subnet_text(network, subnet, sizeof(subnet));
-        printf("%-20s %-18s %-15s %5u %u%s\n", network->name, subnet, network->bridge, network->mtu,
-               network->nr_endpoints, network->internal ? " (internal)" : "");
+        printf("%-20s %-18s %-15s %5lld %zu%s\n", text_of(network, "name"),
+               text_of(network, "subnet"), text_of(network, "bridge"),
+               (long long)json_integer_value(json_object_get(network, "mtu")),
+               json_array_size(json_object_get(network, "endpoints")),
+               json_is_true(json_object_get(network, "internal")) ? " (internal)" : "");
     }
-    if (a->json)
-        print_json(array);
-    else
-        json_decref(array);
+    json_decref(array);
     return 0;
 }
 
-static int do_inspect(const struct arguments *a, struct network_state *state, struct err *err)
+static int do_inspect(const struct arguments *a, struct err *err)
 {
-    json_t *array = json_array();
+    json_t *all = NULL, *array = json_array();
+    int r = list_all(&all, err);
 
-    for (unsigned i = 0; i < a->nr_words; i++) {
-        const struct network *network = network_find(state, a->words[i]);
+    for (unsigned i = 0; r == 0 && i < a->nr_words; i++) {
+        json_t *network, *found = NULL;
+        size_t at;
 
-        if (!network) {
-            json_decref(array);
-            return err_set(err, -ENOENT, "there is no network '%s'; `lodge network ls` lists them",
-                           a->words[i]);
+        json_array_foreach(all, at, network)
+        {
+            if (!strcmp(text_of(network, "name"), a->words[i]))
+                found = network;
         }
-        json_array_append_new(array, network_json(network));
+        if (found)
+            json_array_append(array, found);
+        else
+            r = err_set(err, -ENOENT, "there is no network '%s'; `lodge network ls` lists them",
+                        a->words[i]);
     }
-    print_json(array);
-    return 0;
+    json_decref(all);
+    if (r < 0)
+        json_decref(array);
+    else
+        shared_print(array);
+    return r;
 }
 
-static int do_rm(const struct arguments *a, struct network_state *state, struct err *err)
+static int remove_by_manager(const char *name, struct err *err)
 {
+    CLEANUP(buf_donep) struct buf path;
+
+    put_path(&path, name, "");
+    return api_ask("DELETE", buf_string(&path) ?: "/", NULL, NULL, NULL, err);
+}
+
+static int do_rm(const struct arguments *a, struct err *err)
+{
+    struct network_state state;
     int r = 0;
 
+    if (by_manager(true, NULL)) {
+        for (unsigned i = 0; r == 0 && i < a->nr_words; i++)
+            r = remove_by_manager(a->words[i], err);
+        return r;
+    }
+    if ((r = network_state_open(NULL, false, &state, err)) < 0)
+        return r;
     for (unsigned i = 0; r == 0 && i < a->nr_words; i++)
-        r = network_remove(state, a->words[i], err);
+        r = network_remove(&state, a->words[i], err);
+    network_state_close(&state);
     return r;
+}
+
+static int connect_or_not(const struct arguments *a, const char *verb, struct err *err)
+{
+    json_t *body = json_pack("{s:s}", "instance", a->words[1]);
+    CLEANUP(buf_donep) struct buf path;
+
+    json_put_string(body, "ip", a->address4);
+    put_path(&path, a->words[0], verb);
+    return api_ask("POST", buf_string(&path) ?: "/", body, NULL, NULL, err);
+}
+
+static int do_connect(const struct arguments *a, struct err *err)
+{
+    return connect_or_not(a, "/connect", err);
+}
+
+static int do_disconnect(const struct arguments *a, struct err *err)
+{
+    return connect_or_not(a, "/disconnect", err);
 }
 
 static const struct verb {
     const char *name;
-    int (*run)(const struct arguments *a, struct network_state *state, struct err *err);
+    int (*run)(const struct arguments *a, struct err *err);
     unsigned least, most;
-    bool reads;
 } verbs[] = {
-    {"create", do_create, 1, 1, false},
-    {"ls", do_ls, 0, 0, true},
-    {"inspect", do_inspect, 1, 16, true},
-    {"rm", do_rm, 1, 16, false},
+    {"create", do_create, 1, 1}, {"ls", do_ls, 0, 0},           {"inspect", do_inspect, 1, 16},
+    {"rm", do_rm, 1, 16},        {"connect", do_connect, 2, 2}, {"disconnect", do_disconnect, 2, 2},
 };
 
 /* 0, or what cli_usage_error gave. */
@@ -183,6 +238,8 @@ static int parse(struct arguments *a, int argc, char **argv)
             a->create.no_ipv6 = true;
         } else if (!strcmp(word, "--subnet") && i + 1 < argc) {
             a->create.subnet4 = argv[++i];
+        } else if (!strcmp(word, "--ip") && i + 1 < argc) {
+            a->address4 = argv[++i];
         } else if (!strcmp(word, "--mtu") && i + 1 < argc) {
             if (number_parse(argv[++i], "--mtu", 1280, 65535, &mtu, NULL) < 0)
                 return cli_usage_error(&verb_network, "--mtu '%s': 1280 to 65535 is needed",
@@ -203,7 +260,16 @@ static int resolve(const char *name)
 {
     const char *dir = getenv("LODGE_NETWORKS");
     struct err err = ERR_INIT;
+    int null = open("/dev/null", O_RDWR);
 
+    if (fork() != 0)
+        return 0;
+    setsid();
+    for (int fd = 0; fd < 3; fd++)
+        dup2(null, fd);
+    close_range(3, ~0u, 0);
+    if (chdir("/") < 0)
+        return CLI_EXIT_FAILURE;
     if (!dir || network_resolve(dir, name, &err) < 0) {
         log_error("%s", dir ? err.message : "LODGE_NETWORKS is needed");
         return CLI_EXIT_FAILURE;
@@ -215,7 +281,6 @@ static int run(int argc, char **argv)
 {
     struct arguments arguments = {0};
     struct err err = ERR_INIT;
-    struct network_state state;
     const struct verb *verb = NULL;
     int r;
 
@@ -225,19 +290,17 @@ static int run(int argc, char **argv)
     if (argc == 3 && !strcmp(argv[1], "resolve"))
         return resolve(argv[2]);
     if (!verb)
-        return cli_usage_error(&verb_network, "create, ls, inspect or rm is needed");
+        return cli_usage_error(&verb_network,
+                               "create, ls, inspect, rm, connect or disconnect is needed");
     if ((r = parse(&arguments, argc, argv)))
         return r;
     if (arguments.nr_words < verb->least || arguments.nr_words > verb->most)
         return cli_usage_error(&verb_network, "%s: %s", verb->name,
-                               verb->most ? "the name of a network is needed"
-                                          : "no name is needed");
-    r = network_state_open(NULL, verb->reads, &state, &err);
-    if (r == 0) {
-        r = verb->run(&arguments, &state, &err);
-        network_state_close(&state);
-    }
-    if (r < 0)
+                               verb->least == 2 ? "the names of a network and of an instance are "
+                                                  "needed"
+                               : verb->most     ? "the name of a network is needed"
+                                                : "no name is needed");
+    if ((r = verb->run(&arguments, &err)) < 0)
         log_error("%s", err.message);
     return r < 0 ? CLI_EXIT_FAILURE : 0;
 }
@@ -245,7 +308,8 @@ static int run(int argc, char **argv)
 const struct cli_verb verb_network = {
     .name = "network",
     .summary = "Makes, lists and removes networks for guests",
-    .usage = "network create NAME [options] | ls | inspect NAME... | rm NAME...",
+    .usage = "network create NAME [options] | ls | inspect NAME... | rm NAME... |\n"
+             "       connect NAME INSTANCE | disconnect NAME INSTANCE",
     .help = "Guests of both isolations join a network by name (see `lodge help run`); they reach\n"
             "one another by name, and the outside through this host. Needs root and nft.\n"
             "\n"
@@ -253,6 +317,10 @@ const struct cli_verb verb_network = {
             "  --mtu N             of create: 1280 to 65535 (default 1500)\n"
             "  --no-ipv6           of create: no IPv6 addresses\n"
             "  --internal          of create: no way out\n"
-            "  --json              machine-readable\n",
+            "  --ip ADDRESS        of connect: the instance's IPv4 address there\n"
+            "  --json              machine-readable\n"
+            "\n"
+            "connect and disconnect are of the manager's instances (lodge ps): a container's at\n"
+            "once, a virtual machine's while it is stopped.\n",
     .run = run,
 };

@@ -154,6 +154,7 @@ const struct cli_verb verb_run = {
         "                       VM behind this host; then also\n"
         "                       user,hostfwd=tcp:127.0.0.1:8080-:80\n"
         "  -p, --publish [ADDR:]PORT:GUESTPORT[/udp]  a port of this host leads to the guest's\n"
+        "  --ip ADDRESS         its IPv4 address on the network (a free one)\n"
         "  --cpus N             vCPUs of a VM (1); CPU time of a container (no limit)\n"
         "  -m, --memory SIZE    memory, such as 512M or 2G; VM: 512M, container: no limit\n"
         "  -e, --env K=V        environment; -e K passes ours on; may be repeated\n"

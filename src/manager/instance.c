@@ -79,7 +79,10 @@ static struct instance_brief *make_brief(const struct spec *spec)
                                      .command = strings,
                                      .image = strings + image_at,
                                      .labels = strings + labels_at,
-                                     .health = spec->health.command != NULL};
+                                     .health = spec->health.command != NULL,
+                                     .networked = spec_is_networked(spec)};
+    for (size_t i = 0; i < spec->nr_volumes; i++)
+        brief->volumes |= spec->volumes[i].source[0] != '/';
     return brief;
 }
 

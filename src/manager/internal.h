@@ -57,6 +57,7 @@ struct instance_brief {
     const char *image, *command; /* the command as one line */
     const char *labels;          /* "name=value", each with its NUL; an empty one is last */
     bool health;
+    bool networked, volumes; /* has a place on a network, named volumes */
 };
 
 enum instance_health { HEALTH_NONE, HEALTH_STARTING, HEALTH_HEALTHY, HEALTH_UNHEALTHY };
@@ -281,8 +282,9 @@ int guest_ask(struct manager *m, const char *id, const char *builtin, struct buf
               uint64_t timeout_ms, struct err *err);
 
 /* prepare.c */
+struct volume_holds;
 int prepare_instance(struct manager *m, const struct instance *instance, uint64_t run, bool client,
-                     struct err *err);
+                     struct volume_holds *holds, struct err *err);
 /* An OCI process object for a further program of the container whose first process is pid. */
 int prepare_process(struct manager *m, const struct spec *spec, pid_t pid, uint16_t rows,
                     uint16_t cols, json_t **ret, struct err *err);
@@ -291,11 +293,50 @@ void prepare_clear(struct manager *m, const struct instance *instance);
 void prepare_remove_files(struct manager *m, const struct instance *instance);
 void tree_remove(const char *path);
 
+/* networks.c: the places of instances on networks. They belong to whoever holds the instance's
+ * lock, so whatever is killed, the next who works with networks takes them back. */
+struct network_place {
+    char namespace[PATH_SIZE], resolv_conf[PATH_SIZE]; /* of a container */
+};
+/* Whether the networks of a specification exist. */
+int networks_check(const struct spec *spec, struct err *err);
+/* By who has the instance and its lock; of a container. */
+int networks_join(struct manager *m, const struct instance *instance, const struct spec *spec,
+                  struct network_place *ret, struct err *err);
+void networks_leave(struct manager *m, const struct instance *instance);
+/* Addresses kept for it, too. */
+void networks_forget(struct manager *m, const struct instance *instance);
+void networks_rename(struct manager *m, const struct instance *instance, const char *name);
+/* A running container gets, or loses, a further interface. */
+int networks_connect(struct manager *m, const struct instance *instance, const char *network,
+                     const char *address4, struct err *err);
+int networks_disconnect(struct manager *m, const struct instance *instance, const char *network,
+                        struct err *err);
+/* `, "endpoints": [...]` of those that it has now. */
+void networks_describe(struct manager *m, const struct instance *instance, struct buf *to);
+/* The name of the first instance whose specification names that network (volume); NULL: none. To
+ * be freed. */
+char *networks_user(struct manager *m, const char *network);
+
+/* volumes.c: the named volumes of an instance, held by descriptors that its shim inherits. */
+struct volume_holds {
+    int fds[2 * SPEC_VOLUMES_MAX];
+    size_t nr;
+    char places[SPEC_VOLUMES_MAX][PATH_SIZE];
+};
+/* Of a container: each volume's path stands in the place of its name in spec. */
+int volumes_take(struct manager *m, const struct instance *instance, struct spec *spec,
+                 struct volume_holds *holds, struct err *err);
+void volume_holds_done(struct volume_holds *holds);
+/* What is mounted for it, no more. */
+void volumes_leave(struct manager *m, const struct instance *instance);
+char *volumes_user(struct manager *m, const char *volume);
+
 /* shims.c */
 int shim_lock(struct manager *m, const char *id, unsigned wait_ms, struct err *err);
-/* Takes the lock's descriptor. */
+/* Takes the lock's descriptor; the shim has those of holds (NULL: none) as long as it lives. */
 int shim_start(struct manager *m, struct instance *instance, int lock_fd, int client_fd,
-               struct err *err);
+               const struct volume_holds *holds, struct err *err);
 int shim_adopt(struct manager *m, struct instance *instance, struct err *err);
 /* One request, on a connection of its own; request is consumed; fd (-1: none) goes along. */
 int shim_ask(struct manager *m, const char *id, json_t *request, int fd, struct err *err);

@@ -102,19 +102,31 @@ static void fail_start(struct manager *m, struct instance *instance, const char 
     event_add(m, instance, "die", row.error);
 }
 
+/* What it held of the host's while it ran. */
+static void leave(struct manager *m, const struct instance *instance)
+{
+    if (instance->brief->networked)
+        networks_leave(m, instance);
+    if (instance->brief->volumes)
+        volumes_leave(m, instance);
+}
+
 static int launch(struct manager *m, struct instance *instance, struct operation *operation,
                   int client_fd, struct err *err)
 {
     int lock = shim_lock(m, instance->id, LOCK_MS, err), result;
+    struct volume_holds holds = {.nr = 0};
 
     if (lock < 0)
         return lock;
-    if ((result = prepare_instance(m, instance, instance->row.run, client_fd >= 0, err)) < 0) {
+    result = prepare_instance(m, instance, instance->row.run, client_fd >= 0, &holds, err);
+    if (result < 0) {
+        leave(m, instance);
         close(lock);
-        return result;
-    }
-    if ((result = shim_start(m, instance, lock, client_fd, err)) == 0 && operation)
+    } else if ((result = shim_start(m, instance, lock, client_fd, &holds, err)) == 0 && operation) {
         operation->handed_over = true;
+    }
+    volume_holds_done(&holds);
     return result;
 }
 
@@ -276,6 +288,7 @@ void life_settle(struct manager *m, struct instance *instance)
         return;
     if (end.lost)
         end_orphan(m, instance);
+    leave(m, instance);
     if (row.state == INSTANCE_STOPPING)
         row.wanted = false;
     row.state = INSTANCE_EXITED;
@@ -422,6 +435,9 @@ int life_remove(struct manager *m, struct instance *instance, struct operation *
         return result;
     if ((lock = shim_lock(m, instance->id, LOCK_MS, err)) < 0)
         return lock;
+    leave(m, instance);
+    if (instance->brief->networked)
+        networks_forget(m, instance);
     prepare_remove_files(m, instance);
     close(lock);
     if (operation) {

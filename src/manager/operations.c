@@ -29,6 +29,7 @@ int error_status(int code)
         return 400;
     case EEXIST:
     case EBUSY:
+    case EADDRINUSE:
     case EALREADY:
     case ESRCH:
         return 409;

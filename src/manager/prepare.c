@@ -86,7 +86,8 @@ static int find_layers(const struct image *image, struct buf *lower, char users[
 }
 
 static int write_container(struct manager *m, const struct instance *instance,
-                           const struct spec *spec, const struct image *image, struct err *err)
+                           const struct spec *spec, const struct image *image,
+                           const struct network_place *place, struct err *err)
 {
     struct launch_request request = {.argv = spec->command,
                                      .env = (const char *const *)spec->env,
@@ -106,7 +107,9 @@ static int write_container(struct manager *m, const struct instance *instance,
                             .volumes = spec->volumes,
                             .nr_volumes = spec->nr_volumes,
                             .upper = upper,
-                            .work = work};
+                            .work = work,
+                            .network_namespace = place ? place->namespace : NULL,
+                            .resolv_conf = place ? place->resolv_conf : NULL};
     int result;
 
     manager_path(m, upper, sizeof(upper), "instances/%s/upper", instance->id);
@@ -157,6 +160,9 @@ static json_t *vm_runtime(const struct manager *m, const struct instance *instan
     add_option(argv, "--engine", spec->engine);
     add_option(argv, "--kernel", spec->kernel);
     add_option(argv, "--net", spec->network);
+    add_option(argv, "--ip", spec->address4);
+    for (size_t i = 0; i < spec->nr_ports; i++)
+        add_option(argv, "--publish", spec->ports[i]);
     add_option(argv, "--workdir", spec->cwd);
     add_option(argv, "--user", spec->user);
     if (spec->memory_bytes) {
@@ -211,18 +217,22 @@ static json_t *container_runtime(const struct manager *m, const struct instance 
 }
 
 /* What programs of ours need of the manager's environment, and no more. */
-static json_t *shim_environment(const struct manager *m, const char *id)
+static json_t *shim_environment(const struct manager *m, const struct instance *instance)
 {
-    static const char *const passed[] = {"PATH",       "HOME",          "LODGE_HOME", "LODGE_VMM",
-                                         "LODGE_INIT", "XDG_DATA_HOME", "TMPDIR"};
+    static const char *const passed[] = {"PATH",          "HOME",           "LODGE_HOME",
+                                         "LODGE_VMM",     "LODGE_INIT",     "XDG_DATA_HOME",
+                                         "LODGE_VOLUMES", "LODGE_NETWORKS", "TMPDIR"};
     char runtime[PATH_SIZE];
     json_t *env = json_array();
 
     for (size_t i = 0; i < ARRAY_LEN(passed); i++)
         if (getenv(passed[i]))
             json_array_append_new(env, json_sprintf("%s=%s", passed[i], getenv(passed[i])));
-    run_path(m, runtime, sizeof(runtime), "i/%s", id);
+    run_path(m, runtime, sizeof(runtime), "i/%s", instance->id);
     json_array_append_new(env, json_sprintf("LODGE_RUNTIME=%s/v", runtime));
+    json_array_append_new(env, json_sprintf("LODGE_ENDPOINT=%s", instance->name));
+    run_path(m, runtime, sizeof(runtime), "i/%s/lock", instance->id);
+    json_array_append_new(env, json_sprintf("LODGE_ENDPOINT_LOCK=%s", runtime));
     add(env, "LODGE_READY_FD=3");
     return env;
 }
@@ -262,7 +272,7 @@ static int write_shim_config(struct manager *m, const struct instance *instance,
     put_path(config, "cgroup", spec->vm ? "" : cgroup);
     run_path(m, path, sizeof(path), "i/%s/v/vm/vsock", instance->id);
     put_path(config, "agent_socket", spec->vm ? path : "");
-    json_object_set_new(config, "env", shim_environment(m, instance->id));
+    json_object_set_new(config, "env", shim_environment(m, instance));
     json_object_set_new(config, "log_max", json_integer(LOG_MAX));
     json_object_set_new(config, "tty", json_boolean(spec->tty));
     json_object_set_new(config, "stdin", json_boolean(spec->stdin_open));
@@ -301,8 +311,22 @@ void prepare_clear(struct manager *m, const struct instance *instance)
     }
 }
 
+/* In this order: what can be refused comes first. */
+static int prepare_container(struct manager *m, const struct instance *instance, struct spec *spec,
+                             const struct image *image, struct volume_holds *holds, struct err *err)
+{
+    struct network_place place;
+    bool networked = spec_is_networked(spec);
+    int result;
+
+    if ((result = volumes_take(m, instance, spec, holds, err)) < 0 ||
+        (networked && (result = networks_join(m, instance, spec, &place, err)) < 0))
+        return result;
+    return write_container(m, instance, spec, image, networked ? &place : NULL, err);
+}
+
 int prepare_instance(struct manager *m, const struct instance *instance, uint64_t run, bool client,
-                     struct err *err)
+                     struct volume_holds *holds, struct err *err)
 {
     char dir[PATH_SIZE];
     struct image *image = calloc(1, sizeof(*image));
@@ -320,7 +344,7 @@ int prepare_instance(struct manager *m, const struct instance *instance, uint64_
     if ((result = make_dir(dir, 0700, err)) == 0 &&
         (result = image_open(m->options.images, spec.image, image, err)) == 0) {
         if (!spec.vm)
-            result = write_container(m, instance, &spec, image, err);
+            result = prepare_container(m, instance, &spec, image, holds, err);
         if (result == 0)
             result = write_shim_config(m, instance, &spec, run, client, err);
         image_done(image);

@@ -74,7 +74,8 @@ static void take_up(struct manager *m, struct instance *instance)
             return;
         }
         log_warning("instance %s: %s", instance->name, err.message);
-        if ((lock = shim_lock(m, instance->id, 0, &err)) < 0)
+        /* Who only looks whether it is held has it for a moment, too. */
+        if ((lock = shim_lock(m, instance->id, 500, &err)) < 0)
             return; /* hung: the next start of the manager tries again */
     }
     close(lock);

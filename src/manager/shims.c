@@ -91,16 +91,17 @@ static int spawn(char *const argv[], const int *fds, size_t nr, pid_t *ret)
 /* A copy above the numbers that spawn gives away. */
 static int high_copy(int fd)
 {
-    return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 10);
+    return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 3 + 3 + 2 * SPEC_VOLUMES_MAX);
 }
 
 int shim_start(struct manager *m, struct instance *instance, int lock_fd, int client_fd,
-               struct err *err)
+               const struct volume_holds *holds, struct err *err)
 {
     CLEANUP(fd_closep) int lock = lock_fd;
     char config[PATH_SIZE];
     char *argv[] = {m->options.shim, config, NULL};
-    int ends[2], fds[3], result;
+    int ends[2], fds[3 + 2 * SPEC_VOLUMES_MAX], result;
+    size_t nr = 3;
     pid_t pid = 0;
 
     run_path(m, config, sizeof(config), "i/%s/shim.json", instance->id);
@@ -109,6 +110,8 @@ int shim_start(struct manager *m, struct instance *instance, int lock_fd, int cl
     fds[0] = high_copy(lock);
     fds[1] = high_copy(ends[1]);
     fds[2] = high_copy(client_fd);
+    for (size_t i = 0; holds && i < holds->nr; i++)
+        fds[nr++] = high_copy(holds->fds[i]);
     pthread_mutex_lock(&m->lock);
     instance->said_running = instance->ended = false;
     instance->pid = 0;
@@ -116,8 +119,8 @@ int shim_start(struct manager *m, struct instance *instance, int lock_fd, int cl
     if (fds[0] < 0 || fds[1] < 0 || (client_fd >= 0 && fds[2] < 0))
         result = -EMFILE;
     else
-        result = spawn(argv, fds, 3, &pid);
-    for (size_t i = 0; i < 3; i++)
+        result = spawn(argv, fds, nr, &pid);
+    for (size_t i = 0; i < nr; i++)
         fd_closep(&fds[i]);
     close(ends[1]);
     if (result < 0) {

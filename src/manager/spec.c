@@ -4,7 +4,10 @@
 
 #include "base/cleanup.h"
 #include "base/util.h"
+#include "network/network.h"
+#include "volume/volume.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <signal.h>
@@ -188,9 +191,12 @@ static int read_volume(const struct json_at *at, struct bundle_volume *ret, stru
         (result = json_get_string(at, "target", &ret->target, err)) < 0 ||
         (result = json_opt_bool(at, "read_only", &ret->read_only, err)) < 0)
         return result;
-    if (ret->source[0] != '/' || ret->target[0] != '/' || strlen(ret->source) > TEXT_MAX - 1 ||
-        strlen(ret->target) > TEXT_MAX - 1)
-        return err_set(err, -EINVAL, "%s: source and target must be absolute paths", at->path);
+    if ((ret->source[0] != '/' && !volume_name_ok(ret->source)) || ret->target[0] != '/' ||
+        strlen(ret->source) > TEXT_MAX - 1 || strlen(ret->target) > TEXT_MAX - 1)
+        return err_set(err, -EINVAL,
+                       "%s: source must be an absolute path or the name of a volume, target an "
+                       "absolute path",
+                       at->path);
     return 0;
 }
 
@@ -266,6 +272,77 @@ static int read_names(const struct json_at *root, struct spec *spec, struct err 
     return 0;
 }
 
+bool spec_is_networked(const struct spec *spec)
+{
+    return spec->network && network_name_ok(spec->network);
+}
+
+static int read_list(const struct json_at *root, const char *name, const char **to, size_t most,
+                     size_t *ret_nr, struct err *err)
+{
+    CLEANUP(freep) char **list = NULL;
+    size_t nr = 0;
+    struct json_at at;
+    int result = json_at_member(root, name, &at, err);
+
+    if (result < 0 || !at.value)
+        return result;
+    if ((result = get_strings(root, name, &list, &nr, err)) < 0)
+        return result;
+    if (nr > most)
+        return err_set(err, -EINVAL, "%s: more than %zu", name, most);
+    memcpy(to, list, nr * sizeof(*to));
+    *ret_nr = nr;
+    return 0;
+}
+
+static int check_network(const struct spec *spec, struct err *err)
+{
+    const char *network = spec->network ?: "none";
+    bool user = !strncmp(network, "user", 4) && (!network[4] || network[4] == ',');
+
+    if (strcmp(network, "none") != 0 && !user && !network_name_ok(network))
+        return err_set(err, -EINVAL,
+                       "network: '%.40s' is none of none, user and the name of a network", network);
+    if ((spec->address4 || spec->nr_more) && !spec_is_networked(spec))
+        return err_set(err, -EINVAL, "%s: \"network\" must be the name of a network",
+                       spec->address4 ? "ip" : "networks");
+    if (spec->nr_ports && !spec_is_networked(spec))
+        return err_set(err, -EINVAL, "ports: \"network\" must be the name of a network");
+    for (size_t i = 0; i < spec->nr_more; i++) {
+        bool twice = !strcmp(spec->more[i], network);
+
+        for (size_t j = 0; j < i; j++)
+            twice = twice || !strcmp(spec->more[i], spec->more[j]);
+        if (!network_name_ok(spec->more[i]) || twice)
+            return err_set(err, -EINVAL, "networks[%zu]: '%.40s' %s", i, spec->more[i],
+                           twice ? "is there twice" : "cannot be the name of a network");
+    }
+    if (spec->nr_more && spec->vm)
+        return err_set(err, -EOPNOTSUPP, "networks: a virtual machine has one so far");
+    return 0;
+}
+
+static int read_network(const struct json_at *root, struct spec *spec, struct err *err)
+{
+    struct net_forward port;
+    struct in_addr in;
+    int result;
+
+    if ((result = get_text(root, "ip", &spec->address4, err)) < 0 ||
+        (result = read_list(root, "ports", spec->ports, SPEC_PORTS_MAX, &spec->nr_ports, err)) <
+            0 ||
+        (result = read_list(root, "networks", spec->more, SPEC_NETWORKS_MAX, &spec->nr_more, err)) <
+            0)
+        return result;
+    if (spec->address4 && inet_pton(AF_INET, spec->address4, &in) != 1)
+        return err_set(err, -EINVAL, "ip: '%.40s' is no IPv4 address", spec->address4);
+    for (size_t i = 0; i < spec->nr_ports; i++)
+        if ((result = network_port_parse(spec->ports[i], &port, err)) < 0)
+            return err_wrap(err, "ports[%zu]", i);
+    return check_network(spec, err);
+}
+
 static int read_spec(const struct json_at *root, struct spec *spec, struct err *err)
 {
     static const char *const known[] = {"image",   "isolation",   "command",   "env",
@@ -273,7 +350,7 @@ static int read_spec(const struct json_at *root, struct spec *spec, struct err *
                                         "stdin",   "volumes",     "labels",    "restart",
                                         "health",  "auto_remove", "engine",    "kernel",
                                         "network", "stop_signal", "resources", "stop_timeout_s",
-                                        NULL};
+                                        "ip",      "ports",       "networks",  NULL};
     size_t nr;
     int result;
 
@@ -294,10 +371,8 @@ static int read_spec(const struct json_at *root, struct spec *spec, struct err *
     for (size_t i = 0; i < spec->nr_env; i++)
         if (spec->env[i][0] == '=' || !strchr(spec->env[i], '='))
             return err_set(err, -EINVAL, "env[%zu]: '%.80s' is not NAME=VALUE", i, spec->env[i]);
-    if (!spec->vm && spec->network && strcmp(spec->network, "none") != 0)
-        return err_set(err, -EOPNOTSUPP,
-                       "network: a managed container has none yet; `lodge run --net` without -d, "
-                       "--rm and the like does");
+    if ((result = read_network(root, spec, err)) < 0)
+        return result;
     if (spec->auto_remove && spec->restart != SPEC_RESTART_NO)
         return err_set(err, -EINVAL,
                        "auto_remove and a restart policy exclude each other: leave out one");

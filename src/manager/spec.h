@@ -15,10 +15,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SPEC_NAME_MAX    63
-#define SPEC_STRINGS_MAX 1024
-#define SPEC_VOLUMES_MAX 64
-#define SPEC_LABELS_MAX  64
+#define SPEC_NAME_MAX     63
+#define SPEC_STRINGS_MAX  1024
+#define SPEC_VOLUMES_MAX  64
+#define SPEC_LABELS_MAX   64
+#define SPEC_PORTS_MAX    32
+#define SPEC_NETWORKS_MAX 8
 
 enum spec_restart {
     SPEC_RESTART_NO,
@@ -39,8 +41,13 @@ struct spec {
     bool vm, tty, stdin_open, auto_remove;
     char **command, **env;
     size_t nr_env;
-    struct bundle_volume volumes[SPEC_VOLUMES_MAX];
+    struct bundle_volume volumes[SPEC_VOLUMES_MAX]; /* a source without '/' is a volume's name */
     size_t nr_volumes;
+    const char *address4; /* on `network`; NULL: a free one */
+    const char *ports[SPEC_PORTS_MAX];
+    size_t nr_ports;
+    const char *more[SPEC_NETWORKS_MAX]; /* networks beyond `network` */
+    size_t nr_more;
     uint64_t memory_bytes, cpu_millis, cpu_shares, io_weight, pids;
     enum spec_restart restart;
     uint64_t max_retries; /* of on-failure; 0: no limit */
@@ -58,6 +65,8 @@ void spec_done(struct spec *spec);
 int spec_check_name(const char *name, struct err *err);
 /* A signal by number or name, with or without SIG. -EINVAL. */
 int spec_signal(const char *name, struct err *err);
+/* `network` is one of `lodge network`, by its name. */
+bool spec_is_networked(const struct spec *spec);
 const char *spec_restart_name(enum spec_restart restart);
 void spec_limits(const struct spec *spec, struct bundle_limits *ret);
 /* Merges "resources", "restart", "labels", "auto_remove" of `changes` into a copy of document;

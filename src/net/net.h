@@ -25,6 +25,7 @@
 #include "base/err.h"
 #include "base/loop.h"
 
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -85,6 +86,8 @@ struct net_forward {
     uint32_t host_address; /* host byte order */
     uint16_t host_port;
     uint16_t guest_port;
+    bool host_is6; /* host_address6 counts, in the place of host_address (networks of the host) */
+    struct in6_addr host_address6;
 };
 #define NET_FORWARDS_MAX 32
 

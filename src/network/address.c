@@ -69,6 +69,26 @@ struct in6_addr network_address6(const struct network *network,
     return with_host(network->prefix6, endpoint->address4 - network->subnet4.address);
 }
 
+int network_address_parse(const struct network *network, const char *text, uint32_t *ret,
+                          struct err *err)
+{
+    uint32_t rest = UINT32_MAX >> network->subnet4.bits, address;
+    struct in_addr in;
+
+    if (inet_pton(AF_INET, text, &in) != 1)
+        return err_set(err, -EINVAL, "'%.40s' is no IPv4 address", text);
+    address = ntohl(in.s_addr);
+    if ((address & ~rest) != network->subnet4.address)
+        return err_set(err, -EINVAL, "address %s is not of network '%s'", text, network->name);
+    if ((address & rest) < 2 || (address & rest) == rest)
+        return err_set(err, -EINVAL,
+                       "address %s of network '%s' is not for guests (the network's own, its "
+                       "gateway's or the broadcast's)",
+                       text, network->name);
+    *ret = address;
+    return 0;
+}
+
 static int parse_number(const char *text, const char *whole, uint16_t *ret, struct err *err)
 {
     uint64_t value;
@@ -99,7 +119,13 @@ int network_port_parse(const char *text, struct net_forward *ret, struct err *er
         return err_set(err, -EINVAL, "-p %s: [ADDRESS:]HOSTPORT:GUESTPORT is needed", text);
     *guest++ = '\0';
     host = strrchr(copy, ':');
-    if (host) {
+    if (copy[0] == '[' && (host = strstr(copy, "]:"))) {
+        *host = '\0';
+        host += 2;
+        if (inet_pton(AF_INET6, copy + 1, &port.host_address6) != 1)
+            return err_set(err, -EINVAL, "-p %s: '%s' is no IPv6 address", text, copy + 1);
+        port.host_is6 = true;
+    } else if (host) {
         *host++ = '\0';
         if (inet_pton(AF_INET, copy, &in) != 1)
             return err_set(err, -EINVAL, "-p %s: '%s' is no IPv4 address", text, copy);

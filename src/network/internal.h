@@ -12,9 +12,9 @@ int rtnl_open(int netns_fd);
 /* 0: there is none */
 int rtnl_index(int rtnl, const char *name);
 int rtnl_bridge_add(int rtnl, const char *name);
-/* `name` here; eth0, with that hardware address, in netns_fd. */
-int rtnl_veth_add(int rtnl, const char *name, int netns_fd, const uint8_t mac[NET_MAC_BYTES],
-                  unsigned mtu);
+/* `name` here; guest_name, with that hardware address, in netns_fd. */
+int rtnl_veth_add(int rtnl, const char *name, const char *guest_name, int netns_fd,
+                  const uint8_t mac[NET_MAC_BYTES], unsigned mtu);
 int rtnl_delete(int rtnl, int index);
 /* Up; with mtu and master where they are not 0. */
 int rtnl_set(int rtnl, int index, unsigned mtu, int master);
@@ -26,7 +26,7 @@ int rtnl_default_route(int rtnl, int index, int family, const void *gateway);
 /* The bridge is there, up, with its addresses. */
 int links_network(const struct network *network, struct err *err);
 int links_endpoint(const struct network *network, const struct network_endpoint *endpoint,
-                   int netns_fd, struct err *err);
+                   const struct network_attach *attach, struct err *err);
 void links_remove(const char *interface);
 
 /* --- rules.c --- */
@@ -40,6 +40,17 @@ int state_load_one(const char *text, size_t length, struct network *ret, struct 
 void network_done(struct network *network);
 /* When this process was started, in clock ticks; 0: it is gone. */
 uint64_t process_started(pid_t pid);
+
+/* Whether somebody has that file locked. */
+bool lock_is_held(const char *path);
+
+/* --- leases.c --- */
+
+/* The address that was given to that name before; 0: none. */
+uint32_t lease_find(const struct network *network, const char *id);
+bool lease_has_address(const struct network *network, uint32_t address);
+int lease_put(struct network *network, const char *id, uint32_t address);
+bool lease_drop(struct network *network, const char *id);
 
 /* --- dns.c --- */
 

@@ -45,6 +45,7 @@ int links_network(const struct network *network, struct err *err)
     CLEANUP(fd_closep) int rtnl = rtnl_open(-1);
     uint32_t gateway4 = htonl(network_gateway4(network));
     struct in6_addr gateway6 = network_gateway6(network);
+    struct in6_addr local6 = {.s6_addr = {0xfe, 0x80, [15] = 1}};
     int index, r;
 
     if (rtnl < 0)
@@ -60,7 +61,9 @@ int links_network(const struct network *network, struct err *err)
     if ((r = rtnl_set(rtnl, index, network->mtu, 0)) < 0 ||
         (r = rtnl_address_add(rtnl, index, AF_INET, &gateway4, network->subnet4.bits)) < 0)
         return err_errno(err, r, "bridge '%s'", network->bridge);
-    if (network->has6 && (r = rtnl_address_add(rtnl, index, AF_INET6, &gateway6, 64)) < 0)
+    /* Neighbours of packets that pass through are looked for from a link-local address alone. */
+    if (network->has6 && ((r = rtnl_address_add(rtnl, index, AF_INET6, &gateway6, 64)) < 0 ||
+                          (r = rtnl_address_add(rtnl, index, AF_INET6, &local6, 64)) < 0))
         return err_errno(err, r, "IPv6 address of the bridge '%s'", network->bridge);
     return forwarding(network, err);
 }
@@ -78,9 +81,10 @@ static int make_tap(const char *name)
 
 /* The guest's side of a veth pair. */
 static int fill_namespace(const struct network *network, const struct network_endpoint *endpoint,
-                          int netns_fd)
+                          const struct network_attach *attach, const char *name)
 {
-    CLEANUP(fd_closep) int rtnl = rtnl_open(netns_fd);
+    CLEANUP(fd_closep) int rtnl = rtnl_open(attach->netns_fd);
+    bool route = !network->internal && !attach->no_route;
     uint32_t address4 = htonl(endpoint->address4), gateway4 = htonl(network_gateway4(network));
     struct in6_addr address6 = network_address6(network, endpoint);
     struct in6_addr gateway6 = network_gateway6(network);
@@ -88,38 +92,56 @@ static int fill_namespace(const struct network *network, const struct network_en
 
     if (rtnl < 0)
         return rtnl;
-    index = rtnl_index(rtnl, "eth0");
+    index = rtnl_index(rtnl, name);
     loopback = rtnl_index(rtnl, "lo");
     if ((r = rtnl_set(rtnl, loopback, 0, 0)) < 0 || (r = rtnl_set(rtnl, index, 0, 0)) < 0 ||
         (r = rtnl_address_add(rtnl, index, AF_INET, &address4, network->subnet4.bits)) < 0)
         return r;
-    if (!network->internal && (r = rtnl_default_route(rtnl, index, AF_INET, &gateway4)) < 0)
+    if (route && (r = rtnl_default_route(rtnl, index, AF_INET, &gateway4)) < 0)
         return r;
     if (!network->has6)
         return 0;
     /* A host without IPv6 leaves the guest without it. */
-    if (rtnl_address_add(rtnl, index, AF_INET6, &address6, 64) == 0 && !network->internal)
+    if (rtnl_address_add(rtnl, index, AF_INET6, &address6, 64) == 0 && route)
         rtnl_default_route(rtnl, index, AF_INET6, &gateway6);
     return 0;
 }
 
+static int free_name(int netns_fd, char ret[IFNAMSIZ])
+{
+    CLEANUP(fd_closep) int rtnl = rtnl_open(netns_fd);
+
+    if (rtnl < 0)
+        return rtnl;
+    for (unsigned i = 0; i < 64; i++) {
+        snprintf(ret, IFNAMSIZ, "eth%u", i);
+        if (rtnl_index(rtnl, ret) == 0)
+            return 0;
+    }
+    return -E2BIG;
+}
+
 int links_endpoint(const struct network *network, const struct network_endpoint *endpoint,
-                   int netns_fd, struct err *err)
+                   const struct network_attach *attach, struct err *err)
 {
     CLEANUP(fd_closep) int rtnl = rtnl_open(-1);
     const char *name = endpoint->interface;
+    char guest_name[IFNAMSIZ] = "";
     int r;
 
     if (rtnl < 0)
         return err_errno(err, rtnl, "speak to the kernel about interfaces");
-    r = endpoint->tap ? make_tap(name)
-                      : rtnl_veth_add(rtnl, name, netns_fd, endpoint->mac, network->mtu);
+    if (!endpoint->tap && (r = free_name(attach->netns_fd, guest_name)) < 0)
+        return err_errno(err, r, "look at the guest's interfaces");
+    r = endpoint->tap
+            ? make_tap(name)
+            : rtnl_veth_add(rtnl, name, guest_name, attach->netns_fd, endpoint->mac, network->mtu);
     if (r == 0) { /* its link-local address would be one more neighbour to the guests */
         setting("ipv6", name, "disable_ipv6", "1");
         r = rtnl_set(rtnl, rtnl_index(rtnl, name), network->mtu, rtnl_index(rtnl, network->bridge));
     }
     if (r == 0 && !endpoint->tap)
-        r = fill_namespace(network, endpoint, netns_fd);
+        r = fill_namespace(network, endpoint, attach, guest_name);
     return r < 0 ? err_errno(err, r, "interface '%s' of network '%s'", name, network->name) : 0;
 }
 

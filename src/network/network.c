@@ -182,21 +182,55 @@ static bool address_taken(const struct network *network, uint32_t address)
     return false;
 }
 
-/* The lowest that is free: not the network's, the gateway's, nor the broadcast's. */
+/* The lowest that is free: not the network's, the gateway's, nor the broadcast's; and one that is
+ * kept for nobody, where there is one. */
 static uint32_t free_address(const struct network *network)
 {
-    uint32_t last = network->subnet4.address | (UINT32_MAX >> network->subnet4.bits);
+    uint32_t last = network->subnet4.address | (UINT32_MAX >> network->subnet4.bits), kept = 0;
 
-    for (uint32_t address = network->subnet4.address + 2; address < last; address++)
-        if (!address_taken(network, address))
+    for (uint32_t address = network->subnet4.address + 2; address < last; address++) {
+        if (address_taken(network, address))
+            continue;
+        if (!network->nr_leases || !lease_has_address(network, address))
             return address;
-    return 0;
+        kept = kept ? kept : address;
+    }
+    return kept;
+}
+
+static int choose_address(const struct network *network, const struct network_attach *attach,
+                          uint32_t *ret, struct err *err)
+{
+    uint32_t earlier = attach->keep ? lease_find(network, attach->id) : 0;
+    int r;
+
+    if (attach->address4) {
+        if ((r = network_address_parse(network, attach->address4, ret, err)) < 0)
+            return r;
+        return address_taken(network, *ret)
+                   ? err_set(err, -EADDRINUSE, "address %s of network '%s' is in use",
+                             attach->address4, network->name)
+                   : 0;
+    }
+    *ret = earlier && !address_taken(network, earlier) ? earlier : free_address(network);
+    return *ret ? 0 : err_set(err, -ENOSPC, "network '%s' has no free address", network->name);
+}
+
+static bool any_host(const struct net_forward *port)
+{
+    return !port->host_is6 && !port->host_address;
 }
 
 static bool same_port(const struct net_forward *a, const struct net_forward *b)
 {
-    return a->udp == b->udp && a->host_port == b->host_port &&
-           (!a->host_address || !b->host_address || a->host_address == b->host_address);
+    if (a->udp != b->udp || a->host_port != b->host_port)
+        return false;
+    if (any_host(a) || any_host(b))
+        return true;
+    if (a->host_is6 != b->host_is6)
+        return false;
+    return a->host_is6 ? !memcmp(&a->host_address6, &b->host_address6, 16)
+                       : a->host_address == b->host_address;
 }
 
 static int check_ports(const struct network_state *state, const struct network_attach *attach,
@@ -220,14 +254,15 @@ static int check_ports(const struct network_state *state, const struct network_a
 static int endpoint_fill(const struct network *network, const struct network_attach *attach,
                          struct network_endpoint *e, struct err *err)
 {
-    uint32_t address = free_address(network), big_endian = htonl(address);
+    uint32_t address = 0, big_endian;
     uint8_t random[4];
     int r = random_bytes(random, sizeof(random), err);
 
-    if (r < 0)
+    if (r < 0 || (r = choose_address(network, attach, &address, err)) < 0)
         return r;
-    if (!address)
-        return err_set(err, -ENOSPC, "network '%s' has no free address", network->name);
+    if (attach->lock && strlen(attach->lock) >= sizeof(e->lock))
+        return err_set(err, -ENAMETOOLONG, "the path '%s' is too long", attach->lock);
+    big_endian = htonl(address);
     *e = (struct network_endpoint){.tap = attach->tap,
                                    .address4 = address,
                                    .nr_ports = attach->nr_ports,
@@ -238,6 +273,8 @@ static int endpoint_fill(const struct network *network, const struct network_att
     snprintf(e->interface, sizeof(e->interface), "lg%c-%02x%02x%02x%02x", attach->tap ? 't' : 'v',
              random[0], random[1], random[2], random[3]);
     memcpy(e->ports, attach->ports, attach->nr_ports * sizeof(*attach->ports));
+    if (attach->lock)
+        strcpy(e->lock, attach->lock);
     if (attach->owner)
         e->owner_started = process_started(attach->owner);
     return 0;
@@ -277,10 +314,14 @@ int network_attach(struct network_state *state, const char *name,
     if ((r = endpoint_fill(network, attach, e, err)) < 0)
         return r;
     network->nr_endpoints++;
+    if (attach->keep && (r = lease_put(network, e->id, e->address4)) < 0) {
+        network->nr_endpoints--;
+        return err_errno(err, r, "keep an address");
+    }
     /* Rules before the interface: there is no moment in which a port is not guarded. */
     if ((r = state_save(state, network, err)) == 0 && (r = links_network(network, err)) == 0 &&
         (r = rules_apply(state->networks, state->nr, err)) == 0)
-        r = links_endpoint(network, e, attach->netns_fd, err);
+        r = links_endpoint(network, e, attach, err);
     if (r < 0) {
         links_remove(e->interface);
         network->nr_endpoints--;
@@ -308,4 +349,64 @@ int network_detach(struct network_state *state, const char *name, const char *id
         return r < 0 ? r : rules_apply(state->networks, state->nr, err);
     }
     return err_set(err, -ENOENT, "'%s' is not on network '%s'", id, name);
+}
+
+/* Of one network: what belongs to that lock goes. */
+static bool drop_of_lock(struct network *network, const char *lock)
+{
+    unsigned kept = 0;
+    bool dropped;
+
+    for (unsigned i = 0; i < network->nr_endpoints; i++) {
+        struct network_endpoint *e = &network->endpoints[i];
+
+        if (!strcmp(e->lock, lock))
+            links_remove(e->interface);
+        else if (kept++ != i)
+            network->endpoints[kept - 1] = *e;
+    }
+    dropped = kept != network->nr_endpoints;
+    network->nr_endpoints = kept;
+    return dropped;
+}
+
+int network_detach_lock(struct network_state *state, const char *lock, const char *id,
+                        struct err *err)
+{
+    bool rules = false;
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < state->nr; i++) {
+        bool dropped = drop_of_lock(&state->networks[i], lock);
+        bool forgotten = id && lease_drop(&state->networks[i], id);
+
+        rules |= dropped;
+        if (dropped || forgotten)
+            r = state_save(state, &state->networks[i], err);
+    }
+    return r == 0 && rules ? rules_apply(state->networks, state->nr, err) : r;
+}
+
+int network_rename(struct network_state *state, const char *lock, const char *id, struct err *err)
+{
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < state->nr; i++) {
+        struct network *network = &state->networks[i];
+
+        for (unsigned j = 0; r == 0 && j < network->nr_endpoints; j++) {
+            struct network_endpoint *e = &network->endpoints[j];
+
+            if (strcmp(e->lock, lock) != 0 || !strcmp(e->id, id))
+                continue;
+            if ((r = check_id(network, id, err)) < 0)
+                break;
+            lease_drop(network, e->id);
+            if ((r = lease_put(network, id, e->address4)) < 0)
+                return err_errno(err, r, "keep an address");
+            strcpy(e->id, id);
+            r = state_save(state, network, err);
+        }
+    }
+    return r;
 }

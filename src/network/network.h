@@ -6,8 +6,8 @@
  *
  * The truth is one file a network (NAME.json, replaced atomically) in a directory that a lock
  * guards; interfaces and rules are made from it, again and again the same. So a crash at any point
- * is mended by the next operation. An endpoint belongs to a process; when that is gone, the next
- * operation on any network takes the endpoint back.
+ * is mended by the next operation. An endpoint belongs to a process, or to whoever holds a lock
+ * file (flock); when that is gone, the next operation on any network takes the endpoint back.
  *
  * Rules live in the tables `inet lodge` and `bridge lodge`, nowhere else; both are replaced as a
  * whole, and removed with the last network.
@@ -21,6 +21,7 @@
 #include "base/err.h"
 #include "net/net.h"
 
+#include <jansson.h>
 #include <limits.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -33,6 +34,8 @@
 #define NETWORK_MAX           64
 #define NETWORK_ENDPOINTS_MAX 1000
 #define NETWORK_PORTS_MAX     32
+#define NETWORK_LOCK_MAX      160 /* path of a lock file; with NUL */
+#define NETWORK_LEASES_MAX    1000
 #define NETWORK_MTU_DEFAULT   1500u
 
 struct network_subnet4 {
@@ -48,8 +51,15 @@ struct network_endpoint {
     uint32_t address4; /* host byte order */
     struct net_forward ports[NETWORK_PORTS_MAX];
     unsigned nr_ports;
-    pid_t owner; /* 0: held until it is detached */
+    pid_t owner; /* 0: not of a process */
     uint64_t owner_started;
+    char lock[NETWORK_LOCK_MAX]; /* ours while somebody has this file locked; "": none */
+};
+
+/* An address that an endpoint with this name had, and gets again while it is free. */
+struct network_lease {
+    char id[NETWORK_ID_MAX];
+    uint32_t address4;
 };
 
 struct network {
@@ -62,6 +72,8 @@ struct network {
     unsigned mtu;
     struct network_endpoint *endpoints;
     unsigned nr_endpoints;
+    struct network_lease *leases; /* oldest first */
+    unsigned nr_leases;
 };
 
 /* --- pure helpers --- */
@@ -74,8 +86,12 @@ struct in6_addr network_gateway6(const struct network *network);
 /* The endpoint's: the prefix and the low bits of its IPv4 address. */
 struct in6_addr network_address6(const struct network *network,
                                  const struct network_endpoint *endpoint);
-/* [ADDRESS:]HOSTPORT:GUESTPORT[/udp|/tcp]; without ADDRESS, all of the host's (0). */
+/* [ADDRESS:]HOSTPORT:GUESTPORT[/udp|/tcp]; an IPv6 ADDRESS stands in brackets; without one, all of
+ * the host's (0), of both kinds. */
 int network_port_parse(const char *text, struct net_forward *ret, struct err *err);
+/* An address for a guest of that network; -EINVAL says what is wrong. */
+int network_address_parse(const struct network *network, const char *text, uint32_t *ret,
+                          struct err *err);
 /* The whole ruleset for these networks, as nft reads it. */
 struct buf;
 int network_rules(const struct network *networks, unsigned nr, struct buf *ret);
@@ -89,8 +105,10 @@ struct network_state {
     unsigned nr;
 };
 
+/* $LODGE_NETWORKS, or /var/lib/lodge/networks. */
+const char *network_directory(void);
 /* Opens and locks it, loads every network, and takes back what dead owners left. dir NULL:
- * $LODGE_NETWORKS, or /var/lib/lodge/networks. read_only: nothing is made or taken back. */
+ * network_directory(). read_only: nothing is made or taken back. */
 int network_state_open(const char *dir, bool read_only, struct network_state *ret, struct err *err);
 void network_state_close(struct network_state *state);
 struct network *network_find(struct network_state *state, const char *name);
@@ -109,23 +127,47 @@ int network_remove(struct network_state *state, const char *name, struct err *er
 struct network_attach {
     const char *id;
     bool tap;
-    int netns_fd; /* veth: where the other end goes, as eth0, with its addresses and routes */
+    int netns_fd;         /* veth: where the other end goes, as the first free ethN, with its
+                           * addresses and routes */
+    bool no_route;        /* veth: another network of the guest leads out */
+    const char *address4; /* text; NULL: a free one is taken, an earlier one where there is */
+    bool keep;            /* the address is kept for the id until network_forget */
     const struct net_forward *ports;
     unsigned nr_ports;
     pid_t owner;
+    const char *lock; /* an absolute path; NULL: none */
 };
 int network_attach(struct network_state *state, const char *name,
                    const struct network_attach *attach, struct network_endpoint *ret,
                    struct err *err);
 int network_detach(struct network_state *state, const char *name, const char *id, struct err *err);
+/* Everything that belongs to the holder of that lock; and, with id, the addresses kept for it. */
+int network_detach_lock(struct network_state *state, const char *lock, const char *id,
+                        struct err *err);
+/* The name of every endpoint that belongs to the holder of that lock. -EEXIST: one is taken. */
+int network_rename(struct network_state *state, const char *lock, const char *id, struct err *err);
+
+/* A new network namespace, mounted at `path` (a file that is made). Any thread: it is its own
+ * namespace alone that changes, for a moment. */
+int network_namespace_make(const char *path, int *ret_fd, struct err *err);
+/* Unmounts and removes it; nothing when there is none. */
+void network_namespace_remove(const char *path);
+
+/* --- as JSON (describe.c): new references --- */
+
+json_t *network_json(const struct network *network);
+json_t *network_endpoint_json(const struct network *network,
+                              const struct network_endpoint *endpoint);
 
 /* --- names (resolver.c) --- */
 
 /*
- * Answers at the gateway's address, UDP port 53, until the network has no endpoints: names of its
- * endpoints from the state, everything else from the host's name server. 0 at once when another
- * process does it already.
+ * Answers at the gateway's addresses, UDP and TCP port 53, until the network has no endpoints:
+ * names of its endpoints from the state, everything else from the host's name server. 0 at once
+ * when another process does it already.
  */
 int network_resolve(const char *dir, const char *name, struct err *err);
+/* Starts `PROGRAM network resolve NAME`, which goes to the background by itself. */
+int network_resolver_start(const char *program, const char *dir, const char *name, struct err *err);
 
 #endif

@@ -5,6 +5,7 @@
  * guest's number. At most PENDING_MAX wait at once, the oldest goes first, each for five seconds.
  */
 #include "network/internal.h"
+#include "network/streams.h"
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -31,16 +32,22 @@
 struct pending {
     int fd; /* -1: free */
     uint16_t guest_id, our_id;
-    struct sockaddr_in guest;
+    unsigned place; /* where the guest asked */
+    struct sockaddr_storage guest;
+    socklen_t guest_bytes;
     uint64_t since_ns;
 };
+
+/* At the gateway's IPv4 and IPv6 addresses. */
+#define PLACES STREAM_LISTENERS
 
 struct resolver {
     const char *dir, *name;
     struct network network;
     uint64_t looked_ns;
     bool gone;
-    int fd;
+    int fds[PLACES]; /* UDP; -1: none */
+    struct streams streams;
     struct sockaddr_storage upstream;
     socklen_t upstream_bytes; /* 0: the host has none */
     struct pending pending[PENDING_MAX];
@@ -60,6 +67,7 @@ static void look(struct resolver *r)
     if (found) {
         r->network = *found;
         found->endpoints = NULL;
+        found->leases = NULL;
     }
     network_state_close(&state);
     r->gone = !r->network.nr_endpoints;
@@ -102,11 +110,11 @@ static const struct network_endpoint *endpoint_named(const struct resolver *r, c
     return NULL;
 }
 
-static void reply_to(struct resolver *r, const uint8_t *data, size_t length,
-                     const struct sockaddr_in *guest)
+static void reply_to(struct resolver *r, unsigned place, const uint8_t *data, size_t length,
+                     const struct sockaddr_storage *guest, socklen_t guest_bytes)
 {
-    if (sendto(r->fd, data, length, MSG_DONTWAIT | MSG_NOSIGNAL, (const void *)guest,
-               sizeof(*guest)) < 0)
+    if (sendto(r->fds[place], data, length, MSG_DONTWAIT | MSG_NOSIGNAL, (const void *)guest,
+               guest_bytes) < 0)
         return; /* as lost on the wire: the guest asks again */
 }
 
@@ -131,8 +139,8 @@ static struct pending *pending_slot(struct resolver *r)
 }
 
 /* False: it cannot be. */
-static bool forward(struct resolver *r, uint8_t *query, size_t length,
-                    const struct sockaddr_in *guest)
+static bool forward(struct resolver *r, unsigned place, uint8_t *query, size_t length,
+                    const struct sockaddr_storage *guest, socklen_t guest_bytes)
 {
     struct pending *p;
 
@@ -142,7 +150,9 @@ static bool forward(struct resolver *r, uint8_t *query, size_t length,
     p->fd = socket(r->upstream.ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (p->fd < 0)
         return false;
+    p->place = place;
     p->guest = *guest;
+    p->guest_bytes = guest_bytes;
     memcpy(&p->guest_id, query, 2);
     p->since_ns = clock_monotonic_ns();
     if (getrandom(&p->our_id, 2, 0) == 2) {
@@ -157,20 +167,17 @@ static bool forward(struct resolver *r, uint8_t *query, size_t length,
     return false;
 }
 
-static void take_query(struct resolver *r)
+/* From the state: the reply's length; 0: it is not ours to know; -EBADMSG. */
+static int answer(void *context, const uint8_t *query, size_t length, uint8_t *reply)
 {
-    uint8_t query[DNS_MESSAGE_MAX], reply[DNS_MESSAGE_MAX];
+    struct resolver *r = context;
     const struct network_endpoint *e;
     struct dns_question question;
-    struct sockaddr_in guest;
-    socklen_t bytes = sizeof(guest);
     struct in6_addr address6;
     uint32_t address4;
-    ssize_t n = recvfrom(r->fd, query, sizeof(query), MSG_DONTWAIT, (void *)&guest, &bytes);
-    size_t length;
 
-    if (n <= 0 || bytes != sizeof(guest) || dns_parse(query, (size_t)n, &question) < 0)
-        return;
+    if (dns_parse(query, length, &question) < 0)
+        return -EBADMSG;
     /* Names of guests alone have no dot as a rule: one that is not known may be new. */
     if (!strchr(question.name, '.') && !endpoint_named(r, question.name) &&
         clock_monotonic_ns() - r->looked_ns > FRESH_NS)
@@ -178,18 +185,33 @@ static void take_query(struct resolver *r)
     e = question.class == DNS_CLASS_IN ? endpoint_named(r, question.name) : NULL;
     if (e && question.type == DNS_TYPE_A) {
         address4 = htonl(e->address4);
-        length = dns_reply(query, &question, DNS_ADDRESS, &address4, 4, reply);
-    } else if (e && question.type == DNS_TYPE_AAAA && r->network.has6) {
-        address6 = network_address6(&r->network, e);
-        length = dns_reply(query, &question, DNS_ADDRESS, &address6, 16, reply);
-    } else if (e) {
-        length = dns_reply(query, &question, DNS_NO_DATA, NULL, 0, reply);
-    } else if (forward(r, query, (size_t)n, &guest)) {
-        return;
-    } else {
-        length = dns_reply(query, &question, DNS_FAILURE, NULL, 0, reply);
+        return (int)dns_reply(query, &question, DNS_ADDRESS, &address4, 4, reply);
     }
-    reply_to(r, reply, length, &guest);
+    if (e && question.type == DNS_TYPE_AAAA && r->network.has6) {
+        address6 = network_address6(&r->network, e);
+        return (int)dns_reply(query, &question, DNS_ADDRESS, &address6, 16, reply);
+    }
+    if (e)
+        return (int)dns_reply(query, &question, DNS_NO_DATA, NULL, 0, reply);
+    if (r->upstream_bytes && !r->network.internal)
+        return 0;
+    return (int)dns_reply(query, &question, DNS_FAILURE, NULL, 0, reply);
+}
+
+static void take_query(struct resolver *r, unsigned place)
+{
+    uint8_t query[DNS_MESSAGE_MAX], reply[DNS_MESSAGE_MAX];
+    struct dns_question question;
+    struct sockaddr_storage guest;
+    socklen_t bytes = sizeof(guest);
+    ssize_t n = recvfrom(r->fds[place], query, sizeof(query), MSG_DONTWAIT, (void *)&guest, &bytes);
+    int length = n <= 0 ? -EBADMSG : answer(r, query, (size_t)n, reply);
+
+    if (length < 0 || (length == 0 && forward(r, place, query, (size_t)n, &guest, bytes)))
+        return;
+    if (length == 0 && dns_parse(query, (size_t)n, &question) == 0)
+        length = (int)dns_reply(query, &question, DNS_FAILURE, NULL, 0, reply);
+    reply_to(r, place, reply, (size_t)length, &guest, bytes);
 }
 
 static void take_reply(struct resolver *r, struct pending *p)
@@ -201,7 +223,7 @@ static void take_reply(struct resolver *r, struct pending *p)
         return;
     if (n >= 12 && !memcmp(reply, &p->our_id, 2) && (reply[2] & 0x80)) {
         memcpy(reply, &p->guest_id, 2);
-        reply_to(r, reply, (size_t)n, &p->guest);
+        reply_to(r, p->place, reply, (size_t)n, &p->guest, p->guest_bytes);
     } else if (n >= 0) {
         return; /* not ours: the real one may still come */
     }
@@ -210,18 +232,24 @@ static void take_reply(struct resolver *r, struct pending *p)
 
 static void turn(struct resolver *r)
 {
-    struct pollfd fds[PENDING_MAX + 1] = {{.fd = r->fd, .events = POLLIN}};
+    struct pollfd fds[PENDING_MAX + PLACES + STREAMS_POLL_MAX];
+    struct pollfd *guests = fds + PENDING_MAX, *streams = guests + PLACES;
     uint64_t now;
 
     for (unsigned i = 0; i < PENDING_MAX; i++)
-        fds[i + 1] = (struct pollfd){.fd = r->pending[i].fd, .events = POLLIN};
-    if (poll(fds, PENDING_MAX + 1, LOOK_MS) < 0)
+        fds[i] = (struct pollfd){.fd = r->pending[i].fd, .events = POLLIN};
+    for (unsigned i = 0; i < PLACES; i++)
+        guests[i] = (struct pollfd){.fd = r->fds[i], .events = POLLIN};
+    streams_poll(&r->streams, streams);
+    if (poll(fds, ARRAY_LEN(fds), LOOK_MS) < 0)
         return;
     for (unsigned i = 0; i < PENDING_MAX; i++)
-        if (fds[i + 1].revents)
+        if (fds[i].revents)
             take_reply(r, &r->pending[i]);
-    if (fds[0].revents)
-        take_query(r);
+    for (unsigned i = 0; i < PLACES; i++)
+        if (guests[i].revents)
+            take_query(r, i);
+    streams_serve(&r->streams, streams);
     now = clock_monotonic_ns();
     for (unsigned i = 0; i < PENDING_MAX; i++)
         if (r->pending[i].fd >= 0 && now - r->pending[i].since_ns > PENDING_NS)
@@ -244,17 +272,55 @@ static int take_lock(const struct resolver *r, int *ret, struct err *err)
     return 1;
 }
 
-static int open_socket(struct resolver *r, struct err *err)
+/* UDP and TCP at one address. */
+static int open_place(struct resolver *r, unsigned place, const struct sockaddr *address,
+                      socklen_t bytes)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons(53),
-                                  .sin_addr = {htonl(network_gateway4(&r->network))}};
+    CLEANUP(fd_closep)
+    int datagrams = socket(address->sa_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    CLEANUP(fd_closep)
+    int streams = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    const int one = 1;
 
-    r->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (r->fd < 0 || bind(r->fd, (const void *)&address, sizeof(address)))
-        return err_errno(err, -errno, "answer for names at %s, port 53",
-                         inet_ntoa(address.sin_addr));
+    if (datagrams < 0 || streams < 0)
+        return -errno;
+    setsockopt(streams, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    if (bind(datagrams, address, bytes) || bind(streams, address, bytes) ||
+        listen(streams, STREAMS_MAX))
+        return -errno;
+    r->fds[place] = TAKE_FD(datagrams);
+    r->streams.listeners[place] = TAKE_FD(streams);
     return 0;
+}
+
+static int open_places(struct resolver *r, struct err *err)
+{
+    struct sockaddr_in v4 = {.sin_family = AF_INET,
+                             .sin_port = htons(53),
+                             .sin_addr = {htonl(network_gateway4(&r->network))}};
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6,
+                              .sin6_port = htons(53),
+                              .sin6_addr = network_gateway6(&r->network)};
+    int result = open_place(r, 0, (const void *)&v4, sizeof(v4));
+
+    if (result < 0)
+        return err_errno(err, result, "answer for names at %s, port 53", inet_ntoa(v4.sin_addr));
+    /* A host without IPv6 does without. */
+    if (r->network.has6)
+        open_place(r, 1, (const void *)&v6, sizeof(v6));
+    return 0;
+}
+
+static void close_places(struct resolver *r)
+{
+    streams_done(&r->streams);
+    for (unsigned i = 0; i < PENDING_MAX; i++)
+        if (r->pending[i].fd >= 0)
+            pending_end(&r->pending[i]);
+    for (unsigned i = 0; i < PLACES; i++) {
+        fd_closep(&r->fds[i]);
+        fd_closep(&r->streams.listeners[i]);
+    }
 }
 
 int network_resolve(const char *dir, const char *name, struct err *err)
@@ -267,23 +333,25 @@ int network_resolve(const char *dir, const char *name, struct err *err)
         return err_set(err, -ENOMEM, "out of memory");
     r->dir = dir;
     r->name = name;
-    r->fd = -1;
+    r->fds[0] = r->fds[1] = -1;
     for (unsigned i = 0; i < PENDING_MAX; i++)
         r->pending[i].fd = -1;
+    streams_init(&r->streams);
+    r->streams.answer = answer;
+    r->streams.context = r;
+    r->streams.upstream = &r->upstream;
+    r->streams.upstream_bytes = &r->upstream_bytes;
     if ((result = take_lock(r, &lock, err)) <= 0)
         return result;
     look(r);
     read_upstream(r);
-    result = r->gone ? 0 : open_socket(r, err);
+    result = r->gone ? 0 : open_places(r, err);
     while (result == 0 && !r->gone) {
         turn(r);
         if (clock_monotonic_ns() - r->looked_ns > LOOK_MS * NS_PER_MS)
             look(r);
     }
-    for (unsigned i = 0; i < PENDING_MAX; i++)
-        if (r->pending[i].fd >= 0)
-            pending_end(&r->pending[i]);
-    fd_closep(&r->fd);
+    close_places(r);
     network_done(&r->network);
     return result;
 }

@@ -101,7 +101,7 @@ int rtnl_open(int netns_fd)
     int fd, r;
 
     if (netns_fd >= 0) {
-        ours = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+        ours = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
         if (ours < 0 || setns(netns_fd, CLONE_NEWNET))
             return -errno;
     }
@@ -139,8 +139,8 @@ int rtnl_bridge_add(int rtnl, const char *name)
     return talk(rtnl, &m, NULL);
 }
 
-int rtnl_veth_add(int rtnl, const char *name, int netns_fd, const uint8_t mac[NET_MAC_BYTES],
-                  unsigned mtu)
+int rtnl_veth_add(int rtnl, const char *name, const char *guest_name, int netns_fd,
+                  const uint8_t mac[NET_MAC_BYTES], unsigned mtu)
 {
     struct ifinfomsg body = {.ifi_family = AF_UNSPEC};
     struct rtattr *info, *data, *peer;
@@ -153,7 +153,7 @@ int rtnl_veth_add(int rtnl, const char *name, int netns_fd, const uint8_t mac[NE
     add_string(&m, IFLA_INFO_KIND, "veth");
     data = add(&m, IFLA_INFO_DATA, NULL, 0);
     peer = add(&m, VETH_INFO_PEER, &body, sizeof(body));
-    add_string(&m, IFLA_IFNAME, "eth0");
+    add_string(&m, IFLA_IFNAME, guest_name);
     add(&m, IFLA_ADDRESS, mac, NET_MAC_BYTES);
     add_u32(&m, IFLA_MTU, mtu);
     add_u32(&m, IFLA_NET_NS_FD, (uint32_t)netns_fd);

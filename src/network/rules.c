@@ -43,6 +43,34 @@ static struct in6_addr link_local(const uint8_t mac[NET_MAC_BYTES])
     return ret;
 }
 
+/* One published port: as IPv4, as IPv6, or (without an address) as both. */
+static int port_rule(const struct network *network, const struct network_endpoint *e,
+                     const struct net_forward *port, struct buf *to)
+{
+    const char *protocol = port->udp ? "udp" : "tcp";
+    struct in6_addr guest6 = network_address6(network, e);
+    char text[INET6_ADDRSTRLEN], host[INET6_ADDRSTRLEN];
+    int r = 0;
+
+    if (!port->host_is6) {
+        r = port->host_address
+                ? buf_printf(to, "    ip daddr %s", text_of(port->host_address).text)
+                : buf_append_string(to, "    meta nfproto ipv4 fib daddr type local");
+        if (r == 0)
+            r = buf_printf(to, " %s dport %u dnat ip to %s:%u\n", protocol, port->host_port,
+                           text_of(e->address4).text, port->guest_port);
+    }
+    if (r < 0 || !network->has6 || (!port->host_is6 && port->host_address))
+        return r;
+    inet_ntop(AF_INET6, &guest6, text, sizeof(text));
+    inet_ntop(AF_INET6, &port->host_address6, host, sizeof(host));
+    r = port->host_is6 ? buf_printf(to, "    ip6 daddr %s", host)
+                       : buf_append_string(to, "    meta nfproto ipv6 fib daddr type local");
+    return r < 0 ? r
+                 : buf_printf(to, " %s dport %u dnat ip6 to [%s]:%u\n", protocol, port->host_port,
+                              text, port->guest_port);
+}
+
 static int port_rules(const struct network *networks, unsigned nr, bool output, struct buf *to)
 {
     int r = buf_printf(to, "  chain %s {\n    type nat hook %s priority %d\n",
@@ -53,16 +81,8 @@ static int port_rules(const struct network *networks, unsigned nr, bool output, 
         for (unsigned j = 0; r == 0 && j < networks[i].nr_endpoints; j++) {
             const struct network_endpoint *e = &networks[i].endpoints[j];
 
-            for (unsigned k = 0; r == 0 && k < e->nr_ports; k++) {
-                const struct net_forward *port = &e->ports[k];
-
-                r = port->host_address
-                        ? buf_printf(to, "    ip daddr %s", text_of(port->host_address).text)
-                        : buf_append_string(to, "    meta nfproto ipv4 fib daddr type local");
-                if (r == 0)
-                    r = buf_printf(to, " %s dport %u dnat ip to %s:%u\n", port->udp ? "udp" : "tcp",
-                                   port->host_port, text_of(e->address4).text, port->guest_port);
-            }
+            for (unsigned k = 0; r == 0 && k < e->nr_ports; k++)
+                r = port_rule(&networks[i], e, &e->ports[k], to);
         }
     return r < 0 ? r : buf_append_string(to, "  }\n");
 }
@@ -87,8 +107,11 @@ static int leaving_rules(const struct network *networks, unsigned nr, struct buf
                        text_of(n->subnet4.address).text, n->subnet4.bits, n->bridge, n->bridge,
                        text_of(n->subnet4.address).text, n->subnet4.bits, n->bridge);
         if (r == 0 && n->has6)
-            r = buf_printf(to, "    ip6 saddr %s/64 oifname != \"%s\" masquerade\n", prefix,
-                           n->bridge);
+            r = buf_printf(to,
+                           "    ip6 saddr %s/64 oifname != \"%s\" masquerade\n"
+                           "    ip6 saddr ::1 oifname \"%s\" masquerade\n"
+                           "    ip6 saddr %s/64 oifname \"%s\" ct status dnat masquerade\n",
+                           prefix, n->bridge, n->bridge, prefix, n->bridge);
     }
     return r < 0 ? r : buf_append_string(to, "  }\n");
 }

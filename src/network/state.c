@@ -24,6 +24,7 @@ void network_done(struct network *network)
     if (!network)
         return;
     free(network->endpoints);
+    free(network->leases);
     *network = (struct network){0};
 }
 
@@ -51,9 +52,16 @@ uint64_t process_started(pid_t pid)
 
 static json_t *port_json(const struct net_forward *port)
 {
-    return json_pack("{s:b, s:I, s:i, s:i}", "udp", (int)port->udp, "host_address",
-                     (json_int_t)port->host_address, "host_port", (int)port->host_port,
-                     "guest_port", (int)port->guest_port);
+    json_t *object = json_pack("{s:b, s:I, s:i, s:i}", "udp", (int)port->udp, "host_address",
+                               (json_int_t)port->host_address, "host_port", (int)port->host_port,
+                               "guest_port", (int)port->guest_port);
+    char text[INET6_ADDRSTRLEN];
+
+    if (port->host_is6) {
+        inet_ntop(AF_INET6, &port->host_address6, text, sizeof(text));
+        json_object_set_new(object, "host_address6", json_string(text));
+    }
+    return object;
 }
 
 static json_t *endpoint_json(const struct network_endpoint *e)
@@ -65,10 +73,21 @@ static json_t *endpoint_json(const struct network_endpoint *e)
         json_array_append_new(ports, port_json(&e->ports[i]));
     snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", e->mac[0], e->mac[1], e->mac[2],
              e->mac[3], e->mac[4], e->mac[5]);
-    return json_pack("{s:s, s:s, s:b, s:s, s:I, s:o, s:I, s:I}", "id", e->id, "interface",
+    return json_pack("{s:s, s:s, s:b, s:s, s:I, s:o, s:I, s:I, s:s}", "id", e->id, "interface",
                      e->interface, "tap", (int)e->tap, "mac", mac, "address4",
                      (json_int_t)e->address4, "ports", ports, "owner", (json_int_t)e->owner,
-                     "owner_started", (json_int_t)e->owner_started);
+                     "owner_started", (json_int_t)e->owner_started, "lock", e->lock);
+}
+
+static json_t *leases_json(const struct network *network)
+{
+    json_t *array = json_array();
+
+    for (unsigned i = 0; i < network->nr_leases; i++)
+        json_array_append_new(array,
+                              json_pack("{s:s, s:I}", "id", network->leases[i].id, "address4",
+                                        (json_int_t)network->leases[i].address4));
+    return array;
 }
 
 int state_save(struct network_state *state, const struct network *network, struct err *err)
@@ -80,11 +99,12 @@ int state_save(struct network_state *state, const struct network *network, struc
     for (unsigned i = 0; i < network->nr_endpoints; i++)
         json_array_append_new(endpoints, endpoint_json(&network->endpoints[i]));
     inet_ntop(AF_INET6, &network->prefix6, prefix, sizeof(prefix));
-    document = json_pack("{s:i, s:s, s:s, s:I, s:i, s:s, s:b, s:b, s:i, s:o}", "version", 1, "name",
-                         network->name, "bridge", network->bridge, "subnet4",
+    document = json_pack("{s:i, s:s, s:s, s:I, s:i, s:s, s:b, s:b, s:i, s:o, s:o}", "version", 1,
+                         "name", network->name, "bridge", network->bridge, "subnet4",
                          (json_int_t)network->subnet4.address, "bits4", (int)network->subnet4.bits,
                          "prefix6", prefix, "ipv6", (int)network->has6, "internal",
-                         (int)network->internal, "mtu", (int)network->mtu, "endpoints", endpoints);
+                         (int)network->internal, "mtu", (int)network->mtu, "endpoints", endpoints,
+                         "leases", leases_json(network));
     text = document ? json_dumps(document, JSON_INDENT(1)) : NULL;
     json_decref(document);
     if (!text)
@@ -123,10 +143,12 @@ static int get_number(const struct json_at *at, const char *name, uint64_t least
 
 static int load_port(const struct json_at *at, struct net_forward *ret, struct err *err)
 {
+    const char *address6 = NULL;
     uint64_t address, host, guest;
     int r;
 
-    if ((r = json_get_bool(at, "udp", &ret->udp, err)) < 0 ||
+    if ((r = json_opt_string(at, "host_address6", &address6, err)) < 0 ||
+        (r = json_get_bool(at, "udp", &ret->udp, err)) < 0 ||
         (r = get_number(at, "host_address", 0, UINT32_MAX, &address, err)) < 0 ||
         (r = get_number(at, "host_port", 1, UINT16_MAX, &host, err)) < 0 ||
         (r = get_number(at, "guest_port", 1, UINT16_MAX, &guest, err)) < 0)
@@ -134,6 +156,9 @@ static int load_port(const struct json_at *at, struct net_forward *ret, struct e
     ret->host_address = (uint32_t)address;
     ret->host_port = (uint16_t)host;
     ret->guest_port = (uint16_t)guest;
+    ret->host_is6 = address6 != NULL;
+    if (address6 && inet_pton(AF_INET6, address6, &ret->host_address6) != 1)
+        return err_set(err, -EINVAL, "%s: host_address6 is malformed", at->path);
     return 0;
 }
 
@@ -143,7 +168,7 @@ static int load_endpoint(const struct network *network, const struct json_at *at
     uint32_t mask = UINT32_MAX << (32 - network->subnet4.bits);
     uint64_t address, owner;
     struct json_at ports, item;
-    const char *mac = NULL;
+    const char *mac = NULL, *lock = "";
     int r;
 
     if ((r = copy_text(at, "id", ret->id, sizeof(ret->id), err)) < 0 ||
@@ -154,10 +179,14 @@ static int load_endpoint(const struct network *network, const struct json_at *at
         (r = get_number(at, "address4", 0, UINT32_MAX, &address, err)) < 0 ||
         (r = get_number(at, "owner", 0, INT32_MAX, &owner, err)) < 0 ||
         (r = json_get_uint(at, "owner_started", &ret->owner_started, err)) < 0 ||
+        (r = json_opt_string(at, "lock", &lock, err)) < 0 ||
         (r = json_at_member(at, "ports", &ports, err)) < 0)
         return r;
     ret->address4 = (uint32_t)address;
     ret->owner = (pid_t)owner;
+    if (strlen(lock) >= sizeof(ret->lock) || (lock[0] && lock[0] != '/'))
+        return err_set(err, -EINVAL, "%s: lock is malformed", at->path);
+    strcpy(ret->lock, lock);
     if ((ret->address4 & mask) != network->subnet4.address)
         return err_set(err, -EINVAL, "%s: the address is not of the network", at->path);
     if (json_array_size(ports.value) > NETWORK_PORTS_MAX)
@@ -192,6 +221,27 @@ static int load_endpoints(struct network *network, const struct json_at *root, s
     return 0;
 }
 
+/* Files of an earlier version have none. */
+static int load_leases(struct network *network, const struct json_at *root, struct err *err)
+{
+    char id[NETWORK_ID_MAX];
+    struct json_at array, item;
+    uint64_t address;
+    int r = json_at_member(root, "leases", &array, err);
+
+    if (r < 0 || !array.value)
+        return r;
+    if (json_array_size(array.value) > NETWORK_LEASES_MAX)
+        return err_set(err, -EINVAL, "leases: more than %d", NETWORK_LEASES_MAX);
+    for (size_t i = 0; i < json_array_size(array.value); i++)
+        if ((r = json_at_index(&array, i, &item, err)) < 0 ||
+            (r = copy_text(&item, "id", id, sizeof(id), err)) < 0 ||
+            (r = get_number(&item, "address4", 1, UINT32_MAX, &address, err)) < 0 ||
+            (r = lease_put(network, id, (uint32_t)address)) < 0)
+            return r;
+    return 0;
+}
+
 static int load(const struct json_at *root, struct network *network, struct err *err)
 {
     uint64_t version, address, bits, mtu;
@@ -212,7 +262,8 @@ static int load(const struct json_at *root, struct network *network, struct err 
         return err_set(err, -EINVAL, "a malformed name or prefix");
     network->subnet4 = (struct network_subnet4){(uint32_t)address, (unsigned)bits};
     network->mtu = (unsigned)mtu;
-    return load_endpoints(network, root, err);
+    r = load_endpoints(network, root, err);
+    return r < 0 ? r : load_leases(network, root, err);
 }
 
 int state_load_one(const char *text, size_t length, struct network *ret, struct err *err)
@@ -278,6 +329,20 @@ static int load_all(struct network_state *state, struct err *err)
     return r;
 }
 
+bool lock_is_held(const char *path)
+{
+    CLEANUP(fd_closep) int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+
+    return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) && errno == EWOULDBLOCK;
+}
+
+static bool is_owned(const struct network_endpoint *e)
+{
+    if (e->lock[0])
+        return lock_is_held(e->lock);
+    return !e->owner || process_started(e->owner) == e->owner_started;
+}
+
 /* Those whose owner is gone. */
 static int sweep(struct network_state *state, struct err *err)
 {
@@ -291,10 +356,10 @@ static int sweep(struct network_state *state, struct err *err)
         for (unsigned j = 0; j < n->nr_endpoints; j++) {
             struct network_endpoint *e = &n->endpoints[j];
 
-            if (e->owner && process_started(e->owner) != e->owner_started)
+            if (!is_owned(e))
                 links_remove(e->interface);
-            else
-                n->endpoints[kept++] = *e;
+            else if (kept++ != j)
+                n->endpoints[kept - 1] = *e;
         }
         if (kept == n->nr_endpoints)
             continue;
@@ -339,16 +404,19 @@ static int open_dir(struct network_state *state, bool read_only, struct err *err
     return 0;
 }
 
-int network_state_open(const char *dir, bool read_only, struct network_state *ret, struct err *err)
+const char *network_directory(void)
 {
     const char *given = getenv("LODGE_NETWORKS");
+
+    return given && given[0] ? given : STATE_DEFAULT;
+}
+
+int network_state_open(const char *dir, bool read_only, struct network_state *ret, struct err *err)
+{
     int r;
 
     *ret = (struct network_state){.dir_fd = -1, .lock_fd = -1};
-    snprintf(ret->dir, sizeof(ret->dir), "%s",
-             dir                 ? dir
-             : given && given[0] ? given
-                                 : STATE_DEFAULT);
+    snprintf(ret->dir, sizeof(ret->dir), "%s", dir ?: network_directory());
     ret->networks = calloc(NETWORK_MAX, sizeof(*ret->networks));
     r = ret->networks ? open_dir(ret, read_only, err) : err_set(err, -ENOMEM, "out of memory");
     if (r == 0 && ret->dir_fd >= 0)

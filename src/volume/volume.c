@@ -48,6 +48,11 @@ static const char *directory(const char *dir)
     return dir ? dir : given && given[0] ? given : VOLUMES_DEFAULT;
 }
 
+const char *volume_directory(void)
+{
+    return directory(NULL);
+}
+
 static int path_of(const char *dir, const char *before, const char *name, const char *after,
                    char ret[PATH_MAX], struct err *err)
 {
@@ -204,6 +209,62 @@ static bool is_used(int dir_fd)
     return lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
 }
 
+/* Those that hold a name in users/; names that nobody holds any more go. */
+static void find_users(int dir_fd, char ret[VOLUME_USERS_MAX])
+{
+    int fd = openat(dir_fd, "users", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEANUP(dir_closep) DIR *list = fd < 0 ? NULL : fdopendir(fd);
+    const struct dirent *entry;
+    size_t used = 0;
+
+    while (list && (entry = readdir(list))) {
+        CLEANUP(fd_closep) int user = -1;
+
+        if (!volume_name_ok(entry->d_name))
+            continue;
+        user = openat(dirfd(list), entry->d_name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+        if (user >= 0 && flock(user, LOCK_EX | LOCK_NB) == 0)
+            unlinkat(dirfd(list), entry->d_name, 0);
+        else if (user >= 0 && used + strlen(entry->d_name) + 3 < VOLUME_USERS_MAX)
+            used += (size_t)snprintf(ret + used, VOLUME_USERS_MAX - used, "%s%s", used ? ", " : "",
+                                     entry->d_name);
+    }
+}
+
+/* Names ourselves; without a name it is used all the same. */
+static int name_user(const char *volume, const char *user)
+{
+    char path[PATH_MAX + 2 * VOLUME_NAME_MAX];
+    int fd;
+
+    if (!user || !volume_name_ok(user))
+        return -1;
+    snprintf(path, sizeof(path), "%s/users", volume);
+    mkdir(path, 0700);
+    snprintf(path, sizeof(path), "%s/users/%s", volume, user);
+    for (;;) {
+        struct stat here, there;
+
+        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd < 0 || flock(fd, LOCK_SH | LOCK_NB)) {
+            fd_closep(&fd);
+            return -1;
+        }
+        /* Somebody may just have taken it for a leftover. */
+        if (fstat(fd, &here) == 0 && stat(path, &there) == 0 && here.st_ino == there.st_ino)
+            return fd;
+        close(fd);
+    }
+}
+
+json_t *volume_json(const struct volume *volume)
+{
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:b, s:s}", "name", volume->name, "path",
+                     volume->path, "size_bytes", (json_int_t)volume->size_bytes, "used_bytes",
+                     (json_int_t)volume->used_bytes, "created", (json_int_t)volume->created_s,
+                     "in_use", (int)volume->in_use, "users", volume->users);
+}
+
 static int describe(const char *dir, const char *name, bool measure, struct volume *ret,
                     struct err *err)
 {
@@ -235,6 +296,7 @@ static int describe(const char *dir, const char *name, bool measure, struct volu
     if (r < 0)
         return err_wrap(err, "volume '%s'", name);
     ret->in_use = is_used(fd);
+    find_users(fd, ret->users);
     if (measure && ret->size_bytes && fstatat(fd, "disk", &st, 0) == 0)
         ret->used_bytes = (uint64_t)st.st_blocks * 512;
     else if (measure)
@@ -247,6 +309,14 @@ int volume_find(const char *dir, const char *name, struct volume *ret, struct er
     int r = check_name(name, err);
 
     return r < 0 ? r : describe(directory(dir), name, true, ret, err);
+}
+
+int volume_check(const char *dir, const char *name, struct err *err)
+{
+    struct volume volume;
+    int r = check_name(name, err);
+
+    return r < 0 ? r : describe(dir ?: directory(dir), name, false, &volume, err);
 }
 
 static int visible(const struct dirent *entry)
@@ -290,7 +360,8 @@ static int hold(const struct volume *volume, int how, int *ret, struct err *err)
         return err_errno(err, -errno, "open '%s'", path);
     if (flock(fd, how | LOCK_NB)) {
         int r = errno == EWOULDBLOCK
-                    ? err_set(err, -EBUSY, "volume '%s' is in use%s", volume->name,
+                    ? err_set(err, -EBUSY, "volume '%s' is in use%s%s%s", volume->name,
+                              volume->users[0] ? " by " : "", volume->users,
                               volume->size_bytes ? " (one with a size is for one guest at a time)"
                                                  : "")
                     : err_errno(err, -errno, "lock '%s'", path);
@@ -322,14 +393,14 @@ int volume_remove(const char *dir, const char *name, struct err *err)
     return remove_tree(old, err);
 }
 
-int volume_take(const char *dir, const char *name, const char *place, struct volume_use *ret,
-                struct err *err)
+int volume_take(const char *dir, const char *name, const char *place, const char *user,
+                struct volume_use *ret, struct err *err)
 {
     struct volume volume;
     char disk[PATH_MAX + 8];
     int r = check_name(name, err);
 
-    *ret = (struct volume_use){.lock_fd = -1};
+    *ret = (struct volume_use){.lock_fd = -1, .user_fd = -1};
     if (r < 0 || (r = describe(directory(dir), name, false, &volume, err)) < 0 ||
         (r = hold(&volume, volume.size_bytes ? LOCK_EX : LOCK_SH, &ret->lock_fd, err)) < 0)
         return r;
@@ -351,11 +422,13 @@ int volume_take(const char *dir, const char *name, const char *place, struct vol
         volume_release(ret);
         return err_set(err, -ENOENT, "volume '%s' was just removed", name);
     }
+    ret->user_fd = name_user(volume.path, user);
     return 0;
 }
 
 void volume_release(struct volume_use *use)
 {
     fd_closep(&use->lock_fd);
-    use->lock_fd = -1;
+    fd_closep(&use->user_fd);
+    use->lock_fd = use->user_fd = -1;
 }

@@ -4,8 +4,10 @@
  *
  *      DIR/NAME/volume.json    what it is; written last, so a volume without it does not exist
  *      DIR/NAME/lock           held shared by each user, exclusively by who uses it alone or
- * removes it DIR/NAME/data/          the contents of a volume without a size DIR/NAME/disk an ext4
- * image, of a volume with one: that is its quota
+ *                              removes it
+ *      DIR/NAME/users/USER     locked by that user
+ *      DIR/NAME/data/          the contents of a volume without a size
+ *      DIR/NAME/disk           an ext4 image, of a volume with one: that is its quota
  *
  * Locks are of open files: a user that dies, however, lets go. A volume with a size is mounted by
  * its user, through a loop device that the kernel frees with the mount, and used by one at a time.
@@ -17,11 +19,13 @@
 
 #include "base/err.h"
 
+#include <jansson.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #define VOLUME_NAME_MAX   64 /* with NUL */
+#define VOLUME_USERS_MAX  256
 #define VOLUME_SIZE_LEAST (UINT64_C(4) << 20)
 #define VOLUME_SIZE_MOST  (UINT64_C(64) << 40)
 
@@ -32,12 +36,18 @@ struct volume {
     uint64_t used_bytes; /* on the disk, as far as the directory may be read */
     uint64_t created_s;  /* since 1970 */
     bool in_use;
+    char users[VOLUME_USERS_MAX]; /* who uses it, as far as they gave a name: "a, b" */
 };
 
+/* New reference. */
+json_t *volume_json(const struct volume *volume);
 bool volume_name_ok(const char *name);
-/* dir NULL in all of these: $LODGE_VOLUMES, or /var/lib/lodge/volumes. */
+/* What dir NULL is in all of these: $LODGE_VOLUMES, or /var/lib/lodge/volumes. */
+const char *volume_directory(void);
 int volume_create(const char *dir, const char *name, uint64_t size_bytes, struct err *err);
 int volume_find(const char *dir, const char *name, struct volume *ret, struct err *err);
+/* 0, or -ENOENT with what to do; without measuring it. */
+int volume_check(const char *dir, const char *name, struct err *err);
 /* Sorted by name. Returns how many. */
 int volume_each(const char *dir, void (*each)(const struct volume *volume, void *context),
                 void *context, struct err *err);
@@ -45,16 +55,17 @@ int volume_each(const char *dir, void (*each)(const struct volume *volume, void 
 int volume_remove(const char *dir, const char *name, struct err *err);
 
 struct volume_use {
-    int lock_fd;
+    int lock_fd, user_fd;
     char path[PATH_MAX]; /* of the contents */
 };
 /*
  * Holds the volume until volume_release or the end of the process. place: an empty directory of the
  * caller's, where a volume with a size is mounted: the caller's mount namespace should be its own,
- * so that the mount ends with it.
+ * so that the mount ends with it. user: whom to name to others (NULL: nobody). Who inherits the
+ * descriptors holds it on.
  */
-int volume_take(const char *dir, const char *name, const char *place, struct volume_use *ret,
-                struct err *err);
+int volume_take(const char *dir, const char *name, const char *place, const char *user,
+                struct volume_use *ret, struct err *err);
 void volume_release(struct volume_use *use);
 
 #endif

@@ -37,19 +37,22 @@ class Connection(http.client.HTTPConnection):
 
 
 class Manager:
-    def __init__(self, build, guest):
+    def __init__(self, build, guest, enter=()):
+        """enter: words before each command, such as those of nsenter."""
+        self.enter = list(enter)
         self.dir = Path(tempfile.mkdtemp(prefix="lm", dir="/tmp"))
         self.socket = self.dir / "run" / "lodged.sock"
         self.log = self.dir / "lodged.log"
         self.bin = Path(build) / "bin"
-        self.environment = {**os.environ, "LODGE_MANAGER": str(self.dir), "LODGE_HOME": str(guest)}
+        self.environment = {**os.environ, "LODGE_MANAGER": str(self.dir), "LODGE_HOME": str(guest),
+                            "LODGE_NETWORKS": str(self.dir / "networks"), "LODGE_VOLUMES": str(self.dir / "volumes")}
         self.environment.pop("LODGE_SOCKET", None)
         self.process = None
         self.arguments = []  # of lodged
 
     def start(self):
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen([self.bin / "lodged", *self.arguments], stderr=log, env=self.environment)
+            self.process = subprocess.Popen([*self.enter, self.bin / "lodged", *self.arguments], stderr=log, env=self.environment)
         until(self.answers)
         return self
 
@@ -101,7 +104,7 @@ class Manager:
         return self.good("GET", f"/v1/instances/{ref}")
 
     def lodge(self, *arguments, status=0, **options):
-        done = subprocess.run([self.bin / "lodge", *map(str, arguments)], env=self.environment, capture_output=True, text=True,
+        done = subprocess.run([*self.enter, self.bin / "lodge", *map(str, arguments)], env=self.environment, capture_output=True, text=True,
                               timeout=120, **options)
         assert done.returncode == status, (arguments, done)
         return done.stdout

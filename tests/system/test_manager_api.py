@@ -122,6 +122,19 @@ def test_every_answer_is_as_described(manager, document):
     good("GET", one + "/wait", ref)
     good("POST", one + "/stop", ref)
     good("DELETE", one, ref)
+    # Networks need more than this test asks for (see test_manager_networks): here the words alone.
+    good("GET", "/v1/networks")
+    for verb in ("connect", "disconnect"):
+        good("POST", "/v1/networks/{ref}/" + verb, {"ref": "nosuch"}, {"instance": "nosuch"}, status=404)
+    good("POST", "/v1/networks", body={"name": "no name"}, status=400)
+    good("GET", "/v1/networks/{ref}", {"ref": "nosuch"}, status=404)
+    good("DELETE", "/v1/networks/{ref}", {"ref": "nosuch"}, status=404)
+    good("POST", "/v1/volumes", body={"name": "shape"}, status=201)
+    good("GET", "/v1/volumes")
+    good("GET", "/v1/volumes/{ref}", {"ref": "shape"})
+    assert json.loads(good("POST", "/v1/volumes/prune")) == {"removed": ["shape"]}
+    good("POST", "/v1/volumes", body={"name": "shape"}, status=201)
+    good("DELETE", "/v1/volumes/{ref}", {"ref": "shape"})
     for verb in ("attach", "exec"):
         assert call(manager, document, "POST", f"{one}/{verb}", {"ref": "nosuch"}, {"command": ["x"]} if verb == "exec" else None)[0] == 426
         seen.add(("post", f"{one}/{verb}"))

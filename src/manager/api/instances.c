@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/util.h"
+#include "volume/volume.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -71,9 +72,25 @@ void api_list(struct api_request *request, struct api_reply *reply)
 static void reply_instance(struct api_request *request, struct api_reply *reply,
                            const struct instance *instance)
 {
+    CLEANUP(buf_donep) struct buf places;
+
+    bool networked;
+
+    buf_init(&places, 1 << 20);
+    pthread_mutex_lock(&request->m->lock);
+    networked = instance->brief->networked;
+    pthread_mutex_unlock(&request->m->lock);
+    if (networked)
+        networks_describe(request->m, instance, &places);
     pthread_mutex_lock(&request->m->lock);
     out_instance(&reply->body, instance);
     pthread_mutex_unlock(&request->m->lock);
+    /* Among its members, before the last brace. */
+    if (places.length && reply->body.length && reply->body.data[reply->body.length - 1] == '}') {
+        reply->body.length--;
+        buf_append(&reply->body, places.data, places.length);
+        buf_append(&reply->body, "}", 1);
+    }
     buf_append(&reply->body, "\n", 1);
 }
 
@@ -112,6 +129,12 @@ int instance_check_spec(struct manager *m, const struct spec *spec, struct err *
     free(image);
     if (result < 0)
         return result;
+    if ((result = networks_check(spec, err)) < 0)
+        return result;
+    for (size_t i = 0; i < spec->nr_volumes; i++)
+        if (spec->volumes[i].source[0] != '/' &&
+            (result = volume_check(NULL, spec->volumes[i].source, err)) < 0)
+            return result;
     if (!spec->vm && geteuid() != 0)
         return err_set(err, -EOPNOTSUPP,
                        "containers need a manager that runs as root so far; a virtual machine "
@@ -244,6 +267,8 @@ static int rename_to(struct manager *m, struct instance *instance, const char *n
     pthread_mutex_lock(&m->lock);
     instance_rename(m, instance, copy);
     pthread_mutex_unlock(&m->lock);
+    if (instance->brief->networked)
+        networks_rename(m, instance, name);
     event_add(m, instance, "rename", name);
     return 0;
 }

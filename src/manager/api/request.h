@@ -52,6 +52,8 @@ const struct api_route *api_route_find(const char *method, const char *path, cha
 void api_fail(struct api_reply *reply, unsigned status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void api_fail_err(struct api_reply *reply, int code, const struct err *err);
+/* The body; value is consumed. */
+void api_reply_json(struct api_reply *reply, json_t *value);
 /* A number of the query; `otherwise` when it is absent. -EINVAL: api_fail was called. */
 int api_query_number(struct api_request *request, struct api_reply *reply, const char *name,
                      uint64_t most, uint64_t otherwise, uint64_t *ret);
@@ -63,6 +65,9 @@ struct instance *api_instance(struct api_request *request, struct api_reply *rep
 api_fn api_info, api_openapi, api_metrics, api_events, api_operations, api_operation;
 api_fn api_list, api_create, api_inspect, api_delete, api_patch;
 api_fn api_start, api_stop, api_restart, api_pause, api_resume, api_kill, api_wait;
+api_fn api_networks, api_network_create, api_network, api_network_delete;
+api_fn api_network_connect, api_network_disconnect;
+api_fn api_volumes, api_volume_create, api_volume, api_volume_delete, api_volumes_prune;
 api_fn api_logs, api_attach, api_exec, api_stats, api_stats_all, api_top;
 api_fn api_jobs, api_job_submit, api_job_batch, api_job, api_job_patch, api_job_delete,
     api_job_cancel, api_job_wait, api_job_logs;

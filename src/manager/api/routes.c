@@ -47,6 +47,17 @@ const struct api_route api_routes[] = {
     {"PATCH", "/v1/queues/{name}", API_JSON_BODY, api_queue_patch},
     {"DELETE", "/v1/queues/{name}", API_NO_BODY, api_queue_delete},
     {"GET", "/v1/queues/{name}/history", API_NO_BODY, api_queue_history},
+    {"GET", "/v1/networks", API_NO_BODY, api_networks},
+    {"POST", "/v1/networks", API_JSON_BODY, api_network_create},
+    {"GET", "/v1/networks/{ref}", API_NO_BODY, api_network},
+    {"DELETE", "/v1/networks/{ref}", API_NO_BODY, api_network_delete},
+    {"POST", "/v1/networks/{ref}/connect", API_JSON_BODY, api_network_connect},
+    {"POST", "/v1/networks/{ref}/disconnect", API_JSON_BODY, api_network_disconnect},
+    {"GET", "/v1/volumes", API_NO_BODY, api_volumes},
+    {"POST", "/v1/volumes", API_JSON_BODY, api_volume_create},
+    {"POST", "/v1/volumes/prune", API_NO_BODY, api_volumes_prune},
+    {"GET", "/v1/volumes/{ref}", API_NO_BODY, api_volume},
+    {"DELETE", "/v1/volumes/{ref}", API_NO_BODY, api_volume_delete},
 };
 const size_t api_nr_routes = ARRAY_LEN(api_routes);
 

@@ -55,14 +55,15 @@ START_TEST(what_is_wrong_is_named)
         {"{\"image\": \"i\", \"env\": [\"=x\"]}", "env[0]"},
         {"{\"image\": \"i\", \"resources\": {\"pids\": 0}}", "pids"},
         {"{\"image\": \"i\", \"resources\": {\"gpus\": 1}}", "gpus"},
-        {"{\"image\": \"i\", \"volumes\": [{\"source\": \"s\", \"target\": \"/t\"}]}", "absolute"},
+        {"{\"image\": \"i\", \"volumes\": [{\"source\": \"a/s\", \"target\": \"/t\"}]}",
+         "absolute"},
         {"{\"image\": \"i\", \"labels\": {\"a=b\": \"\"}}", "labels"},
         {"{\"image\": \"i\", \"restart\": {\"policy\": \"maybe\"}}", "maybe"},
         {"{\"image\": \"i\", \"health\": {}}", "health.command"},
         {"{\"image\": \"i\", \"stop_signal\": \"NOPE\"}", "NOPE"},
         {"{\"image\": \"i\", \"auto_remove\": true, \"restart\": {\"policy\": \"always\"}}",
          "exclude"},
-        {"{\"image\": \"i\", \"network\": \"n\"}", "network"},
+        {"{\"image\": \"i\", \"network\": \"n,x\"}", "network"},
     };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

@@ -60,8 +60,8 @@ START_TEST(life)
     ck_assert_int_eq(volume_create(dir, "a", 0, &err), -EEXIST);
     ck_assert_int_eq(volume_each(dir, count, names, &err), 2);
     ck_assert_int_eq(volume_find(dir, "none", &volume, &err), -ENOENT);
-    ck_assert_int_eq(volume_take(dir, "a", "", &one, &err), 0);
-    ck_assert_int_eq(volume_take(dir, "a", "", &two, &err), 0);
+    ck_assert_int_eq(volume_take(dir, "a", "", "web", &one, &err), 0);
+    ck_assert_int_eq(volume_take(dir, "a", "", NULL, &two, &err), 0);
     ck_assert_int_eq(volume_find(dir, "a", &volume, &err), 0);
     ck_assert(volume.in_use && !volume.size_bytes);
     ck_assert_int_eq(volume_remove(dir, "a", &err), -EBUSY);
@@ -99,7 +99,7 @@ START_TEST(leftovers)
     snprintf(path, sizeof(path), "%s/a/volume.json", dir);
     ck_assert_int_eq(truncate(path, 5), 0);
     ck_assert_int_eq(volume_each(dir, count, names, &err), 0);
-    ck_assert_int_lt(volume_take(dir, "a", "", &(struct volume_use){0}, &err), 0);
+    ck_assert_int_lt(volume_take(dir, "a", "", NULL, &(struct volume_use){0}, &err), 0);
 }
 END_TEST
 

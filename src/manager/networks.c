@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Places of managed instances on networks. A container's namespace is made and joined before its
+ * runtime starts, by who holds the instance's lock, which the shim then inherits: the endpoints
+ * belong to that lock. A VM's session (`lodge run --vm`) joins by itself, under the same lock.
+ *
+ *      RUN/i/ID/netns        the container's network namespace, mounted
+ *      RUN/i/ID/resolv.conf
+ */
+#include "manager/internal.h"
+
+#include "base/file.h"
+#include "network/network.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void lock_path(const struct manager *m, const struct instance *instance, char *ret)
+{
+    run_path(m, ret, PATH_SIZE, "i/%s/lock", instance->id);
+}
+
+int networks_check(const struct spec *spec, struct err *err)
+{
+    struct network_state state;
+    int result = 0;
+
+    if (!spec_is_networked(spec))
+        return 0;
+    if ((result = network_state_open(NULL, true, &state, err)) < 0)
+        return result;
+    for (size_t i = 0; result == 0 && i <= spec->nr_more; i++) {
+        const char *name = i ? spec->more[i - 1] : spec->network;
+
+        if (!network_find(&state, name))
+            result = err_set(err, -ENOENT,
+                             "there is no network '%s'; `lodge network create %s` makes it", name,
+                             name);
+    }
+    network_state_close(&state);
+    return result;
+}
+
+static int write_resolv_conf(const char *path, const struct network *network, struct err *err)
+{
+    struct in_addr gateway = {htonl(network_gateway4(network))};
+    char address[INET_ADDRSTRLEN], text[64];
+
+    inet_ntop(AF_INET, &gateway, address, sizeof(address));
+    snprintf(text, sizeof(text), "nameserver %s\noptions ndots:0\n", address);
+    return file_replace_unsynced(AT_FDCWD, path, text, strlen(text), 0644, err);
+}
+
+/* One network after the other, the first with the published ports and the way out. */
+static int join_all(struct network_state *state, const struct spec *spec,
+                    struct network_attach *attach, const char *resolv_conf, struct err *err)
+{
+    struct net_forward ports[SPEC_PORTS_MAX];
+    struct network_endpoint *endpoint = calloc(1, sizeof(*endpoint));
+    int result = endpoint ? 0 : err_set(err, -ENOMEM, "out of memory");
+
+    for (size_t i = 0; result == 0 && i < spec->nr_ports; i++)
+        result = network_port_parse(spec->ports[i], &ports[i], err);
+    attach->ports = ports;
+    attach->nr_ports = (unsigned)spec->nr_ports;
+    attach->address4 = spec->address4;
+    if (result == 0)
+        result = network_attach(state, spec->network, attach, endpoint, err);
+    if (result == 0)
+        result = write_resolv_conf(resolv_conf, network_find(state, spec->network), err);
+    attach->nr_ports = 0;
+    attach->address4 = NULL;
+    attach->no_route = true;
+    for (size_t i = 0; result == 0 && i < spec->nr_more; i++)
+        result = network_attach(state, spec->more[i], attach, endpoint, err);
+    free(endpoint);
+    return result;
+}
+
+static int start_resolvers(struct manager *m, const char *dir, const struct spec *spec,
+                           struct err *err)
+{
+    int result = network_resolver_start(m->options.lodge, dir, spec->network, err);
+
+    for (size_t i = 0; result == 0 && i < spec->nr_more; i++)
+        result = network_resolver_start(m->options.lodge, dir, spec->more[i], err);
+    return result;
+}
+
+int networks_join(struct manager *m, const struct instance *instance, const struct spec *spec,
+                  struct network_place *ret, struct err *err)
+{
+    CLEANUP(fd_closep) int netns = -1;
+    char lock[PATH_SIZE], dir[PATH_MAX];
+    struct network_attach attach = {.id = instance->name, .keep = true, .lock = lock};
+    struct network_state state;
+    int result;
+
+    lock_path(m, instance, lock);
+    run_path(m, ret->namespace, sizeof(ret->namespace), "i/%s/netns", instance->id);
+    run_path(m, ret->resolv_conf, sizeof(ret->resolv_conf), "i/%s/resolv.conf", instance->id);
+    if ((result = network_state_open(NULL, false, &state, err)) < 0)
+        return result;
+    /* What an earlier run of it left, whose lock is held again now: by us. */
+    result = network_detach_lock(&state, lock, NULL, err);
+    if (result == 0 && (result = network_namespace_make(ret->namespace, &netns, err)) == 0) {
+        attach.netns_fd = netns;
+        result = join_all(&state, spec, &attach, ret->resolv_conf, err);
+    }
+    memcpy(dir, state.dir, sizeof(dir));
+    network_state_close(&state);
+    return result < 0 ? result : start_resolvers(m, dir, spec, err);
+}
+
+static void detach(struct manager *m, const struct instance *instance, bool forget)
+{
+    struct network_state state;
+    char path[PATH_SIZE];
+
+    if (network_state_open(NULL, false, &state, NULL) == 0) {
+        lock_path(m, instance, path);
+        network_detach_lock(&state, path, forget ? instance->name : NULL, NULL);
+        network_state_close(&state);
+    }
+    run_path(m, path, sizeof(path), "i/%s/netns", instance->id);
+    network_namespace_remove(path);
+}
+
+void networks_leave(struct manager *m, const struct instance *instance)
+{
+    detach(m, instance, false);
+}
+
+void networks_forget(struct manager *m, const struct instance *instance)
+{
+    detach(m, instance, true);
+}
+
+void networks_rename(struct manager *m, const struct instance *instance, const char *name)
+{
+    struct network_state state;
+    char lock[PATH_SIZE];
+
+    lock_path(m, instance, lock);
+    if (network_state_open(NULL, false, &state, NULL) < 0)
+        return;
+    network_rename(&state, lock, name, NULL);
+    network_state_close(&state);
+}
+
+/* The namespace of a container that runs: ours, or the one that its runtime made. */
+static int open_namespace(struct manager *m, const struct instance *instance, struct err *err)
+{
+    char path[PATH_SIZE];
+    int fd;
+
+    run_path(m, path, sizeof(path), "i/%s/netns", instance->id);
+    if ((fd = open(path, O_RDONLY | O_CLOEXEC)) >= 0)
+        return fd;
+    pthread_mutex_lock(&m->lock);
+    snprintf(path, sizeof(path), "/proc/%d/ns/net", instance->pid > 1 ? (int)instance->pid : 0);
+    pthread_mutex_unlock(&m->lock);
+    if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+        return err_set(err, -ESRCH, "'%s' has no network namespace to connect: does it run?",
+                       instance->name);
+    return fd;
+}
+
+static unsigned places_of(const struct network_state *state, const char *lock)
+{
+    unsigned nr = 0;
+
+    for (unsigned i = 0; i < state->nr; i++)
+        for (unsigned j = 0; j < state->networks[i].nr_endpoints; j++)
+            nr += !strcmp(state->networks[i].endpoints[j].lock, lock);
+    return nr;
+}
+
+int networks_connect(struct manager *m, const struct instance *instance, const char *network,
+                     const char *address4, struct err *err)
+{
+    CLEANUP(fd_closep) int netns = open_namespace(m, instance, err);
+    CLEANUP(freep) struct network_endpoint *endpoint = calloc(1, sizeof(*endpoint));
+    char lock[PATH_SIZE], dir[PATH_MAX];
+    struct network_attach attach = {
+        .id = instance->name, .netns_fd = netns, .address4 = address4, .keep = true, .lock = lock};
+    struct network_state state;
+    int result;
+
+    if (netns < 0)
+        return netns;
+    if (!endpoint)
+        return err_set(err, -ENOMEM, "out of memory");
+    lock_path(m, instance, lock);
+    if ((result = network_state_open(NULL, false, &state, err)) < 0)
+        return result;
+    attach.no_route = places_of(&state, lock) > 0;
+    result = network_attach(&state, network, &attach, endpoint, err);
+    memcpy(dir, state.dir, sizeof(dir));
+    network_state_close(&state);
+    return result < 0 ? result : network_resolver_start(m->options.lodge, dir, network, err);
+}
+
+int networks_disconnect(struct manager *m, const struct instance *instance, const char *network,
+                        struct err *err)
+{
+    struct network_state state;
+    const struct network *found;
+    char lock[PATH_SIZE];
+    int result = network_state_open(NULL, false, &state, err);
+
+    if (result < 0)
+        return result;
+    lock_path(m, instance, lock);
+    found = network_find(&state, network);
+    for (unsigned i = 0; found && i < found->nr_endpoints; i++)
+        if (!strcmp(found->endpoints[i].lock, lock)) {
+            result = network_detach(&state, network, found->endpoints[i].id, err);
+            break;
+        }
+    network_state_close(&state);
+    return result;
+}
+
+static void describe_one(const struct network *network, const struct network_endpoint *endpoint,
+                         bool first, struct buf *to)
+{
+    json_t *object = network_endpoint_json(network, endpoint);
+    CLEANUP(freep) char *text = NULL;
+
+    json_put_string(object, "network", network->name);
+    text = json_text(object, JSON_COMPACT);
+    json_decref(object);
+    if (text)
+        buf_printf(to, "%s%s", first ? "" : ", ", text);
+}
+
+void networks_describe(struct manager *m, const struct instance *instance, struct buf *to)
+{
+    struct network_state state;
+    char lock[PATH_SIZE];
+    bool first = true;
+
+    lock_path(m, instance, lock);
+    if (network_state_open(NULL, true, &state, NULL) < 0)
+        return;
+    buf_append_string(to, ", \"endpoints\": [");
+    for (unsigned i = 0; i < state.nr; i++)
+        for (unsigned j = 0; j < state.networks[i].nr_endpoints; j++)
+            if (!strcmp(state.networks[i].endpoints[j].lock, lock)) {
+                describe_one(&state.networks[i], &state.networks[i].endpoints[j], first, to);
+                first = false;
+            }
+    buf_append_string(to, "]");
+    network_state_close(&state);
+}
+
+/* Whether the specification names it. */
+static bool names_network(const struct spec *spec, const char *network)
+{
+    if (spec->network && !strcmp(spec->network, network))
+        return true;
+    for (size_t i = 0; i < spec->nr_more; i++)
+        if (!strcmp(spec->more[i], network))
+            return true;
+    return false;
+}
+
+static bool names_volume(const struct spec *spec, const char *volume)
+{
+    for (size_t i = 0; i < spec->nr_volumes; i++)
+        if (!strcmp(spec->volumes[i].source, volume))
+            return true;
+    return false;
+}
+
+/* Specifications are parsed only where the brief says that it may be so. */
+static char *find_user(struct manager *m, const char *name, bool volume)
+{
+    char *found = NULL;
+
+    pthread_mutex_lock(&m->lock);
+    for (struct instance *at = m->first; at && !found; at = at->next) {
+        struct spec spec;
+
+        if (!(volume ? at->brief->volumes : at->brief->networked) ||
+            spec_parse_text(at->spec, &spec, NULL) < 0)
+            continue;
+        if (volume ? names_volume(&spec, name) : names_network(&spec, name))
+            found = strdup(at->name);
+        spec_done(&spec);
+    }
+    pthread_mutex_unlock(&m->lock);
+    return found;
+}
+
+char *networks_user(struct manager *m, const char *network)
+{
+    return find_user(m, network, false);
+}
+
+char *volumes_user(struct manager *m, const char *volume)
+{
+    return find_user(m, volume, true);
+}

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks and volumes of the manager's instances, in a network namespace that is the host: joined at a start, given back at an end,
+whoever is killed; names over UDP and TCP; ports on IPv4 and IPv6."""
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+
+import pytest
+
+from conftest import need_root
+from lodge_run import need_image, need_kernel
+from manager import Manager, until
+from network import Namespace
+
+SERVE = "mkdir /w; echo $0 >/w/index.html; exec httpd -f -p 80 -h /w"
+
+
+@pytest.fixture(scope="module")
+def host(build, guest):
+    """A manager inside a namespace (192.0.2.1, 2001:db8::1), with an outside beyond it."""
+    need_root()
+    if not shutil.which("nft"):
+        pytest.skip("needs nft")
+    need_image(guest, "busybox")
+    with Namespace() as inside, Namespace() as outside:
+        inside.ip("link", "add", "up0", "type", "veth", "peer", "name", "up1", "netns", outside.name)
+        for place, name, number in ((inside, "up0", 1), (outside, "up1", 2)):
+            place.ip("addr", "add", f"192.0.2.{number}/24", "dev", name)
+            place.ip("addr", "add", f"2001:db8::{number}/64", "dev", name, "nodad")
+            place.ip("link", "set", name, "up")
+        m = Manager(build, guest, ["nsenter", f"--net={inside.path}"]).start()
+        m.inside, m.outside = inside, outside
+        yield m
+        m.close()
+        assert interfaces(m) == set() and rules(m) == ""
+
+
+def interfaces(m):
+    done = subprocess.run(["ip", "-n", m.inside.name, "-j", "link"], stdout=subprocess.PIPE, check=True)
+    return {link["ifname"] for link in json.loads(done.stdout) if link["ifname"].startswith(("lgv-", "lgt-"))}
+
+
+def rules(m):
+    """Those that name a guest's port."""
+    done = subprocess.run([*m.enter, "nft", "list", "ruleset"], stdout=subprocess.PIPE, check=True, text=True)
+    return "".join(line for line in done.stdout.splitlines() if "lgv-" in line or "lgt-" in line or "dnat" in line.split("accept")[0] and "to" in line.split())
+
+
+def endpoints(m, name):
+    return {e["name"]: e["ipv4"] for e in m.good("GET", f"/v1/networks/{name}")["endpoints"]}
+
+
+def fetch(place, url):
+    code = f"import urllib.request; print(urllib.request.urlopen('{url}', timeout=10).read().decode(), end='')"
+    done = subprocess.run(["nsenter", f"--net={place.path}", "python3", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=60)
+    return done.stdout
+
+
+def shim_of(m, ref):
+    words = f"/i/{m.inspect(ref)['id']}/"
+    return next(pid for pid in m.shims() if words in open(f"/proc/{pid}/cmdline").read())
+
+
+def ask_tcp(address, name, kind):
+    """One DNS question over TCP; the number of answers and the last one's address."""
+    query = b"\x12\x34\x01\0\0\1\0\0\0\0\0\0" + bytes([len(name)]) + name.encode() + b"\0" + struct.pack(">HH", kind, 1)
+    with socket.create_connection((address, 53), timeout=30) as s:
+        s.sendall(struct.pack(">H", len(query)) + query[:5])
+        s.sendall(query[5:])
+        data = s.makefile("rb")
+        reply = data.read(struct.unpack(">H", data.read(2))[0])
+        # The connection stays, for one more.
+        s.sendall(struct.pack(">H", len(query)) + query)
+        assert data.read(struct.unpack(">H", data.read(2))[0]) == reply
+    assert reply[:2] == query[:2]
+    size = 4 if kind == 1 else 16
+    return struct.unpack(">H", reply[6:8])[0], socket.inet_ntop(socket.AF_INET if kind == 1 else socket.AF_INET6, reply[-size:])
+
+
+def test_both_isolations_by_name_and_from_outside(host, guest, program):
+    need_kernel(guest, "cloud")
+    program("lodge-vmm")
+    m = host
+    m.lodge("network", "create", "front")
+    m.lodge("volume", "create", "data")
+    m.lodge("run", "-d", "--name", "web", "--net", "front", "--ip", "10.88.0.9", "-p", "8080:80", "-v", "data:/data", "busybox", "sh", "-c",
+            "echo from web >/data/file; " + SERVE, "web")
+    m.lodge("run", "-d", "--vm", "--name", "box", "--net", "front", "-p", "9090:80", "-v", "data:/data:ro", "busybox", "sh", "-c",
+            "cat /data/file; " + SERVE, "box")
+    assert endpoints(m, "front") == {"web": "10.88.0.9", "box": "10.88.0.2"}
+    until(lambda: m.lodge("run", "--rm", "--net", "front", "busybox", "sh", "-c", "wget -qO- http://box/; wget -qO- http://web/") == "box\nweb\n")
+    until(lambda: m.lodge("logs", "box") == "from web\n")
+    for url, words in (("http://192.0.2.1:8080/", "web\n"), ("http://192.0.2.1:9090/", "box\n"), ("http://[2001:db8::1]:8080/", "web\n"),
+                       ("http://[2001:db8::1]:9090/", "box\n")):
+        until(lambda: fetch(m.outside, url) == words)
+    network = m.good("GET", "/v1/networks/front")
+    six = {e["name"]: e["ipv6"] for e in network["endpoints"]}
+    for gateway in (network["gateway"], network["gateway6"]):
+        assert m.inside.call(lambda: ask_tcp(gateway, "web", 1)) == (1, "10.88.0.9")
+        assert m.inside.call(lambda: ask_tcp(gateway, "box", 28)) == (1, six["box"])
+    # What is in use stays, and who uses it is told; also by who does not run.
+    m.lodge("stop", "-t", "0", "web")
+    for what in (["network", "rm", "front"], ["volume", "rm", "data"]):
+        done = subprocess.run([*m.enter, m.bin / "lodge", *what], env=m.environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 125 and "in use by instance 'web'" in done.stderr
+    assert json.loads(m.lodge("volume", "prune", "--json")) == []
+    # Of one that is started again the address is kept, though others came meanwhile.
+    m.lodge("run", "-d", "--name", "late", "--net", "front", "busybox", "sleep", "1000")
+    assert endpoints(m, "front") == {"late": "10.88.0.3", "box": "10.88.0.2"}
+    m.lodge("restart", "-t", "0", "box")
+    m.lodge("start", "web")
+    m.lodge("rename", "late", "later")
+    assert endpoints(m, "front") == {"later": "10.88.0.3", "box": "10.88.0.2", "web": "10.88.0.9"}
+    assert [e["network"] for e in m.inspect("web")["endpoints"]] == ["front"]
+    m.lodge("rm", "-f", "web", "box", "later")
+    assert interfaces(m) == set()
+    m.lodge("network", "rm", "front")
+    assert json.loads(m.lodge("volume", "prune", "--json")) == ["data"]
+
+
+def test_connect_and_disconnect(host):
+    m = host
+    for name in ("one", "two"):
+        m.lodge("network", "create", name)
+    m.lodge("run", "-d", "--name", "both", "--net", "one", "busybox", "sleep", "1000")
+    m.lodge("network", "connect", "--ip", m.good("GET", "/v1/networks/two")["gateway"][:-1] + "77", "two", "both")
+    shown = m.lodge("exec", "both", "ip", "-4", "addr")
+    assert "eth0" in shown and ".77/24" in shown and "eth1" in shown
+    for words, status in ((["connect", "two", "both"], 409), (["disconnect", "three", "both"], 404), (["connect", "two", "nosuch"], 404)):
+        assert m.ask("POST", f"/v1/networks/{words[1]}/{words[0]}", {"instance": words[2]})[0] == status, words
+    m.lodge("restart", "-t", "0", "both")
+    assert sorted(e["network"] for e in m.inspect("both")["endpoints"]) == ["one", "two"]
+    m.lodge("network", "disconnect", "one", "both")
+    assert "eth0" not in m.lodge("exec", "both", "ip", "-4", "addr")
+    m.lodge("restart", "-t", "0", "both")
+    assert [e["network"] for e in m.inspect("both")["endpoints"]] == ["two"]
+    m.lodge("rm", "-f", "both")
+    m.lodge("network", "rm", "one", "two")
+
+
+def test_bad_specifications_are_refused(host):
+    m = host
+    m.lodge("network", "create", "real")
+    for members, status in (({"network": "nosuch"}, 404), ({"network": "no such"}, 400), ({"network": "real", "ports": ["80"]}, 400), ({"ports": ["80:80"]}, 400),
+                            ({"network": "real", "ip": "x"}, 400), ({"ip": "10.0.0.1"}, 400), ({"network": "real", "networks": ["real"]}, 400),
+                            ({"network": "real", "networks": ["none"]}, 400), ({"network": "real", "ports": ["1:1"] * 33}, 400),
+                            ({"volumes": [{"source": "nosuch", "target": "/v"}]}, 404), ({"volumes": [{"source": "a/b", "target": "/v"}]}, 400)):
+        got, answer = m.ask("POST", "/v1/instances", {"image": "busybox", "command": ["true"], **members})
+        assert got == status, (members, got, answer)
+    # Known only at the start: refused there, and nothing is left.
+    for ip, words in (("10.88.99.9", "not of network"), ("10.88.0.1", "not for guests"), ("10.88.0.255", "not for guests")):
+        made = m.create("true", network="real", ip=ip)
+        got, answer = m.ask("POST", f"/v1/instances/{made}/start")
+        assert got == 400 and words in answer["error"]["message"], answer
+        m.good("DELETE", f"/v1/instances/{made}")
+    assert endpoints(m, "real") == {} and interfaces(m) == set()
+    m.lodge("network", "rm", "real")
+
+
+def test_whoever_is_killed_nothing_is_left(host, guest, program):
+    """The manager, shims and a VM's monitor by kill -9: what runs goes on, what ended gives back its place."""
+    need_kernel(guest, "cloud")
+    program("lodge-vmm")
+    m = host
+    m.lodge("network", "create", "net")
+    m.lodge("volume", "create", "--size", "8M", "small")
+    m.lodge("run", "-d", "--name", "a", "--net", "net", "-p", "8080:80", "-v", "small:/small", "busybox", "sh", "-c", SERVE, "a")
+    m.lodge("run", "-d", "--vm", "--name", "b", "--net", "net", "busybox", "sleep", "1000")
+    before = endpoints(m, "net")
+    m.kill()
+    m.start()
+    assert endpoints(m, "net") == before and len(interfaces(m)) == 2
+    until(lambda: fetch(m.outside, "http://192.0.2.1:8080/") == "a\n")
+    # With no manager there, the resolver takes back what the dead left.
+    monitor = next(int(p) for p in os.listdir("/proc") if p.isdigit() and is_monitor(p, m))
+    m.kill()
+    os.kill(monitor, signal.SIGKILL)
+    until(lambda: len(interfaces(m)) == 1)
+    m.start()
+    until(lambda: m.inspect("b")["state"] == "exited")
+    os.kill(shim_of(m, "a"), signal.SIGKILL)
+    until(lambda: m.inspect("a")["state"] == "exited" and not interfaces(m) and not rules(m))
+    assert endpoints(m, "net") == {}
+    # Held by nobody any more: it may be mounted again.
+    m.lodge("start", "a")
+    assert endpoints(m, "net") == {"a": before["a"]}
+    m.lodge("rm", "-f", "a", "b")
+    assert str(m.dir) not in open("/proc/mounts").read()
+    m.lodge("volume", "rm", "small")
+    m.lodge("network", "rm", "net")
+
+
+def is_monitor(pid, m):
+    try:
+        words = open(f"/proc/{pid}/cmdline").read().split("\0")
+    except OSError:
+        return False
+    return words[0].endswith("lodge-vmm") and str(m.dir) in " ".join(words)
