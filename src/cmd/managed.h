@@ -25,6 +25,10 @@ int run_managed(const struct run_options *options, int *ret_status, struct err *
  * program at its other end is over. raw: our terminal is the program's. */
 int managed_serve(int fd, bool stdin_open, bool raw, int *ret_status, struct err *err);
 
+/* What a log of the API (a path with its query) holds, to our standard streams; since: as of `lodge
+ * logs`, NULL: all. */
+int managed_print_logs(const char *path, bool timestamps, const char *since, struct err *err);
+
 /* Options of a verb: letters and long names that set a flag or take a value. What is no option is
  * kept in order in argv[1..]; returns how many those are, or -1 after saying what is wrong. */
 struct managed_option {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Between a trace (seconds, cores, MiB) and the simulation (nanoseconds, thousandths, bytes). */
 #include "cmd/plan_jobs.h"
+#include "cmd/job_history.h"
 
 #include "base/util.h"
 
@@ -122,18 +123,46 @@ void plan_run_summary(const struct plan_run *run, json_t *object)
     json_object_set_new(object, "most_at_once", json_integer((json_int_t)r->most));
 }
 
+#define HISTORY_JOBS 100000
+
+/* What is not said otherwise: of a queue of the manager its own configuration. */
+static int usual_config(const struct plan_arguments *arguments, struct queue_config *ret,
+                        struct err *err)
+{
+    const char *queue = plan_value(arguments, "queue");
+    json_t *history = NULL;
+    int r;
+
+    *ret = (struct queue_config){.quantum_ns = 1000000000, .seed = 1};
+    ret->servers = plan_value(arguments, "cpus") ? 0 : 1;
+    if (!queue)
+        return 0;
+    if ((r = job_history_load(queue, 0, &history, err)) == 0)
+        r = job_history_config(history, ret, err);
+    json_decref(history);
+    return r;
+}
+
 int plan_run_options(const struct plan_arguments *arguments, struct plan_run *run, struct err *err)
 {
-    double quantum = 1, servers, cpus = 0, memory = 0, ageing = 0, lost = 0, seed = 1;
+    double quantum, servers, cpus, memory, ageing, lost = 0, seed = 1;
     const char *policy = plan_value(arguments, "policy");
-    int number = policy ? queue_policy_parse(policy) : QUEUE_FCFS, r;
+    struct queue_config usual;
+    int r = usual_config(arguments, &usual, err), number;
 
+    if (r < 0)
+        return r;
+    number = policy ? queue_policy_parse(policy) : (int)usual.policy;
+    quantum = (double)usual.quantum_ns * 1e-9;
+    servers = usual.servers;
+    cpus = (double)usual.capacity[0] / 1000;
+    memory = (double)usual.capacity[1] / 1048576;
+    ageing = (double)usual.ageing_ns * 1e-9;
     if (number < 0)
         return err_set(err, -EINVAL,
                        "--policy '%.40s' is not one of fcfs, sjf, srtf, rr, priority, stride, "
                        "lottery",
                        policy);
-    servers = plan_value(arguments, "cpus") ? 0 : 1;
     if ((r = plan_number(arguments, "quantum", 1e-9, 1e9, &quantum, err)) < 0 ||
         (r = plan_number(arguments, "servers", 0, QUEUE_SERVERS_MAX, &servers, err)) < 0 ||
         (r = plan_number(arguments, "cpus", .001, 1e9, &cpus, err)) < 0 ||
@@ -147,15 +176,29 @@ int plan_run_options(const struct plan_arguments *arguments, struct plan_run *ru
     run->config = (struct queue_config){
         .policy = (enum queue_policy)number,
         .servers = (uint32_t)servers,
-        .capacity = {(uint64_t)(cpus * 1000), (uint64_t)(memory * 1048576)},
+        .capacity = {(uint64_t)llround(cpus * 1000), (uint64_t)llround(memory * 1048576)},
         .quantum_ns = ns(quantum),
         .ageing_ns = ns(ageing),
-        .preemptive = plan_value(arguments, "preemptive") != NULL,
-        .backfill = plan_value(arguments, "backfill") ? QUEUE_BACKFILL_EASY : QUEUE_BACKFILL_NONE,
+        .preemptive = plan_value(arguments, "preemptive") || usual.preemptive,
+        .backfill = plan_value(arguments, "backfill") ? QUEUE_BACKFILL_EASY : usual.backfill,
         .seed = (uint64_t)seed};
     run->switch_ns = ns(lost);
     run->speed = run->arrival_rate = 1;
     return 0;
+}
+
+/* The jobs that a queue of the manager has had. */
+static int queue_trace(const struct plan_arguments *arguments, struct trace *ret, struct err *err)
+{
+    json_t *history = NULL;
+    int r = arguments->nr_positionals
+                ? err_set(err, -EINVAL, "either --queue or a file of jobs, not both")
+                : job_history_load(plan_value(arguments, "queue"), HISTORY_JOBS, &history, err);
+
+    if (r == 0)
+        r = job_history_trace(history, ret, err);
+    json_decref(history);
+    return r;
 }
 
 int plan_trace_options(const struct plan_arguments *arguments, struct trace *ret, struct err *err)
@@ -173,6 +216,8 @@ int plan_trace_options(const struct plan_arguments *arguments, struct trace *ret
         return err_set(err, -EINVAL,
                        "--format '%.40s' is not one of auto, jobs, swf, google, azure, alibaba",
                        format);
+    if (plan_value(arguments, "queue"))
+        return queue_trace(arguments, ret, err);
     if (arguments->nr_positionals != 1)
         return err_set(err, -EINVAL, "one file of jobs is needed");
     return trace_load(arguments->positionals[0], (enum trace_format)number, scale, ret, err);

@@ -150,10 +150,11 @@ static int replay(const struct plan_arguments *arguments, json_t **ret, struct e
     return r;
 }
 
-#define FORMAT_OPTIONS                                                              \
-    {"format", "WORD", "auto, jobs, swf, google, azure, alibaba"},                  \
-    {                                                                               \
-        "scale", "N", "machine that the trace's shares are of, in cores and GiB; 1" \
+#define FORMAT_OPTIONS                                                                \
+    {"queue", "NAME", "the jobs that this queue of the manager has had, not a file"}, \
+        {"format", "WORD", "auto, jobs, swf, google, azure, alibaba"},                \
+    {                                                                                 \
+        "scale", "N", "machine that the trace's shares are of, in cores and GiB; 1"   \
     }
 
 static const struct plan_option schedule_options[] = {
@@ -182,18 +183,19 @@ static const struct plan_option trace_options[] = {
 
 const struct plan_command plan_schedule = {
     .name = "schedule",
-    .usage = "[OPTION...] JOBS.csv",
+    .usage = "[OPTION...] JOBS.csv|--queue NAME",
     .summary = "start, finish and wait of each job under one policy, and a Gantt chart",
     .text =
         "JOBS.csv names its columns in the first line: arrival and burst (seconds) are needed;\n"
-        "id, priority (smaller runs first), estimate, cpus, memory (MiB) and tickets may be.\n",
+        "id, priority (smaller runs first), estimate, cpus, memory (MiB) and tickets may be.\n"
+        "With --queue what is not given is as the queue has it (see lodge job).\n",
     .options = schedule_options,
     .run = schedule,
 };
 
 const struct plan_command plan_compare = {
     .name = "compare",
-    .usage = "[OPTION...] JOBS.csv",
+    .usage = "[OPTION...] JOBS.csv|--queue NAME",
     .summary = "the policies side by side on the same jobs",
     .options = compare_options,
     .run = compare,

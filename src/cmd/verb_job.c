@@ -2,6 +2,7 @@
 /* lodge job: jobs through a queue under one of the scheduling policies, as containers and VMs. */
 #include "cmd/cli.h"
 #include "cmd/job.h"
+#include "cmd/job_cli.h"
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -205,7 +206,7 @@ static int print_json(const struct job_words *words, const struct job_file *file
     return 0;
 }
 
-static int run(int argc, char **argv)
+static int run_file(int argc, char **argv)
 {
     struct job_words words = {0};
     struct job_file file;
@@ -238,18 +239,53 @@ static int run(int argc, char **argv)
     return r == -EINTR ? 130 : r < 0 ? CLI_EXIT_FAILURE : status;
 }
 
+/* Those that ask the manager; `run` needs none. */
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+} commands[] = {
+    {"submit", job_submit}, {"ls", job_ls},         {"inspect", job_inspect}, {"logs", job_logs},
+    {"wait", job_wait},     {"cancel", job_cancel}, {"update", job_update},   {"rm", job_rm},
+    {"queue", job_queue},   {"stats", job_stats},   {"chart", job_chart},
+};
+
+static int run(int argc, char **argv)
+{
+    for (size_t i = 0; argc > 1 && i < ARRAY_LEN(commands); i++)
+        if (!strcmp(argv[1], commands[i].name))
+            return commands[i].run(argc - 1, argv + 1);
+    return run_file(argc, argv);
+}
+
 const struct cli_verb verb_job = {
     .name = "job",
-    .summary = "runs jobs through a queue, under a scheduling policy",
-    .usage = "job run [options] FILE",
+    .summary = "queues jobs, runs them under a scheduling policy",
+    .usage = "job submit|ls|inspect|logs|wait|cancel|update|rm|queue|stats|chart|run [options]",
     .help =
-        "Runs the jobs of FILE, each as a container or a virtual machine by `lodge run`: started,\n"
-        "paused and resumed as the policy says. Needs root, for cgroups.\n"
+        "The manager's queues keep jobs on the disk and start, pause and resume them as "
+        "containers\n"
+        "or virtual machines, whatever becomes of the manager meanwhile:\n"
         "\n"
-        "FILE is a JSON array: [{\"id\": \"a\", \"image\": \"debian\", \"command\": [\"sleep\", "
-        "\"5\"]}, ...].\n"
-        "Each may also have arrival and estimate (seconds; what is not estimated is learnt from\n"
-        "earlier jobs alike), priority (smaller first), tickets, cpus, memory, vm (true, false).\n"
+        "  submit [--queue NAME] [--name NAME] [--estimate 30s] [--priority N] [--tickets N]\n"
+        "         [--restartable] [--count N] [--wait] [--json] [options of run] IMAGE "
+        "[COMMAND...]\n"
+        "                     prints the job's number; --cpus and --memory limit it, and are what\n"
+        "                     it takes of its queue's capacity\n"
+        "  ls [-a] [-q] [--queue NAME] [--state STATE] [--name PART] [--limit N] [--json]\n"
+        "  inspect JOB...     all that is known: specification, times, what was decided and why\n"
+        "  logs [-f] [-n N] [-t] JOB, wait [--timeout S] JOB..., cancel JOB..., rm [-f] JOB...\n"
+        "  update [--priority N] [--estimate T] [--tickets N] JOB\n"
+        "  queue create|update NAME [--policy POLICY] [--quantum T] [--preemptive[=no]]\n"
+        "        [--ageing T] [--slots N] [--cpus N] [--memory SIZE] [--backfill[=no]] [--keep N]\n"
+        "        [--hold | --release]; queue ls, inspect NAME, rm [-f] NAME\n"
+        "  stats [QUEUE]      T_total, T_wait and means, by queue and policy; --json\n"
+        "  chart QUEUE        a Gantt chart as SVG; --output FILE, --limit N\n"
+        "\n"
+        "job run FILE runs the jobs of FILE here and now, without a manager. FILE is a JSON "
+        "array:\n"
+        "[{\"id\": \"a\", \"image\": \"debian\", \"command\": [\"sleep\", \"5\"]}, ...]. Each may "
+        "also have\n"
+        "arrival and estimate (seconds), priority (smaller first), tickets, cpus, memory, vm.\n"
         "\n"
         "  --policy POLICY    fcfs (default), sjf, srtf, rr, priority, stride, lottery\n"
         "  --quantum SECONDS  rr, stride, lottery: how long a turn is (1)\n"
@@ -262,7 +298,8 @@ const struct cli_verb verb_job = {
         "  --logs DIR         what a job writes goes to DIR/ID.log; without it, to standard error\n"
         "  --json             the result as JSON; -q, --quiet  no word while they run\n"
         "\n"
-        "The exit status is 0 if all jobs' are, 1 if not, 130 when a signal ended it.\n"
-        "`lodge plan schedule` tells beforehand what to expect.\n",
+        "Its exit status is 0 if all jobs' are, 1 if not, 130 when a signal ended it.\n"
+        "`lodge plan schedule` tells beforehand what to expect, `lodge plan compare --queue NAME`\n"
+        "what another policy would have done with the jobs that a queue has had.\n",
     .run = run,
 };

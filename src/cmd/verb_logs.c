@@ -84,6 +84,22 @@ static void since_time(const char *given, char *to, size_t size)
     strftime(to, size, "%Y-%m-%dT%H:%M:%S", &utc);
 }
 
+int managed_print_logs(const char *path, bool timestamps, const char *since, struct err *err)
+{
+    struct printing p = {.timestamps = timestamps};
+    char when[64];
+    int result;
+
+    if (since) {
+        since_time(since, when, sizeof(when));
+        p.since = when;
+    }
+    buf_init(&p.line, LINE_MAX_BYTES);
+    result = api_stream(path, take, &p, err);
+    buf_done(&p.line);
+    return result;
+}
+
 static int logs(int argc, char **argv)
 {
     bool follow = false, timestamps = false;
@@ -93,24 +109,17 @@ static int logs(int argc, char **argv)
                                              {"--tail", 'n', NULL, &tail},
                                              {"--since", 0, NULL, &since}};
     int nr = managed_parse(&verb_logs, options, ARRAY_LEN(options), argc, argv), result;
-    char path[MANAGED_PATH_MAX], rest[128], when[64];
-    struct printing p = {.timestamps = timestamps};
+    char path[MANAGED_PATH_MAX], rest[128];
     struct err err = ERR_INIT;
 
     if (nr < 0)
         return CLI_EXIT_USAGE;
     if (nr != 1)
         return cli_usage_error(&verb_logs, "one instance is needed");
-    if (since) {
-        since_time(since, when, sizeof(when));
-        p.since = when;
-    }
     snprintf(rest, sizeof(rest), "/logs?follow=%d%s%.40s", follow, tail ? "&tail=" : "",
              tail ?: "");
     managed_path(path, argv[1], rest);
-    buf_init(&p.line, LINE_MAX_BYTES);
-    result = api_stream(path, take, &p, &err);
-    buf_done(&p.line);
+    result = managed_print_logs(path, timestamps, since, &err);
     return result < 0 ? managed_fail(&err) : 0;
 }
 

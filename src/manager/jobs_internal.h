@@ -107,6 +107,7 @@ struct job_queue {
     char *name;
     struct job_queue_spec spec;
     int64_t created_ns;
+    int64_t released_ns; /* when `hold` was last taken off; 0: never. Stored with the spec */
     struct queue *queue;
     bool removing; /* takes no jobs any more */
     size_t nr_states[JOB_NR_STATES];

@@ -55,14 +55,22 @@ int jobs_load_queue(struct jobs *js, const char *name, const char *config, int64
     struct job_queue *queue;
     struct err err = ERR_INIT;
     json_t *document = NULL;
+    int64_t released_ns = 0;
     int r;
 
     job_queue_spec_init(&spec, (uint32_t)get_nprocs());
-    if ((r = json_parse(config, strlen(config), name, &document, &err)) < 0 ||
-        (r = job_queue_spec_change(document, &spec, &err)) < 0)
+    r = json_parse(config, strlen(config), name, &document, &err);
+    if (r == 0) {
+        released_ns = json_integer_value(json_object_get(document, "released_ns"));
+        json_object_del(document, "released_ns");
+        r = job_queue_spec_change(document, &spec, &err);
+    }
+    if (r < 0)
         log_error("queue %s: %s; its usual configuration takes its place", name, err.message);
     json_decref(document);
     r = job_queue_insert(js, name, &spec, created_ns, &queue, &err);
+    if (r == 0)
+        queue->released_ns = released_ns;
     return r == -ENOMEM ? r : 0;
 }
 

@@ -76,13 +76,15 @@ static void unlink_queue(struct jobs *js, struct job_queue *queue)
 
 /* Without the lock. */
 static int store_queue(struct jobs *js, const char *name, const struct job_queue_spec *spec,
-                       int64_t created_ns, struct err *err)
+                       int64_t created_ns, int64_t released_ns, struct err *err)
 {
     json_t *document = job_queue_spec_json(spec);
-    CLEANUP(freep) char *text = json_text(document, JSON_COMPACT);
-    struct job_put_queue put = {js, name, text, created_ns};
+    CLEANUP(freep) char *text = NULL;
+    struct job_put_queue put = {js, name, NULL, created_ns};
     struct store_change change = {.also = job_store_put_queue, .context = &put};
 
+    json_object_set_new(document, "released_ns", json_integer(released_ns));
+    put.config = text = json_text(document, JSON_COMPACT);
     json_decref(document);
     if (!text)
         return err_set(err, -ENOMEM, "out of memory");
@@ -113,7 +115,7 @@ int job_queue_make(struct jobs *js, const char *name, json_t *document, struct e
     pthread_mutex_unlock(&js->lock);
     if (r < 0)
         return r;
-    r = store_queue(js, name, &spec, queue->created_ns, err);
+    r = store_queue(js, name, &spec, queue->created_ns, 0, err);
     pthread_mutex_lock(&js->lock);
     if (r < 0)
         unlink_queue(js, queue);
@@ -247,7 +249,7 @@ int job_queue_change(struct jobs *js, const char *name, json_t *document, struct
 {
     struct job_queue *queue;
     struct job_queue_spec spec;
-    int64_t created_ns = 0;
+    int64_t created_ns = 0, released_ns = 0;
     int r;
 
     pthread_mutex_lock(&js->lock);
@@ -257,13 +259,16 @@ int job_queue_change(struct jobs *js, const char *name, json_t *document, struct
     } else {
         spec = queue->spec;
         created_ns = queue->created_ns;
+        released_ns = queue->released_ns;
         if (json_object_get(document, "name"))
             r = err_set(err, -EINVAL, "name: a queue keeps its name");
         else if ((r = job_queue_spec_change(document, &spec, err)) == 0)
             r = check_fits(js, queue, &spec.config, err);
+        if (queue->spec.hold && !spec.hold)
+            released_ns = jobs_now(js);
     }
     pthread_mutex_unlock(&js->lock);
-    if (r < 0 || (r = store_queue(js, name, &spec, created_ns, err)) < 0)
+    if (r < 0 || (r = store_queue(js, name, &spec, created_ns, released_ns, err)) < 0)
         return r;
     pthread_mutex_lock(&js->lock);
     if (!(queue = job_queue_find(js, name))) {
@@ -273,6 +278,7 @@ int job_queue_change(struct jobs *js, const char *name, json_t *document, struct
             r = job_queue_rebuild(js, queue, &spec.config, err);
         queue->spec.hold = spec.hold;
         queue->spec.keep = spec.keep;
+        queue->released_ns = released_ns;
         jobs_pump(js, queue);
     }
     pthread_mutex_unlock(&js->lock);

@@ -176,6 +176,8 @@ static uint64_t out_jobs(struct buf *to, const struct jobs *js, const struct job
         out_job(to, js, job);
         buf_append_string(to, "}");
     }
+    if (!limit)
+        return UINT64_MAX;
     return first < js->nr_table && js->table[first] ? js->table[first]->id : 0;
 }
 
@@ -195,7 +197,8 @@ void api_queue_history(struct api_request *request, struct api_reply *reply)
     if ((queue = find_queue(request, reply))) {
         buf_append_string(&reply->body, "{\"queue\": ");
         out_job_queue(&reply->body, js, queue);
-        buf_append_string(&reply->body, ", \"jobs\": [");
+        buf_printf(&reply->body, ", \"released_ns\": %lld, \"jobs\": [",
+                   (long long)queue->released_ns);
         history.least = out_jobs(&reply->body, js, queue, limit);
         buf_append_string(&reply->body, "], \"decisions\": [");
     }
