@@ -295,46 +295,64 @@ static int cgroup_new(const char *path, struct cgroup **ret, struct err *err)
     return 0;
 }
 
-/* Takes back the directories that were made; bit n for hierarchy n. */
-static void unmake(const struct cgroup *cgroup, unsigned made)
+void cgroup_unmake(struct cgroup *cgroup)
 {
     for (unsigned i = 0; i < cgroup->nr_hierarchies; i++)
-        if (made & 1u << i)
+        if (cgroup->hierarchies[i].made)
             unlinkat(cgroup->hierarchies[i].root, path_below(cgroup), AT_REMOVEDIR);
 }
 
-int cgroup_create(const char *path, struct cgroup **ret, struct err *err)
+/* In those of one version; after a failure nothing is taken back yet. */
+static int make_directories(struct cgroup *cgroup, bool v2, struct err *err)
+{
+    for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
+        struct cgroup_hierarchy *hierarchy = &cgroup->hierarchies[i];
+        int result;
+
+        if (hierarchy->v2 != v2)
+            continue;
+        /* It may be made and then not be opened. */
+        result = make_directory(cgroup, hierarchy, &hierarchy->made);
+        if (result < 0) {
+            if (cgroup->layout == CGROUP_LAYOUT_HYBRID && hierarchy->v2)
+                continue; /* holds no controllers there */
+            return err_errno(err, result, "make cgroup '%s' in %s/%s", cgroup->path, CGROUP_ROOT,
+                             hierarchy->name);
+        }
+        if (!hierarchy->made && has_processes(cgroup_directory(cgroup, hierarchy)))
+            return err_set(err, -EEXIST, "cgroup '%s' is in use: it holds processes (%s/%s)",
+                           cgroup->path, CGROUP_ROOT, hierarchy->name);
+    }
+    return 0;
+}
+
+int cgroup_begin(const char *path, struct cgroup **ret, struct err *err)
 {
     CLEANUP(cgroup_freep) struct cgroup *cgroup = NULL;
     int result = cgroup_new(path, &cgroup, err);
-    unsigned made = 0;
 
     if (result < 0)
         return result;
     if (strstr(path, ".."))
         return err_set(err, -EINVAL, "cgroup path '%s' leaves its root", path);
-    for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
-        struct cgroup_hierarchy *hierarchy = &cgroup->hierarchies[i];
-        bool is_new = false;
-
-        /* It may be made and then not be opened. */
-        result = make_directory(cgroup, hierarchy, &is_new);
-        made |= is_new ? 1u << i : 0;
-        if (result < 0) {
-            if (cgroup->layout == CGROUP_LAYOUT_HYBRID && hierarchy->v2)
-                continue; /* holds no controllers there */
-            err_errno(err, result, "make cgroup '%s' in %s/%s", path, CGROUP_ROOT, hierarchy->name);
-            unmake(cgroup, made);
-            return result;
-        }
-        if (!is_new && has_processes(cgroup_directory(cgroup, hierarchy))) {
-            unmake(cgroup, made);
-            return err_set(err, -EEXIST, "cgroup '%s' is in use: it holds processes (%s/%s)", path,
-                           CGROUP_ROOT, hierarchy->name);
-        }
+    if ((result = make_directories(cgroup, true, err)) < 0) {
+        cgroup_unmake(cgroup);
+        return result;
     }
     *ret = TAKE_PTR(cgroup);
     return 0;
+}
+
+int cgroup_finish(struct cgroup *cgroup, struct err *err)
+{
+    return make_directories(cgroup, false, err);
+}
+
+void cgroup_expect(struct cgroup *cgroup)
+{
+    for (unsigned i = 0; i < cgroup->nr_hierarchies; i++)
+        if (!cgroup->hierarchies[i].v2)
+            cgroup->hierarchies[i].unopened = true;
 }
 
 int cgroup_open(const char *path, struct cgroup **ret, struct err *err)

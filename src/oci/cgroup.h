@@ -35,6 +35,7 @@ struct cgroup_hierarchy {
                       most of what is done here */
     int fd;        /* O_PATH of the container's directory; -1 while there is none */
     bool unopened; /* there is one, and nobody needed its fd yet (cgroup_directory) */
+    bool made;     /* by us: it was not there before */
 };
 
 struct cgroup {
@@ -56,8 +57,15 @@ bool cgroup_is_mounted(void);
 bool cgroup_is_v2(void);
 const char *cgroup_layout_name(enum cgroup_layout layout);
 
-/* Makes the directories (parents too). -EEXIST when the path exists and holds processes. */
-int cgroup_create(const char *path, struct cgroup **ret, struct err *err);
+/* Makes the directories (parents too) in two steps, between which its first process may be born:
+ * cgroup_begin those of version 2, into which it is born, cgroup_finish all others. -EEXIST when
+ * the path exists and holds processes. Until cgroup_finish has succeeded the path may be somebody
+ * else's: then cgroup_unmake, which takes back only what was made here, and nothing but it. */
+int cgroup_begin(const char *path, struct cgroup **ret, struct err *err);
+int cgroup_finish(struct cgroup *cgroup, struct err *err);
+void cgroup_unmake(struct cgroup *cgroup);
+/* In a process born between the two, after the other side has finished: it may join. */
+void cgroup_expect(struct cgroup *cgroup);
 /* Opens an existing one; hierarchies where it is missing are left out. */
 int cgroup_open(const char *path, struct cgroup **ret, struct err *err);
 void cgroup_free(struct cgroup *cgroup);

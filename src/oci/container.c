@@ -102,7 +102,7 @@ static int map_ids(struct making *m, struct err *err)
 
 static int start_init(struct making *m, struct init_arguments *a, struct err *err)
 {
-    CLEANUP(fd_closep) int cgroup_fd = m->cgroup ? cgroup_v2_fd(m->cgroup) : -1;
+    CLEANUP(fd_closep) int cgroup_fd = a->cgroup ? cgroup_v2_fd(a->cgroup) : -1;
     CLEANUP(fd_closep) int own_pids = -1;
     struct clone_args args = {.exit_signal = SIGCHLD};
     int pair[2];
@@ -116,6 +116,10 @@ static int start_init(struct making *m, struct init_arguments *a, struct err *er
         return err_errno(err, -errno, "make a socket pair");
     m->socket = pair[0];
     a->socket = pair[1];
+    if (a->cgroup_follows) {
+        a->own_namespaces = (int)(flags & ~(uint64_t)CLONE_NEWPID);
+        flags &= CLONE_NEWPID;
+    }
     args.flags = flags | CLONE_PIDFD;
     args.pidfd = (uint64_t)(uintptr_t)&m->pid_fd;
     if (cgroup_fd >= 0) {
@@ -216,6 +220,30 @@ static int move_devices(struct making *m, struct err *err)
     return net_device_move_all(m->spec, fd, err);
 }
 
+/*
+ * Making the namespaces takes as long as making the cgroup: where the first process can make its
+ * own (none is joined, none belongs to a user namespace, and nobody needs one from outside), both
+ * are done at once. Where version 2 is all there is, the cgroup comes first: the process is born
+ * into it.
+ */
+static bool works_at_once(const struct making *m)
+{
+    if (!m->cgroup_begun || m->cgroup_begun->layout == CGROUP_LAYOUT_V2 ||
+        m->spec->nr_net_devices || geteuid() != 0)
+        return false;
+    for (size_t i = 0; i < m->spec->nr_namespaces; i++)
+        if (m->spec->namespaces[i].path || m->spec->namespaces[i].flag == CLONE_NEWUSER)
+            return false;
+    return true;
+}
+
+static int finish_cgroup(struct making *m, struct err *err)
+{
+    int result = making_cgroup_finish(m, err);
+
+    return result < 0 ? result : sync_tell(m->socket, SYNC_CGROUP, err);
+}
+
 /* From nothing to a first process that waits for its start. */
 static int make(struct making *m, bool foreground, bool fifo, struct err *err)
 {
@@ -229,8 +257,11 @@ static int make(struct making *m, bool foreground, bool fifo, struct err *err)
         (result = container_hooks_save(m->state_fd, m->spec->hooks, err)) < 0 ||
         (result = notify_prepare(m, err)) < 0 ||
         (result = mount_idmap_prepare(m->spec, m->bundle_fd, err)) < 0 ||
-        (result = prepare_seccomp(m, &a, err)) < 0 || (result = making_cgroup(m, err)) < 0 ||
+        (result = prepare_seccomp(m, &a, err)) < 0 || (result = making_cgroup_begin(m, err)) < 0 ||
         (result = making_rdt(m, err)) < 0)
+        return result;
+    a.cgroup_follows = works_at_once(m);
+    if (!a.cgroup_follows && (result = making_cgroup_finish(m, err)) < 0)
         return result;
     if (m->spec->hooks && !(a.hook_state = hook_state = container_hooks_state(m->state)))
         return err_set(err, -ENOMEM, "hooks: out of memory");
@@ -242,13 +273,15 @@ static int make(struct making *m, bool foreground, bool fifo, struct err *err)
     a.rootfs = m->rootfs;
     a.bundle_fd = m->bundle_fd;
     a.state_fd = m->state_fd;
-    a.cgroup = m->cgroup;
+    a.cgroup = a.cgroup_follows ? m->cgroup_begun : m->cgroup;
     a.preserve_fds = m->options->preserve_fds;
     a.listen_fds = m->options->listen_fds;
     result = start_init(m, &a, err);
     for (size_t i = 0; i < ARRAY_LEN(a.namespace_fds); i++)
         fd_closep(&a.namespace_fds[i]);
     if (result < 0)
+        return result;
+    if (a.cgroup_follows && (result = finish_cgroup(m, err)) < 0)
         return result;
     /* `create` ends when the first process has reported: that one has the last of it, then. */
     if (fifo && a.self_fd >= 0)
@@ -257,6 +290,10 @@ static int make(struct making *m, bool foreground, bool fifo, struct err *err)
         return result;
     /* While it is at work; making_record_pid tries again, and says what was wrong. */
     state_pid_start_time(m->pid, &m->state->pid_start_time);
+    /* It has closed its own by now: the wait for the kernel's readers is here, beside its work, and
+     * not beside the program's end, which has such a wait of its own. */
+    if (!fifo && a.self_fd >= 0)
+        close(a.self_fd);
     result = sync_wait(m->socket, SYNC_READY, &m->master, err);
     if (result > 0)
         return err_set(err, -ECHILD, "the container's first process died while it was set up");
@@ -288,13 +325,8 @@ static int release(struct making *m, struct err *err)
     /* Before the program can ask for it. */
     if (m->master >= 0 && !m->options->console_socket)
         console_copy_size(m->master);
-    result = sync_send(m->socket, SYNC_START, NULL, -1);
-
-    if (result < 0)
-        return err_errno(err, result, "start the container");
-    /* While the program is executed. */
-    if (self_mount() >= 0)
-        close(self_mount());
+    if ((result = sync_tell(m->socket, SYNC_START, err)) < 0)
+        return result;
     result = sync_wait(m->socket, SYNC_FAILED, NULL, err);
     return result > 0 ? 0 : result;
 }

@@ -25,6 +25,7 @@ void making_done(struct making *m)
     oci_spec_free(m->spec);
     buf_done(&m->config);
     cgroup_free(m->cgroup);
+    cgroup_free(m->cgroup_begun);
     state_free(m->state);
     free(m->bundle);
     free(m->rootfs);
@@ -44,6 +45,8 @@ void making_undo(struct making *m)
         waitpid(m->pid, NULL, 0);
         m->pid = 0;
     }
+    if (m->cgroup_begun)
+        cgroup_unmake(m->cgroup_begun);
     if (m->cgroup && !cgroup_remove_empty(m->cgroup)) {
         cgroup_kill_all(m->cgroup, NULL);
         cgroup_remove(m->cgroup, NULL);
@@ -118,31 +121,59 @@ static bool resources_are_limited(const struct oci_resources *r)
            r->cpuset_cpus || r->cpuset_mems;
 }
 
-int making_cgroup(struct making *m, struct err *err)
+/* An ordinary user to whom no cgroup was delegated goes without. */
+static bool may_go_without(int result)
+{
+    return (result == -EACCES || result == -EPERM || result == -EROFS) && geteuid() != 0;
+}
+
+static void go_without(struct making *m, const char *reason)
+{
+    if (resources_are_limited(&m->spec->resources))
+        log_warning("the limits of linux.resources are not in force: %s", reason);
+    cgroup_free(TAKE_PTR(m->cgroup_begun));
+    free(TAKE_PTR(m->state->cgroup_path));
+}
+
+int making_cgroup_begin(struct making *m, struct err *err)
 {
     int result;
 
     if (!m->state->cgroup_path)
         return 0;
-    result = cgroup_create(m->state->cgroup_path, &m->cgroup, err);
-    if ((result == -EACCES || result == -EPERM || result == -EROFS) && geteuid() != 0) {
-        /* An ordinary user to whom no cgroup was delegated. */
-        if (resources_are_limited(&m->spec->resources))
-            log_warning("the limits of linux.resources are not in force: %s",
-                        err ? err->message : "no cgroup");
-        free(TAKE_PTR(m->state->cgroup_path));
-        return 0;
-    }
-    if (result < 0)
+    result = cgroup_begin(m->state->cgroup_path, &m->cgroup_begun, err);
+    if (result < 0 && !may_go_without(result))
         return result;
-    if (m->cgroup->layout == CGROUP_LAYOUT_NONE) {
-        if (resources_are_limited(&m->spec->resources))
-            log_warning("the limits of linux.resources are not in force: this host has no cgroups");
-        cgroup_free(TAKE_PTR(m->cgroup));
-        free(TAKE_PTR(m->state->cgroup_path));
+    if (result < 0)
+        go_without(m, err ? err->message : "no cgroup");
+    else if (m->cgroup_begun->layout == CGROUP_LAYOUT_NONE)
+        go_without(m, "this host has no cgroups");
+    return 0;
+}
+
+int making_cgroup_finish(struct making *m, struct err *err)
+{
+    int result;
+
+    if (!m->cgroup_begun)
+        return 0;
+    result = cgroup_finish(m->cgroup_begun, err);
+    if (result < 0) {
+        cgroup_unmake(m->cgroup_begun);
+        if (!may_go_without(result))
+            return result;
+        go_without(m, err ? err->message : "no cgroup");
         return 0;
     }
+    m->cgroup = TAKE_PTR(m->cgroup_begun);
     return cgroup_apply(m->cgroup, &m->spec->resources, err);
+}
+
+int making_cgroup(struct making *m, struct err *err)
+{
+    int result = making_cgroup_begin(m, err);
+
+    return result < 0 ? result : making_cgroup_finish(m, err);
 }
 
 int making_rdt(struct making *m, struct err *err)

@@ -23,6 +23,7 @@ struct making {
     char *bundle;      /* absolute */
     char *rootfs;      /* absolute */
     struct cgroup *cgroup;
+    struct cgroup *cgroup_begun; /* not yet ours as a whole (cgroup_begin); NULL: none */
     struct container_state *state;
     int bundle_fd, state_fd, socket, pid_fd, master;
     pid_t pid;
@@ -42,6 +43,9 @@ int making_load_bundle(struct making *m, struct err *err);
 int making_state(struct making *m, struct err *err);
 /* The cgroup with its limits; none where none is to be had. */
 int making_cgroup(struct making *m, struct err *err);
+/* The same in the two steps of cgroup.h. */
+int making_cgroup_begin(struct making *m, struct err *err);
+int making_cgroup_finish(struct making *m, struct err *err);
 /* The classes of service of linux.intelRdt; the state names them first. */
 int making_rdt(struct making *m, struct err *err);
 /* m->pid into state.json and the pid file. */

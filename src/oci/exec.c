@@ -342,8 +342,8 @@ static int release(struct joining *j, struct err *err)
         console_copy_size(j->master);
     if (result < 0)
         return result;
-    if ((result = sync_send(j->socket, SYNC_START, NULL, -1)) < 0)
-        return err_errno(err, result, "start the process");
+    if ((result = sync_tell(j->socket, SYNC_START, err)) < 0)
+        return result;
     /* While the program is executed. */
     if (self_mount() >= 0)
         close(self_mount());

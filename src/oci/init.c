@@ -51,6 +51,12 @@ static int enter_cgroup(const struct init_arguments *a, struct err *err)
     const struct oci_namespace *ns = oci_spec_namespace(a->spec, CLONE_NEWCGROUP);
     int result = 0;
 
+    if (a->cgroup_follows) {
+        result = sync_wait(a->socket, SYNC_CGROUP, NULL, err);
+        if (result != 0)
+            return result < 0 ? result : err_set(err, -EPIPE, "the runtime went away");
+        cgroup_expect(a->cgroup);
+    }
     if (a->cgroup)
         result = cgroup_join_self(a->cgroup, a->in_cgroup, err);
     /* Only now: the namespace's root is where its creator is. */
@@ -420,6 +426,9 @@ static int set_up(struct init_arguments *a, struct err *err)
      * reach us. */
     if (setsid() < 0)
         return err_errno(err, -errno, "make a session");
+    if (a->own_namespaces && unshare(a->own_namespaces) < 0)
+        return err_errno(err, -errno, "make the container's namespaces (%#x)",
+                         (unsigned)a->own_namespaces);
     if ((result = enter_cgroup(a, err)) < 0 || (result = join_namespaces(a, err)) < 0 ||
         (result = enter_user_namespace(a, err)) < 0 ||
         (result = enter_time_namespace(a->spec, err)) < 0 || (result = set_names(a->spec, err)) < 0)
@@ -468,6 +477,10 @@ static int finish(const struct init_arguments *a, struct err *err)
     const struct oci_process *process = &a->spec->process;
     unsigned first_closed = 3 + (unsigned)a->preserve_fds;
     bool listened = a->seccomp && a->seccomp->notify;
+    /* Privileges go before the start where nothing needs them until then: the runtime writes its
+     * record meanwhile. */
+    bool early = listened || (!a->wait_on_fifo && (!a->seccomp || process->no_new_privileges) &&
+                              !hooks_present(a->spec->hooks, HOOKS_START_CONTAINER));
     int result;
 
     /* Before a filter that may forbid them. */
@@ -478,13 +491,13 @@ static int finish(const struct init_arguments *a, struct err *err)
     if ((result = close_descriptors(first_closed, a->socket, a->wait_on_fifo ? a->state_fd : -1,
                                     a->label_fd)) < 0)
         return err_errno(err, result, "close descriptors");
-    if ((listened && (result = give_up_privileges(a, err)) < 0) ||
+    if ((early && (result = give_up_privileges(a, err)) < 0) ||
         (result = wait_for_start(a, err)) < 0)
         return result;
     /* From here on paths come from the image. */
     if (a->wait_on_fifo)
         close(a->state_fd);
-    if ((!listened && (result = give_up_privileges(a, err)) < 0) ||
+    if ((!early && (result = give_up_privileges(a, err)) < 0) ||
         (result = enter_directory(process->cwd, err)) < 0)
         return result;
     /* After the change of user, which clears it. */

@@ -23,6 +23,8 @@ struct init_arguments {
     struct cgroup *cgroup;     /* NULL: none */
     struct cgroup *sub_cgroup; /* exec: one below it to enter after it; NULL: none */
     bool in_cgroup;            /* clone3 has put us there */
+    bool cgroup_follows;       /* cgroup is there when SYNC_CGROUP comes */
+    int own_namespaces;        /* to make while the cgroup is made */
     bool wait_on_fifo;         /* create: the start comes through the FIFO */
     bool die_with_parent;      /* run in the foreground */
     int namespace_fds[8];      /* to join, -1 ends the list */

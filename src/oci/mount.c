@@ -223,21 +223,34 @@ static int mount_bind(const struct oci_mount *mount, const struct mount_options 
     return 0;
 }
 
-/* The container's directory of one version 1 hierarchy, bound below the tmpfs. Nobody else sees
- * that one yet, so names in it can be relied on. */
-static int bind_hierarchy(int tmpfs, const char *name, const char *cgroup_path)
+/* The container's directory of one version 1 hierarchy, bound below the working directory. Nobody
+ * else sees that tmpfs yet, so names in it can be relied on; and they are short: a way through
+ * /proc/self/fd takes the kernel longer than the mount. */
+static int bind_hierarchy(const char *name, const char *cgroup_path)
 {
-    char source[PATH_MAX], target[128];
+    char source[PATH_MAX];
 
-    if ((size_t)snprintf(source, sizeof(source), "/sys/fs/cgroup/%s/%s", name, cgroup_path) >=
-            sizeof(source) ||
-        (size_t)snprintf(target, sizeof(target), "/proc/self/fd/%d/%s", tmpfs, name) >=
-            sizeof(target))
+    if ((size_t)snprintf(source, sizeof(source), "/sys/fs/cgroup/%s%s%s", name,
+                         cgroup_path[0] == '/' ? "" : "/", cgroup_path) >= sizeof(source))
         return -ENAMETOOLONG;
-    if (mkdirat(tmpfs, name, 0755) < 0)
+    if (mkdir(name, 0755) < 0)
         return -errno;
-    if (mount(source, target, NULL, MS_BIND, NULL) < 0)
+    if (mount(source, name, NULL, MS_BIND, NULL) < 0)
         return errno == ENOENT ? 0 : -errno;
+    return 0;
+}
+
+static int bind_hierarchies(const struct cgroup *own, const char *destination, struct err *err)
+{
+    for (unsigned i = 0; i < own->nr_hierarchies; i++) {
+        const struct cgroup_hierarchy *hierarchy = &own->hierarchies[i];
+        int result = 0;
+
+        if (hierarchy->fd >= 0 || hierarchy->unopened)
+            result = bind_hierarchy(hierarchy->name, own->path);
+        if (result < 0)
+            return err_errno(err, result, "mount '%s': hierarchy %s", destination, hierarchy->name);
+    }
     return 0;
 }
 
@@ -249,6 +262,7 @@ static int mount_cgroup_v1(const struct oci_mount *mount, const struct mount_opt
     static const char *const tmpfs_data[] = {"mode=755", "size=64k"};
     struct oci_strings data = {(const char **)tmpfs_data, ARRAY_LEN(tmpfs_data)};
     CLEANUP(fd_closep) int tmpfs = make_filesystem("tmpfs", "cgroup", &data, false, 0, err);
+    CLEANUP(fd_closep) int before = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     int result;
 
     if (tmpfs < 0)
@@ -257,14 +271,12 @@ static int mount_cgroup_v1(const struct oci_mount *mount, const struct mount_opt
         return err_errno(err, result, "mount '%s'", mount->destination);
     for (unsigned i = 0; own && i < own->nr_links; i++)
         symlinkat(own->links[i].target, tmpfs, own->links[i].name);
-    for (unsigned i = 0; own && i < own->nr_hierarchies; i++)
-        if ((own->hierarchies[i].fd >= 0 || own->hierarchies[i].unopened) &&
-            (result = bind_hierarchy(tmpfs, own->hierarchies[i].name, own->path)) < 0)
-            return err_errno(err, result, "mount '%s': hierarchy %s", mount->destination,
-                             own->hierarchies[i].name);
-    if ((result = set_attributes(tmpfs, options->attributes_set, options->attributes_clear, true)) <
-        0)
-        return err_errno(err, result, "mount '%s'", mount->destination);
+    if (fchdir(tmpfs) < 0 || (own && (result = bind_hierarchies(own, mount->destination, err)) < 0))
+        return result < 0 ? result : err_errno(err, -errno, "mount '%s'", mount->destination);
+    if ((before >= 0 && fchdir(before) < 0) ||
+        (result = set_attributes(tmpfs, options->attributes_set, options->attributes_clear, true)) <
+            0)
+        return err_errno(err, result < 0 ? result : -errno, "mount '%s'", mount->destination);
     return 0;
 }
 

@@ -2,6 +2,11 @@
 /*
  * state.json is replaced atomically (see state_save_first for its first version); the directory is
  * made first and removed last, so that its existence is the container's.
+ *
+ * It is one JSON document in three parts, so that `state` and `kill` need not parse a configuration
+ * and a pid can be put in its place: HEAD_END ends the first line, the configuration follows as it
+ * was (configBytes of the first line says how long), and the last line is TAIL. Of the tail, the
+ * start time is written before the pid and read after it: whoever finds a pid finds its start time.
  */
 #include "oci/state.h"
 
@@ -21,6 +26,13 @@
 
 #define STATE_FILE     "state.json"
 #define STATE_SIZE_MAX (32 * MIB) /* the configuration is at most half of it */
+
+#define HEAD_END ",\"config\":\n"
+/* Numbers of a fixed width: JSON takes spaces in front of them. */
+#define TAIL            "\n,\"pid\":%11d,\"pidStartTime\":%20llu}\n"
+#define TAIL_PID        8
+#define TAIL_START_TIME 35
+#define TAIL_LENGTH     57
 
 DEFINE_CLEANUP(state_freep, struct container_state *, state_free);
 
@@ -115,20 +127,24 @@ int state_open(const char *root, const char *id, struct err *err)
 static int state_text(const struct container_state *state, struct buf *ret)
 {
     CLEANUP(json_decrefp)
-    json_t *json = json_pack(
-        "{s:s, s:s, s:s, s:i, s:I, s:I, s:i, s:I, s:O*, s:O*, s:O*}", "id", state->id, "bundle",
-        state->bundle, "ociVersion", state->version, "pid", (int)state->pid, "pidStartTime",
-        (json_int_t)state->pid_start_time, "createdNs", (json_int_t)state->created_ns, "owner",
-        (int)state->owner, "configBytes", (json_int_t)state->config_length, "annotations",
-        state->annotations, "resources", state->resources, "rdt", state->rdt);
-
+    json_t *json = json_pack("{s:s, s:s, s:s, s:I, s:i, s:I, s:O*, s:O*, s:O*}", "id", state->id,
+                             "bundle", state->bundle, "ociVersion", state->version, "createdNs",
+                             (json_int_t)state->created_ns, "owner", (int)state->owner,
+                             "configBytes", (json_int_t)state->config_length, "annotations",
+                             state->annotations, "resources", state->resources, "rdt", state->rdt);
     CLEANUP(freep) char *text = NULL;
+    char tail[TAIL_LENGTH + 1];
 
     if (!json || json_put_string(json, "rootfs", state->rootfs) < 0 ||
         json_put_string(json, "cgroupPath", state->cgroup_path) < 0 ||
-        !(text = json_text(json, JSON_COMPACT)) || buf_append_string(ret, text) < 0 ||
-        buf_append(ret, "\n", 1) < 0 || buf_append(ret, state->config, state->config_length) < 0 ||
-        buf_append(ret, "\n", 1) < 0)
+        !(text = json_text(json, JSON_COMPACT)))
+        return -ENOMEM;
+    snprintf(tail, sizeof(tail), TAIL, (int)state->pid, (unsigned long long)state->pid_start_time);
+    /* Without its closing brace. */
+    if (buf_append(ret, text, strlen(text) - 1) < 0 || buf_append_string(ret, HEAD_END) < 0 ||
+        buf_append(ret, state->config, state->config_length) < 0 ||
+        (state->config_length == 0 && buf_append_string(ret, "null") < 0) ||
+        buf_append_string(ret, tail) < 0)
         return -ENOMEM;
     return 0;
 }
@@ -162,40 +178,61 @@ int state_save_first(int dir_fd, const struct container_state *state, struct err
 
 int state_save_pid(int dir_fd, const struct container_state *state, struct err *err)
 {
-    CLEANUP(fd_closep) int fd = openat(dir_fd, STATE_FILE, O_WRONLY | O_APPEND | O_CLOEXEC);
-    char text[48];
-    int result, length = snprintf(text, sizeof(text), "%d %llu\n", (int)state->pid,
-                                  (unsigned long long)state->pid_start_time);
+    CLEANUP(fd_closep) int fd = openat(dir_fd, STATE_FILE, O_WRONLY | O_CLOEXEC);
+    off_t end = fd < 0 ? -1 : lseek(fd, 0, SEEK_END), tail = end - TAIL_LENGTH;
+    char text[32];
+    int result, length;
 
-    result = fd < 0 ? -errno : file_write_full(fd, text, (size_t)length);
+    if (end < TAIL_LENGTH)
+        return err_errno(err, end < 0 ? -errno : -EIO, "state of container '%s'", state->id);
+    length = snprintf(text, sizeof(text), "%20llu", (unsigned long long)state->pid_start_time);
+    result = file_pwrite_full(fd, text, (size_t)length, tail + TAIL_START_TIME);
+    length = snprintf(text, sizeof(text), "%11d", (int)state->pid);
+    if (result == 0)
+        result = file_pwrite_full(fd, text, (size_t)length, tail + TAIL_PID);
     return result < 0 ? err_errno(err, result, "state of container '%s'", state->id) : 0;
 }
 
-/* What follows the first line: the configuration, and the pid where that came later. */
+/* What follows the first line: the configuration, and the process. */
 static int load_rest(const char *rest, size_t length, size_t config_length,
                      struct container_state *state)
 {
-    char *end;
+    size_t value_length = config_length ? config_length : strlen("null");
+    const char *tail = rest + value_length;
 
     /* Its writer was killed, or is still at it: nothing has been made yet. */
-    if (length <= config_length)
+    if (length < TAIL_LENGTH || length - TAIL_LENGTH < value_length)
         return 0;
-    if (!(state->config = strndup(rest, config_length)))
+    if (config_length && !(state->config = strndup(rest, config_length)))
         return -ENOMEM;
     state->config_length = config_length;
-    rest += config_length + 1;
-    if (state->pid != 0 || !strchr(rest, '\n'))
-        return 0;
-    state->pid = (pid_t)strtol(rest, &end, 10);
-    state->pid_start_time = strtoull(end, NULL, 10);
+    state->pid = (pid_t)strtol(tail + TAIL_PID, NULL, 10);
+    state->pid_start_time = strtoull(tail + TAIL_START_TIME, NULL, 10);
     return 0;
+}
+
+/* The first line as a document of its own. -ENOENT while it is not complete. */
+static int parse_head(struct buf *text, const char **ret_rest, json_t **ret, struct err *err)
+{
+    size_t end_length = strlen(HEAD_END);
+    char *line_end = strchr(text->data, '\n');
+
+    if (!line_end)
+        return err_set(err, -ENOENT, "%s is not complete", STATE_FILE);
+    *ret_rest = line_end + 1;
+    if ((size_t)(*ret_rest - text->data) > end_length &&
+        strncmp(*ret_rest - end_length, HEAD_END, end_length) == 0) {
+        line_end = text->data + (*ret_rest - text->data) - end_length;
+        *line_end++ = '}';
+    }
+    return json_parse(text->data, (size_t)(line_end - text->data), STATE_FILE, ret, err);
 }
 
 int state_load(int dir_fd, struct container_state **ret, struct err *err)
 {
     CLEANUP(state_freep) struct container_state *state = calloc(1, sizeof(*state));
     const char *id = NULL, *bundle = NULL, *cgroup_path = NULL, *version = NULL, *rootfs = NULL;
-    uint64_t pid = 0, owner = 0, config_length = 0;
+    uint64_t owner = 0, config_length = 0;
     CLEANUP(json_decrefp) json_t *json = NULL;
     CLEANUP(buf_donep) struct buf text;
     struct json_at root;
@@ -209,10 +246,7 @@ int state_load(int dir_fd, struct container_state **ret, struct err *err)
         return result;
     if (!buf_string(&text))
         return err_set(err, -ENOMEM, "state: out of memory");
-    if (!(rest = strchr(text.data, '\n')))
-        return err_set(err, -ENOENT, "%s is not complete", STATE_FILE);
-    rest++;
-    if ((result = json_parse(text.data, (size_t)(rest - text.data), STATE_FILE, &json, err)) < 0)
+    if ((result = parse_head(&text, &rest, &json, err)) < 0)
         return result;
     json_at_root(json, &root);
     if ((result = json_get_string(&root, "id", &id, err)) < 0 ||
@@ -220,13 +254,10 @@ int state_load(int dir_fd, struct container_state **ret, struct err *err)
         (result = json_get_string(&root, "ociVersion", &version, err)) < 0 ||
         (result = json_opt_string(&root, "rootfs", &rootfs, err)) < 0 ||
         (result = json_opt_string(&root, "cgroupPath", &cgroup_path, err)) < 0 ||
-        (result = json_get_uint(&root, "pid", &pid, err)) < 0 ||
-        (result = json_get_uint(&root, "pidStartTime", &state->pid_start_time, err)) < 0 ||
         (result = json_get_uint(&root, "createdNs", &state->created_ns, err)) < 0 ||
         (result = json_opt_uint(&root, "owner", &owner, err)) < 0 ||
         (result = json_opt_uint(&root, "configBytes", &config_length, err)) < 0)
         return result;
-    state->pid = (pid_t)pid;
     state->owner = (uid_t)owner;
     if ((result = load_rest(rest, text.length - (size_t)(rest - text.data), (size_t)config_length,
                             state)) < 0)

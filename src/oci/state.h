@@ -2,8 +2,8 @@
 /*
  * What the runtime remembers of a container: one directory a container below the state root, with
  * state.json and, until it is started, the FIFO `exec.fifo` on which its first process waits.
- * state.json is one line of JSON, then the configuration as `create` found it (configBytes of the
- * first line says how long), then, unless the first line has it, a line with pid and start time.
+ * state.json is one JSON document, with the configuration as `create` found it; pid and start time
+ * are put in their place when there is a process.
  *
  *   (nothing) --state_create--> creating --state_save--> created --start--> running
  *   running --(exit)--> stopped --state_remove--> (nothing)

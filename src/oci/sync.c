@@ -6,6 +6,7 @@
 #include "base/fdpass.h"
 
 #include <errno.h>
+#include <sys/socket.h>
 
 struct sync_message {
     int kind;
@@ -19,6 +20,17 @@ int sync_send(int socket, enum sync_kind kind, const struct err *failure, int fd
     if (failure)
         message.failure = *failure;
     return fdpass_send(socket, &message, sizeof(message), fd);
+}
+
+int sync_tell(int socket, enum sync_kind kind, struct err *err)
+{
+    int result = sync_send(socket, kind, NULL, -1);
+
+    if (result == -EPIPE || result == -ECONNRESET) {
+        shutdown(socket, SHUT_WR);
+        return 0;
+    }
+    return result < 0 ? err_errno(err, result, "talk to the container's first process") : 0;
 }
 
 int sync_wait(int socket, enum sync_kind kind, int *ret_fd, struct err *err)

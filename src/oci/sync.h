@@ -4,6 +4,7 @@
  * made, over a socket pair that closes by itself when the process executes its program.
  *
  *   runtime                           first process
+ *      | -------- SYNC_CGROUP --------> |   the cgroup is there (sent only where both work at once)
  *      | -------- SYNC_MAPPED --------> |   user namespace mapped (sent only when there is one)
  *      |                                |   cgroup, mounts, devices, pivot_root, terminal
  *      | <------ SYNC_MOUNTED --------- |   before pivot_root; only when the runtime has hooks
@@ -26,10 +27,14 @@ enum sync_kind {
     SYNC_FAILED,
     SYNC_MOUNTED,
     SYNC_HOOKED,
+    SYNC_CGROUP,
 };
 
 /* fd: a descriptor to pass along, or -1. -errno. */
 int sync_send(int socket, enum sync_kind kind, const struct err *failure, int fd);
+/* To a process that works on its own and may have failed meanwhile: that is no error here, what it
+ * said is read by who waits for its report; and it does not wait for us any more. */
+int sync_tell(int socket, enum sync_kind kind, struct err *err);
 /*
  * Waits for `kind`. 0; 1 at end of file; negative with err set when the peer reported a failure or
  * spoke out of turn. ret_fd (may be NULL) gets a descriptor that came along, or -1.

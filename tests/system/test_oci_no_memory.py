@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """No memory: every allocation of a verb fails in turn. The verb then says so or does without; it never crashes, and
-`delete --force` removes what there is. LODGE_MALLOC_STEP=1 tries every allocation; the default is a sample that moves
-from run to run."""
+`delete --force` removes what there is. LODGE_MALLOC_STEP=1 tries every allocation; the default is a sample, the same in every
+run, that LODGE_SAMPLE=NUMBER moves."""
 import os
-import random
 import signal
 import subprocess
 
 import pytest
 
 from test_oci import rootfs  # noqa: F401 (a fixture)
-from test_oci_killed import MARK, VERBS, Victim
+from test_oci_killed import MARK, VERBS, Victim, first_of_sample
 
 STEP = int(os.environ.get("LODGE_MALLOC_STEP", "31"))
 NOTE = 9
@@ -57,7 +56,7 @@ def attempt(victim, failing, arguments, number):
 def test_no_allocation_failure_crashes(victim, build, verb):
     failing = build / "tests" / "lodge-oci-failing-malloc"
     prepare, arguments = VERBS[verb]
-    number, refusals, quiet = random.randint(1, STEP), 0, 0
+    number, refusals, quiet = first_of_sample(STEP, verb), 0, 0
     while quiet < 3 and number < 20000:
         prepare(victim)
         status, said, refused = attempt(victim, failing, arguments(victim), number)

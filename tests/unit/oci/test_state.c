@@ -81,6 +81,57 @@ START_TEST(no_refused_allocation_forgets_the_cgroup)
 }
 END_TEST
 
+/* Whatever there is of it at a time, the file is one document (or not complete): with or without a
+ * configuration, before and after the process is known. */
+START_TEST(the_state_is_one_document)
+{
+    static const char *const configurations[] = {
+        "", "{\"process\": {\"args\": [\"sh\"]},\n\n \"x\": 1}\n"};
+
+    for (size_t i = 0; i < 2; i++) {
+        char top[] = "/tmp/lodge-state-XXXXXX";
+        CLEANUP(fd_closep) int dir = -1;
+        struct container_state *saved = calloc(1, sizeof(*saved)), *loaded = NULL;
+        CLEANUP(freep) char *path = NULL;
+        json_t *json;
+
+        ck_assert_ptr_nonnull(mkdtemp(top));
+        dir = open(top, O_RDONLY | O_DIRECTORY);
+        *saved = sample();
+        saved->pid = 0;
+        saved->pid_start_time = 0;
+        saved->config = strdup(configurations[i]);
+        saved->config_length = strlen(configurations[i]);
+        ck_assert_int_eq(state_save_first(dir, saved, NULL), 0);
+        ck_assert_int_eq(state_load(dir, &loaded, NULL), 0);
+        ck_assert_int_eq(loaded->pid, 0);
+        ck_assert_int_eq(state_status(dir, loaded), CONTAINER_CREATING);
+        state_free(loaded);
+        saved->pid = 4194303;
+        saved->pid_start_time = INT64_MAX;
+        ck_assert_int_eq(state_save_pid(dir, saved, NULL), 0);
+        ck_assert_int_eq(state_load(dir, &loaded, NULL), 0);
+        ck_assert_int_eq(loaded->pid, 4194303);
+        ck_assert(loaded->pid_start_time == INT64_MAX);
+        ck_assert_uint_eq(loaded->config_length, saved->config_length);
+        if (saved->config_length)
+            ck_assert_str_eq(loaded->config, saved->config);
+        ck_assert_int_gt(asprintf(&path, "%s/state.json", top), 0);
+        json = json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
+        ck_assert_ptr_nonnull(json);
+        ck_assert_int_eq(json_integer_value(json_object_get(json, "pid")), 4194303);
+        ck_assert(json_integer_value(json_object_get(json, "pidStartTime")) == INT64_MAX);
+        ck_assert(i == 0 ? json_is_null(json_object_get(json, "config"))
+                         : json_is_object(json_object_get(json, "config")));
+        json_decref(json);
+        unlinkat(dir, "state.json", 0);
+        rmdir(top);
+        state_free(loaded);
+        state_free(saved);
+    }
+}
+END_TEST
+
 START_TEST(no_refused_allocation_forgets_a_monitoring_group)
 {
     struct oci_rdt rdt = {.present = true, .monitoring = true};
@@ -101,5 +152,6 @@ START_TEST(no_refused_allocation_forgets_a_monitoring_group)
 }
 END_TEST
 
-TEST_MAIN("oci_state", tcase_add_test(tcase, no_refused_allocation_forgets_the_cgroup);
+TEST_MAIN("oci_state", tcase_add_test(tcase, the_state_is_one_document);
+          tcase_add_test(tcase, no_refused_allocation_forgets_the_cgroup);
           tcase_add_test(tcase, no_refused_allocation_forgets_a_monitoring_group);)
