@@ -35,6 +35,9 @@
  *      top            lines "PID CPU_MS RESIDENT_BYTES COMMAND" of what is not the kernel's own
  *      figures        lines "NAME NUMBER": what the guest's kernel counts
  *      sync           everything written is on the disks when it ends
+ *      copy-out PATH  the file or the tree at PATH as a tar archive at standard output
+ *      copy-in PATH [keep]
+ *                     the archive at standard input to PATH (copy/copy.h); keep: owners, too
  *
  * END is the end of a stream; a connection that ends without it was broken. STOP says that the
  * receiver takes no more (its reader went away): the sender stops and treats it like a closed pipe.

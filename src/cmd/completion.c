@@ -128,6 +128,8 @@ static const struct verb_words {
     {"exec",
      (const char *const[]){"--interactive", "--tty", "--user", "--workdir", INSTANCES, NULL},
      (const char *const[]){"--user", "-u", "--workdir", "-w", NULL}},
+    {"cp", (const char *const[]){"--archive", "--quiet", INSTANCES, NULL},
+     (const char *const[]){NULL}},
     {"attach", (const char *const[]){"--no-stdin", INSTANCES, NULL}, (const char *const[]){NULL}},
     {"logs",
      (const char *const[]){"--follow", "--tail", "--since", "--timestamps", INSTANCES, NULL},

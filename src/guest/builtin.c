@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/util.h"
+#include "copy/copy.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -14,7 +15,6 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define COMMAND_MAX 512
 
@@ -137,6 +137,39 @@ static int figures(struct buf *text)
     return 0;
 }
 
+static int stdout_write(const void *data, size_t length, void *context)
+{
+    (void)context;
+    return file_write_full(STDOUT_FILENO, data, length);
+}
+
+static ssize_t stdin_read(void *data, size_t most, void *context)
+{
+    ssize_t n;
+
+    (void)context;
+    do
+        n = read(STDIN_FILENO, data, most);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+static int copy(char *const *argv)
+{
+    struct copy_in_options options = {.keep_owner = argv[1] && argv[2] && !strcmp(argv[2], "keep")};
+    CLEANUP(fd_closep) int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    struct err err = ERR_INIT;
+    int result = argv[1] ? 0 : err_set(&err, -EINVAL, "a path is needed");
+
+    if (result == 0 && !strcmp(argv[0], "copy-out"))
+        result = copy_out(root, argv[1], stdout_write, NULL, NULL, &err);
+    else if (result == 0)
+        result = copy_in(root, argv[1], &options, stdin_read, NULL, NULL, &err);
+    if (result < 0)
+        fprintf(stderr, "%s\n", err.message);
+    return result < 0 ? 1 : 0;
+}
+
 int builtin_main(char *const *argv)
 {
     CLEANUP(buf_donep) struct buf text;
@@ -150,6 +183,8 @@ int builtin_main(char *const *argv)
     } else if (!strcmp(argv[0], "sync")) {
         sync();
         status = 0;
+    } else if (!strcmp(argv[0], "copy-out") || !strcmp(argv[0], "copy-in")) {
+        status = copy(argv);
     } else {
         fprintf(stderr, "the agent of this guest has no '%s'\n", argv[0]);
     }

@@ -288,10 +288,29 @@ int prepare_instance(struct manager *m, const struct instance *instance, uint64_
 /* An OCI process object for a further program of the container whose first process is pid. */
 int prepare_process(struct manager *m, const struct spec *spec, pid_t pid, uint16_t rows,
                     uint16_t cols, json_t **ret, struct err *err);
+/* The writable layer of a container, made if it is not there. */
+int prepare_layer(struct manager *m, const char *id, const char *image_root, struct err *err);
+/* The layers' paths, topmost first and ':' between them; and the one that has the users. */
+int prepare_layers(const struct image *image, struct buf *lower, char users[PATH_MAX]);
 /* Ends and removes what an earlier run may have left. */
 void prepare_clear(struct manager *m, const struct instance *instance);
 void prepare_remove_files(struct manager *m, const struct instance *instance);
 void tree_remove(const char *path);
+
+/* root.c: a container's root directory (O_PATH); negative: -ESRCH when it has ended. The other by
+ * who has the instance and its lock. */
+int root_of_running(struct manager *m, struct instance *instance, struct err *err);
+int root_of_stopped(struct manager *m, const struct instance *instance, struct err *err);
+
+/* copying.c */
+struct copying {
+    char *path; /* in the container; owned by who has the struct */
+    bool in, keep_owner;
+};
+/* Serves a client's connection (which stays the caller's) to the end, and says so on it when all
+ * went well. */
+int copying_serve(struct manager *m, struct instance *instance, const struct copying *copying,
+                  int fd, struct err *err);
 
 /* networks.c: the places of instances on networks. They belong to whoever holds the instance's
  * lock, so whatever is killed, the next who works with networks takes them back. */

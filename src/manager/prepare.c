@@ -46,7 +46,7 @@ static int make_dir(const char *path, mode_t mode, struct err *err)
 }
 
 /* The writable layer begins with the owner and mode of the image's root directory. */
-static int make_layer(struct manager *m, const char *id, const char *image_root, struct err *err)
+int prepare_layer(struct manager *m, const char *id, const char *image_root, struct err *err)
 {
     char dir[PATH_SIZE], upper[PATH_SIZE], work[PATH_SIZE];
     struct stat st;
@@ -65,8 +65,7 @@ static int make_layer(struct manager *m, const char *id, const char *image_root,
     return 0;
 }
 
-/* The layers' paths, topmost first, as the runtime wants them; and the one that has the users. */
-static int find_layers(const struct image *image, struct buf *lower, char users[PATH_MAX])
+int prepare_layers(const struct image *image, struct buf *lower, char users[PATH_MAX])
 {
     snprintf(users, PATH_MAX, "%s", image->rootfs);
     for (size_t i = image->nr_layers; i-- > 0;) {
@@ -119,11 +118,11 @@ static int write_container(struct manager *m, const struct instance *instance,
     snprintf(cgroup, sizeof(cgroup), "/lodge/%s", instance->id);
     spec_limits(spec, &bundle.limits);
     buf_init(&lower, 1 << 20);
-    if (find_layers(image, &lower, users) < 0)
+    if (prepare_layers(image, &lower, users) < 0)
         return err_set(err, -ENOMEM, "out of memory");
     bundle.lower = lower.data;
     if ((result = make_dir(rootfs, 0755, err)) < 0 ||
-        (result = make_layer(m, instance->id, image->rootfs, err)) < 0 ||
+        (result = prepare_layer(m, instance->id, image->rootfs, err)) < 0 ||
         (result = launch_command_build(&request, image, &command, err)) < 0)
         return result;
     result = bundle_write(&bundle, config, err);

@@ -135,8 +135,8 @@ def test_every_answer_is_as_described(manager, document):
     assert json.loads(good("POST", "/v1/volumes/prune")) == {"removed": ["shape"]}
     good("POST", "/v1/volumes", body={"name": "shape"}, status=201)
     good("DELETE", "/v1/volumes/{ref}", {"ref": "shape"})
-    for verb in ("attach", "exec"):
-        assert call(manager, document, "POST", f"{one}/{verb}", {"ref": "nosuch"}, {"command": ["x"]} if verb == "exec" else None)[0] == 426
+    for verb, body in (("attach", None), ("exec", {"command": ["x"]}), ("copy", {"path": "/", "direction": "out"})):
+        assert call(manager, document, "POST", f"{one}/{verb}", {"ref": "nosuch"}, body)[0] == 426
         seen.add(("post", f"{one}/{verb}"))
     jobs_as_described(good)
     described = {(method, path) for path, methods in document["paths"].items() for method in methods if method != "parameters"}

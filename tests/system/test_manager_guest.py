@@ -42,7 +42,8 @@ def vm(manager):
 
 
 def start(manager, *arguments, **options):
-    return subprocess.Popen([manager.bin / "lodge", *arguments], env=manager.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    # With LODGE_SOCKET it starts no manager of its own when ours was just killed.
+    return subprocess.Popen([manager.bin / "lodge", *arguments], env=dict(manager.environment, LODGE_SOCKET=str(manager.socket)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
 
 def sessions(manager):
@@ -134,6 +135,82 @@ def test_health_and_pause(manager, vm):
         assert json.loads(manager.lodge("stats", "--json", vm))[0]["guest_memory_bytes"] is None
     finally:
         manager.lodge("resume", vm)
+
+
+@pytest.fixture(scope="module")
+def container(manager):
+    manager.lodge("run", "-d", "--name", "box", "busybox", "sleep", "100000")
+    return "box"
+
+
+@pytest.fixture(params=["container", "vm"])
+def either(request):
+    return request.getfixturevalue(request.param)
+
+
+def tree(path):
+    """What is below, as far as a copy keeps it."""
+    return {str(p.relative_to(path)): (p.lstat().st_mode, os.readlink(p) if p.is_symlink() else p.read_bytes() if p.is_file() else None)
+            for p in path.rglob("*")}
+
+
+def test_files_in_and_out(manager, either, tmp_path):
+    source = tmp_path / "source"
+    (source / "deep" / ("n" * 200)).mkdir(parents=True)
+    (source / "deep" / ("n" * 200) / "file").write_bytes(os.urandom(300000))
+    (source / "script").write_text("#!/bin/sh\necho from here\n")
+    (source / "script").chmod(0o755)
+    (source / "link").symlink_to("/nowhere/at/all")
+    os.mkfifo(source / "left-out")
+    manager.lodge("cp", source, f"{either}:/opt")
+    assert manager.lodge("exec", either, "/opt/script") == "from here\n"
+    manager.lodge("cp", f"{either}:/opt", tmp_path / "back")
+    (source / "left-out").unlink()
+    assert tree(tmp_path / "back") == tree(source)
+    manager.lodge("cp", f"{either}:/opt/.", tmp_path)  # into a directory that is there
+    assert (tmp_path / "script").read_bytes() == (source / "script").read_bytes()
+    # Links in the instance stay in it; what is outside has neither been read nor written.
+    manager.lodge("exec", either, "sh", "-c", f"ln -s / /up; ln -s ../../../../..{tmp_path} /opt/out; mkdir -p {tmp_path}; touch {tmp_path}/theirs")
+    (tmp_path / "ours").write_text("ours")
+    manager.lodge("cp", source / "script", f"{either}:/opt/out/ours")
+    assert (tmp_path / "ours").read_text() == "ours"
+    manager.lodge("cp", f"{either}:/up/up/opt/out/theirs", tmp_path / "got")
+    manager.lodge("cp", f"{either}:/opt/out/source", tmp_path / "got2", status=125)
+    for words in (("nosuch:/x", tmp_path), (f"{either}:/nosuch", tmp_path), (f"{either}:/dev/null", tmp_path), (source, f"{either}:/no/such/place"),
+                  (tmp_path / "nosuch", f"{either}:/"), (f"{either}:/opt", tmp_path / "ours")):
+        manager.lodge("cp", *words, status=125)
+    manager.lodge("cp", "here", "there", status=2)
+    assert manager.lodge("exec", either, "cat", "/opt/script").endswith("from here\n")
+
+
+def test_files_of_a_container_that_does_not_run(manager, tmp_path):
+    manager.lodge("create", "--name", "still", "busybox", "cat", "/note", "/opt/f/note")
+    (tmp_path / "note").write_text("noted\n")
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "note").write_text("twice\n")
+    manager.lodge("cp", tmp_path / "note", "still:/")
+    manager.lodge("cp", tmp_path / "f", "still:/opt")
+    manager.lodge("cp", "still:/note", tmp_path / "back")
+    assert (tmp_path / "back").read_text() == "noted\n"
+    assert manager.good("POST", "/v1/instances/still/start") and manager.good("GET", "/v1/instances/still/wait")["exit_code"] in (0, 1)
+    until(lambda: "noted" in manager.lodge("logs", "still"))
+    manager.lodge("rm", "still")
+    manager.lodge("create", "--vm", "--name", "off", "busybox", "true")
+    manager.lodge("cp", "off:/etc", tmp_path, status=125)
+    manager.lodge("rm", "off")
+
+
+def test_the_manager_killed_beside_copies(manager, either, tmp_path):
+    """Of either isolation, both ways: the client ends, nothing of it stays, and the next copy is whole."""
+    big = tmp_path / "big"
+    big.write_bytes(os.urandom(8 << 20))
+    into = start(manager, "cp", big, f"{either}:/big")
+    manager.kill()
+    into.communicate(timeout=LIMIT_S)
+    manager.start()
+    manager.lodge("cp", big, f"{either}:/big")
+    manager.lodge("cp", f"{either}:/big", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == big.read_bytes()
 
 
 def test_the_manager_killed_beside_programs(manager, vm):

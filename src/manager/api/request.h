@@ -68,7 +68,7 @@ api_fn api_start, api_stop, api_restart, api_pause, api_resume, api_kill, api_wa
 api_fn api_networks, api_network_create, api_network, api_network_delete;
 api_fn api_network_connect, api_network_disconnect;
 api_fn api_volumes, api_volume_create, api_volume, api_volume_delete, api_volumes_prune;
-api_fn api_logs, api_attach, api_exec, api_stats, api_stats_all, api_top;
+api_fn api_logs, api_attach, api_exec, api_copy, api_stats, api_stats_all, api_top;
 api_fn api_jobs, api_job_submit, api_job_batch, api_job, api_job_patch, api_job_delete,
     api_job_cancel, api_job_wait, api_job_logs;
 api_fn api_queues, api_queue_create, api_queue, api_queue_patch, api_queue_delete,

@@ -32,6 +32,7 @@ const struct api_route api_routes[] = {
     {"GET", "/v1/instances/{ref}/top", API_NO_BODY, api_top},
     {"POST", "/v1/instances/{ref}/attach", API_OPTIONAL_BODY, api_attach},
     {"POST", "/v1/instances/{ref}/exec", API_JSON_BODY, api_exec},
+    {"POST", "/v1/instances/{ref}/copy", API_JSON_BODY, api_copy},
     {"GET", "/v1/jobs", API_NO_BODY, api_jobs},
     {"POST", "/v1/jobs", API_JSON_BODY, api_job_submit},
     {"POST", "/v1/jobs/batch", API_JSON_BODY, api_job_batch},

@@ -244,12 +244,14 @@ struct handover {
     struct manager *m;
     struct instance *instance; /* a reference */
     json_t *command;           /* for the shim; NULL: start the instance with this client */
+    struct copying copying;    /* with a path: files of a container, and no shim */
 };
 
 static void handover_free(struct handover *handover)
 {
     instance_unref(handover->m, handover->instance);
     json_decref(handover->command);
+    free(handover->copying.path);
     free(handover);
 }
 
@@ -317,6 +319,8 @@ static void on_upgrade(void *context, struct MHD_Connection *connection, void *r
     atomic_fetch_add(&m->nr_streams, 1);
     if (extra_length) /* it had to wait for our 101 */
         result = err_set(&err, -EPROTO, "data came before the connection was upgraded");
+    else if (handover->copying.path)
+        result = copying_serve(m, handover->instance, &handover->copying, client, &err);
     else if (!handover->command)
         result = start_with_client(handover, client, &err);
     else
@@ -324,7 +328,7 @@ static void on_upgrade(void *context, struct MHD_Connection *connection, void *r
                                 &link, &err);
     if (result < 0 && *err.message)
         say_failure(client, err.message);
-    if (result == 0 && link < 0)
+    if (result == 0 && link < 0 && !handover->copying.path)
         link = shim_link(m, handover->instance->id);
     if (result == 0 && link >= 0)
         stand_by(m, client, link);
@@ -346,19 +350,22 @@ static bool wants_upgrade(struct api_request *request, struct api_reply *reply)
     return false;
 }
 
-/* Takes the reference and the command. */
-static void hand_over(struct api_request *request, struct api_reply *reply,
-                      struct instance *instance, json_t *command)
+/* Takes the reference, the command, and the copying's path. */
+static void upgrade(struct api_request *request, struct api_reply *reply, struct instance *instance,
+                    json_t *command, const struct copying *copying)
 {
     struct handover *handover = calloc(1, sizeof(*handover));
 
     if (!handover) {
         instance_unref(request->m, instance);
         json_decref(command);
+        free(copying ? copying->path : NULL);
         api_fail(reply, 503, "out of memory");
         return;
     }
-    *handover = (struct handover){request->m, instance, command};
+    *handover = (struct handover){request->m, instance, command, {0}};
+    if (copying)
+        handover->copying = *copying;
     reply->status = MHD_HTTP_SWITCHING_PROTOCOLS;
     reply->response = MHD_create_response_for_upgrade(on_upgrade, handover);
     if (!reply->response) {
@@ -367,6 +374,12 @@ static void hand_over(struct api_request *request, struct api_reply *reply,
         return;
     }
     MHD_add_response_header(reply->response, "Upgrade", STREAM_UPGRADE);
+}
+
+static void hand_over(struct api_request *request, struct api_reply *reply,
+                      struct instance *instance, json_t *command)
+{
+    upgrade(request, reply, instance, command, NULL);
 }
 
 /* acts: it has to do something now, so it may not be paused. */
@@ -476,4 +489,64 @@ void api_exec(struct api_request *request, struct api_reply *reply)
     command = json_pack("{s:s, s:o, s:b}", "command", "exec", "process", process, "stdin",
                         json_is_true(json_object_get(request->json, "stdin")));
     hand_over(request, reply, instance, command);
+}
+
+static json_t *copy_command(const char *path, bool in, bool keep_owner)
+{
+    json_t *process = guest_builtin(in ? "copy-in" : "copy-out", path);
+
+    if (keep_owner)
+        json_array_append_new(json_object_get(process, "args"), json_string("keep"));
+    return json_pack("{s:s, s:o, s:b}", "command", "exec", "process", process, "stdin", in);
+}
+
+/* {"path", "direction", "keep_owner"} */
+static int copy_arguments(struct api_request *request, const char **ret_path, bool *ret_in,
+                          bool *ret_keep, struct err *err)
+{
+    static const char *const known[] = {"path", "direction", "keep_owner", NULL};
+    const char *direction = "";
+    struct json_at body;
+    int result;
+
+    json_at_root(request->json, &body);
+    if ((result = json_reject_unknown(&body, known, err)) < 0 ||
+        (result = json_get_string(&body, "path", ret_path, err)) < 0 ||
+        (result = json_get_string(&body, "direction", &direction, err)) < 0 ||
+        (result = json_opt_bool(&body, "keep_owner", ret_keep, err)) < 0)
+        return result;
+    *ret_in = !strcmp(direction, "in");
+    if (!*ret_in && strcmp(direction, "out") != 0)
+        return err_set(err, -EINVAL, "direction: '%.40s' is neither in nor out", direction);
+    if (!**ret_path || strlen(*ret_path) >= PATH_MAX)
+        return err_set(err, -EINVAL, "path: %s", **ret_path ? "too long" : "empty");
+    return 0;
+}
+
+void api_copy(struct api_request *request, struct api_reply *reply)
+{
+    struct instance *instance;
+    struct err err = ERR_INIT;
+    struct copying copying = {0};
+    const char *path;
+    int result;
+
+    if (!wants_upgrade(request, reply))
+        return;
+    if ((result = copy_arguments(request, &path, &copying.in, &copying.keep_owner, &err)) < 0) {
+        api_fail_err(reply, result, &err);
+        return;
+    }
+    if (!(instance = api_instance(request, reply)))
+        return;
+    if (instance->brief->vm && !check_running(request, reply, instance, true)) {
+        instance_unref(request->m, instance);
+    } else if (instance->brief->vm) {
+        hand_over(request, reply, instance, copy_command(path, copying.in, copying.keep_owner));
+    } else if (!(copying.path = strdup(path))) {
+        api_fail(reply, 503, "out of memory");
+        instance_unref(request->m, instance);
+    } else {
+        upgrade(request, reply, instance, NULL, &copying);
+    }
 }
