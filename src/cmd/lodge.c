@@ -16,7 +16,7 @@ const struct cli_verb *const cli_verbs[] = {
     &verb_logs,       &verb_ps,      &verb_inspect, &verb_top,    &verb_wait,    &verb_rename,
     &verb_update,     &verb_events,  &verb_image,   &verb_images, &verb_disk,    &verb_kernels,
     &verb_stats,      &verb_network, &verb_volume,  &verb_doctor, &verb_plan,    &verb_job,
-    &verb_completion, &verb_version, &verb_help};
+    &verb_completion, &verb_version, &verb_help,    &verb_vm};
 const size_t cli_nr_verbs = ARRAY_LEN(cli_verbs);
 
 static const struct cli_verb *find_verb(const char *name)

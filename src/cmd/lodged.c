@@ -230,6 +230,8 @@ static int find_programs(struct manager_options *options, const struct store *im
 
     if (program_find(images, "lodge-oci", "LODGE_OCI", options->oci, NULL) < 0)
         options->oci[0] = '\0';
+    if (program_find(images, "lodge-vmm", "LODGE_VMM", options->vmm, NULL) < 0)
+        options->vmm[0] = '\0';
     if ((result = program_find(images, "lodge-shim", "LODGE_SHIM", options->shim, err)) < 0)
         return result;
     return program_find(images, "lodge", "LODGE_PROGRAM", options->lodge, err);

@@ -28,6 +28,9 @@ int managed_serve(int fd, bool stdin_open, bool raw, int *ret_status, struct err
 /* What a log of the API (a path with its query) holds, to our standard streams; since: as of `lodge
  * logs`, NULL: all. */
 int managed_print_logs(const char *path, bool timestamps, const char *since, struct err *err);
+/* The same for a machine's serial port: the terminal is raw, Ctrl-] leaves, and neither the end of
+ * our input nor a signal reaches the guest. */
+int managed_console(int fd, int *ret_status, struct err *err);
 
 /* Options of a verb: letters and long names that set a flag or take a value. What is no option is
  * kept in order in argv[1..]; returns how many those are, or -1 after saying what is wrong. */

@@ -19,12 +19,16 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
-#define BLOCK 32768
+#define BLOCK         32768
+#define CONSOLE_LEAVE 0x1d /* Ctrl-] */
 
 struct serving {
     int fd, signal_fd;
     bool stdin_open, raw, over;
+    bool left;    /* Ctrl-]; what was typed before it is still sent */
+    bool console; /* of a machine: it is left, not ended */
     struct buf in, out;
     int status;
     char error[1024];
@@ -54,15 +58,21 @@ static void put_size(struct serving *s)
 static void read_input(struct serving *s)
 {
     char data[BLOCK];
+    const char *leave;
     ssize_t n = read(STDIN_FILENO, data, sizeof(data));
 
     if (n < 0 && (errno == EINTR || errno == EAGAIN))
         return;
-    if (n > 0) {
-        put(s, STREAM_STDIN, data, (size_t)n);
-        return;
+    if (n > 0 && s->console && (leave = memchr(data, CONSOLE_LEAVE, (size_t)n))) {
+        n = leave - data;
+        s->left = true;
     }
-    put(s, STREAM_STDIN_END, "", 0);
+    if (n > 0)
+        put(s, STREAM_STDIN, data, (size_t)n);
+    if (n > 0 || s->left)
+        return;
+    if (!s->console)
+        put(s, STREAM_STDIN_END, "", 0);
     s->stdin_open = false;
 }
 
@@ -74,7 +84,10 @@ static void read_signal(struct serving *s)
     if (read(s->signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
         return;
     number = (uint8_t)info.ssi_signo;
-    if (number == SIGWINCH && s->raw)
+    if (s->console && number != SIGWINCH) {
+        s->status = 128 + number;
+        s->over = true;
+    } else if (number == SIGWINCH && s->raw)
         put_size(s);
     else if (number != SIGWINCH)
         put(s, STREAM_SIGNAL, &number, 1);
@@ -156,6 +169,11 @@ static int turn(struct serving *s, struct err *err)
     if (fds[2].revents)
         read_input(s);
     send_out(s);
+    if (s->left && !s->out.length) {
+        s->status = 0;
+        s->over = true;
+        return 0;
+    }
     return fds[0].revents & ~POLLOUT ? read_frames(s, err) : 0;
 }
 
@@ -173,10 +191,14 @@ static int open_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-int managed_serve(int fd, bool stdin_open, bool raw, int *ret_status, struct err *err)
+static int serve(int fd, bool stdin_open, bool raw, bool console, int *ret_status, struct err *err)
 {
-    struct serving s = {
-        .fd = fd, .signal_fd = open_signals(), .stdin_open = stdin_open, .raw = raw, .status = 125};
+    struct serving s = {.fd = fd,
+                        .signal_fd = open_signals(),
+                        .stdin_open = stdin_open,
+                        .raw = raw,
+                        .console = console,
+                        .status = 125};
     struct terminal terminal = {.fd = -1};
     int result = s.signal_fd < 0 ? err_errno(err, -errno, "signalfd") : 0;
 
@@ -198,4 +220,14 @@ int managed_serve(int fd, bool stdin_open, bool raw, int *ret_status, struct err
     fd_closep(&s.signal_fd);
     close(fd);
     return result;
+}
+
+int managed_serve(int fd, bool stdin_open, bool raw, int *ret_status, struct err *err)
+{
+    return serve(fd, stdin_open, raw, false, ret_status, err);
+}
+
+int managed_console(int fd, int *ret_status, struct err *err)
+{
+    return serve(fd, true, isatty(STDIN_FILENO), true, ret_status, err);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* lodge disk: disks for virtual machines, as files: made, looked at, sized, converted, checked. */
 #include "cmd/cli.h"
+#include "cmd/disk_attach.h"
 #include "cmd/progress.h"
 
 #include "base/cleanup.h"
@@ -19,7 +20,7 @@
 struct disk_cli {
     const char *arguments[ARGUMENTS_MAX];
     size_t nr;
-    bool json, quiet, force, shrink, repair;
+    bool json, quiet, force, shrink, repair, read_only;
     const char *format, *to_format;
     struct block_backing backing[BLOCK_BACKING_MAX];
     unsigned nr_backing;
@@ -83,7 +84,8 @@ static json_t *describe(const struct vdisk *disk, const struct disk_info *info)
 }
 
 struct listing {
-    json_t *array; /* NULL: a table */
+    json_t *array;  /* NULL: a table */
+    json_t *owners; /* by name: the machines that have it */
     size_t nr;
 };
 
@@ -92,35 +94,43 @@ static void list_one(const struct vdisk *disk, void *context)
     struct listing *listing = context;
     struct disk_info info = {0};
     struct err err = ERR_INIT;
+    json_t *attached = json_object_get(listing->owners, disk->name);
+    char owner[80] = "-";
     bool busy = disk_info(disk->path, format_of(disk), &info, &err) < 0;
 
+    if (json_array_size(attached))
+        snprintf(owner, sizeof(owner), "%s", json_string_value(json_array_get(attached, 0)) ?: "");
     if (listing->array) {
         json_t *object = describe(disk, &info);
+
+        json_object_set(object, "attached_to", attached);
 
         if (busy)
             json_object_set_new(object, "error", json_string(err.message));
         json_array_append_new(listing->array, object);
     } else {
         if (listing->nr == 0)
-            printf("%-24s %-6s %10s %10s %9s %s\n", "DISK", "FORMAT", "SIZE", "ON HOST",
-                   "SNAPSHOTS", "PATH");
+            printf("%-24s %-6s %10s %10s %9s %-16s %s\n", "DISK", "FORMAT", "SIZE", "ON HOST",
+                   "SNAPSHOTS", "ATTACHED TO", "PATH");
         if (busy)
-            printf("%-24s %-6s %10s %10s %9s %s\n", disk->name, disk->qcow2 ? "qcow2" : "raw", "-",
-                   "-", "-", err.code == -EBUSY ? "in use by a VM" : err.message);
+            printf("%-24s %-6s %10s %10s %9s %-16s %s\n", disk->name, disk->qcow2 ? "qcow2" : "raw",
+                   "-", "-", "-", owner, err.code == -EBUSY ? "in use by a VM" : err.message);
         else
-            printf("%-24s %-6s %6llu MiB %6llu MiB %9u %s\n", disk->name,
+            printf("%-24s %-6s %6llu MiB %6llu MiB %9u %-16s %s\n", disk->name,
                    disk->qcow2 ? "qcow2" : "raw", (unsigned long long)(info.bytes / MIB),
-                   (unsigned long long)(info.allocated_bytes / MIB), info.nr_snapshots, disk->path);
+                   (unsigned long long)(info.allocated_bytes / MIB), info.nr_snapshots, owner,
+                   disk->path);
     }
     listing->nr++;
 }
 
 static int list(struct disk_cli *cli, struct err *err)
 {
-    struct listing listing = {.array = cli->json ? json_array() : NULL};
+    struct listing listing = {.array = cli->json ? json_array() : NULL, .owners = disk_owners()};
 
     (void)err;
     vdisk_list(cli->store, list_one, &listing);
+    json_decref(listing.owners);
     if (listing.array) {
         json_dumpf(listing.array, stdout, JSON_INDENT(2));
         putchar('\n');
@@ -272,10 +282,24 @@ static int remove_disk(struct disk_cli *cli, struct err *err)
         source.format = BLOCK_FORMAT_RAW; /* whatever is in it */
         if ((result = disk_file_open(&source, false, &file, err)) < 0)
             return result;
+        if ((result = disk_remove_managed(cli->arguments[i], err)) == 0)
+            continue;
+        if (result != -EAGAIN)
+            return result;
         if (unlink(disk.path) < 0)
             return err_errno(err, -errno, "remove '%s'", disk.path);
     }
     return 0;
+}
+
+static int attach(struct disk_cli *cli, struct err *err)
+{
+    return disk_attach(cli->arguments[0], cli->arguments[1], cli->format, cli->read_only, err);
+}
+
+static int detach(struct disk_cli *cli, struct err *err)
+{
+    return disk_detach(cli->arguments[0], cli->arguments[1], cli->force, err);
 }
 
 static const struct subverb {
@@ -291,6 +315,8 @@ static const struct subverb {
     {"convert", convert, 2, 2, "DISK NEW"},
     {"snapshot", snapshot, 3, 3, "create|apply|rm DISK NAME"},
     {"check", check, 1, 1, "DISK"},
+    {"attach", attach, 2, 2, "DISK VM"},
+    {"detach", detach, 2, 2, "DISK VM"},
     {"rm", remove_disk, 1, ARGUMENTS_MAX, "DISK..."},
 };
 
@@ -315,8 +341,10 @@ static bool parse_flag(const char *word, struct disk_cli *cli)
     const struct {
         const char *name;
         bool *flag;
-    } flags[] = {{"--json", &cli->json},   {"--quiet", &cli->quiet},   {"-q", &cli->quiet},
-                 {"--force", &cli->force}, {"--shrink", &cli->shrink}, {"--repair", &cli->repair}};
+    } flags[] = {
+        {"--json", &cli->json},          {"--quiet", &cli->quiet},   {"-q", &cli->quiet},
+        {"--force", &cli->force},        {"--shrink", &cli->shrink}, {"--repair", &cli->repair},
+        {"--read-only", &cli->read_only}};
 
     for (size_t i = 0; i < ARRAY_LEN(flags); i++)
         if (!strcmp(word, flags[i].name)) {
@@ -413,7 +441,7 @@ static int run(int argc, char **argv)
 const struct cli_verb verb_disk = {
     .name = "disk",
     .summary = "Makes, converts, checks and removes disks for virtual machines",
-    .usage = "disk ls|create|inspect|resize|convert|snapshot|check|rm [options] ...",
+    .usage = "disk ls|create|inspect|resize|convert|snapshot|check|attach|detach|rm [options] ...",
     .help =
         "  ls                        lists the disks of the store; --json\n"
         "  create NAME SIZE          a new, empty disk; --format raw|qcow2 (raw), --backing "
@@ -424,7 +452,9 @@ const struct cli_verb verb_disk = {
         "  snapshot create|apply|rm DISK NAME   states of a qcow2 disk\n"
         "  check DISK                of qcow2; --repair gives lost clusters back. Status 1: not "
         "clean\n"
-        "  rm DISK...\n"
+        "  attach DISK VM            to a machine of `lodge vm`, while it runs, too; --read-only\n"
+        "  detach DISK VM            --force: whatever its guest says\n"
+        "  rm DISK...                those that are attached to nothing\n"
         "\n"
         "A DISK is a name of the store or a path with a '/'. The format is what its name ends in "
         "(.qcow2,\n"

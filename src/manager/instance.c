@@ -72,6 +72,7 @@ static struct instance_brief *make_brief(const struct spec *spec)
     strings = (char *)(brief + 1);
     memcpy(strings, text.data, text.length);
     *brief = (struct instance_brief){.vm = spec->vm,
+                                     .hardware = spec->hardware != NULL,
                                      .auto_remove = spec->auto_remove,
                                      .tty = spec->tty,
                                      .restart = spec->restart,

@@ -51,7 +51,7 @@ struct instance_row {
 
 /* What its specification says, short, for lists. One allocation. */
 struct instance_brief {
-    bool vm, auto_remove, tty;
+    bool vm, auto_remove, tty, hardware;
     enum spec_restart restart;
     uint64_t max_retries;
     const char *image, *command; /* the command as one line */
@@ -129,6 +129,7 @@ struct manager {
     struct instance *first, *last;                                      /* (lock) */
     struct instance *by_id[MANAGER_BUCKETS], *by_name[MANAGER_BUCKETS]; /* (lock) */
     size_t nr_instances, nr_states[INSTANCE_NR_STATES];                 /* (lock) */
+    pthread_mutex_t disk_lock; /* who looks for a disk's owner, until the new one is stored */
     /* operations.c */
     struct operation *operations, **operations_last; /* (lock) newest last */
     size_t nr_operations;
@@ -260,6 +261,11 @@ bool life_is_active(enum instance_state state);
 int life_finish_start(struct manager *m, struct instance *instance, struct err *err);
 /* After a start of the manager: its restart is due as if it had just ended. */
 void life_replan(struct manager *m, struct instance *instance);
+
+/* api/instances.c: by who has the instance. Merges changes into the specification, and stores it.
+ */
+int instance_change_spec(struct manager *m, struct instance *instance, json_t *changes,
+                         struct err *err);
 
 /* vm.c: one request of the control socket (consumed); *ret (may be NULL): its result, the caller's.
  * And one command without members. */

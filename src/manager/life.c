@@ -89,6 +89,16 @@ static int send_signal(struct manager *m, const struct instance *instance, int n
                     -1, err);
 }
 
+/* How a guest is asked to end: a machine without an agent of ours has a power button. */
+static int ask_to_end(struct manager *m, const struct instance *instance, int number,
+                      struct err *err)
+{
+    if (instance->brief->hardware && number == SIGTERM &&
+        hardware_power_button(m, instance, NULL) == 0)
+        return 0;
+    return send_signal(m, instance, number, err);
+}
+
 /* The row of an instance whose start has come to nothing. */
 static void fail_start(struct manager *m, struct instance *instance, const char *why)
 {
@@ -130,6 +140,20 @@ static int launch(struct manager *m, struct instance *instance, struct operation
     return result;
 }
 
+/* A monitor that gives up before its guest runs says why in the log. */
+static void explain_end(struct manager *m, struct instance *instance)
+{
+    char words[ERROR_MAX];
+
+    if (!instance->brief->hardware)
+        return;
+    hardware_last_words(m, instance, words, sizeof(words));
+    pthread_mutex_lock(&m->lock);
+    if (!*instance->end.error)
+        error_copy(instance->end.error, words);
+    pthread_mutex_unlock(&m->lock);
+}
+
 static int finish_start(struct manager *m, struct instance *instance, struct err *err)
 {
     struct instance_row row = instance->row;
@@ -155,6 +179,8 @@ static int finish_start(struct manager *m, struct instance *instance, struct err
         pthread_mutex_unlock(&m->lock);
         if (ran) /* and so briefly that its end was seen first */
             event_add(m, instance, "start", NULL);
+        if (!ran)
+            explain_end(m, instance);
         life_settle(m, instance);
         if (ran)
             return 0;
@@ -373,7 +399,7 @@ static int stop_now(struct manager *m, struct instance *instance, int number, in
                     struct err *err)
 {
     struct err said = ERR_INIT;
-    int result = timeout_s > 0 ? send_signal(m, instance, number, &said) : 0;
+    int result = timeout_s > 0 ? ask_to_end(m, instance, number, &said) : 0;
 
     if (result < 0 && result != -ESRCH && result != -ECANCELED)
         return err_set(err, result, "%s", said.message);

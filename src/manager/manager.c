@@ -84,6 +84,7 @@ static int lock_state(struct manager *m, struct err *err)
 static void init_locks(struct manager *m)
 {
     pthread_mutex_init(&m->lock, NULL);
+    pthread_mutex_init(&m->disk_lock, NULL);
     pthread_mutex_init(&m->event_lock, NULL);
     pthread_cond_init(&m->event_there, NULL);
     pthread_cond_init(&m->operation_changed, NULL);

@@ -20,7 +20,8 @@ struct manager;
 struct manager_options {
     char state_dir[MANAGER_PATH_MAX];   /* what stays: store, writable layers, logs */
     char runtime_dir[MANAGER_PATH_MAX]; /* what a restart of the host takes away: sockets, locks */
-    char oci[PATH_MAX], shim[PATH_MAX], lodge[PATH_MAX]; /* the programs; oci may be "" */
+    char oci[PATH_MAX], shim[PATH_MAX], lodge[PATH_MAX], vmm[PATH_MAX]; /* the programs; oci and
+                                                                       vmm may be "" */
     const struct store *images;
     int listen_fd; /* a listening unix socket; the API is served there */
     const char *version;

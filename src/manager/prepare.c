@@ -244,11 +244,16 @@ static void put_path(json_t *object, const char *name, const char *path)
 static int write_shim_config(struct manager *m, const struct instance *instance,
                              const struct spec *spec, uint64_t run, bool client, struct err *err)
 {
-    json_t *config = json_object(), *argv;
+    json_t *config, *argv;
     char path[PATH_SIZE], cgroup[64];
     CLEANUP(freep) char *text = NULL;
+    int result;
 
-    argv = spec->vm ? vm_runtime(m, instance, spec) : container_runtime(m, instance, spec->tty);
+    if (!spec->hardware)
+        argv = spec->vm ? vm_runtime(m, instance, spec) : container_runtime(m, instance, spec->tty);
+    else if ((result = hardware_prepare(m, instance, spec, &argv, err)) < 0)
+        return result;
+    config = json_object();
     put_path(config, "id", instance->id);
     json_object_set_new(config, "run", json_integer((json_int_t)run));
     json_object_set_new(config, "runtime", argv);
@@ -274,7 +279,7 @@ static int write_shim_config(struct manager *m, const struct instance *instance,
     json_object_set_new(config, "env", shim_environment(m, instance));
     json_object_set_new(config, "log_max", json_integer(LOG_MAX));
     json_object_set_new(config, "tty", json_boolean(spec->tty));
-    json_object_set_new(config, "stdin", json_boolean(spec->stdin_open));
+    json_object_set_new(config, "stdin", json_boolean(spec->stdin_open || spec->hardware));
     json_object_set_new(config, "foreground", json_boolean(spec->vm));
     json_object_set_new(config, "client", json_boolean(client));
     text = json_text(config, JSON_COMPACT);
@@ -340,8 +345,10 @@ int prepare_instance(struct manager *m, const struct instance *instance, uint64_
     }
     manager_path(m, dir, sizeof(dir), "instances/%s", instance->id);
     prepare_clear(m, instance);
-    if ((result = make_dir(dir, 0700, err)) == 0 &&
-        (result = image_open(m->options.images, spec.image, image, err)) == 0) {
+    if ((result = make_dir(dir, 0700, err)) == 0 && spec.hardware) {
+        result = write_shim_config(m, instance, &spec, run, client, err);
+    } else if (result == 0 &&
+               (result = image_open(m->options.images, spec.image, image, err)) == 0) {
         if (!spec.vm)
             result = prepare_container(m, instance, &spec, image, holds, err);
         if (result == 0)

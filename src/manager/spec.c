@@ -249,8 +249,11 @@ static int read_names(const struct json_at *root, struct spec *spec, struct err 
     const char *isolation = "container", *stop_signal = "TERM";
     int result;
 
-    if ((result = json_get_string(root, "image", &spec->image, err)) < 0 ||
-        (result = get_text(root, "image", &spec->image, err)) < 0 ||
+    if (spec->hardware)
+        spec->image = "";
+    else if ((result = json_get_string(root, "image", &spec->image, err)) < 0)
+        return result;
+    if ((result = get_text(root, "image", &spec->image, err)) < 0 ||
         (result = json_opt_string(root, "isolation", &isolation, err)) < 0 ||
         (result = get_text(root, "cwd", &spec->cwd, err)) < 0 ||
         (result = get_text(root, "user", &spec->user, err)) < 0 ||
@@ -260,13 +263,16 @@ static int read_names(const struct json_at *root, struct spec *spec, struct err 
         (result = get_text(root, "network", &spec->network, err)) < 0 ||
         (result = json_opt_string(root, "stop_signal", &stop_signal, err)) < 0)
         return result;
-    if (!*spec->image)
-        return err_set(err, -EINVAL, "image: empty");
+    if (!*spec->image != (spec->hardware != NULL))
+        return spec->hardware ? err_set(err, -EINVAL, "image: \"hardware\" has none")
+                              : err_set(err, -EINVAL, "image: empty");
     if (spec->hostname && (strlen(spec->hostname) > 63 || !*spec->hostname))
         return err_set(err, -EINVAL, "hostname: not 1 to 63 bytes");
     if (strcmp(isolation, "container") != 0 && strcmp(isolation, "vm") != 0)
         return err_set(err, -EINVAL, "isolation: '%.40s' is neither container nor vm", isolation);
     spec->vm = !strcmp(isolation, "vm");
+    if (spec->hardware && !spec->vm)
+        return err_set(err, -EINVAL, "hardware: only with \"isolation\": \"vm\"");
     if ((spec->stop_signal = spec_signal(stop_signal, err)) < 0)
         return err_wrap(err, "stop_signal");
     return 0;
@@ -343,19 +349,41 @@ static int read_network(const struct json_at *root, struct spec *spec, struct er
     return check_network(spec, err);
 }
 
+static int read_hardware(const struct json_at *root, struct spec *spec, struct err *err)
+{
+    static const char *const strange[] = {"command",   "env",     "cwd",     "user",
+                                          "hostname",  "volumes", "network", "kernel",
+                                          "resources", "health",  "tty"};
+    struct json_at at;
+    int result = json_at_member(root, "hardware", &at, err);
+
+    if (result < 0 || !at.value)
+        return result;
+    for (size_t i = 0; i < ARRAY_LEN(strange); i++)
+        if (json_object_get(root->value, strange[i]))
+            return err_set(err, -EINVAL,
+                           "%s: a machine without an image has none; \"hardware\" has members of "
+                           "its own",
+                           strange[i]);
+    if (!(spec->hardware = calloc(1, sizeof(*spec->hardware))))
+        return err_set(err, -ENOMEM, "out of memory");
+    return hardware_parse(&at, spec->hardware, err);
+}
+
 static int read_spec(const struct json_at *root, struct spec *spec, struct err *err)
 {
-    static const char *const known[] = {"image",   "isolation",   "command",   "env",
-                                        "cwd",     "user",        "hostname",  "tty",
-                                        "stdin",   "volumes",     "labels",    "restart",
-                                        "health",  "auto_remove", "engine",    "kernel",
-                                        "network", "stop_signal", "resources", "stop_timeout_s",
-                                        "ip",      "ports",       "networks",  NULL};
+    static const char *const known[] = {
+        "image",  "isolation", "command",     "env",         "cwd",
+        "user",   "hostname",  "tty",         "stdin",       "volumes",
+        "labels", "restart",   "health",      "auto_remove", "engine",
+        "kernel", "network",   "stop_signal", "resources",   "stop_timeout_s",
+        "ip",     "ports",     "networks",    "hardware",    NULL};
     size_t nr;
     int result;
 
     spec->stop_timeout_s = 10;
     if ((result = json_reject_unknown(root, known, err)) < 0 ||
+        (result = read_hardware(root, spec, err)) < 0 ||
         (result = read_names(root, spec, err)) < 0 ||
         (result = json_opt_bool(root, "tty", &spec->tty, err)) < 0 ||
         (result = json_opt_bool(root, "stdin", &spec->stdin_open, err)) < 0 ||
@@ -415,6 +443,7 @@ void spec_done(struct spec *spec)
     free(spec->command);
     free(spec->env);
     free(spec->health.command);
+    free(spec->hardware);
     json_decref(spec->document);
     *spec = (struct spec){0};
 }
@@ -445,8 +474,9 @@ static void merge(json_t *into, json_t *from)
 
 int spec_change(json_t *document, json_t *changes, json_t **ret, struct err *err)
 {
-    static const char *const known[] = {"resources", "labels", "restart", "auto_remove", NULL};
-    static const char *const merged[] = {"resources", "labels"};
+    static const char *const known[] = {"resources", "hardware",    "labels",
+                                        "restart",   "auto_remove", NULL};
+    static const char *const merged[] = {"resources", "hardware", "labels"};
     struct json_at at;
     struct spec spec;
     json_t *changed;

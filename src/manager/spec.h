@@ -11,6 +11,7 @@
 
 #include "base/json.h"
 #include "launch/bundle.h"
+#include "manager/hardware.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -52,6 +53,7 @@ struct spec {
     enum spec_restart restart;
     uint64_t max_retries; /* of on-failure; 0: no limit */
     struct spec_health health;
+    struct hardware *hardware; /* owned; NULL: it has an image. Else image is "" */
     uint64_t stop_timeout_s;
     int stop_signal;
 };
@@ -69,8 +71,8 @@ int spec_signal(const char *name, struct err *err);
 bool spec_is_networked(const struct spec *spec);
 const char *spec_restart_name(enum spec_restart restart);
 void spec_limits(const struct spec *spec, struct bundle_limits *ret);
-/* Merges "resources", "restart", "labels", "auto_remove" of `changes` into a copy of document;
- * the new document, checked. */
+/* Merges "resources", "hardware", "restart", "labels", "auto_remove" of `changes` into a copy of
+ * document; the new document, checked. */
 int spec_change(json_t *document, json_t *changes, json_t **ret, struct err *err);
 
 #endif

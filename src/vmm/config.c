@@ -30,6 +30,7 @@ void vmm_config_init(struct vmm_config *config)
         .nr_cpus = 1,
         .rng = true,
         .jail = true,
+        .ready_fd = -1,
     };
 }
 
@@ -321,7 +322,7 @@ static int parse_root(struct vmm_config *config, const struct json_at *root, str
         "kernel",        "initrd",  "cmdline",  "modules",   "memory",  "cpus",    "engine",
         "disks",         "console", "on_reset", "exit_port", "vsock",   "rng",     "control",
         "debug_console", "jail",    "quiet",    "networks",  "profile", "symbols", "perf_map",
-        "shares",        "balloon", "boot",     NULL};
+        "shares",        "balloon", "boot",     "hotplug",   NULL};
     const char *kernel = NULL, *initrd = NULL, *cmdline = NULL, *control = NULL, *profile = NULL,
                *boot = NULL;
     int r;
@@ -356,6 +357,7 @@ static int parse_root(struct vmm_config *config, const struct json_at *root, str
         (r = json_opt_bool(root, "perf_map", &config->perf_map, err)) < 0 ||
         (r = json_opt_bool(root, "debug_console", &config->debug_console, err)) < 0 ||
         (r = json_opt_bool(root, "jail", &config->jail, err)) < 0 ||
+        (r = json_opt_bool(root, "hotplug", &config->hotplug, err)) < 0 ||
         (r = json_opt_bool(root, "quiet", &config->quiet, err)) < 0)
         return r;
     return 0;

@@ -58,6 +58,7 @@ enum vmm_net_kind {
 
 struct vmm_net {
     enum vmm_net_kind kind;
+    char *id;  /* NULL: "netN" */
     char *tap; /* the interface */
     bool has_mac;
     uint8_t mac[NET_MAC_BYTES]; /* else random */
@@ -111,6 +112,8 @@ struct vmm_config {
     bool perf_map;
     enum vmm_on_reset on_reset;
     bool jail;
+    bool hotplug; /* disks and networks may come and go while it runs */
+    int ready_fd; /* -1: none. One byte is written when the guest runs */
     bool quiet;
 };
 

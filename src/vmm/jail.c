@@ -148,12 +148,23 @@ static void violation(int signal, siginfo_t *info, void *context)
     _exit(JAIL_EXIT_STATUS);
 }
 
-int jail_prepare(struct err *err)
+static int close_but(int keep_fd)
+{
+    unsigned keep = (unsigned)keep_fd;
+
+    if (keep_fd < 3)
+        return close_range(3, ~0u, 0);
+    if (keep > 3 && close_range(3, keep - 1, 0))
+        return -1;
+    return close_range(keep + 1, ~0u, 0);
+}
+
+int jail_prepare(int keep_fd, struct err *err)
 {
     struct rlimit none = {0, 0};
     struct sigaction action = {.sa_sigaction = violation, .sa_flags = SA_SIGINFO};
 
-    if (close_range(3, ~0u, 0) && errno != ENOSYS)
+    if (close_but(keep_fd) && errno != ENOSYS)
         return err_errno(err, -errno, "close inherited descriptors");
     if (setrlimit(RLIMIT_CORE, &none)) /* a core would hold the guest's memory */
         return err_errno(err, -errno, "forbid core dumps");

@@ -16,7 +16,8 @@
 
 #include <stdbool.h>
 
-int jail_prepare(struct err *err);
+/* keep_fd: a descriptor that stays open; -1: none. */
+int jail_prepare(int keep_fd, struct err *err);
 /* What this VM needs beyond the common list. */
 struct jail_needs {
     bool kvm;

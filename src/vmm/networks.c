@@ -16,8 +16,10 @@
 
 void config_nets_done(struct vmm_config *config)
 {
-    for (unsigned i = 0; i < config->nr_nets; i++)
+    for (unsigned i = 0; i < config->nr_nets; i++) {
         free(config->nets[i].tap);
+        free(config->nets[i].id);
+    }
 }
 
 static int new_net(struct vmm_config *config, struct vmm_net **ret, struct err *err)
@@ -83,6 +85,8 @@ static int apply(struct vmm_net *net, const char *word, struct err *err)
     uint64_t number;
     int r;
 
+    if ((value = value_of(word, "id")))
+        return config_string_set(&net->id, value, err);
     if ((value = value_of(word, "mac")))
         return set_mac(net, value, err);
     if ((value = value_of(word, "mtu"))) {

@@ -51,6 +51,8 @@ const char vmm_options_help[] =
     "  --symbols FILE[@BASE]  names for them: System.map, kallsyms, ELF; may be repeated\n"
     "  --perf-map             /tmp/perf-PID.map of translated code, for perf\n"
     "  --on-reset ACTION      reboot or exit (default: reboot)\n"
+    "  --hotplug              disks and networks can be attached while the VM runs\n"
+    "  --ready-fd N           one byte is written to descriptor N when the guest runs\n"
     "  --no-jail              no system call filter (for debugging)\n"
     "  --quiet                only errors on standard error\n"
     "  --help, --version\n";
@@ -79,6 +81,8 @@ enum option_id {
     OPTION_SYMBOLS,
     OPTION_PERF_MAP,
     OPTION_ON_RESET,
+    OPTION_HOTPLUG,
+    OPTION_READY_FD,
     OPTION_NO_JAIL,
     OPTION_QUIET,
     OPTION_HELP,
@@ -109,6 +113,8 @@ static const struct option long_options[] = {
     {"symbols", required_argument, NULL, OPTION_SYMBOLS},
     {"perf-map", no_argument, NULL, OPTION_PERF_MAP},
     {"on-reset", required_argument, NULL, OPTION_ON_RESET},
+    {"hotplug", no_argument, NULL, OPTION_HOTPLUG},
+    {"ready-fd", required_argument, NULL, OPTION_READY_FD},
     {"no-jail", no_argument, NULL, OPTION_NO_JAIL},
     {"quiet", no_argument, NULL, OPTION_QUIET},
     {"help", no_argument, NULL, OPTION_HELP},
@@ -178,6 +184,7 @@ static int set_vsock(struct vmm_config *config, const char *text, struct err *er
 
 static int apply(struct vmm_config *config, int option, const char *value, struct err *err)
 {
+    uint64_t number = 0;
     int r;
 
     switch (option) {
@@ -234,6 +241,13 @@ static int apply(struct vmm_config *config, int option, const char *value, struc
     case OPTION_NO_RNG:
         config->rng = false;
         return 0;
+    case OPTION_HOTPLUG:
+        config->hotplug = true;
+        return 0;
+    case OPTION_READY_FD:
+        r = number_parse(value, "--ready-fd", 3, 1023, &number, err);
+        config->ready_fd = r < 0 ? -1 : (int)number;
+        return r;
     case OPTION_NO_JAIL:
         config->jail = false;
         return 0;

@@ -378,6 +378,14 @@ static int enter_jail(const struct vmm *v, struct err *err)
     return jail_enter(&needs, err);
 }
 
+static void say_ready(int fd)
+{
+    if (fd < 0)
+        return;
+    (void)!write(fd, "1", 1);
+    close(fd);
+}
+
 static int run(struct vmm *v, struct err *err)
 {
     int r = assemble(v, err);
@@ -392,6 +400,7 @@ static int run(struct vmm *v, struct err *err)
         r = console_start(v->console, err);
     if (r < 0)
         return r;
+    say_ready(v->config->ready_fd);
     window_size_pass(v);
     r = loop_run(v->loop);
     return r < 0 ? err_errno(err, r, "event loop") : v->status;
@@ -436,7 +445,7 @@ int vmm_run(const struct vmm_config *config, struct err *err)
     int r = vmm_config_check(config, err);
 
     if (r == 0 && config->jail)
-        r = jail_prepare(err);
+        r = jail_prepare(config->ready_fd, err);
     if (r < 0)
         return r;
     r = run(&v, err);

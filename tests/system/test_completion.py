@@ -53,7 +53,7 @@ def bash_offers(program, store, line, cwd):
 
 @pytest.mark.parametrize("line, offered", [
     ("lodge ru", ["run"]),
-    ("lodge v", ["version", "volume"]),
+    ("lodge v", ["version", "vm", "volume"]),
     ("lodge stats --j", ["--json"]),
     ("lodge --ver", ["--version"]),
     ("lodge help do", ["doctor"]),

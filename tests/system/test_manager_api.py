@@ -135,6 +135,18 @@ def test_every_answer_is_as_described(manager, document):
     assert json.loads(good("POST", "/v1/volumes/prune")) == {"removed": ["shape"]}
     good("POST", "/v1/volumes", body={"name": "shape"}, status=201)
     good("DELETE", "/v1/volumes/{ref}", {"ref": "shape"})
+    machine = {"ref": json.loads(good("POST", "/v1/instances", body={"isolation": "vm", "hardware": {"cpus": 2}, "name": "parts"}, status=201))["id"]}
+    for part, key, body in (("disk", "disk", {"disk": "/dev/null", "read_only": True}), ("network", "id", {"id": "net0", "net": "user"})):
+        if part == "disk":
+            assert call(manager, document, "POST", f"{one}/attach-disk", machine, body)[0] == 400  # no disk
+            body["disk"] = str(manager.socket.parent / "part.raw")
+            open(body["disk"], "wb").truncate(1 << 20)
+        good("POST", f"{one}/attach-{part}", machine, body)
+        good("POST", f"{one}/detach-{part}", machine, {key: body[key]})
+    good("DELETE", one, machine)
+    good("GET", "/v1/disks")
+    assert call(manager, document, "DELETE", "/v1/disks/{name}", {"name": "nosuch"})[0] == 404
+    seen.add(("delete", "/v1/disks/{name}"))
     for verb, body in (("attach", None), ("exec", {"command": ["x"]}), ("copy", {"path": "/", "direction": "out"})):
         assert call(manager, document, "POST", f"{one}/{verb}", {"ref": "nosuch"}, body)[0] == 426
         seen.add(("post", f"{one}/{verb}"))

@@ -119,10 +119,12 @@ static int fresh_id(struct manager *m, char id[INSTANCE_ID_LENGTH + 1])
 
 int instance_check_spec(struct manager *m, const struct spec *spec, struct err *err)
 {
-    struct image *image = calloc(1, sizeof(*image));
+    struct image *image;
     int result;
 
-    if (!image)
+    if (spec->hardware)
+        return hardware_check(m, NULL, spec->hardware, err);
+    if (!(image = calloc(1, sizeof(*image))))
         return err_set(err, -ENOMEM, "out of memory");
     if ((result = image_open(m->options.images, spec->image, image, err)) == 0)
         image_done(image);
@@ -229,9 +231,16 @@ int instance_create(struct manager *m, json_t *document, struct instance_also *a
 
 void api_create(struct api_request *request, struct api_reply *reply)
 {
+    bool disks = json_object_get(request->json, "hardware") != NULL;
     struct instance *instance;
     struct err err = ERR_INIT;
-    int result = instance_create(request->m, request->json, NULL, &instance, &err);
+    int result;
+
+    if (disks)
+        pthread_mutex_lock(&request->m->disk_lock);
+    result = instance_create(request->m, request->json, NULL, &instance, &err);
+    if (disks)
+        pthread_mutex_unlock(&request->m->disk_lock);
 
     if (result < 0) {
         api_fail_err(reply, result, &err);
@@ -300,8 +309,8 @@ static int apply_limits(struct manager *m, const struct instance *instance, cons
     return program_run(argv, text, NULL, err);
 }
 
-static int change_spec(struct manager *m, struct instance *instance, json_t *changes,
-                       struct err *err)
+int instance_change_spec(struct manager *m, struct instance *instance, json_t *changes,
+                         struct err *err)
 {
     bool resources = json_object_get(changes, "resources") != NULL;
     json_t *document = NULL, *changed = NULL;
@@ -328,6 +337,8 @@ static int change_spec(struct manager *m, struct instance *instance, json_t *cha
                                    "stopped; `lodge stop %s` first",
                                    instance->name)
                          : apply_limits(m, instance, &spec, err);
+    if (result == 0 && spec.hardware)
+        result = hardware_check(m, instance, spec.hardware, err);
     spec_done(&spec);
     instance_store_form(instance, &instance->row, &put);
     put.spec = text;
@@ -344,14 +355,22 @@ static int change_spec(struct manager *m, struct instance *instance, json_t *cha
 static int patch(struct manager *m, struct instance *instance, json_t *changes, struct err *err)
 {
     json_t *name = json_object_get(changes, "name");
+    json_t *hardware = json_object_get(changes, "hardware");
     int result = 0;
 
     if (name && !json_is_string(name))
         return err_set(err, -EINVAL, "name: not a string");
+    if (hardware && (result = hardware_change_allowed(instance, hardware, err)) < 0)
+        return result;
     json_incref(name);
     json_object_del(changes, "name");
-    if (json_object_size(changes))
-        result = change_spec(m, instance, changes, err);
+    if (json_object_size(changes)) {
+        if (hardware)
+            pthread_mutex_lock(&m->disk_lock);
+        result = instance_change_spec(m, instance, changes, err);
+        if (hardware)
+            pthread_mutex_unlock(&m->disk_lock);
+    }
     if (result == 0 && name)
         result = rename_to(m, instance, json_string_value(name), err);
     json_decref(name);

@@ -78,5 +78,7 @@ api_fn api_queues, api_queue_create, api_queue, api_queue_patch, api_queue_delet
  * goes on to write there while it is followed. */
 void api_send_log(struct api_request *request, struct api_reply *reply, const char *path,
                   struct instance *instance);
+api_fn api_attach_disk, api_detach_disk, api_attach_network, api_detach_network;
+api_fn api_disks, api_remove_disk;
 
 #endif

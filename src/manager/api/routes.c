@@ -59,6 +59,12 @@ const struct api_route api_routes[] = {
     {"POST", "/v1/volumes/prune", API_NO_BODY, api_volumes_prune},
     {"GET", "/v1/volumes/{ref}", API_NO_BODY, api_volume},
     {"DELETE", "/v1/volumes/{ref}", API_NO_BODY, api_volume_delete},
+    {"POST", "/v1/instances/{ref}/attach-disk", API_JSON_BODY, api_attach_disk},
+    {"POST", "/v1/instances/{ref}/detach-disk", API_JSON_BODY, api_detach_disk},
+    {"POST", "/v1/instances/{ref}/attach-network", API_JSON_BODY, api_attach_network},
+    {"POST", "/v1/instances/{ref}/detach-network", API_JSON_BODY, api_detach_network},
+    {"GET", "/v1/disks", API_NO_BODY, api_disks},
+    {"DELETE", "/v1/disks/{name}", API_NO_BODY, api_remove_disk},
 };
 const size_t api_nr_routes = ARRAY_LEN(api_routes);
 

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Machines that are put together part by part: disks and network interfaces come to an instance
+ * and go, while it stands and, where its guest can, while it runs.
+ *
+ * The specification is the truth: what it has, the next start has. So an attachment is stored
+ * first, then made in the running machine, and taken back when that fails; a detachment is made in
+ * the running machine first. Killed in between, the same request again completes it.
+ */
+#include "manager/api/request.h"
+
+#include "base/util.h"
+#include "image/vdisk.h"
+#include "manager/hotplug.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum part_kind { PART_DISK, PART_NETWORK };
+
+struct part {
+    enum part_kind kind;
+    const char *list;  /* the member of "hardware" */
+    const char *key;   /* what names one */
+    const char *value; /* borrowed from the body */
+    bool force;
+    json_t *entry; /* to be attached; borrowed */
+};
+
+static json_t *list_of(json_t *spec, const char *name)
+{
+    return json_object_get(json_object_get(spec, "hardware"), name);
+}
+
+/* A copy of the list without the part; *ret_found says whether it was in it. */
+static json_t *list_without(json_t *spec, const struct part *part, bool *ret_found)
+{
+    json_t *from = list_of(spec, part->list), *copy = json_array();
+
+    *ret_found = false;
+    for (size_t i = 0; i < json_array_size(from); i++) {
+        json_t *entry = json_array_get(from, i);
+        const char *value = json_string_value(json_object_get(entry, part->key)) ?: "";
+
+        if (!strcmp(value, part->value))
+            *ret_found = true;
+        else
+            json_array_append(copy, entry);
+    }
+    return copy;
+}
+
+static int store_list(struct manager *m, struct instance *instance, const char *name, json_t *list,
+                      struct err *err)
+{
+    json_t *changes = json_pack("{s:{s:O}}", "hardware", name, list);
+    int result = changes ? 0 : err_set(err, -ENOMEM, "out of memory");
+
+    if (result == 0)
+        result = instance_change_spec(m, instance, changes, err);
+    json_decref(changes);
+    return result;
+}
+
+static int check_instance(const struct instance *instance, struct err *err)
+{
+    enum instance_state state = instance->row.state;
+
+    if (!instance->brief->hardware)
+        return err_set(err, -EOPNOTSUPP,
+                       "'%s' was made of an image; disks and networks are attached to machines of "
+                       "`lodge vm create`",
+                       instance->name);
+    if (state == INSTANCE_STARTING || state == INSTANCE_STOPPING || state == INSTANCE_REMOVING)
+        return err_set(err, -EBUSY, "'%s' is %s; try again", instance->name,
+                       instance_state_name(state));
+    return 0;
+}
+
+static bool runs(const struct instance *instance)
+{
+    return instance->row.state == INSTANCE_RUNNING || instance->row.state == INSTANCE_PAUSED;
+}
+
+static int plug(struct manager *m, struct instance *instance, const struct part *part,
+                struct err *err)
+{
+    struct hardware_disk disk;
+    struct hardware_net net;
+    struct json_at at;
+    int result;
+
+    json_at_root(part->entry, &at);
+    if (part->kind == PART_DISK)
+        return (result = hardware_parse_disk(&at, &disk, err)) < 0
+                   ? result
+                   : hotplug_disk(m, instance, &disk, err);
+    return (result = hardware_parse_net(&at, &net, err)) < 0 ? result
+                                                             : hotplug_net(m, instance, &net, err);
+}
+
+static int attach_stored(struct manager *m, struct instance *instance, const struct part *part,
+                         json_t *spec, struct err *err)
+{
+    bool found;
+    json_t *before = list_without(spec, part, &found), *after = json_copy(before);
+    int result;
+
+    json_array_append(after, part->entry);
+    pthread_mutex_lock(&m->disk_lock);
+    result = found && !runs(instance) ? err_set(err, -EEXIST, "'%s' is attached to '%s' already",
+                                                part->value, instance->name)
+                                      : store_list(m, instance, part->list, after, err);
+    pthread_mutex_unlock(&m->disk_lock);
+    if (result == 0 && runs(instance) && (result = plug(m, instance, part, err)) < 0 && !found)
+        store_list(m, instance, part->list, before, NULL);
+    json_decref(before);
+    json_decref(after);
+    return result;
+}
+
+static int detach_stored(struct manager *m, struct instance *instance, const struct part *part,
+                         json_t *spec, struct err *err)
+{
+    char id[HARDWARE_ID_MAX + 1];
+    bool found;
+    json_t *after = list_without(spec, part, &found);
+    int result = 0;
+
+    if (!found)
+        result = err_set(err, -ENOENT, "'%s' is not attached to '%s'", part->value, instance->name);
+    if (result == 0 && runs(instance)) {
+        if (part->kind == PART_DISK)
+            hardware_disk_id(part->value, id);
+        else
+            snprintf(id, sizeof(id), "%s", part->value);
+        result = hotplug_detach(m, instance, id, part->force, err);
+    }
+    if (result == 0)
+        result = store_list(m, instance, part->list, after, err);
+    json_decref(after);
+    return result;
+}
+
+static void change(struct api_request *request, struct api_reply *reply, const struct part *part,
+                   bool attach)
+{
+    struct instance *instance = api_instance(request, reply);
+    struct manager *m = request->m;
+    struct err err = ERR_INIT;
+    json_t *spec = NULL;
+    int result;
+
+    if (!instance)
+        return;
+    if ((result = instance_acquire(m, instance, &err)) == 0) {
+        if ((result = check_instance(instance, &err)) == 0 &&
+            (result = json_parse(instance->spec, strlen(instance->spec), "spec", &spec, &err)) == 0)
+            result = attach ? attach_stored(m, instance, part, spec, &err)
+                            : detach_stored(m, instance, part, spec, &err);
+        json_decref(spec);
+        instance_release(m, instance);
+    }
+    if (result < 0) {
+        api_fail_err(reply, result, &err);
+    } else {
+        event_add(m, instance, attach ? "attach" : "detach", part->value);
+        pthread_mutex_lock(&m->lock);
+        out_instance(&reply->body, instance);
+        pthread_mutex_unlock(&m->lock);
+        buf_append(&reply->body, "\n", 1);
+    }
+    instance_unref(m, instance);
+}
+
+void api_attach_disk(struct api_request *request, struct api_reply *reply)
+{
+    struct part part = {PART_DISK, "disks", "disk", NULL, false, request->json};
+    struct err err = ERR_INIT;
+    struct hardware_disk disk;
+    struct json_at body;
+    int result;
+
+    json_at_root(request->json, &body);
+    if ((result = hardware_parse_disk(&body, &disk, &err)) < 0) {
+        api_fail_err(reply, result, &err);
+        return;
+    }
+    part.value = disk.disk;
+    change(request, reply, &part, true);
+}
+
+void api_attach_network(struct api_request *request, struct api_reply *reply)
+{
+    struct part part = {PART_NETWORK, "networks", "id", NULL, false, request->json};
+    struct err err = ERR_INIT;
+    struct hardware_net net;
+    struct json_at body;
+    int result;
+
+    json_at_root(request->json, &body);
+    if ((result = hardware_parse_net(&body, &net, &err)) < 0) {
+        api_fail_err(reply, result, &err);
+        return;
+    }
+    part.value = net.id;
+    change(request, reply, &part, true);
+}
+
+static void detach(struct api_request *request, struct api_reply *reply, struct part *part)
+{
+    const char *const known[] = {part->key, "force", NULL};
+    struct err err = ERR_INIT;
+    struct json_at body;
+    int result;
+
+    json_at_root(request->json, &body);
+    if ((result = json_reject_unknown(&body, known, &err)) < 0 ||
+        (result = json_get_string(&body, part->key, &part->value, &err)) < 0 ||
+        (result = json_opt_bool(&body, "force", &part->force, &err)) < 0) {
+        api_fail_err(reply, result, &err);
+        return;
+    }
+    change(request, reply, part, false);
+}
+
+void api_detach_disk(struct api_request *request, struct api_reply *reply)
+{
+    struct part part = {.kind = PART_DISK, .list = "disks", .key = "disk"};
+
+    detach(request, reply, &part);
+}
+
+void api_detach_network(struct api_request *request, struct api_reply *reply)
+{
+    struct part part = {.kind = PART_NETWORK, .list = "networks", .key = "id"};
+
+    detach(request, reply, &part);
+}
