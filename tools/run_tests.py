@@ -120,11 +120,11 @@ def run_programs(build, tally, suites, label="", env=None, factor=1):
         report(tally, label + test["name"], *result)
 
 
-def run_system(build, tally, label="", env=None, timeout=1500):
+def run_system(build, tally, label="", env=None, timeout=1500, tests="tests/system"):
     with tempfile.TemporaryDirectory() as scratch:
         result = Path(scratch) / "junit.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-ra", "--color=no", "-p", "no:cacheprovider",
-                   f"--junitxml={result}", "tests/system"]
+                   f"--junitxml={result}", tests]
         if tally.jobs > 1 and importlib.util.find_spec("xdist"):
             command += ["-n", str(tally.jobs), "--dist", "loadfile"]
         merged = dict(os.environ, LODGE_BUILD=str(build), **(env or {}))
@@ -177,8 +177,13 @@ def stage_asan(build, tally):
 def stage_tsan(build, tally):
     tsan = Path(f"{build}-tsan")
     configure(tsan, ["-Db_sanitize=thread", "-Db_lundef=false"], {"CC": "clang"},
-              lambda build: [test["cmd"][0] for test in tests_of(build, ["threads"])])
-    run_programs(tsan, tally, ["threads"], "tsan: ", {"TSAN_OPTIONS": f"halt_on_error=1:suppressions={ROOT}/tests/tsan.supp"}, factor=6)
+              lambda build: [test["cmd"][0] for test in tests_of(build, ["threads"])] + [build / "bin" / "lodged"])
+    options = {"TSAN_OPTIONS": f"halt_on_error=1:suppressions={ROOT}/tests/tsan.supp"}
+    run_programs(tsan, tally, ["threads"], "tsan: ", options, factor=6)
+    # The manager alone is of that build: what it starts are the real shims and containers.
+    programs = {"LODGE_TEST_LODGED": str(tsan / "bin" / "lodged"), **{f"LODGE_{name}": str(build / "bin" / program) for name, program in
+                                                                      (("OCI", "lodge-oci"), ("SHIM", "lodge-shim"), ("PROGRAM", "lodge"))}}
+    run_system(build, tally, "tsan: ", {**options, **programs}, tests="tests/system/test_manager_load.py")
 
 
 def stage_fuzz(build, tally, seconds):

@@ -27,8 +27,10 @@
 #define LOCK_MS        15000
 #define START_LIMIT_NS (900 * NS_PER_S)
 #define KILL_LIMIT_NS  (30 * NS_PER_S)
-#define BACKOFF_LEAST  (200 * NS_PER_MS)
-#define BACKOFF_MOST   (60 * NS_PER_S)
+/* What could not be done because the guest has just ended is known for that within this time. */
+#define END_GRACE_NS  NS_PER_S
+#define BACKOFF_LEAST (200 * NS_PER_MS)
+#define BACKOFF_MOST  (60 * NS_PER_S)
 /* A run of this length was a good one: the next failure is a first one again. */
 #define GOOD_RUN_NS (10 * NS_PER_S)
 
@@ -97,6 +99,19 @@ static int ask_to_end(struct manager *m, const struct instance *instance, int nu
         hardware_power_button(m, instance, NULL) == 0)
         return 0;
     return send_signal(m, instance, number, err);
+}
+
+/* A signal that comes before the guest does is lost: so again and again. */
+static bool kill_until_end(struct manager *m, struct instance *instance)
+{
+    uint64_t deadline_ns = clock_monotonic_ns() + KILL_LIMIT_NS;
+    bool ended;
+
+    do {
+        send_signal(m, instance, SIGKILL, NULL);
+        ended = wait_end(m, instance, 50 * NS_PER_MS);
+    } while (!ended && !atomic_load(&m->stopping) && clock_monotonic_ns() < deadline_ns);
+    return ended;
 }
 
 /* The row of an instance whose start has come to nothing. */
@@ -187,8 +202,7 @@ static int finish_start(struct manager *m, struct instance *instance, struct err
         return err_set(err, -ECANCELED, "%s",
                        *instance->row.error ? instance->row.error : "it ended before it ran");
     case OUTCOME_CANCELLED:
-        send_signal(m, instance, SIGKILL, NULL);
-        if (wait_end(m, instance, KILL_LIMIT_NS))
+        if (kill_until_end(m, instance))
             life_settle(m, instance);
         return err_set(err, -ECANCELED, "the start was broken off");
     default:
@@ -418,16 +432,19 @@ int life_stop(struct manager *m, struct instance *instance, struct operation *op
     struct instance_row *row = &instance->row;
     int result;
 
-    pthread_mutex_lock(&m->lock);
-    instance->restart_at_ns = 0;
-    pthread_mutex_unlock(&m->lock);
+    if (row->state == INSTANCE_PAUSED && (result = life_pause(m, instance, NULL, false, err)) < 0 &&
+        life_is_active(row->state))
+        return result;
+    if (instance->gone)
+        return 0;
     if (!life_is_active(row->state)) {
+        pthread_mutex_lock(&m->lock);
+        instance->restart_at_ns = 0;
+        pthread_mutex_unlock(&m->lock);
         if (!row->wanted)
             return 0;
         return set_state(m, instance, row->state, false, operation, err);
     }
-    if (row->state == INSTANCE_PAUSED && (result = life_pause(m, instance, NULL, false, err)) < 0)
-        return result;
     if ((result = set_state(m, instance, INSTANCE_STOPPING, false, operation, err)) < 0 ||
         (result = stop_now(m, instance, number, timeout_s, err)) < 0)
         return result;
@@ -512,8 +529,12 @@ int life_pause(struct manager *m, struct instance *instance, struct operation *o
     if (state != (pause ? INSTANCE_RUNNING : INSTANCE_PAUSED))
         return err_set(err, -ESRCH, "'%s' is %s, so it cannot be %s", instance->name,
                        instance_state_name(state), pause ? "paused" : "resumed");
-    if ((result = pause_guest(m, instance, pause, err)) < 0)
-        return result;
+    if ((result = pause_guest(m, instance, pause, err)) < 0) {
+        if (!wait_end(m, instance, END_GRACE_NS))
+            return result;
+        life_settle(m, instance);
+        return err_set(err, -ESRCH, "'%s' has ended meanwhile", instance->name);
+    }
     if ((result = set_state(m, instance, pause ? INSTANCE_PAUSED : INSTANCE_RUNNING,
                             instance->row.wanted, operation, err)) < 0) {
         pause_guest(m, instance, !pause, NULL);

@@ -48,11 +48,12 @@ class Manager:
                             "LODGE_NETWORKS": str(self.dir / "networks"), "LODGE_VOLUMES": str(self.dir / "volumes")}
         self.environment.pop("LODGE_SOCKET", None)
         self.process = None
+        self.program = os.environ.get("LODGE_TEST_LODGED", self.bin / "lodged")  # one of another build, such as with ThreadSanitizer
         self.arguments = []  # of lodged
 
     def start(self):
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen([*self.enter, self.bin / "lodged", *self.arguments], stderr=log, env=self.environment)
+            self.process = subprocess.Popen([*self.enter, self.program, *self.arguments], stderr=log, env=self.environment)
         until(self.answers)
         return self
 

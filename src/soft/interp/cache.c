@@ -5,6 +5,7 @@
  */
 #include "soft/interp/cache.h"
 
+#include "soft/tier.h"
 #include "soft/translate/translate.h"
 
 #include <errno.h>
@@ -44,12 +45,13 @@ void cache_vm_done(struct soft_vm *vm)
     pthread_mutex_destroy(&vm->code_lock);
 }
 
-/* Beside translated code, decoded blocks have 3/4 of its memory. */
+/* Beside translated code, decoded blocks have 3/4 of its memory; where nothing is translated, too,
+ * when less than usual was asked for. */
 static size_t arena_size(const struct soft_vm *vm)
 {
     size_t share = vm->translate_memory / vm->config->nr_cpus / 4 * 3;
 
-    if (vm->translate_runs < 0)
+    if (vm->translate_runs < 0 && vm->translate_memory >= SOFT_CACHE_DEFAULT)
         return CACHE_ARENA_SIZE;
     return MIN(MAX(share, CACHE_ARENA_LEAST), CACHE_ARENA_SIZE);
 }
