@@ -43,6 +43,7 @@ static const struct value_kind {
     {"--kernel", NULL, 'k'},
     {"--volume", NULL, 'f'},
     {"--profile", NULL, 'f'},
+    {"--root-layer", NULL, 'f'},
     {"--symbols", NULL, 'f'},
     {"--initramfs", NULL, 'k'},
     {"--disk", NULL, 'i'},

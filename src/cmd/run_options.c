@@ -33,6 +33,7 @@ enum option_id {
     OPTION_PUBLISH,
     OPTION_IP,
     OPTION_KERNEL,
+    OPTION_ROOT_LAYER,
     OPTION_PROFILE,
     OPTION_SYMBOLS,
     OPTION_QUIET,
@@ -72,6 +73,7 @@ static const struct option_spec {
     {"--publish", 'p', true, OPTION_PUBLISH},
     {"--ip", 0, true, OPTION_IP},
     {"--kernel", 0, true, OPTION_KERNEL},
+    {"--root-layer", 0, true, OPTION_ROOT_LAYER},
     {"--profile", 0, true, OPTION_PROFILE},
     {"--symbols", 0, true, OPTION_SYMBOLS},
     {"--quiet", 'q', false, OPTION_QUIET},
@@ -292,6 +294,9 @@ static int apply(struct run_options *options, enum option_id id, const char *val
     case OPTION_KERNEL:
         options->kernel = value;
         return 0;
+    case OPTION_ROOT_LAYER:
+        options->root_layer = value;
+        return 0;
     case OPTION_PROFILE:
         options->profile = value;
         return 0;
@@ -368,6 +373,12 @@ static int check_together(const struct run_options *options, struct err *err)
                        "create` made");
     if (!options->vm && options->kernel)
         return err_set(err, -EINVAL, "--kernel is for virtual machines: add --vm");
+    if (!options->vm && options->root_layer)
+        return err_set(err, -EINVAL, "--root-layer is for virtual machines: add --vm");
+    if (options->managed && options->root_layer)
+        return err_set(err, -EINVAL,
+                       "--root-layer is for `lodge run` without -d, --rm and the like: a managed "
+                       "machine has one of its own");
     if (!options->vm && options->profile)
         return err_set(err, -EINVAL, "--profile is for virtual machines: add --vm");
     if (options->nr_symbols && !options->profile)

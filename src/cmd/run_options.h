@@ -33,10 +33,11 @@ struct run_options {
     const char *cwd, *user, *name, *hostname; /* NULL: not given */
     const char *ports[RUN_PORTS_MAX];
     size_t nr_ports;
-    const char *address4; /* NULL: not given */
-    const char *network;  /* "none" unless given */
-    const char *kernel;   /* "cloud" unless given */
-    const char *profile;  /* NULL: none */
+    const char *address4;   /* NULL: not given */
+    const char *network;    /* "none" unless given */
+    const char *kernel;     /* "cloud" unless given */
+    const char *root_layer; /* NULL: in memory */
+    const char *profile;    /* NULL: none */
     const char *symbols[RUN_SYMBOLS_MAX];
     size_t nr_symbols;
     bool stdin_open, tty, quiet;

@@ -18,6 +18,7 @@
 #include "cmd/vm_session.h"
 #include "image/disk.h"
 #include "image/initramfs.h"
+#include "image/layer.h"
 #include "net/resolver.h"
 
 #include <errno.h>
@@ -41,6 +42,10 @@
 
 /* As the user-mode network's router would say by DHCP (net/net.h). */
 #define VM_CMDLINE_NET VM_CMDLINE " lodge.net=10.0.2.15/24,10.0.2.2"
+
+/* The second disk, when there is one, has the writable layer. */
+#define VM_LAYER_BYTES   (10 * GIB)
+#define VM_LAYER_CMDLINE " lodge.rw=/dev/vdb"
 
 struct vm_parts {
     char vmm[PATH_MAX], init[PATH_MAX];
@@ -122,13 +127,15 @@ static int write_config(const struct run_context *context, const struct vm_parts
                         struct err *err)
 {
     const struct run_options *options = context->options;
-    char cmdline[512];
+    char cmdline[600];
     json_t *config;
 
     if (context->attachment)
         run_attachment_cmdline(context->attachment, VM_CMDLINE, cmdline, sizeof(cmdline));
     else
         snprintf(cmdline, sizeof(cmdline), "%s", networked(context) ? VM_CMDLINE_NET : VM_CMDLINE);
+    if (options->root_layer)
+        strncat(cmdline, VM_LAYER_CMDLINE, sizeof(cmdline) - strlen(cmdline) - 1);
     config = json_pack(
         "{s:s, s:s, s:s, s:I, s:I, s:s, s:[{s:s, s:b}], s:s, s:s, s:s, s:{s:I, s:s}}", "kernel",
         parts->kernel.vmlinuz, "initrd", parts->initramfs, "cmdline", cmdline, "memory",
@@ -136,6 +143,10 @@ static int write_config(const struct run_context *context, const struct vm_parts
         (json_int_t)(options->nr_cpus ? options->nr_cpus : 1), "engine", options->engine, "disks",
         "path", parts->disk, "read_only", 1, "console", "stdio", "on_reset", "exit", "control",
         parts->control, "vsock", "cid", (json_int_t)VM_CID, "path", parts->vsock);
+    if (config && options->root_layer)
+        json_array_append_new(
+            json_object_get(config, "disks"),
+            json_pack("{s:s, s:s}", "path", options->root_layer, "format", "raw"));
     CLEANUP(freep) char *text = NULL;
     int result = config ? run_shares_config(options, config, err) : 0;
 
@@ -170,6 +181,8 @@ static int prepare(const struct run_context *context, struct vm_parts *parts, st
                                     context->dir->path, parts->initramfs, err)) < 0 ||
         (result = disk_prepare(context->store, context->image, context->dir->path, parts->disk,
                                &built, err)) < 0 ||
+        (context->options->root_layer &&
+         (result = layer_prepare(context->options->root_layer, VM_LAYER_BYTES, err)) < 0) ||
         (result = run_dir_path(context->dir, "vsock", parts->vsock, err)) < 0 ||
         (result = run_dir_path(context->dir, "control", parts->control, err)) < 0 ||
         (result = run_dir_path(context->dir, "vm.json", parts->config, err)) < 0)
@@ -265,7 +278,8 @@ static int serve(const struct run_context *context, const struct vm_parts *parts
     if ((result = vmm_process_start(parts->vmm, parts->config, vmm, err)) < 0)
         return result;
     result = vm_session_serve(&session, vmm, ret_status, err);
-    /* Its disk is read-only and its writable layer was memory: nothing has to be written back. */
+    /* Its disk is read-only, and what a writable layer on a disk has to keep the agent has written
+     * back before it said that the command ended. */
     vmm_process_stop(vmm);
     return result;
 }

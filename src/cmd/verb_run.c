@@ -164,6 +164,7 @@ const struct cli_verb verb_run = {
         "  -i, --interactive    pass our standard input on\n"
         "  -t, --tty            give the command a terminal\n"
         "  --name NAME          its name; -h, --hostname NAME  its host name\n"
+        "  --root-layer FILE    what a VM writes to its root is kept in FILE (made if need be)\n"
         "  --profile FILE       where a VM's soft processor spends its time: FILE, FILE.svg\n"
         "  --symbols FILE       names of guest functions for it; may be repeated\n"
         "  -q, --quiet          no word of our own unless something fails\n"

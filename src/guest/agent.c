@@ -161,6 +161,9 @@ static void run_finish(struct agent *agent)
         pump_done(&agent->pumps[i]);
     fd_closep(&agent->terminal);
     agent->terminal = -1;
+    /* The host ends the machine when it hears of the end. */
+    if (agent->init)
+        sync();
     if (WIFSIGNALED(agent->status))
         exited.signal = (uint32_t)WTERMSIG(agent->status);
     else

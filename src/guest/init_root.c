@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * File systems: the kernel's own (proc, sysfs, devtmpfs), then the image: read-only from its disk,
- * under an overlay whose writable layer is a tmpfs of capped size, moved onto "/".
+ * under an overlay whose writable layer is a tmpfs of capped size or a disk, moved onto "/".
  */
 #include "guest/init.h"
 
@@ -107,19 +107,42 @@ static int mount_image(const struct init_params *params, struct err *err)
     return 0;
 }
 
-static int mount_overlay(const struct init_params *params, struct err *err)
+static int mount_writable(const struct init_params *params, struct err *err)
 {
     char options[64];
-    struct stat lower;
+    CLEANUP(fd_closep) int fd = -1;
+    int result;
 
-    snprintf(options, sizeof(options), "mode=755,size=%s", params->rw);
-    if (mount("overlay", "/writable", "tmpfs", MS_NOATIME, options) < 0)
-        return err_errno(err, -errno, "mount a tmpfs (%s) for the writable layer", options);
-    if (mkdir("/writable/upper", 0755) < 0 || mkdir("/writable/work", 0755) < 0)
+    if (params->rw[0] != '/') {
+        snprintf(options, sizeof(options), "mode=755,size=%s", params->rw);
+        if (mount("overlay", "/writable", "tmpfs", MS_NOATIME, options) < 0)
+            return err_errno(err, -errno, "mount a tmpfs (%s) for the writable layer", options);
+        return 0;
+    }
+    if ((result = open_disk(params->rw, &fd, err)) < 0)
+        return result;
+    /* What is deleted is given back to the host; tables are not zeroed, as a sparse file is zeros.
+     */
+    if (mount(params->rw, "/writable", "ext4", MS_NOATIME, "noinit_itable,discard") < 0)
+        return err_errno(err, -errno, "mount '%s' for the writable layer", params->rw);
+    return 0;
+}
+
+static int mount_overlay(const struct init_params *params, struct err *err)
+{
+    struct stat lower;
+    bool fresh;
+    int result = mount_writable(params, err);
+
+    if (result < 0)
+        return result;
+    fresh = mkdir("/writable/upper", 0755) == 0;
+    if ((!fresh && errno != EEXIST) || (mkdir("/writable/work", 0755) < 0 && errno != EEXIST))
         return err_errno(err, -errno, "make the writable layer");
     /* The overlay's root directory takes its owner and mode from the upper layer. */
-    if (stat("/lower", &lower) == 0 && (chown("/writable/upper", lower.st_uid, lower.st_gid) < 0 ||
-                                        chmod("/writable/upper", lower.st_mode & 07777) < 0))
+    if (fresh && stat("/lower", &lower) == 0 &&
+        (chown("/writable/upper", lower.st_uid, lower.st_gid) < 0 ||
+         chmod("/writable/upper", lower.st_mode & 07777) < 0))
         return err_errno(err, -errno, "make the writable layer");
     if (mount("overlay", "/image", "overlay", 0,
               "lowerdir=/lower,upperdir=/writable/upper,workdir=/writable/work") < 0)

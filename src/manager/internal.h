@@ -245,6 +245,10 @@ int error_status(int code);
 /* life.c: by who has the instance. */
 int life_start(struct manager *m, struct instance *instance, struct operation *operation,
                int client_fd, struct err *err);
+/* timeout_s 0: killed, but what a VM's guest wrote is on its disk; LIFE_AT_ONCE: that does not
+ * matter. */
+#define LIFE_AT_ONCE (-1)
+void life_write_back(struct manager *m, const struct instance *instance);
 int life_stop(struct manager *m, struct instance *instance, struct operation *operation, int signal,
               int64_t timeout_s, struct err *err);
 int life_remove(struct manager *m, struct instance *instance, struct operation *operation,

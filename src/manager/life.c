@@ -32,7 +32,8 @@
 #define BACKOFF_LEAST (200 * NS_PER_MS)
 #define BACKOFF_MOST  (60 * NS_PER_S)
 /* A run of this length was a good one: the next failure is a first one again. */
-#define GOOD_RUN_NS (10 * NS_PER_S)
+#define GOOD_RUN_NS   (10 * NS_PER_S)
+#define WRITE_BACK_MS 5000
 
 bool life_is_active(enum instance_state state)
 {
@@ -409,6 +410,14 @@ static int set_state(struct manager *m, struct instance *instance, enum instance
     return instance_change(m, instance, &row, operation, err);
 }
 
+/* What a VM's guest holds in its memory yet would be gone with it. Best effort: a guest that does
+ * not answer is not waited for. */
+void life_write_back(struct manager *m, const struct instance *instance)
+{
+    if (instance->brief->vm && !instance->brief->auto_remove)
+        guest_ask(m, instance->id, "sync", NULL, WRITE_BACK_MS, NULL);
+}
+
 static int stop_now(struct manager *m, struct instance *instance, int number, int64_t timeout_s,
                     struct err *err)
 {
@@ -418,6 +427,8 @@ static int stop_now(struct manager *m, struct instance *instance, int number, in
     if (result < 0 && result != -ESRCH && result != -ECANCELED)
         return err_set(err, result, "%s", said.message);
     if (timeout_s <= 0 || !wait_end(m, instance, (uint64_t)timeout_s * NS_PER_S)) {
+        if (timeout_s >= 0)
+            life_write_back(m, instance);
         result = send_signal(m, instance, SIGKILL, &said);
         if (!wait_end(m, instance, KILL_LIMIT_NS))
             return err_set(err, -ETIMEDOUT, "'%s' does not end even when it is killed%s%s",
@@ -468,7 +479,7 @@ int life_remove(struct manager *m, struct instance *instance, struct operation *
             return err_set(err, -EBUSY,
                            "'%s' runs; `lodge stop %s` first, or `lodge rm --force %s`",
                            instance->name, instance->name, instance->name);
-        if ((result = life_stop(m, instance, operation, SIGKILL, 0, err)) < 0)
+        if ((result = life_stop(m, instance, operation, SIGKILL, LIFE_AT_ONCE, err)) < 0)
             return result;
         if (instance->gone)
             return 0;

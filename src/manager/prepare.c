@@ -4,6 +4,7 @@
  * the bundle or the command of a VM, and the shim's configuration. And taking it all away.
  *
  *      STATE/instances/ID/{upper,work}   the container's writable layer     stay until `rm`
+ *      STATE/instances/ID/root.ext4      the VM's
  *      STATE/instances/ID/{log,log.1,exit}
  *      RUN/i/ID/{lock,sock,shim.json,config.json,rootfs/,pid,tty,log}       of one run
  *      RUN/oci/ID                        lodge-oci's own state
@@ -148,7 +149,7 @@ static json_t *vm_runtime(const struct manager *m, const struct instance *instan
                           const struct spec *spec)
 {
     json_t *argv = json_array();
-    char number[32];
+    char number[32], layer[PATH_SIZE];
 
     add(argv, m->options.lodge);
     add(argv, "run");
@@ -158,6 +159,10 @@ static json_t *vm_runtime(const struct manager *m, const struct instance *instan
     add_option(argv, "--hostname", spec->hostname ?: instance->id);
     add_option(argv, "--engine", spec->engine);
     add_option(argv, "--kernel", spec->kernel);
+    if (!spec->auto_remove) { /* what it writes outlives this run */
+        manager_path(m, layer, sizeof(layer), "instances/%s/root.ext4", instance->id);
+        add_option(argv, "--root-layer", layer);
+    }
     add_option(argv, "--net", spec->network);
     add_option(argv, "--ip", spec->address4);
     for (size_t i = 0; i < spec->nr_ports; i++)

@@ -236,6 +236,21 @@ def test_the_manager_killed_beside_programs(manager, vm):
     until(lambda: not any("4321" in p["command"] for p in json.loads(manager.lodge("top", "--json", vm))))
 
 
+def test_what_a_machine_wrote_is_there_at_the_next_start(manager):
+    ref = manager.lodge("run", "-d", "--vm", "--name", "keeps", "busybox", "sh", "-c", "cat /note; while :; do sleep 1; done").strip()
+    manager.lodge("exec", "keeps", "sh", "-c", "echo first > /note; rm /etc/group; mkdir -m 700 /kept")
+    manager.lodge("stop", "-t", "0", "keeps")  # killed: written back all the same
+    manager.lodge("start", "keeps")
+    until(lambda: "first\n" in manager.lodge("logs", "keeps"))
+    assert manager.lodge("exec", "keeps", "sh", "-c", "ls -d /kept; test -e /etc/group || echo gone; echo second > /note") == "/kept\ngone\n"
+    manager.lodge("restart", "-t", "0", "keeps")
+    until(lambda: "second\n" in manager.lodge("logs", "keeps"))
+    layer = manager.dir / "state" / "instances" / ref / "root.ext4"
+    assert layer.stat().st_blocks * 512 < 64 << 20 and layer.stat().st_size == 10 << 30
+    manager.lodge("rm", "-f", "keeps")
+    assert not layer.parent.exists()
+
+
 @pytest.mark.parametrize("how", sorted(set(fake_vmm.SESSIONS) - {"silent", "endless", "nonsense-top"}))
 def test_a_session_with_nonsense_ends(build, tmp_path, how):
     path = str(tmp_path / "v")

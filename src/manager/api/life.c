@@ -180,6 +180,8 @@ void api_kill(struct api_request *request, struct api_reply *reply)
     }
     if (!(instance = api_instance(request, reply)))
         return;
+    if (number == SIGKILL)
+        life_write_back(request->m, instance);
     result = shim_ask(request->m, instance->id,
                       json_pack("{s:s, s:i}", "command", "kill", "signal", number), -1, &err);
     if (result < 0)

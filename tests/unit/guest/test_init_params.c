@@ -13,6 +13,7 @@ static const struct {
     {"quiet\n", "", "/dev/vda", "50%"},
     {"console=ttyS0 lodge.agent=vsock:1024 quiet\n", "vsock:1024", "/dev/vda", "50%"},
     {"lodge.root=/dev/vdb  lodge.rw=64m", "", "/dev/vdb", "64m"},
+    {"lodge.rw=/dev/vdb", "", "/dev/vda", "/dev/vdb"},
     {"lodge.agent=a lodge.agent=b", "b", "/dev/vda", "50%"},
     {"xlodge.agent=a", "", "/dev/vda", "50%"},
     {"lodge.agent=", "", "/dev/vda", "50%"},
