@@ -255,6 +255,11 @@ int life_remove(struct manager *m, struct instance *instance, struct operation *
                 bool force, struct err *err);
 int life_pause(struct manager *m, struct instance *instance, struct operation *operation,
                bool pause, struct err *err);
+/* Likewise where it is not known what the guest is: a manager that was killed may have frozen it
+ * and not stored that. */
+int life_pause_surely(struct manager *m, struct instance *instance, bool pause, struct err *err);
+/* It may be ending by itself: takes note of that if it comes about in that time. */
+bool life_await_end(struct manager *m, struct instance *instance, uint64_t limit_ns);
 /* Takes note of an end that the watch has seen; decides about restart and removal. */
 void life_settle(struct manager *m, struct instance *instance);
 /* Work for the workers: acquires, settles; consumes a reference. */

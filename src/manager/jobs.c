@@ -351,12 +351,13 @@ void job_end(struct jobs *js, struct job *job, int exit_code, bool lost, int64_t
 void jobs_instance_ended(struct manager *m, struct instance *instance, bool lost)
 {
     struct jobs *js = m->jobs;
-    struct job *job;
+    struct job *job = NULL;
 
     if (!js || !instance->job)
         return;
     pthread_mutex_lock(&js->lock);
-    if ((job = job_find(js, instance->job)) && !strcmp(job->row.instance, instance->id))
+    /* Before we are open nothing need be done: all are looked at then. */
+    if (js->open && (job = job_find(js, instance->job)) && !strcmp(job->row.instance, instance->id))
         job_end(js, job, instance->row.exit_code, lost, instance->row.finished_ns,
                 instance->row.error);
     job_unref(job);

@@ -87,6 +87,7 @@ struct job {
     unsigned nr_notes, notes_capacity;
     bool dirty;      /* the row is not in the store as it is */
     bool storing;    /* it is on its way there */
+    bool unsure;     /* loaded: its instance may be frozen or not, whatever its row says */
     bool stale;      /* row.instance is of an attempt that was lost */
     bool end_stored; /* its end is counted in the totals of the store */
     bool busy;       /* a worker has it */

@@ -182,6 +182,7 @@ static void claim_instance(struct jobs *js, struct job *job)
         instance->job = job->id;
     pthread_mutex_unlock(&js->m->lock);
     job->stale = job->row.state == JOB_QUEUED;
+    job->unsure = true;
 }
 
 static int go_on(struct jobs *js, struct err *err)

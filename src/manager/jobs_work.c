@@ -16,6 +16,8 @@
 #include <unistd.h>
 
 #define STOP_TIMEOUT_S 10
+/* From a guest's end to its shim's word of it. */
+#define AWAIT_NS (3 * NS_PER_S)
 
 int jobs_log_path(const struct manager *m, char ret[PATH_SIZE], uint64_t id)
 {
@@ -151,25 +153,29 @@ static int make_instance(struct jobs *js, struct job *job, struct instance **ret
     return 0;
 }
 
-/* Without the lock, by who has the instance. */
-static int start_instance(struct jobs *js, struct instance *instance, struct err *err)
-{
-    struct err ignored = ERR_INIT;
-    int r = life_start(js->m, instance, NULL, -1, err);
+/* What is to be made of an instance, without the lock and by who has it. *ret_over: it has ended.
+ * unsure: it may be frozen, or not, whatever its row says. */
+typedef int make_fn(struct jobs *js, struct instance *instance, bool unsure, bool *ret_over,
+                    struct err *err);
 
-    if (r < 0 && life_is_active(instance->row.state) && !atomic_load(&js->m->stopping))
-        life_stop(js->m, instance, NULL, SIGKILL, 0, &ignored);
-    return r;
+static int freeze(struct jobs *js, struct instance *instance, bool unsure, bool pause,
+                  struct err *err)
+{
+    if (!unsure && life_pause(js->m, instance, NULL, pause, err) == 0)
+        return 0;
+    return life_pause_surely(js->m, instance, pause, err);
 }
 
-/* Without the lock, by who has the instance: it is to run. *ret_over: it has ended. */
-static int make_run(struct jobs *js, struct instance *instance, bool *ret_over, struct err *err)
+static int make_run(struct jobs *js, struct instance *instance, bool unsure, bool *ret_over,
+                    struct err *err)
 {
     switch (instance->row.state) {
     case INSTANCE_CREATED:
-        return start_instance(js, instance, err);
+        return life_start(js->m, instance, NULL, -1, err);
     case INSTANCE_PAUSED:
-        return life_pause(js->m, instance, NULL, false, err);
+        return freeze(js, instance, unsure, false, err);
+    case INSTANCE_RUNNING:
+        return unsure ? life_pause_surely(js->m, instance, false, err) : 0;
     case INSTANCE_EXITED:
     case INSTANCE_REMOVING:
         *ret_over = true;
@@ -179,11 +185,14 @@ static int make_run(struct jobs *js, struct instance *instance, bool *ret_over, 
     }
 }
 
-static int make_pause(struct jobs *js, struct instance *instance, bool *ret_over, struct err *err)
+static int make_pause(struct jobs *js, struct instance *instance, bool unsure, bool *ret_over,
+                      struct err *err)
 {
     switch (instance->row.state) {
     case INSTANCE_RUNNING:
-        return life_pause(js->m, instance, NULL, true, err);
+        return freeze(js, instance, unsure, true, err);
+    case INSTANCE_PAUSED:
+        return unsure ? life_pause_surely(js->m, instance, true, err) : 0;
     case INSTANCE_EXITED:
     case INSTANCE_REMOVING:
         *ret_over = true;
@@ -193,12 +202,29 @@ static int make_pause(struct jobs *js, struct instance *instance, bool *ret_over
     }
 }
 
-static int make_end(struct jobs *js, struct instance *instance, bool *ret_over, struct err *err)
+static int make_end(struct jobs *js, struct instance *instance, bool unsure, bool *ret_over,
+                    struct err *err)
 {
-    int r = life_stop(js->m, instance, NULL, SIGTERM, STOP_TIMEOUT_S, err);
+    struct err ignored = ERR_INIT;
+    int r;
 
+    if (unsure && instance->row.state == INSTANCE_RUNNING)
+        life_pause_surely(js->m, instance, false, &ignored);
+    r = life_stop(js->m, instance, NULL, SIGTERM, STOP_TIMEOUT_S, err);
     *ret_over = r == 0;
     return r;
+}
+
+/* What was to be done could not be: because it has ended by itself, or else it ends now, so that
+ * nothing runs where it must not. */
+static void end_instance(struct jobs *js, struct instance *instance)
+{
+    struct err ignored = ERR_INIT;
+
+    if (!life_is_active(instance->row.state) || life_await_end(js->m, instance, AWAIT_NS))
+        return;
+    life_pause_surely(js->m, instance, false, &ignored);
+    life_stop(js->m, instance, NULL, SIGKILL, 0, &ignored);
 }
 
 static struct instance *find_instance(struct jobs *js, const char *id)
@@ -214,14 +240,12 @@ static struct instance *find_instance(struct jobs *js, const char *id)
 
 /* With the lock, which is let go meanwhile: fn on its instance; what came of it is taken note of.
  */
-static void act(struct jobs *js, struct job *job,
-                int (*fn)(struct jobs *js, struct instance *instance, bool *ret_over,
-                          struct err *err))
+static void act(struct jobs *js, struct job *job, make_fn *fn)
 {
     struct err err = ERR_INIT;
     struct instance *instance;
     char id[INSTANCE_ID_LENGTH + 1];
-    bool over = false, lost = false;
+    bool over = false, lost = false, unsure = job->unsure;
     int64_t finished_ns = 0;
     int r, code = 125;
 
@@ -231,7 +255,9 @@ static void act(struct jobs *js, struct job *job,
     r = instance ? instance_acquire(js->m, instance, &err)
                  : err_set(&err, -ENOENT, "its instance was removed");
     if (r == 0) {
-        r = fn(js, instance, &over, &err);
+        r = fn(js, instance, unsure, &over, &err);
+        if (r < 0 && instance->row.state != INSTANCE_EXITED && !atomic_load(&js->m->stopping))
+            end_instance(js, instance);
         if (over) {
             code = instance->row.exit_code;
             finished_ns = instance->row.finished_ns;
@@ -241,18 +267,9 @@ static void act(struct jobs *js, struct job *job,
         }
         instance_release(js->m, instance);
     }
-    if (r < 0 && fn == make_pause && instance && !atomic_load(&js->m->stopping)) {
-        struct err ignored = ERR_INIT;
-
-        /* It runs where it must not. */
-        if (instance_acquire(js->m, instance, &ignored) == 0) {
-            if (instance->row.state != INSTANCE_EXITED)
-                life_stop(js->m, instance, NULL, SIGKILL, 0, &ignored);
-            instance_release(js->m, instance);
-        }
-    }
     instance_unref(js->m, instance);
     pthread_mutex_lock(&js->lock);
+    job->unsure = job->unsure && r < 0;
     if ((r < 0 || over) && !atomic_load(&js->m->stopping))
         job_end(js, job, code, lost, finished_ns, err.message);
 }
@@ -385,6 +402,7 @@ static bool step(struct jobs *js, struct job *job)
             job_end(js, job, 0, false, 0, NULL);
     } else if (job->stale) {
         retire(js, job);
+        return true;
     } else if (before == JOB_RUNNING && job->queue->nr_pausing) {
         defer(job->queue, job);
         return false;

@@ -554,3 +554,27 @@ int life_pause(struct manager *m, struct instance *instance, struct operation *o
     event_add(m, instance, pause ? "pause" : "resume", NULL);
     return 0;
 }
+
+int life_pause_surely(struct manager *m, struct instance *instance, bool pause, struct err *err)
+{
+    enum instance_state state = instance->row.state, wanted;
+    struct err ignored = ERR_INIT;
+    int result;
+
+    if (state != INSTANCE_RUNNING && state != INSTANCE_PAUSED)
+        return life_pause(m, instance, NULL, pause, err);
+    wanted = pause ? INSTANCE_PAUSED : INSTANCE_RUNNING;
+    /* To make it what it was already is an error: so it is made the other first. */
+    pause_guest(m, instance, !pause, &ignored);
+    if ((result = pause_guest(m, instance, pause, err)) < 0 || state == wanted)
+        return result;
+    return set_state(m, instance, wanted, instance->row.wanted, NULL, err);
+}
+
+bool life_await_end(struct manager *m, struct instance *instance, uint64_t limit_ns)
+{
+    if (!life_is_active(instance->row.state) || !wait_end(m, instance, limit_ns))
+        return false;
+    life_settle(m, instance);
+    return true;
+}

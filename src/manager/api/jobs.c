@@ -359,7 +359,7 @@ void api_job_logs(struct api_request *request, struct api_reply *reply)
     struct manager *m = request->m;
     struct job *job = find_job(request, reply);
     struct instance *instance = NULL;
-    char path[PATH_SIZE], id[INSTANCE_ID_LENGTH + 1];
+    char path[PATH_SIZE], kept[PATH_SIZE], id[INSTANCE_ID_LENGTH + 1];
 
     if (!job)
         return;
@@ -370,10 +370,8 @@ void api_job_logs(struct api_request *request, struct api_reply *reply)
     if (*id && (instance = instance_find_id(m, id)))
         instance_ref_locked(instance);
     pthread_mutex_unlock(&m->lock);
-    if (instance)
-        manager_path(m, path, sizeof(path), "instances/%s/log", id);
-    else
-        jobs_log_path(m, path, job->id);
+    jobs_log_path(m, kept, job->id);
+    manager_path(m, path, sizeof(path), "instances/%s/log", *id ? id : "none");
     drop_job(m->jobs, job);
-    api_send_log(request, reply, path, instance);
+    api_send_log(request, reply, instance ? path : kept, kept, instance);
 }

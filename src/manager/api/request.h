@@ -75,9 +75,10 @@ api_fn api_queues, api_queue_create, api_queue, api_queue_patch, api_queue_delet
     api_queue_history;
 
 /* A log at `path` (and path.1 before it) as the answer, and what an instance (taken; NULL: none)
- * goes on to write there while it is followed. */
+ * goes on to write there while it is followed. later (may be NULL): where it is if not there, since
+ * it was moved at this moment. */
 void api_send_log(struct api_request *request, struct api_reply *reply, const char *path,
-                  struct instance *instance);
+                  const char *later, struct instance *instance);
 api_fn api_attach_disk, api_detach_disk, api_attach_network, api_detach_network;
 api_fn api_disks, api_remove_disk;
 

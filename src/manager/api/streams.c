@@ -26,7 +26,7 @@
 struct follow {
     struct manager *m;
     struct instance *instance; /* logs: a reference */
-    char path[PATH_SIZE];
+    char path[PATH_SIZE], later[PATH_SIZE];
     int fd;
     bool old; /* reads log.1 */
     bool follow;
@@ -57,6 +57,16 @@ static struct follow *follow_new(struct manager *m, struct instance *instance)
     return follow;
 }
 
+static int open_current(struct follow *follow)
+{
+    int fd = open(follow->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+    if (fd >= 0 || !*follow->later || follow->fd >= 0)
+        return fd;
+    memcpy(follow->path, follow->later, sizeof(follow->path));
+    return open(follow->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+}
+
 /* The next file, if there is one: after log.1 comes log, and after log a younger log. */
 static bool next_file(struct follow *follow)
 {
@@ -66,7 +76,7 @@ static bool next_file(struct follow *follow)
     if (follow->fd >= 0 && !follow->old && fstat(follow->fd, &ours) == 0 &&
         (stat(follow->path, &there) < 0 || there.st_ino == ours.st_ino))
         return false;
-    if ((fd = open(follow->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)) < 0)
+    if ((fd = open_current(follow)) < 0)
         return false;
     fd_closep(&follow->fd);
     follow->fd = fd;
@@ -136,7 +146,7 @@ static void open_logs(struct follow *follow, uint64_t tail)
 
     snprintf(old, sizeof(old), "%s.1", follow->path);
     if (tail != UINT64_MAX) {
-        follow->fd = open(follow->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        follow->fd = open_current(follow);
         offset = follow->fd >= 0 ? tail_offset(follow->fd, tail) : -1;
         if (offset >= 0) {
             lseek(follow->fd, offset, SEEK_SET);
@@ -169,11 +179,11 @@ void api_logs(struct api_request *request, struct api_reply *reply)
     if (!instance)
         return;
     manager_path(request->m, path, sizeof(path), "instances/%s/log", instance->id);
-    api_send_log(request, reply, path, instance);
+    api_send_log(request, reply, path, NULL, instance);
 }
 
 void api_send_log(struct api_request *request, struct api_reply *reply, const char *path,
-                  struct instance *instance)
+                  const char *later, struct instance *instance)
 {
     struct follow *follow;
     uint64_t tail;
@@ -189,6 +199,7 @@ void api_send_log(struct api_request *request, struct api_reply *reply, const ch
     }
     snprintf(follow->path, sizeof(follow->path), "%s", path);
     follow->follow = api_query_flag(request, "follow");
+    snprintf(follow->later, sizeof(follow->later), "%s", later ? later : "");
     open_logs(follow, tail);
     stream(reply, "application/x-lodge-log", read_log, follow);
 }
