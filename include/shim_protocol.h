@@ -7,6 +7,7 @@
  *   {"id", "run": N, "runtime": [program, argument...], "program": PATH of lodge-oci or "",
  *    "root": state root of lodge-oci, "pid_file", "console_socket", "socket", "exit_file",
  *    "log_file", "log_max": bytes, "tty", "stdin", "env": [...], "foreground": bool,
+ *    "enter": [cgroup.procs file...],
  *    "agent_socket": a VM's vsock socket or ""}
  *
  * `runtime` makes the guest run: lodge-oci run --detach, which leaves its first process to the shim
@@ -15,6 +16,8 @@
  * shim lives; SHIM_FD_MANAGER is a control connection on which `watch` was already asked for;
  * SHIM_FD_CLIENT, when configured by "client": true, is a client's stream to be attached before the
  * guest starts.
+ *
+ * What the shim starts enters the cgroups of `enter` first (a VM's session and all it starts).
  *
  * Control connections: unix SOCK_SEQPACKET, one JSON object a packet, at most SHIM_PACKET_MAX
  * bytes.
@@ -27,6 +30,7 @@
  *   {"command": "exec", "process": OCI process object, "stdin": bool} + fd
  *                                  {"ok": true}; likewise, ended with its exit status. In a VM the
  *                                  process is what shim/session.h has
+ *   {"command": "cgroup", "path"}  {"ok": true}; the container was moved to this cgroup
  *   {"command": "resize", "rows", "cols"}
  *                                  {"ok": true}
  *

@@ -44,6 +44,7 @@ static const char usage[] =
     "  list     print all containers                  [-f|--format table|json] [-q|--quiet]\n"
     "  ps       print a container's processes         [-f|--format table|json] ID [PS OPTION]\n"
     "  update   change a container's limits           [-r|--resources FILE] [--memory N]\n"
+    "                                                 [--cgroups-path PATH]\n"
     "                                                 [--memory-swap N]\n"
     "                                                 [--memory-reservation N] [--pids-limit N]\n"
     "                                                 [--cpu-quota N] [--cpu-period N]\n"

@@ -229,6 +229,7 @@ static void put_limits(json_t *spec, const struct run_options *options)
     put_number(resources, "cpu_shares", options->cpu_shares);
     put_number(resources, "pids", options->pids);
     put_number(resources, "io_weight", options->io_weight);
+    share_options_put(&options->share, resources, NULL); /* checked as they were parsed */
     json_object_set_new(spec, "resources", resources);
 }
 
@@ -257,6 +258,7 @@ json_t *managed_spec(const struct run_options *options)
         put_string(spec, "kernel", options->kernel);
     }
     put_network(spec, options);
+    put_string(spec, "environment", options->environment);
     put_limits(spec, options);
     json_object_set_new(spec, "tty", json_boolean(options->tty));
     json_object_set_new(spec, "stdin", json_boolean(options->stdin_open));

@@ -8,6 +8,7 @@
 #include "base/util.h"
 #include "cmd/oci_cli.h"
 #include "oci/control.h"
+#include "oci/move.h"
 
 #include <ctype.h>
 #include <fcntl.h>
@@ -42,6 +43,7 @@ enum {
     OPTION_OBSOLETE = OPTION_PLACE + ARRAY_LEN(places),
     OPTION_CACHE,
     OPTION_BANDWIDTH,
+    OPTION_PATH,
 };
 
 static int set_member(json_t *resources, size_t place, const char *text, struct err *err)
@@ -106,14 +108,15 @@ static void fill_options(struct option *options)
         options[n++] = (struct option){obsolete[i], required_argument, NULL, OPTION_OBSOLETE};
     options[n++] = (struct option){"l3-cache-schema", required_argument, NULL, OPTION_CACHE};
     options[n++] = (struct option){"mem-bw-schema", required_argument, NULL, OPTION_BANDWIDTH};
+    options[n++] = (struct option){"cgroups-path", required_argument, NULL, OPTION_PATH};
     options[n] = (struct option){NULL, 0, NULL, 0};
 }
 
 int oci_verb_update(const struct oci_global *global, int argc, char **argv)
 {
-    struct option options[ARRAY_LEN(places) + ARRAY_LEN(obsolete) + 4];
+    struct option options[ARRAY_LEN(places) + ARRAY_LEN(obsolete) + 5];
     CLEANUP(json_decrefp) json_t *resources = json_object();
-    const char *file = NULL, *cache = NULL, *bandwidth = NULL, *id;
+    const char *file = NULL, *cache = NULL, *bandwidth = NULL, *path = NULL, *id;
     struct err err;
     int option;
 
@@ -125,6 +128,8 @@ int oci_verb_update(const struct oci_global *global, int argc, char **argv)
             cache = optarg;
         else if (option == OPTION_BANDWIDTH)
             bandwidth = optarg;
+        else if (option == OPTION_PATH)
+            path = optarg;
         else if (option < OPTION_PLACE || option > OPTION_OBSOLETE)
             return oci_unknown_option();
         else if (option < OPTION_OBSOLETE &&
@@ -139,9 +144,11 @@ int oci_verb_update(const struct oci_global *global, int argc, char **argv)
         if (load_resources(file, &resources, &err) < 0)
             return oci_fail(global, &err);
     }
+    if (path && container_move(global->root, id, path, &err) < 0)
+        return oci_fail(global, &err);
     if ((cache || bandwidth) && container_update_rdt(global->root, id, cache, bandwidth, &err) < 0)
         return oci_fail(global, &err);
-    if ((cache || bandwidth) && !file && json_object_size(resources) == 0)
+    if ((cache || bandwidth || path) && !file && json_object_size(resources) == 0)
         return 0;
     return container_update(global->root, id, resources, &err) < 0 ? oci_fail(global, &err) : 0;
 }

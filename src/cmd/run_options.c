@@ -37,6 +37,7 @@ enum option_id {
     OPTION_PROFILE,
     OPTION_SYMBOLS,
     OPTION_QUIET,
+    OPTION_BALLOON,
     OPTION_DETACH, /* from here on: a matter of the manager's */
     OPTION_REMOVE,
     OPTION_LABEL,
@@ -48,6 +49,14 @@ enum option_id {
     OPTION_HEALTH_INTERVAL,
     OPTION_STOP_TIMEOUT,
     OPTION_STOP_SIGNAL,
+    OPTION_ENVIRONMENT,
+    OPTION_PRIORITY,
+    OPTION_ALPHA,
+    OPTION_BETA,
+    OPTION_CPU_MAX,
+    OPTION_RESERVE_CPU,
+    OPTION_RESERVE_MEMORY,
+    OPTION_CPUSET,
 };
 
 static const struct option_spec {
@@ -77,6 +86,7 @@ static const struct option_spec {
     {"--profile", 0, true, OPTION_PROFILE},
     {"--symbols", 0, true, OPTION_SYMBOLS},
     {"--quiet", 'q', false, OPTION_QUIET},
+    {"--balloon", 0, false, OPTION_BALLOON},
     {"--detach", 'd', false, OPTION_DETACH},
     {"--rm", 0, false, OPTION_REMOVE},
     {"--label", 'l', true, OPTION_LABEL},
@@ -88,6 +98,14 @@ static const struct option_spec {
     {"--health-interval", 0, true, OPTION_HEALTH_INTERVAL},
     {"--stop-timeout", 0, true, OPTION_STOP_TIMEOUT},
     {"--stop-signal", 0, true, OPTION_STOP_SIGNAL},
+    {"--in", 0, true, OPTION_ENVIRONMENT},
+    {"--priority", 0, true, OPTION_PRIORITY},
+    {"--alpha", 0, true, OPTION_ALPHA},
+    {"--beta", 0, true, OPTION_BETA},
+    {"--cpu-max", 0, true, OPTION_CPU_MAX},
+    {"--reserve-cpu", 0, true, OPTION_RESERVE_CPU},
+    {"--reserve-memory", 0, true, OPTION_RESERVE_MEMORY},
+    {"--cpuset", 0, true, OPTION_CPUSET},
 };
 
 static const struct option_spec *find_letter(char letter)
@@ -190,11 +208,35 @@ static int add_label(struct run_options *options, const char *value, struct err 
     return 0;
 }
 
+static int apply_share(struct run_options *options, enum option_id id, const char *value,
+                       struct err *err)
+{
+    struct share_options *share = &options->share;
+    const char **place = id == OPTION_PRIORITY         ? &share->priority
+                         : id == OPTION_ALPHA          ? &share->alpha
+                         : id == OPTION_BETA           ? &share->beta
+                         : id == OPTION_CPU_MAX        ? &share->cpu_max
+                         : id == OPTION_RESERVE_CPU    ? &share->reserve_cpu
+                         : id == OPTION_RESERVE_MEMORY ? &share->reserve_memory
+                         : id == OPTION_CPUSET         ? &share->cpuset
+                                                       : &options->environment;
+    json_t *checked = json_object();
+    int result;
+
+    *place = value;
+    result = id == OPTION_ENVIRONMENT ? check_name("--in", value, err)
+                                      : share_options_put(share, checked, err);
+    json_decref(checked);
+    return result;
+}
+
 /* What only a manager can do. */
 static int apply_managed(struct run_options *options, enum option_id id, const char *value,
                          struct err *err)
 {
     options->managed = true;
+    if (id >= OPTION_ENVIRONMENT)
+        return apply_share(options, id, value, err);
     switch (id) {
     case OPTION_DETACH:
         options->detach = true;
@@ -308,6 +350,9 @@ static int apply(struct run_options *options, enum option_id id, const char *val
     case OPTION_QUIET:
         options->quiet = true;
         return 0;
+    case OPTION_BALLOON:
+        options->balloon = true;
+        return 0;
     default:
         break;
     }
@@ -379,6 +424,8 @@ static int check_together(const struct run_options *options, struct err *err)
         return err_set(err, -EINVAL,
                        "--root-layer is for `lodge run` without -d, --rm and the like: a managed "
                        "machine has one of its own");
+    if (!options->vm && options->balloon)
+        return err_set(err, -EINVAL, "--balloon is for virtual machines: add --vm");
     if (!options->vm && options->profile)
         return err_set(err, -EINVAL, "--profile is for virtual machines: add --vm");
     if (options->nr_symbols && !options->profile)

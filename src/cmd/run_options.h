@@ -4,6 +4,7 @@
 #define LODGE_CMD_RUN_OPTIONS_H
 
 #include "base/err.h"
+#include "cmd/share_options.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -40,13 +41,15 @@ struct run_options {
     const char *profile;    /* NULL: none */
     const char *symbols[RUN_SYMBOLS_MAX];
     size_t nr_symbols;
-    bool stdin_open, tty, quiet;
+    bool stdin_open, tty, quiet, balloon;
     bool managed; /* one of these was given: it goes through the manager */
     bool detach, remove, stop_timeout_given;
     const char *labels[RUN_LABELS_MAX];
     size_t nr_labels;
     const char *restart, *health, *stop_signal;                              /* NULL: not given */
     uint64_t cpu_shares, pids, io_weight, health_interval_s, stop_timeout_s; /* 0: not given */
+    const char *environment;                                                 /* NULL: none */
+    struct share_options share;
     const char *image;
     char **command; /* NULL-terminated; may be empty */
     char *storage;  /* owned: split volumes */

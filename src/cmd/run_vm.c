@@ -108,7 +108,7 @@ static bool networked(const struct run_context *context)
 }
 
 /* The modules beyond those that every guest has; NULL: none. At most MODULES_EXTRA. */
-#define MODULES_EXTRA 2
+#define MODULES_EXTRA 3
 
 static const char *const *extra_modules(const struct run_context *context,
                                         const char *storage[MODULES_EXTRA + 1])
@@ -119,6 +119,8 @@ static const char *const *extra_modules(const struct run_context *context,
         storage[nr++] = "virtio_net";
     if (context->options->nr_volumes)
         storage[nr++] = "virtiofs";
+    if (context->options->balloon)
+        storage[nr++] = "virtio_balloon";
     storage[nr] = NULL;
     return nr ? storage : NULL;
 }
@@ -158,6 +160,8 @@ static int write_config(const struct run_context *context, const struct vm_parts
         json_object_set_new(config, "networks",
                             context->attachment ? run_attachment_config(context->attachment)
                                                 : run_network_config(options->network));
+    if (config && options->balloon)
+        json_object_set_new(config, "balloon", json_true());
     if (config && options->profile)
         add_profile(context, parts, config);
     text = json_text(config, JSON_INDENT(2));

@@ -8,6 +8,7 @@
 #include "base/util.h"
 #include "cmd/api_client.h"
 #include "cmd/managed.h"
+#include "cmd/share_options.h"
 #include "cmd/terminal.h"
 
 #include <stdio.h>
@@ -146,11 +147,23 @@ static int put_number(json_t *object, const char *name, const char *option, cons
 static int update(int argc, char **argv)
 {
     const char *memory = NULL, *millis = NULL, *shares = NULL, *pids = NULL, *weight = NULL;
-    const char *restart = NULL;
-    const struct managed_option options[] = {
-        {"--memory", 'm', NULL, &memory},   {"--cpu-millis", 0, NULL, &millis},
-        {"--cpu-shares", 0, NULL, &shares}, {"--pids", 0, NULL, &pids},
-        {"--io-weight", 0, NULL, &weight},  {"--restart", 0, NULL, &restart}};
+    const char *restart = NULL, *environment = NULL, *cpus = NULL;
+    struct share_options share = {0};
+    const struct managed_option options[] = {{"--memory", 'm', NULL, &memory},
+                                             {"--cpu-millis", 0, NULL, &millis},
+                                             {"--cpus", 0, NULL, &cpus},
+                                             {"--cpu-shares", 0, NULL, &shares},
+                                             {"--pids", 0, NULL, &pids},
+                                             {"--io-weight", 0, NULL, &weight},
+                                             {"--restart", 0, NULL, &restart},
+                                             {"--in", 0, NULL, &environment},
+                                             {"--priority", 0, NULL, &share.priority},
+                                             {"--alpha", 0, NULL, &share.alpha},
+                                             {"--beta", 0, NULL, &share.beta},
+                                             {"--cpu-max", 0, NULL, &share.cpu_max},
+                                             {"--reserve-cpu", 0, NULL, &share.reserve_cpu},
+                                             {"--reserve-memory", 0, NULL, &share.reserve_memory},
+                                             {"--cpuset", 0, NULL, &share.cpuset}};
     int nr = managed_parse(&verb_update, options, ARRAY_LEN(options), argc, argv), status = 0;
     json_t *resources = json_object(), *changes = json_object();
     struct err err = ERR_INIT;
@@ -159,10 +172,14 @@ static int update(int argc, char **argv)
                    put_number(resources, "cpu_millis", "--cpu-millis", millis, false, &err) < 0 ||
                    put_number(resources, "cpu_shares", "--cpu-shares", shares, false, &err) < 0 ||
                    put_number(resources, "pids", "--pids", pids, false, &err) < 0 ||
-                   put_number(resources, "io_weight", "--io-weight", weight, false, &err) < 0))
+                   put_number(resources, "io_weight", "--io-weight", weight, false, &err) < 0 ||
+                   put_processors(resources, "cpu_millis", "--cpus", cpus, &err) < 0 ||
+                   share_options_put(&share, resources, &err) < 0))
         nr = -2;
     if (json_object_size(resources))
         json_object_set(changes, "resources", resources);
+    if (environment)
+        json_object_set_new(changes, "environment", json_string(environment));
     if (restart) {
         const char *colon = strchr(restart, ':');
 
@@ -223,8 +240,16 @@ const struct cli_verb verb_update = {
     .summary = "Changes the limits of instances, while they run too",
     .usage = "update [options] INSTANCE...",
     .help = "  -m, --memory SIZE    0: no limit\n"
-            "  --cpu-millis N       at most so many thousandths of a processor\n"
-            "  --cpu-shares N       2 to 262144: its share where processors are scarce\n"
+            "  --cpus N, --cpu-max N\n"
+            "                       at most so many processors (0.5; 0: no limit)\n"
+            "  --priority N         its weight where processors are scarce\n"
+            "  --alpha, --beta N    weight R = alpha * priority + beta * (seconds it ran)\n"
+            "  --reserve-cpu N, --reserve-memory SIZE\n"
+            "                       guaranteed to it; refused where it cannot be\n"
+            "  --cpuset LIST        the processors it may use (0-1,4; empty: any)\n"
+            "  --in ENVIRONMENT     moves it there (default: to none)\n"
+            "  --cpu-millis N       as --cpus, in thousandths\n"
+            "  --cpu-shares N       2 to 262144: as a priority of N/1024\n"
             "  --pids N             processes and threads\n"
             "  --io-weight N        10 to 1000\n"
             "  --restart POLICY     no, on-failure[:N], always, unless-stopped\n",

@@ -15,20 +15,29 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#define ROOT         "/sys/fs/cgroup"
 #define FREEZE_LIMIT (10 * NS_PER_S)
-#define STAT_MAX     16384 /* the longest, memory.stat, has about 3000 bytes */
+#define STAT_MAX     HOST_STAT_MAX
 
-static const char *const controllers[] = {"cpu", "cpuacct", "memory", "freezer"};
+static const char *const controllers[] = {"cpu",   "cpuacct", "memory", "freezer",
+                                          "blkio", "cpuset",  "unified"};
 
-static bool host_is_v2(void)
+static bool is_v2(const char *root)
 {
-    return access(ROOT "/cgroup.controllers", F_OK) == 0;
+    char path[PATH_MAX];
+
+    return (size_t)snprintf(path, sizeof(path), "%s/cgroup.controllers", root) < sizeof(path) &&
+           access(path, F_OK) == 0;
 }
 
-static int root_of(char *text, size_t size, bool v2, unsigned controller)
+/* -ENAMETOOLONG. */
+static int directory_of(char ret[PATH_MAX], const struct host_cgroup *cgroup, unsigned controller,
+                        const char *path)
 {
-    return snprintf(text, size, v2 ? ROOT : ROOT "/%s", controllers[controller]);
+    int n = cgroup->v2
+                ? snprintf(ret, PATH_MAX, "%s%s", cgroup->root, path)
+                : snprintf(ret, PATH_MAX, "%s/%s%s", cgroup->root, controllers[controller], path);
+
+    return n < PATH_MAX ? 0 : -ENAMETOOLONG;
 }
 
 static int check_path(const char *path, struct err *err)
@@ -49,20 +58,38 @@ static void hand_on_controllers(const char *directory)
         file_write_string(fd, "cgroup.subtree_control", wanted[i]);
 }
 
-static int make_path(const char *root, const char *path, bool v2)
+/* A version 1 cpuset takes no process before it has processors and memory nodes. */
+static void inherit_cpuset(const char *directory)
 {
-    char whole[PATH_MAX];
-    size_t at = strlen(root) + 1;
+    static const char *const files[] = {"cpuset.cpus", "cpuset.mems"};
+    CLEANUP(fd_closep) int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEANUP(fd_closep) int parent = fd < 0 ? -1 : openat(fd, "..", O_RDONLY | O_CLOEXEC);
 
-    if ((size_t)snprintf(whole, sizeof(whole), "%s%s", root, path) >= sizeof(whole))
+    for (unsigned i = 0; parent >= 0 && i < ARRAY_LEN(files); i++) {
+        char text[STAT_MAX];
+
+        if (host_read_text(fd, files[i], text)[0] > '\n')
+            continue;
+        file_write_string(fd, files[i], host_read_text(parent, files[i], text));
+    }
+}
+
+static int make_path(const struct host_cgroup *cgroup, unsigned controller)
+{
+    bool hands_on = cgroup->v2 || controller == HOST_UNIFIED;
+    char whole[PATH_MAX];
+    size_t at;
+
+    if (directory_of(whole, cgroup, controller, "") < 0 ||
+        directory_of(whole, cgroup, controller, cgroup->path) < 0)
         return -ENAMETOOLONG;
-    for (;; at++) {
+    for (at = strlen(whole) - strlen(cgroup->path) + 1;; at++) {
         char end = whole[at];
 
         if (end && end != '/')
             continue;
         whole[at] = '\0';
-        if (v2) {
+        if (hands_on) {
             char *slash = strrchr(whole, '/');
 
             *slash = '\0';
@@ -71,6 +98,8 @@ static int make_path(const char *root, const char *path, bool v2)
         }
         if (mkdir(whole, 0755) < 0 && errno != EEXIST)
             return -errno;
+        if (!cgroup->v2 && controller == HOST_CPUSET)
+            inherit_cpuset(whole);
         whole[at] = end;
         if (!end)
             return 0;
@@ -82,10 +111,9 @@ static int open_directories(struct host_cgroup *cgroup)
     int found = 0;
 
     for (unsigned i = 0; i < (cgroup->v2 ? 1 : HOST_CONTROLLERS); i++) {
-        char root[64], whole[PATH_MAX];
+        char whole[PATH_MAX];
 
-        root_of(root, sizeof(root), cgroup->v2, i);
-        if ((size_t)snprintf(whole, sizeof(whole), "%s%s", root, cgroup->path) >= sizeof(whole))
+        if (directory_of(whole, cgroup, i, cgroup->path) < 0)
             return -ENAMETOOLONG;
         cgroup->fds[i] = open(whole, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         found += cgroup->fds[i] >= 0;
@@ -93,7 +121,8 @@ static int open_directories(struct host_cgroup *cgroup)
     return found ? 0 : -ENOENT;
 }
 
-static int cgroup_get(const char *path, bool make, struct host_cgroup **ret, struct err *err)
+static int cgroup_get(const char *root, const char *path, bool make, struct host_cgroup **ret,
+                      struct err *err)
 {
     CLEANUP(host_cgroup_closep) struct host_cgroup *cgroup = NULL;
     int r = check_path(path, err);
@@ -105,17 +134,16 @@ static int cgroup_get(const char *path, bool make, struct host_cgroup **ret, str
         return err_set(err, -ENOMEM, "cgroup '%s': out of memory", path);
     for (unsigned i = 0; i < HOST_CONTROLLERS; i++)
         cgroup->fds[i] = -1;
-    cgroup->v2 = host_is_v2();
+    cgroup->v2 = is_v2(root);
     cgroup->path = strdup(path);
-    if (!cgroup->path)
+    cgroup->root = strdup(root);
+    if (!cgroup->path || !cgroup->root)
         return err_set(err, -ENOMEM, "cgroup '%s': out of memory", path);
     for (unsigned i = 0; make && i < (cgroup->v2 ? 1 : HOST_CONTROLLERS); i++) {
-        char root[64];
-
-        root_of(root, sizeof(root), cgroup->v2, i);
-        r = make_path(root, path, cgroup->v2);
+        r = make_path(cgroup, i);
         if (r < 0 && r != -ENOENT && !(r == -EROFS && i))
-            return err_errno(err, r, "make cgroup '%s' below %s", path, root);
+            return err_errno(err, r, "make cgroup '%s' below %s (%s)", path, root,
+                             cgroup->v2 ? "version 2" : controllers[i]);
     }
     r = open_directories(cgroup);
     if (r < 0)
@@ -124,14 +152,26 @@ static int cgroup_get(const char *path, bool make, struct host_cgroup **ret, str
     return 0;
 }
 
+int host_cgroup_make_at(const char *root, const char *path, struct host_cgroup **ret,
+                        struct err *err)
+{
+    return cgroup_get(root, path, true, ret, err);
+}
+
+int host_cgroup_open_at(const char *root, const char *path, struct host_cgroup **ret,
+                        struct err *err)
+{
+    return cgroup_get(root, path, false, ret, err);
+}
+
 int host_cgroup_make(const char *path, struct host_cgroup **ret, struct err *err)
 {
-    return cgroup_get(path, true, ret, err);
+    return cgroup_get(HOST_CGROUP_ROOT, path, true, ret, err);
 }
 
 int host_cgroup_open(const char *path, struct host_cgroup **ret, struct err *err)
 {
-    return cgroup_get(path, false, ret, err);
+    return cgroup_get(HOST_CGROUP_ROOT, path, false, ret, err);
 }
 
 void host_cgroup_close(struct host_cgroup *cgroup)
@@ -140,6 +180,7 @@ void host_cgroup_close(struct host_cgroup *cgroup)
         return;
     for (unsigned i = 0; i < HOST_CONTROLLERS; i++)
         fd_closep(&cgroup->fds[i]);
+    free(cgroup->root);
     free(cgroup->path);
     free(cgroup);
 }
@@ -149,10 +190,9 @@ int host_cgroup_remove(struct host_cgroup *cgroup)
     int result = 0;
 
     for (unsigned i = 0; i < (cgroup->v2 ? 1 : HOST_CONTROLLERS); i++) {
-        char root[64], whole[PATH_MAX];
+        char whole[PATH_MAX];
 
-        root_of(root, sizeof(root), cgroup->v2, i);
-        if ((size_t)snprintf(whole, sizeof(whole), "%s%s", root, cgroup->path) >= sizeof(whole))
+        if (directory_of(whole, cgroup, i, cgroup->path) < 0)
             return -ENAMETOOLONG;
         if (rmdir(whole) < 0 && errno != ENOENT)
             result = -errno;
@@ -187,7 +227,7 @@ int host_cgroup_attach(struct host_cgroup *cgroup, pid_t pid, struct err *err)
         if (cgroup->fds[i] < 0)
             continue;
         r = file_write_string(cgroup->fds[i], "cgroup.procs", value);
-        if (r < 0)
+        if (r < 0 && !(i == HOST_UNIFIED && !cgroup->v2))
             return err_errno(err, r, "put process %d into cgroup '%s'", pid, cgroup->path);
     }
     return 0;
@@ -205,8 +245,7 @@ int host_cgroup_set_memory_high(struct host_cgroup *cgroup, uint64_t high_bytes,
                              cgroup->v2 ? "memory.high" : "memory.soft_limit_in_bytes", value, err);
 }
 
-/* A file that is not there reads as empty, one that is longer as its beginning. */
-static const char *read_text(int fd, const char *file, char text[STAT_MAX])
+const char *host_read_text(int fd, const char *file, char text[HOST_STAT_MAX])
 {
     CLEANUP(fd_closep) int opened = fd < 0 ? -1 : openat(fd, file, O_RDONLY | O_CLOEXEC);
     ssize_t length = opened < 0 ? 0 : file_read_full(opened, text, STAT_MAX - 1);
@@ -215,10 +254,49 @@ static const char *read_text(int fd, const char *file, char text[STAT_MAX])
     return text;
 }
 
+int host_cgroup_set_memory_limit(struct host_cgroup *cgroup, uint64_t bytes, struct err *err)
+{
+    char value[32];
+
+    if (bytes == UINT64_MAX)
+        snprintf(value, sizeof(value), "%s", cgroup->v2 ? "max" : "-1");
+    else
+        snprintf(value, sizeof(value), "%" PRIu64, bytes);
+    return host_cgroup_write(cgroup, HOST_MEMORY,
+                             cgroup->v2 ? "memory.max" : "memory.limit_in_bytes", value, err);
+}
+
+int host_cgroup_set_cpuset(struct host_cgroup *cgroup, const char *list, struct err *err)
+{
+    int fd = host_cgroup_directory(cgroup, HOST_CPUSET);
+    char text[STAT_MAX];
+
+    if (!*list && !cgroup->v2) {
+        CLEANUP(fd_closep) int parent = fd < 0 ? -1 : openat(fd, "..", O_RDONLY | O_CLOEXEC);
+
+        list = host_read_text(parent, "cpuset.cpus", text);
+    }
+    return host_cgroup_write(cgroup, HOST_CPUSET, "cpuset.cpus", *list ? list : "\n", err);
+}
+
+int host_cgroup_set_io_weight(struct host_cgroup *cgroup, uint64_t weight, struct err *err)
+{
+    static const char *const files[2][2] = {{"blkio.weight", "blkio.bfq.weight"},
+                                            {"io.weight", "io.bfq.weight"}};
+    char value[32];
+    int r;
+
+    snprintf(value, sizeof(value), "%" PRIu64, weight);
+    r = host_cgroup_write(cgroup, HOST_BLKIO, files[cgroup->v2][0], value, err);
+    return r == -EOPNOTSUPP
+               ? host_cgroup_write(cgroup, HOST_BLKIO, files[cgroup->v2][1], value, err)
+               : r;
+}
+
 uint64_t host_read_number(int fd, const char *file)
 {
     char buf[STAT_MAX];
-    const char *text = read_text(fd, file, buf);
+    const char *text = host_read_text(fd, file, buf);
     uint64_t value;
 
     return sscanf(text, "%" SCNu64, &value) == 1 ? value : HOST_NOT_COUNTED;
@@ -280,7 +358,7 @@ uint64_t host_read_field(int fd, const char *file, const char *name)
 {
     char text[STAT_MAX];
 
-    return read_field(read_text(fd, file, text), name);
+    return read_field(host_read_text(fd, file, text), name);
 }
 
 static uint64_t scaled(uint64_t value, uint64_t factor)
@@ -298,7 +376,7 @@ static double read_pressure(int fd, const char *file)
     char buf[STAT_MAX];
     double value;
 
-    return sscanf(read_text(fd, file, buf), "some avg10=%lf", &value) == 1 ? value / 100 : -1;
+    return sscanf(host_read_text(fd, file, buf), "some avg10=%lf", &value) == 1 ? value / 100 : -1;
 }
 
 static bool is_frozen(const struct host_cgroup *cgroup, bool frozen)
@@ -307,8 +385,8 @@ static bool is_frozen(const struct host_cgroup *cgroup, bool frozen)
     const char *text;
 
     if (cgroup->v2)
-        return read_field(read_text(cgroup->fds[0], "cgroup.events", buf), "frozen") == frozen;
-    text = read_text(cgroup->fds[HOST_FREEZER], "freezer.state", buf);
+        return read_field(host_read_text(cgroup->fds[0], "cgroup.events", buf), "frozen") == frozen;
+    text = host_read_text(cgroup->fds[HOST_FREEZER], "freezer.state", buf);
     return !strncmp(text, frozen ? "FROZEN" : "THAWED", 6);
 }
 
@@ -332,6 +410,46 @@ int host_cgroup_set_frozen(struct host_cgroup *cgroup, bool frozen, struct err *
                    frozen ? "freeze" : "thaw");
 }
 
+static void read_pressures(int fd, struct host_figures *figures)
+{
+    figures->cpu_pressure = read_pressure(fd, "cpu.pressure");
+    figures->memory_pressure = read_pressure(fd, "memory.pressure");
+    figures->io_pressure = read_pressure(fd, "io.pressure");
+}
+
+/* Lines of "MAJOR:MINOR Read N"; those of the whole (Total) are sums of these. */
+static uint64_t sum_v1_io(int fd, const char *file)
+{
+    char buf[STAT_MAX];
+    const char *line = host_read_text(fd, file, buf);
+    uint64_t total = 0;
+
+    if (!*line)
+        return HOST_NOT_COUNTED;
+    for (; line; line = strchr(line, '\n')) {
+        char what[16];
+        uint64_t value;
+
+        line += *line == '\n';
+        if (sscanf(line, "%*u:%*u %15s %" SCNu64, what, &value) == 2 &&
+            (!strcmp(what, "Read") || !strcmp(what, "Write")))
+            total += value;
+    }
+    return total;
+}
+
+/* "MAJOR:MINOR rbytes=N wbytes=N rios=N wios=N ...": the sum of the members with these names. */
+static uint64_t sum_v2_io(const char *text, const char *read, const char *written)
+{
+    const char *const names[] = {read, written};
+    uint64_t total = 0;
+
+    for (unsigned i = 0; i < ARRAY_LEN(names); i++)
+        for (const char *at = strstr(text, names[i]); at; at = strstr(at + 1, names[i]))
+            total += strtoull(at + strlen(names[i]), NULL, 10);
+    return total;
+}
+
 static void read_v1(const struct host_cgroup *cgroup, struct host_figures *figures)
 {
     char memory[STAT_MAX];
@@ -340,28 +458,34 @@ static void read_v1(const struct host_cgroup *cgroup, struct host_figures *figur
     figures->cpu_ns = host_read_number(cgroup->fds[HOST_CPUACCT], "cpuacct.usage");
     figures->memory_bytes = host_read_number(cgroup->fds[HOST_MEMORY], "memory.usage_in_bytes");
     figures->reclaimed = host_read_number(cgroup->fds[HOST_MEMORY], "memory.failcnt");
-    text = read_text(cgroup->fds[HOST_MEMORY], "memory.stat", memory);
+    text = host_read_text(cgroup->fds[HOST_MEMORY], "memory.stat", memory);
     figures->file_bytes = sum(read_field(text, "total_inactive_file"),
                               read_field(text, "total_active_file"));
+    figures->io_requests = sum_v1_io(cgroup->fds[HOST_BLKIO],
+                                     "blkio.throttle.io_serviced_recursive");
+    figures->io_bytes = sum_v1_io(cgroup->fds[HOST_BLKIO],
+                                  "blkio.throttle.io_service_bytes_recursive");
+    read_pressures(cgroup->fds[HOST_UNIFIED], figures);
 }
 
 static void read_v2(const struct host_cgroup *cgroup, struct host_figures *figures)
 {
     char memory[STAT_MAX];
-    const char *text = read_text(cgroup->fds[0], "memory.stat", memory);
+    const char *text = host_read_text(cgroup->fds[0], "memory.stat", memory);
 
     figures->memory_bytes = host_read_number(cgroup->fds[0], "memory.current");
     figures->file_bytes = sum(read_field(text, "inactive_file"), read_field(text, "active_file"));
     figures->reclaimed = read_field(text, "pgscan");
-    figures->cpu_pressure = read_pressure(cgroup->fds[0], "cpu.pressure");
-    figures->memory_pressure = read_pressure(cgroup->fds[0], "memory.pressure");
-    figures->io_pressure = read_pressure(cgroup->fds[0], "io.pressure");
+    text = host_read_text(cgroup->fds[0], "io.stat", memory);
+    figures->io_requests = sum_v2_io(text, " rios=", " wios=");
+    figures->io_bytes = sum_v2_io(text, " rbytes=", " wbytes=");
+    read_pressures(cgroup->fds[0], figures);
 }
 
 int host_cgroup_read(const struct host_cgroup *cgroup, struct host_figures *ret, struct err *err)
 {
     char buf[STAT_MAX];
-    const char *stat = read_text(host_cgroup_directory(cgroup, HOST_CPU), "cpu.stat", buf);
+    const char *stat = host_read_text(host_cgroup_directory(cgroup, HOST_CPU), "cpu.stat", buf);
     struct host_figures figures = {.cpu_pressure = -1, .memory_pressure = -1, .io_pressure = -1};
 
     figures.periods = read_field(stat, "nr_periods");

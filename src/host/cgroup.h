@@ -2,8 +2,9 @@
 /*
  * The cgroup of an instance as the allocator sees it: weight, cap, memory bounds, frozen or not,
  * and the kernel's counters. A container's own cgroup is opened; for a VM's process one is made and
- * the process put into it. Version 1 (a directory in each of cpu, cpuacct, memory, freezer, blkio)
- * and version 2 alike; on a hybrid host the version 1 controllers are used.
+ * the process put into it. Version 1 (a directory in each of cpu, cpuacct, memory, freezer, blkio,
+ * cpuset) and version 2 alike; on a hybrid host the version 1 controllers are used, and the version
+ * 2 hierarchy beside them for pressure.
  *
  * Invariants: 1. a path starts with "/" and has no "..";  2. a controller that the host lacks is an
  * error only where it is needed (-EOPNOTSUPP names it). Threads: one at a time for each object.
@@ -29,8 +30,10 @@ struct host_figures {
     uint64_t throttled_ns; /* for how long */
     uint64_t memory_bytes; /* memory.current, memory.usage_in_bytes */
     uint64_t file_bytes;   /* of it: pages of files (active and inactive), which reclaim can take */
-    uint64_t reclaimed;  /* pages scanned for reclaim (v2: pgscan) or failures of the limit (v1) */
-    double cpu_pressure; /* PSI some avg10, 0 ... 1; version 2 only */
+    uint64_t reclaimed;   /* pages scanned for reclaim (v2: pgscan) or failures of the limit (v1) */
+    uint64_t io_requests; /* requests to block devices, and their bytes */
+    uint64_t io_bytes;
+    double cpu_pressure; /* PSI some avg10, 0 ... 1; version 1 alone has none, a hybrid host has */
     double memory_pressure;
     double io_pressure;
 };
@@ -39,6 +42,11 @@ struct host_figures {
 int host_cgroup_make(const char *path, struct host_cgroup **ret, struct err *err);
 /* -ENOENT: it is in no hierarchy. */
 int host_cgroup_open(const char *path, struct host_cgroup **ret, struct err *err);
+/* The same below another directory than /sys/fs/cgroup. */
+int host_cgroup_make_at(const char *root, const char *path, struct host_cgroup **ret,
+                        struct err *err);
+int host_cgroup_open_at(const char *root, const char *path, struct host_cgroup **ret,
+                        struct err *err);
 void host_cgroup_close(struct host_cgroup *cgroup);
 static inline void host_cgroup_closep(struct host_cgroup **cgroup)
 {
@@ -50,6 +58,20 @@ int host_cgroup_remove(struct host_cgroup *cgroup);
 
 int host_cgroup_attach(struct host_cgroup *cgroup, pid_t pid, struct err *err);
 
+/*
+ * All processes of one cgroup into another, until none is left in the first (bounded: -EBUSY).
+ * Right to do again after it was broken off. Version 1 leaves charged memory where it is.
+ */
+int host_cgroup_move(const struct host_cgroup *from, struct host_cgroup *to, struct err *err);
+/* The cgroup at path and those below it, in every hierarchy below /sys/fs/cgroup, whoever made
+ * them there; processes must be gone. -EBUSY. */
+int host_cgroup_remove_tree(const char *path);
+/* Whether there is one at path in any hierarchy. */
+bool host_cgroup_exists(const char *path);
+/* Where a process is, as the kernel says it (the cpu controller's hierarchy, or version 2's): a
+ * path from the root of cgroups. -ESRCH. */
+int host_cgroup_of_process(pid_t pid, char *ret, size_t size);
+
 int host_cgroup_set_cpu(struct host_cgroup *cgroup, const struct allocation_cgroup *cpu,
                         struct err *err);
 /*
@@ -57,6 +79,13 @@ int host_cgroup_set_cpu(struct host_cgroup *cgroup, const struct allocation_cgro
  * the soft limit, which counts when the host itself is short). UINT64_MAX: none.
  */
 int host_cgroup_set_memory_high(struct host_cgroup *cgroup, uint64_t high_bytes, struct err *err);
+
+/* A limit that is kept by reclaim, and then by the killer; UINT64_MAX: none. */
+int host_cgroup_set_memory_limit(struct host_cgroup *cgroup, uint64_t bytes, struct err *err);
+/* The processors it may use, as the kernel writes lists ("0-1,4"); "": all of its parent's. */
+int host_cgroup_set_cpuset(struct host_cgroup *cgroup, const char *list, struct err *err);
+/* 10 ... 1000. -EOPNOTSUPP where the kernel has no weights for block devices. */
+int host_cgroup_set_io_weight(struct host_cgroup *cgroup, uint64_t weight, struct err *err);
 
 /* Stops all its processes where they are, or lets them go on; returns when the kernel says it is so
  * (bounded: -ETIMEDOUT, and thawed). */

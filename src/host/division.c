@@ -5,22 +5,15 @@
 
 #include <math.h>
 
-int host_division_apply(double cores, const struct allocation_policy *policy,
-                        const struct allocation_instance *instances,
-                        struct host_cgroup *const *cgroups, size_t n,
-                        struct allocation_result *results, struct host_division *ret,
-                        struct err *err)
+int host_division_weights(const struct allocation_instance *instances,
+                          const struct allocation_result *results, size_t n,
+                          struct host_division *ret, struct err *err)
 {
-    const double capacity[ALLOCATION_RESOURCES] = {[ALLOCATION_CPU] = cores};
     CLEANUP(freep) double *weights = calloc(n + 1, sizeof(*weights));
     double sum = 0, scale;
-    int r;
 
     if (!weights)
         return err_set(err, -ENOMEM, "division among %zu instances: out of memory", n);
-    r = allocation_round(capacity, policy, instances, n, results, NULL, err);
-    if (r < 0)
-        return r;
     for (size_t i = 0; i < n; i++)
         sum += results[i].share[ALLOCATION_CPU].amount;
     for (size_t i = 0; i < n; i++) {
@@ -28,14 +21,26 @@ int host_division_apply(double cores, const struct allocation_policy *policy,
         weights[i] = fmax(ret[i].expected * (double)n, ALLOCATION_WEIGHT_MIN);
     }
     scale = allocation_cgroup_scale(weights, n);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++)
         allocation_cgroup(weights[i], scale, instances[i].limit[ALLOCATION_CPU], 0,
                           &ret[i].written);
-        r = host_cgroup_set_cpu(cgroups[i], &ret[i].written, err);
-        if (r < 0)
-            return r;
-    }
     return 0;
+}
+
+int host_division_apply(double cores, const struct allocation_policy *policy,
+                        const struct allocation_instance *instances,
+                        struct host_cgroup *const *cgroups, size_t n,
+                        struct allocation_result *results, struct host_division *ret,
+                        struct err *err)
+{
+    const double capacity[ALLOCATION_RESOURCES] = {[ALLOCATION_CPU] = cores};
+    int r = allocation_round(capacity, policy, instances, n, results, NULL, err);
+
+    if (r >= 0)
+        r = host_division_weights(instances, results, n, ret, err);
+    for (size_t i = 0; r >= 0 && i < n; i++)
+        r = host_cgroup_set_cpu(cgroups[i], &ret[i].written, err);
+    return r;
 }
 
 int host_division_verify(const struct host_division *expected, const struct host_figures *before,

@@ -20,6 +20,14 @@ struct host_division {
 };
 
 /*
+ * What a decision comes to for the kernel: weights in proportion to the amounts of processor time,
+ * limits as caps. ret has room for n. -ENOMEM.
+ */
+int host_division_weights(const struct allocation_instance *instances,
+                          const struct allocation_result *results, size_t n,
+                          struct host_division *ret, struct err *err);
+
+/*
  * Divides `cores` among n instances and writes it to their cgroups. results gets the allocation
  * (for allocation_explain); ret has room for n. The first failure ends it: -errno, err names it.
  */

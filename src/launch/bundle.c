@@ -140,11 +140,21 @@ json_t *bundle_limits_json(const struct bundle_limits *limits)
 {
     json_t *object = json_object();
 
-    if (limits->memory_bytes)
-        json_object_set_new(object, "memory",
-                            json_pack("{s:I}", "limit", (json_int_t)limits->memory_bytes));
-    if (limits->cpu_quota_us || limits->cpu_shares) {
+    if (limits->memory_bytes || limits->memory_reserved_bytes) {
+        json_t *memory = json_object();
+
+        if (limits->memory_bytes)
+            json_object_set_new(memory, "limit", json_integer((json_int_t)limits->memory_bytes));
+        if (limits->memory_reserved_bytes)
+            json_object_set_new(memory, "reservation",
+                                json_integer((json_int_t)limits->memory_reserved_bytes));
+        json_object_set_new(object, "memory", memory);
+    }
+    if (limits->cpu_quota_us || limits->cpu_shares || (limits->cpuset && *limits->cpuset)) {
         json_t *cpu = json_object();
+
+        if (limits->cpuset && *limits->cpuset)
+            json_object_set_new(cpu, "cpus", json_string(limits->cpuset));
 
         if (limits->cpu_quota_us) {
             json_object_set_new(cpu, "quota", json_integer((json_int_t)limits->cpu_quota_us));

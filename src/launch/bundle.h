@@ -24,6 +24,8 @@ struct bundle_limits {
     uint64_t cpu_shares;   /* 2..262144 */
     uint64_t io_weight;    /* 10..1000 */
     uint64_t pids;
+    uint64_t memory_reserved_bytes; /* protected from reclaim */
+    const char *cpuset;             /* "0-1,4"; NULL or "": any */
 };
 
 #define BUNDLE_CPU_PERIOD_US 100000

@@ -43,7 +43,7 @@ static struct instance_brief *make_brief(const struct spec *spec)
 {
     CLEANUP(buf_donep) struct buf text;
     struct instance_brief *brief;
-    size_t image_at, labels_at;
+    size_t image_at, labels_at, environment_at, cpuset_at;
     const char *name;
     json_t *value;
     char *strings;
@@ -67,6 +67,12 @@ static struct instance_brief *make_brief(const struct spec *spec)
         buf_printf(&text, "%s=%s", name, json_string_value(value));
         buf_append(&text, "", 1);
     }
+    buf_append(&text, "", 1);
+    environment_at = text.length;
+    buf_append_string(&text, spec_environment(spec));
+    buf_append(&text, "", 1);
+    cpuset_at = text.length;
+    buf_append_string(&text, spec->share.cpuset);
     if (buf_append(&text, "", 1) < 0 || !(brief = malloc(sizeof(*brief) + text.length)))
         return NULL;
     strings = (char *)(brief + 1);
@@ -81,9 +87,16 @@ static struct instance_brief *make_brief(const struct spec *spec)
                                      .image = strings + image_at,
                                      .labels = strings + labels_at,
                                      .health = spec->health.command != NULL,
-                                     .networked = spec_is_networked(spec)};
+                                     .networked = spec_is_networked(spec),
+                                     .environment = strings + environment_at,
+                                     .share = spec->share,
+                                     .memory_bytes = spec->memory_bytes,
+                                     .cpu_limit_millis = spec_cpu_limit_millis(spec),
+                                     .cpu_shares = spec->cpu_shares,
+                                     .io_weight = spec->io_weight};
     for (size_t i = 0; i < spec->nr_volumes; i++)
         brief->volumes |= spec->volumes[i].source[0] != '/';
+    brief->share.cpuset = strings + cpuset_at;
     return brief;
 }
 

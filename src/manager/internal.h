@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/json.h"
 #include "base/loop.h"
+#include "manager/environment.h"
 #include "manager/manager.h"
 #include "manager/spec.h"
 #include "manager/store.h"
@@ -58,6 +59,21 @@ struct instance_brief {
     const char *labels;          /* "name=value", each with its NUL; an empty one is last */
     bool health;
     bool networked, volumes; /* has a place on a network, named volumes */
+    const char *environment; /* "": none */
+    struct spec_share share; /* its list of processors is here, too */
+    uint64_t memory_bytes, cpu_limit_millis, cpu_shares, io_weight;
+};
+
+/* What the allocator measured and wrote of an instance; of one run. */
+struct instance_meter {
+    uint64_t run; /* whose: a new run begins anew */
+    uint64_t read_ns, cpu_ns;
+    double used_cores, run_seconds, cpu_pressure, memory_pressure;
+    uint64_t memory_bytes, reclaimable_bytes;
+    uint64_t memory_target;   /* 0: none in force */
+    uint64_t silent_until_ns; /* its monitor did not answer: not asked before */
+    struct allocation_cgroup written;
+    bool known; /* `written` is what the kernel has */
 };
 
 enum instance_health { HEALTH_NONE, HEALTH_STARTING, HEALTH_HEALTHY, HEALTH_UNHEALTHY };
@@ -92,6 +108,10 @@ struct instance {
     bool health_running;
     enum instance_health health;
     uint64_t job; /* (lock) whose it is; 0: nobody's */
+    /* environment.c, allocation.c */
+    char moving_to[SPEC_NAME_MAX + 1]; /* (lock) a member there, too */
+    bool admitted;                     /* (lock) counts as running */
+    struct instance_meter meter;       /* (lock) */
 };
 
 struct operation {
@@ -139,6 +159,9 @@ struct manager {
     struct work *work, **work_last; /* (lock) */
     unsigned nr_workers, nr_idle;   /* (lock) */
     pthread_cond_t work_there, workers_gone;
+    struct environment *environments; /* (lock) "default" first */
+    size_t nr_environments;
+    struct allocator *allocator;
     /* events.c */
     pthread_mutex_t event_lock;
     pthread_cond_t event_there;
@@ -395,6 +418,14 @@ void watch_add(struct manager *m, struct instance *instance, int fd, pid_t shim)
 
 /* recover.c */
 int recover(struct manager *m, struct err *err);
+
+/* allocation.c: the rounds in which the host is divided. */
+int allocator_open(struct manager *m, struct err *err);
+void allocator_close(struct manager *m);
+/* Something changed: a round soon. Any thread. */
+void allocator_wake(struct manager *m);
+/* A round at once, in this thread; instance (may be NULL): all of its settings are written anew. */
+void allocator_round(struct manager *m, struct instance *instance);
 
 /* json_out.c: text straight into a buffer; lists of 10,000 are made so. */
 /* As much as fits, and no half character at the end. */

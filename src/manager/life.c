@@ -188,6 +188,7 @@ static int finish_start(struct manager *m, struct instance *instance, struct err
         pthread_mutex_unlock(&m->lock);
         instance_change_surely(m, instance, &row, NULL);
         event_add(m, instance, "start", NULL);
+        allocator_wake(m);
         return 0;
     case OUTCOME_ENDED:
         pthread_mutex_lock(&m->lock);
@@ -216,6 +217,7 @@ static int intend_start(struct manager *m, struct instance *instance, struct ope
                         struct err *err)
 {
     struct instance_row row = instance->row;
+    int result;
 
     if (row.state == INSTANCE_REMOVING)
         return err_set(err, -EBUSY, "'%s' is being removed", instance->name);
@@ -236,7 +238,11 @@ static int intend_start(struct manager *m, struct instance *instance, struct ope
     instance->cancel = false;
     instance->restart_at_ns = 0;
     pthread_mutex_unlock(&m->lock);
-    return instance_change(m, instance, &row, operation, err);
+    if ((result = admission_start(m, instance, err)) < 0)
+        return result;
+    result = instance_change(m, instance, &row, operation, err);
+    admission_settled(m, instance);
+    return result;
 }
 
 int life_start(struct manager *m, struct instance *instance, struct operation *operation,
@@ -349,6 +355,7 @@ void life_settle(struct manager *m, struct instance *instance)
         instance_change_surely(m, instance, &row, NULL);
     }
     jobs_instance_ended(m, instance, end.lost);
+    allocator_wake(m);
     snprintf(code, sizeof(code), "%d", row.exit_code);
     event_add(m, instance, "die", *row.error ? row.error : code);
     if (instance->brief->auto_remove)

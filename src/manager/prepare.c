@@ -95,7 +95,8 @@ static int write_container(struct manager *m, const struct instance *instance,
                                      .cwd = spec->cwd,
                                      .user = spec->user,
                                      .term = spec->tty ? "xterm" : NULL};
-    char upper[PATH_SIZE], work[PATH_SIZE], config[PATH_SIZE], rootfs[PATH_SIZE], cgroup[64];
+    char upper[PATH_SIZE], work[PATH_SIZE], config[PATH_SIZE], rootfs[PATH_SIZE];
+    char cgroup[ENVIRONMENT_PATH_MAX];
     char users[PATH_MAX];
     CLEANUP(buf_donep) struct buf lower;
     struct launch_command command;
@@ -116,7 +117,7 @@ static int write_container(struct manager *m, const struct instance *instance,
     manager_path(m, work, sizeof(work), "instances/%s/work", instance->id);
     run_path(m, config, sizeof(config), "i/%s/config.json", instance->id);
     run_path(m, rootfs, sizeof(rootfs), "i/%s/rootfs", instance->id);
-    snprintf(cgroup, sizeof(cgroup), "/lodge/%s", instance->id);
+    instance_cgroup_path(m, instance, cgroup);
     spec_limits(spec, &bundle.limits);
     buf_init(&lower, 1 << 20);
     if (prepare_layers(image, &lower, users) < 0)
@@ -155,6 +156,7 @@ static json_t *vm_runtime(const struct manager *m, const struct instance *instan
     add(argv, "run");
     add(argv, "--vm");
     add(argv, "--quiet");
+    add(argv, "--balloon");
     add_option(argv, "--name", "vm");
     add_option(argv, "--hostname", spec->hostname ?: instance->id);
     add_option(argv, "--engine", spec->engine);
@@ -249,8 +251,8 @@ static void put_path(json_t *object, const char *name, const char *path)
 static int write_shim_config(struct manager *m, const struct instance *instance,
                              const struct spec *spec, uint64_t run, bool client, struct err *err)
 {
-    json_t *config, *argv;
-    char path[PATH_SIZE], cgroup[64];
+    json_t *config, *argv, *enter;
+    char path[PATH_SIZE], cgroup[ENVIRONMENT_PATH_MAX];
     CLEANUP(freep) char *text = NULL;
     int result;
 
@@ -258,7 +260,12 @@ static int write_shim_config(struct manager *m, const struct instance *instance,
         argv = spec->vm ? vm_runtime(m, instance, spec) : container_runtime(m, instance, spec->tty);
     else if ((result = hardware_prepare(m, instance, spec, &argv, err)) < 0)
         return result;
+    if ((result = environment_prepare(m, instance, &enter, err)) < 0) {
+        json_decref(argv);
+        return result;
+    }
     config = json_object();
+    json_object_set_new(config, "enter", enter);
     put_path(config, "id", instance->id);
     json_object_set_new(config, "run", json_integer((json_int_t)run));
     json_object_set_new(config, "runtime", argv);
@@ -277,7 +284,7 @@ static int write_shim_config(struct manager *m, const struct instance *instance,
     put_path(config, "exit_file", path);
     manager_path(m, path, sizeof(path), "instances/%s/log", instance->id);
     put_path(config, "log_file", path);
-    snprintf(cgroup, sizeof(cgroup), "/lodge/%s", instance->id);
+    instance_cgroup_path(m, instance, cgroup);
     put_path(config, "cgroup", spec->vm ? "" : cgroup);
     run_path(m, path, sizeof(path), "i/%s/v/vm/vsock", instance->id);
     put_path(config, "agent_socket", spec->vm ? path : "");
@@ -400,6 +407,7 @@ void prepare_remove_files(struct manager *m, const struct instance *instance)
     char path[PATH_SIZE];
 
     prepare_clear(m, instance);
+    environment_clear(m, instance);
     run_path(m, path, sizeof(path), "i/%s", instance->id);
     tree_remove(path);
     manager_path(m, path, sizeof(path), "instances/%s", instance->id);

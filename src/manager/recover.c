@@ -71,6 +71,7 @@ static void take_up(struct manager *m, struct instance *instance)
         if (shim_adopt(m, instance, &err) == 0) {
             if (instance->row.state == INSTANCE_STARTING)
                 life_finish_start(m, instance, &err);
+            environment_reconcile(m, instance);
             return;
         }
         log_warning("instance %s: %s", instance->name, err.message);

@@ -10,11 +10,13 @@
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define TEXT_MAX   4096
+#define NOT_GIVEN  __builtin_nan("")
 #define STRING_MAX (128u << 10) /* the kernel's own limit for one argument */
 
 int spec_check_name(const char *name, struct err *err)
@@ -101,8 +103,8 @@ static int check_range(const char *name, uint64_t value, uint64_t least, uint64_
 }
 
 /* Absent stays what it was. */
-static int get_number(const struct json_at *at, const char *name, uint64_t least, uint64_t most,
-                      uint64_t *ret, struct err *err)
+int spec_get_number(const struct json_at *at, const char *name, uint64_t least, uint64_t most,
+                    uint64_t *ret, struct err *err)
 {
     struct json_at member;
     int result = json_at_member(at, name, &member, err);
@@ -114,23 +116,120 @@ static int get_number(const struct json_at *at, const char *name, uint64_t least
     return check_range(member.path, *ret, least, most, err);
 }
 
+int spec_get_real(const struct json_at *at, const char *name, double least, double most,
+                  double *ret, struct err *err)
+{
+    struct json_at member;
+    double value;
+    int result = json_at_member(at, name, &member, err);
+
+    if (result < 0 || !member.value || json_is_null(member.value))
+        return result;
+    if (!json_is_number(member.value))
+        return err_set(err, -EINVAL, "%s: not a number", member.path);
+    value = json_number_value(member.value);
+    if (!(value >= least && value <= most))
+        return err_set(err, -EINVAL, "%s: %g is not within %g and %g", member.path, value, least,
+                       most);
+    *ret = value;
+    return 0;
+}
+
+/* As the kernel writes lists of processors: "0-1,4". */
+static bool is_cpu_list(const char *text)
+{
+    while (isdigit((unsigned char)*text)) {
+        char *end;
+        unsigned long first = strtoul(text, &end, 10), last = first;
+
+        if (*end == '-' && isdigit((unsigned char)end[1]))
+            last = strtoul(end + 1, &end, 10);
+        if (last < first || last > 8191)
+            return false;
+        if (!*end)
+            return true;
+        if (*end != ',')
+            return false;
+        text = end + 1;
+    }
+    return false;
+}
+
+static int read_share(const struct json_at *at, struct spec_share *share, struct err *err)
+{
+    int result;
+
+    if ((result = spec_get_real(at, "priority", 0.001, 1e6, &share->priority, err)) < 0 ||
+        (result = spec_get_real(at, "alpha", 0.001, 1e6, &share->alpha, err)) < 0 ||
+        (result = spec_get_real(at, "beta", -1e6, 1e6, &share->beta, err)) < 0 ||
+        (result = spec_get_number(at, "reserve_cpu_millis", 0, 1000000, &share->reserve_cpu_millis,
+                                  err)) < 0 ||
+        (result = spec_get_number(at, "reserve_memory_bytes", 0, UINT64_C(1) << 50,
+                                  &share->reserve_memory_bytes, err)) < 0 ||
+        (result = spec_get_number(at, "cpu_max_millis", 10, 1000000, &share->cpu_max_millis, err)) <
+            0 ||
+        (result = json_opt_string(at, "cpuset", &share->cpuset, err)) < 0)
+        return result;
+    if (*share->cpuset && (strlen(share->cpuset) > 255 || !is_cpu_list(share->cpuset)))
+        return err_set(err, -EINVAL,
+                       "resources.cpuset: '%.40s' is no list of processors such as 0-1,4",
+                       share->cpuset);
+    return 0;
+}
+
+uint64_t spec_cpu_limit_millis(const struct spec *spec)
+{
+    uint64_t cap = spec->share.cpu_max_millis;
+
+    /* Of a VM `cpu_millis` says how many processors it sees; its devices' work comes on top. */
+    if (!spec->vm && spec->cpu_millis && (!cap || spec->cpu_millis < cap))
+        cap = spec->cpu_millis;
+    return cap;
+}
+
+/* A guarantee above the limit cannot be kept. */
+static int check_share(const struct spec *spec, struct err *err)
+{
+    uint64_t limit = spec_cpu_limit_millis(spec);
+
+    if (limit && spec->share.reserve_cpu_millis > limit)
+        return err_set(err, -EINVAL,
+                       "resources.reserve_cpu_millis: %llu are more than its limit of %llu; lower "
+                       "it or raise the limit",
+                       (unsigned long long)spec->share.reserve_cpu_millis,
+                       (unsigned long long)limit);
+    if (spec->memory_bytes && spec->share.reserve_memory_bytes > spec->memory_bytes)
+        return err_set(err, -EINVAL,
+                       "resources.reserve_memory_bytes: %llu are more than its limit of %llu; "
+                       "lower it or raise memory_bytes",
+                       (unsigned long long)spec->share.reserve_memory_bytes,
+                       (unsigned long long)spec->memory_bytes);
+    return 0;
+}
+
 static int read_resources(const struct json_at *root, struct spec *spec, struct err *err)
 {
-    static const char *const known[] = {"memory_bytes", "cpu_millis", "cpu_shares",
-                                        "io_weight",    "pids",       NULL};
+    static const char *const known[] = {
+        "memory_bytes",   "cpu_millis", "cpu_shares", "io_weight",          "pids",
+        "priority",       "alpha",      "beta",       "reserve_cpu_millis", "reserve_memory_bytes",
+        "cpu_max_millis", "cpuset",     NULL};
     struct json_at at;
     int result = json_at_member(root, "resources", &at, err);
 
+    spec->share = (struct spec_share){
+        .priority = NOT_GIVEN, .alpha = NOT_GIVEN, .beta = NOT_GIVEN, .cpuset = ""};
     if (result < 0 || !at.value)
         return result;
     if ((result = json_reject_unknown(&at, known, err)) < 0 ||
-        (result = get_number(&at, "memory_bytes", 4 * MIB, UINT64_C(1) << 50, &spec->memory_bytes,
-                             err)) < 0 ||
-        (result = get_number(&at, "cpu_millis", 10, 1000000, &spec->cpu_millis, err)) < 0 ||
-        (result = get_number(&at, "cpu_shares", 2, 262144, &spec->cpu_shares, err)) < 0 ||
-        (result = get_number(&at, "io_weight", 10, 1000, &spec->io_weight, err)) < 0)
+        (result = spec_get_number(&at, "memory_bytes", 4 * MIB, UINT64_C(1) << 50,
+                                  &spec->memory_bytes, err)) < 0 ||
+        (result = spec_get_number(&at, "cpu_millis", 10, 1000000, &spec->cpu_millis, err)) < 0 ||
+        (result = spec_get_number(&at, "cpu_shares", 2, 262144, &spec->cpu_shares, err)) < 0 ||
+        (result = spec_get_number(&at, "io_weight", 10, 1000, &spec->io_weight, err)) < 0 ||
+        (result = spec_get_number(&at, "pids", 1, 4194304, &spec->pids, err)) < 0 ||
+        (result = read_share(&at, &spec->share, err)) < 0)
         return result;
-    return get_number(&at, "pids", 1, 4194304, &spec->pids, err);
+    return check_share(spec, err);
 }
 
 static int read_restart(const struct json_at *root, struct spec *spec, struct err *err)
@@ -144,7 +243,7 @@ static int read_restart(const struct json_at *root, struct spec *spec, struct er
         return result;
     if ((result = json_reject_unknown(&at, known, err)) < 0 ||
         (result = json_opt_string(&at, "policy", &policy, err)) < 0 ||
-        (result = get_number(&at, "max_retries", 0, 1000000, &spec->max_retries, err)) < 0)
+        (result = spec_get_number(&at, "max_retries", 0, 1000000, &spec->max_retries, err)) < 0)
         return result;
     for (int i = SPEC_RESTART_NO; i <= SPEC_RESTART_UNLESS_STOPPED; i++)
         if (!strcmp(policy, spec_restart_name((enum spec_restart)i))) {
@@ -170,11 +269,13 @@ static int read_health(const struct json_at *root, struct spec *spec, struct err
     *health = (struct spec_health){.interval_ms = 30000, .timeout_ms = 30000, .retries = 3};
     if ((result = json_reject_unknown(&at, known, err)) < 0 ||
         (result = get_strings(&at, "command", &health->command, &nr, err)) < 0 ||
-        (result = get_number(&at, "interval_ms", 100, 86400000, &health->interval_ms, err)) < 0 ||
-        (result = get_number(&at, "timeout_ms", 100, 86400000, &health->timeout_ms, err)) < 0 ||
-        (result = get_number(&at, "start_period_ms", 0, 86400000, &health->start_period_ms, err)) <
+        (result = spec_get_number(&at, "interval_ms", 100, 86400000, &health->interval_ms, err)) <
             0 ||
-        (result = get_number(&at, "retries", 1, 100, &health->retries, err)) < 0)
+        (result = spec_get_number(&at, "timeout_ms", 100, 86400000, &health->timeout_ms, err)) <
+            0 ||
+        (result = spec_get_number(&at, "start_period_ms", 0, 86400000, &health->start_period_ms,
+                                  err)) < 0 ||
+        (result = spec_get_number(&at, "retries", 1, 100, &health->retries, err)) < 0)
         return result;
     if (nr == 0)
         return err_set(err, -EINVAL, "health.command: empty");
@@ -261,6 +362,7 @@ static int read_names(const struct json_at *root, struct spec *spec, struct err 
         (result = get_text(root, "engine", &spec->engine, err)) < 0 ||
         (result = get_text(root, "kernel", &spec->kernel, err)) < 0 ||
         (result = get_text(root, "network", &spec->network, err)) < 0 ||
+        (result = get_text(root, "environment", &spec->environment, err)) < 0 ||
         (result = json_opt_string(root, "stop_signal", &stop_signal, err)) < 0)
         return result;
     if (!*spec->image != (spec->hardware != NULL))
@@ -372,12 +474,13 @@ static int read_hardware(const struct json_at *root, struct spec *spec, struct e
 
 static int read_spec(const struct json_at *root, struct spec *spec, struct err *err)
 {
-    static const char *const known[] = {
-        "image",  "isolation", "command",     "env",         "cwd",
-        "user",   "hostname",  "tty",         "stdin",       "volumes",
-        "labels", "restart",   "health",      "auto_remove", "engine",
-        "kernel", "network",   "stop_signal", "resources",   "stop_timeout_s",
-        "ip",     "ports",     "networks",    "hardware",    NULL};
+    static const char *const known[] = {"image",       "isolation",   "command",   "env",
+                                        "cwd",         "user",        "hostname",  "tty",
+                                        "stdin",       "volumes",     "labels",    "restart",
+                                        "health",      "auto_remove", "engine",    "kernel",
+                                        "network",     "stop_signal", "resources", "stop_timeout_s",
+                                        "ip",          "ports",       "networks",  "hardware",
+                                        "environment", NULL};
     size_t nr;
     int result;
 
@@ -394,7 +497,8 @@ static int read_spec(const struct json_at *root, struct spec *spec, struct err *
         (result = read_restart(root, spec, err)) < 0 ||
         (result = read_health(root, spec, err)) < 0 ||
         (result = read_volumes(root, spec, err)) < 0 || (result = check_labels(root, err)) < 0 ||
-        (result = get_number(root, "stop_timeout_s", 0, 86400, &spec->stop_timeout_s, err)) < 0)
+        (result = spec_get_number(root, "stop_timeout_s", 0, 86400, &spec->stop_timeout_s, err)) <
+            0)
         return result;
     for (size_t i = 0; i < spec->nr_env; i++)
         if (spec->env[i][0] == '=' || !strchr(spec->env[i], '='))
@@ -448,10 +552,18 @@ void spec_done(struct spec *spec)
     *spec = (struct spec){0};
 }
 
+const char *spec_environment(const struct spec *spec)
+{
+    return spec->environment && strcmp(spec->environment, "default") != 0 ? spec->environment : "";
+}
+
 void spec_limits(const struct spec *spec, struct bundle_limits *ret)
 {
     *ret = (struct bundle_limits){.memory_bytes = spec->memory_bytes,
-                                  .cpu_quota_us = spec->cpu_millis * BUNDLE_CPU_PERIOD_US / 1000,
+                                  .cpu_quota_us = spec_cpu_limit_millis(spec) *
+                                                  BUNDLE_CPU_PERIOD_US / 1000,
+                                  .cpuset = spec->share.cpuset,
+                                  .memory_reserved_bytes = spec->share.reserve_memory_bytes,
                                   .cpu_shares = spec->cpu_shares,
                                   .io_weight = spec->io_weight,
                                   .pids = spec->pids};
@@ -474,8 +586,8 @@ static void merge(json_t *into, json_t *from)
 
 int spec_change(json_t *document, json_t *changes, json_t **ret, struct err *err)
 {
-    static const char *const known[] = {"resources", "hardware",    "labels",
-                                        "restart",   "auto_remove", NULL};
+    static const char *const known[] = {"resources",   "hardware",    "labels", "restart",
+                                        "auto_remove", "environment", NULL};
     static const char *const merged[] = {"resources", "hardware", "labels"};
     struct json_at at;
     struct spec spec;

@@ -30,6 +30,13 @@ enum spec_restart {
     SPEC_RESTART_UNLESS_STOPPED,
 };
 
+/* Its part of the host; docs/policy.md has the rules. */
+struct spec_share {
+    double priority, alpha, beta;                                      /* NaN: not given */
+    uint64_t reserve_cpu_millis, reserve_memory_bytes, cpu_max_millis; /* 0: none */
+    const char *cpuset;                                                /* "": any */
+};
+
 struct spec_health {
     char **command; /* NULL: none */
     uint64_t interval_ms, timeout_ms, start_period_ms, retries;
@@ -50,6 +57,8 @@ struct spec {
     const char *more[SPEC_NETWORKS_MAX]; /* networks beyond `network` */
     size_t nr_more;
     uint64_t memory_bytes, cpu_millis, cpu_shares, io_weight, pids;
+    const char *environment; /* NULL: none */
+    struct spec_share share;
     enum spec_restart restart;
     uint64_t max_retries; /* of on-failure; 0: no limit */
     struct spec_health health;
@@ -71,6 +80,16 @@ int spec_signal(const char *name, struct err *err);
 bool spec_is_networked(const struct spec *spec);
 const char *spec_restart_name(enum spec_restart restart);
 void spec_limits(const struct spec *spec, struct bundle_limits *ret);
+/* A real or whole number from `least` to `most`; absent (or null) stays what it was. */
+int spec_get_real(const struct json_at *at, const char *name, double least, double most,
+                  double *ret, struct err *err);
+/* A whole number; likewise. */
+int spec_get_number(const struct json_at *at, const char *name, uint64_t least, uint64_t most,
+                    uint64_t *ret, struct err *err);
+/* The most processors that it may use at once, in thousandths; 0: no limit. */
+uint64_t spec_cpu_limit_millis(const struct spec *spec);
+/* The environment's name; "" for the default one. */
+const char *spec_environment(const struct spec *spec);
 /* Merges "resources", "hardware", "restart", "labels", "auto_remove" of `changes` into a copy of
  * document; the new document, checked. */
 int spec_change(json_t *document, json_t *changes, json_t **ret, struct err *err);

@@ -22,15 +22,15 @@ static char *load(struct buf *text, const char *path)
 }
 
 /* The file of a controller: version 1 (or hybrid) first, then version 2's own name for it. */
-static char *load_cgroup(struct buf *text, const char *id, const char *controller, const char *v1,
-                         const char *v2)
+static char *load_cgroup(struct buf *text, const char *cgroup, const char *controller,
+                         const char *v1, const char *v2)
 {
     char path[256], *found;
 
-    snprintf(path, sizeof(path), "/sys/fs/cgroup/%s/lodge/%s/%s", controller, id, v1);
+    snprintf(path, sizeof(path), "/sys/fs/cgroup/%s%s/%s", controller, cgroup, v1);
     if ((found = load(text, path)))
         return found;
-    snprintf(path, sizeof(path), "/sys/fs/cgroup/lodge/%s/%s", id, v2);
+    snprintf(path, sizeof(path), "/sys/fs/cgroup%s/%s", cgroup, v2);
     return load(text, path);
 }
 
@@ -57,29 +57,33 @@ static uint64_t sum_after(const char *text, const char *word)
     return sum;
 }
 
-static void read_cgroup(struct stats *stats, const char *id)
+static void read_cgroup(struct stats *stats, struct manager *m, const char *id)
 {
     CLEANUP(host_cgroup_closep) struct host_cgroup *cgroup = NULL;
     CLEANUP(buf_donep) struct buf text;
     struct host_figures figures;
-    char path[64], *found;
+    char path[ENVIRONMENT_PATH_MAX], *found;
+    uint32_t tasks;
 
     buf_init(&text, 1 << 20);
-    snprintf(path, sizeof(path), "/lodge/%s", id);
+    instance_cgroup_path_of(m, id, path);
     if (host_cgroup_open(path, &cgroup, NULL) < 0 || host_cgroup_read(cgroup, &figures, NULL) < 0)
         return;
     stats->cpu_ns = figures.cpu_ns;
     stats->throttled_ns = figures.throttled_ns;
     stats->throttled_periods = figures.throttled;
     stats->memory_bytes = figures.memory_bytes;
+    stats->reclaimed = figures.reclaimed;
+    stats->io_requests = figures.io_requests;
+    host_cgroup_waiting(cgroup, &stats->waiting_ns, &tasks, NULL);
     stats->pressure[0] = figures.cpu_pressure;
     stats->pressure[1] = figures.memory_pressure;
     stats->pressure[2] = figures.io_pressure;
     stats->memory_limit_bytes =
-        limit_of(load_cgroup(&text, id, "memory", "memory.limit_in_bytes", "memory.max"));
-    if ((found = load_cgroup(&text, id, "pids", "pids.current", "pids.current")))
+        limit_of(load_cgroup(&text, path, "memory", "memory.limit_in_bytes", "memory.max"));
+    if ((found = load_cgroup(&text, path, "pids", "pids.current", "pids.current")))
         stats->pids = limit_of(found);
-    if ((found = load_cgroup(&text, id, "blkio", "blkio.throttle.io_service_bytes_recursive",
+    if ((found = load_cgroup(&text, path, "blkio", "blkio.throttle.io_service_bytes_recursive",
                              "io.stat"))) {
         bool v1 = strstr(found, "Total");
 
@@ -171,7 +175,7 @@ int stats_read(struct manager *m, const char *id, bool vm, pid_t pid, bool ask_g
     for (size_t i = 0; i < ARRAY_LEN(stats.pressure); i++)
         stats.pressure[i] = -1;
     if (!vm) {
-        read_cgroup(&stats, id);
+        read_cgroup(&stats, m, id);
         read_network(&stats, pid);
         if (stats.cpu_ns == STATS_UNKNOWN)
             return err_set(err, -ESRCH, "it has ended meanwhile");
@@ -185,9 +189,12 @@ int stats_read(struct manager *m, const char *id, bool vm, pid_t pid, bool ask_g
         struct stats counted = stats;
 
         counted.cpu_ns = STATS_UNKNOWN;
-        read_cgroup(&counted, id);
+        read_cgroup(&counted, m, id);
         stats.throttled_ns = counted.throttled_ns;
         stats.throttled_periods = counted.throttled_periods;
+        stats.waiting_ns = counted.waiting_ns;
+        stats.reclaimed = counted.reclaimed;
+        stats.io_requests = counted.io_requests;
         memcpy(stats.pressure, counted.pressure, sizeof(stats.pressure));
     }
     stats.memory_limit_bytes =
@@ -214,6 +221,9 @@ void stats_write_json(struct buf *to, const struct stats *stats)
     put(to, "cpu_ns", stats->cpu_ns);
     put(to, "throttled_ns", stats->throttled_ns);
     put(to, "throttled_periods", stats->throttled_periods);
+    put(to, "waiting_ns", stats->waiting_ns);
+    put(to, "reclaimed", stats->reclaimed);
+    put(to, "io_requests", stats->io_requests);
     put(to, "memory_bytes", stats->memory_bytes);
     put(to, "memory_limit_bytes", stats->memory_limit_bytes);
     put(to, "guest_memory_bytes", stats->guest_memory_bytes);

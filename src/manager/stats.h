@@ -13,6 +13,9 @@
 
 struct stats {
     uint64_t cpu_ns, throttled_ns, throttled_periods;
+    uint64_t waiting_ns;  /* ready to run, without a processor: steal, for a VM's processors */
+    uint64_t reclaimed;   /* pages looked at, or (version 1) times its limit was met */
+    uint64_t io_requests; /* to the host's block devices */
     uint64_t memory_bytes, memory_limit_bytes; /* limit: STATS_UNKNOWN when there is none */
     uint64_t pids;                             /* a VM: the guest's tasks */
     uint64_t block_read_bytes, block_written_bytes;

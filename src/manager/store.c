@@ -25,9 +25,20 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS operations("
     " id INTEGER PRIMARY KEY, kind TEXT NOT NULL, instance TEXT NOT NULL, status TEXT NOT NULL,"
     " arguments TEXT NOT NULL, error TEXT NOT NULL, code INTEGER NOT NULL,"
-    " created_ns INTEGER NOT NULL, finished_ns INTEGER NOT NULL);";
+    " created_ns INTEGER NOT NULL, finished_ns INTEGER NOT NULL);"
+    "CREATE TABLE IF NOT EXISTS environments("
+    " name TEXT PRIMARY KEY, id TEXT NOT NULL, spec TEXT NOT NULL, created_ns INTEGER NOT NULL)"
+    " WITHOUT ROWID;";
 
-enum statement { PUT_INSTANCE, REMOVE_INSTANCE, PUT_OPERATION, PRUNE, NR_STATEMENTS };
+enum statement {
+    PUT_INSTANCE,
+    REMOVE_INSTANCE,
+    PUT_OPERATION,
+    PRUNE,
+    PUT_ENVIRONMENT,
+    REMOVE_ENVIRONMENT,
+    NR_STATEMENTS
+};
 
 static const char *const statement_texts[NR_STATEMENTS] = {
     [PUT_INSTANCE] =
@@ -40,6 +51,9 @@ static const char *const statement_texts[NR_STATEMENTS] = {
         "UPDATE SET status=?4, error=?6, code=?7, finished_ns=?9",
     [PRUNE] = "DELETE FROM operations WHERE status<>'running' AND id<=(SELECT max(id) FROM "
               "operations)-?1",
+    [PUT_ENVIRONMENT] = "INSERT INTO environments VALUES(?1,?2,?3,?4) ON CONFLICT(name) DO UPDATE "
+                        "SET id=?2, spec=?3",
+    [REMOVE_ENVIRONMENT] = "DELETE FROM environments WHERE name=?1",
 };
 
 /* Lives on the stack of who waits for it. */
@@ -127,6 +141,17 @@ static int put_operation(struct state_store *store, const struct store_operation
     return step(store, PUT_OPERATION);
 }
 
+static int put_environment(struct state_store *store, const struct store_environment *e)
+{
+    sqlite3_stmt *s = store->statements[PUT_ENVIRONMENT];
+
+    bind_text(s, 1, e->name);
+    bind_text(s, 2, e->id);
+    bind_text(s, 3, e->spec);
+    sqlite3_bind_int64(s, 4, e->created_ns);
+    return step(store, PUT_ENVIRONMENT);
+}
+
 static int carry_out(struct state_store *store, const struct store_change *change)
 {
     int result = 0;
@@ -141,6 +166,12 @@ static int carry_out(struct state_store *store, const struct store_change *chang
         result = put_operation(store, change->operation);
     if (result == 0 && change->also)
         result = change->also(store->db, change->context);
+    if (result == 0 && change->environment)
+        result = put_environment(store, change->environment);
+    if (result == 0 && change->remove_environment) {
+        bind_text(store->statements[REMOVE_ENVIRONMENT], 1, change->remove_environment);
+        result = step(store, REMOVE_ENVIRONMENT);
+    }
     return result;
 }
 
@@ -367,6 +398,30 @@ static int load_operations(struct state_store *store,
     }
     sqlite3_finalize(s);
     return result;
+}
+
+int state_store_load_environments(struct state_store *store,
+                                  int (*each)(const struct store_environment *e, void *context),
+                                  void *context, struct err *err)
+{
+    sqlite3_stmt *s = NULL;
+    int result = 0;
+
+    if (sqlite3_prepare_v2(store->db,
+                           "SELECT name,id,spec,created_ns FROM environments ORDER BY created_ns",
+                           -1, &s, NULL) != SQLITE_OK)
+        return err_errno(err, state_store_errno(sqlite3_extended_errcode(store->db)),
+                         "read the store");
+    while (result == 0 && sqlite3_step(s) == SQLITE_ROW) {
+        struct store_environment e = {.name = column(s, 0),
+                                      .id = column(s, 1),
+                                      .spec = column(s, 2),
+                                      .created_ns = sqlite3_column_int64(s, 3)};
+
+        result = each(&e, context);
+    }
+    sqlite3_finalize(s);
+    return result < 0 ? err_errno(err, result, "read the store") : 0;
 }
 
 int state_store_load(struct state_store *store,

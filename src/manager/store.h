@@ -37,10 +37,17 @@ struct store_operation {
     int code; /* HTTP status of a failure */
 };
 
+struct store_environment {
+    const char *name, *id, *spec;
+    int64_t created_ns;
+};
+
 struct store_change {
-    const struct store_instance *put;        /* made or replaced; NULL: none */
-    const char *remove;                      /* an instance's id; NULL: none */
-    const struct store_operation *operation; /* made or replaced; NULL: none */
+    const struct store_instance *put;            /* made or replaced; NULL: none */
+    const char *remove;                          /* an instance's id; NULL: none */
+    const struct store_operation *operation;     /* made or replaced; NULL: none */
+    const struct store_environment *environment; /* made or replaced; NULL: none */
+    const char *remove_environment;              /* its name; NULL: none */
     /* Others' tables, in the same transaction, on the writer's thread; NULL: none. 0 or -errno. May
      * be called again after a transaction that failed, so it changes nothing but the database. */
     int (*also)(struct sqlite3 *db, void *context);
@@ -62,6 +69,10 @@ int state_store_load(struct state_store *store,
                      int (*instance)(const struct store_instance *instance, void *context),
                      int (*operation)(const struct store_operation *operation, void *context),
                      void *context, struct err *err);
+/* Likewise: the environments. Before state_store_load. */
+int state_store_load_environments(struct state_store *store,
+                                  int (*each)(const struct store_environment *e, void *context),
+                                  void *context, struct err *err);
 /* Finished operations but the newest `keep` go away, some time. */
 void state_store_prune(struct state_store *store, unsigned keep);
 

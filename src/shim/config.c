@@ -58,7 +58,8 @@ static int read_members(const struct json_at *root, struct shim_config *c, struc
     if (result < 0 || (result = json_get_uint(root, "run", &c->run, err)) < 0 ||
         (result = json_get_uint(root, "log_max", &c->log_max, err)) < 0 ||
         (result = string_list(root, "runtime", &c->runtime, err)) < 0 ||
-        (result = string_list(root, "env", &c->env, err)) < 0)
+        (result = string_list(root, "env", &c->env, err)) < 0 ||
+        (result = string_list(root, "enter", &c->enter, err)) < 0)
         return result;
     return c->runtime[0] ? 0 : err_set(err, -EINVAL, "runtime: empty");
 }
@@ -87,6 +88,7 @@ void shim_config_done(struct shim_config *config)
 {
     free(config->runtime);
     free(config->env);
+    free(config->enter);
     json_decref(config->document);
     *config = (struct shim_config){0};
 }

@@ -85,6 +85,22 @@ static int resize(struct shim *shim, const struct json_at *request, struct err *
     return 0;
 }
 
+/* Where its cgroup is now: for what is told of its end, and for what enters it later. */
+static int moved(struct shim *shim, const struct json_at *request, struct err *err)
+{
+    const char *path;
+    json_t *copy;
+    int result = json_get_string(request, "path", &path, err);
+
+    if (result < 0 || !*shim->config.cgroup)
+        return result;
+    if (!(copy = json_string(path)))
+        return err_set(err, -ENOMEM, "out of memory");
+    json_object_set_new(shim->config.document, "cgroup", copy);
+    shim->config.cgroup = json_string_value(copy);
+    return 0;
+}
+
 static int attach(struct shim *shim, int *fd, struct err *err)
 {
     int result;
@@ -128,6 +144,8 @@ static int carry_out(struct shim *shim, const struct json_at *request, int *fd, 
         return exec(shim, request, fd, err);
     if (!strcmp(command, "resize"))
         return resize(shim, request, err);
+    if (!strcmp(command, "cgroup"))
+        return moved(shim, request, err);
     if (!strcmp(command, "kill")) {
         if ((result = json_get_uint(request, "signal", &number, err)) < 0)
             return result;

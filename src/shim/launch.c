@@ -23,12 +23,20 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* The calling process, which has one thread. One that is not there any more limits nothing. */
+static void enter_cgroups(const struct shim *shim)
+{
+    for (char **path = shim->config.enter; path && *path; path++)
+        file_write_string(AT_FDCWD, *path, "0");
+}
+
 static _Noreturn void child_main(const struct shim *shim, char *const argv[], const int files[3],
                                  int pass, bool own_terminal)
 {
     sigset_t none;
 
     setsid();
+    enter_cgroups(shim);
     for (int i = 0; i < 3; i++) {
         int fd = files[i] >= 0 ? files[i] : open("/dev/null", O_RDWR);
 

@@ -56,6 +56,7 @@ struct shim_config {
     const char *runtime_log, *cgroup;
     const char *agent_socket; /* a VM's vsock socket; "": further programs are lodge-oci's */
     char **runtime, **env;    /* NULL-terminated, borrowed strings */
+    char **enter;             /* cgroup.procs files that our children write themselves into */
     uint64_t run, log_max;
     bool tty, stdin_open, foreground, client;
     json_t *document;

@@ -113,8 +113,17 @@ def test_every_answer_is_as_described(manager, document):
     lines = good("GET", "/v1/events", query="?follow=0&since=0").decode().splitlines()
     for line in filter(None, lines):
         check(document, document["components"]["schemas"]["Event"], json.loads(line))
-    for path in (one, one + "/stats", one + "/top", one + "/logs"):
+    for path in (one, one + "/stats", one + "/top", one + "/logs", one + "/figures", one + "/explain"):
         good("GET", path, ref)
+    group, groups = {"name": "shape-env"}, "/v1/environments"
+    good("POST", groups, body={**group, "cpu_millis": 500, "policy": "dynamic", "overcommit": {"cpu": 2}}, status=201)
+    good("GET", groups)
+    good("PATCH", one, ref, {"environment": "shape-env", "resources": {"priority": 2.5, "reserve_cpu_millis": 100}})
+    good("GET", one + "/explain", ref)
+    good("GET", groups + "/{name}", group, query="?measure=1")
+    good("PATCH", groups + "/{name}", group, {"drf": True, "cpu_millis": None})
+    good("PATCH", one, ref, {"environment": None})
+    good("DELETE", groups + "/{name}", group)
     good("PATCH", one, ref, {"labels": {"b": "c"}})
     for verb in ("pause", "resume", "restart"):
         good("POST", f"{one}/{verb}", ref, {"timeout_s": 0} if verb == "restart" else None)

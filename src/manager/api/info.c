@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "manager/figures.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -106,6 +107,7 @@ void api_metrics(struct api_request *request, struct api_reply *reply)
     metric(to, "open_files", "gauge", "File descriptors of the manager.",
            count_files("/proc/self/fd"));
     metric(to, "resident_bytes", "gauge", "Resident memory of the manager.", resident_bytes());
+    figures_metrics(m, to);
 }
 
 void api_operations(struct api_request *request, struct api_reply *reply)

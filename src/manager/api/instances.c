@@ -159,6 +159,7 @@ static int insert(struct manager *m, struct instance *instance, bool named,
 {
     struct store_instance put;
     struct store_change change = {.put = &put, .also = also ? store_also : NULL, .context = also};
+    struct environment *environment;
     int result;
 
     pthread_mutex_lock(&m->lock);
@@ -170,6 +171,11 @@ static int insert(struct manager *m, struct instance *instance, bool named,
         result = -ENOMEM;
     if (result == 0 && instance_find_name(m, instance->name))
         result = -EEXIST;
+    if (result == 0 &&
+        environment_find_locked(m, instance->brief->environment, &environment, err) < 0) {
+        pthread_mutex_unlock(&m->lock);
+        return -ENOENT;
+    }
     if (result == 0) {
         instance->busy = true;
         instance->created_ns = (int64_t)clock_realtime_ns();
@@ -210,7 +216,8 @@ int instance_create(struct manager *m, json_t *document, struct instance_also *a
     json_object_del(document, "name");
     if ((result = spec_parse(document, &spec, err)) < 0)
         return result;
-    result = instance_check_spec(m, &spec, err);
+    if ((result = instance_check_spec(m, &spec, err)) == 0)
+        result = admission_ever(m, &spec, err);
     spec_done(&spec);
     if (result < 0)
         return result;
@@ -309,14 +316,81 @@ static int apply_limits(struct manager *m, const struct instance *instance, cons
     return program_run(argv, text, NULL, err);
 }
 
+/* What of a running virtual machine cannot change. */
+static int check_vm_size(const struct instance *instance, const struct spec *changed,
+                         struct err *err)
+{
+    struct spec now;
+    bool same;
+    int result = spec_parse_text(instance->spec, &now, err);
+
+    if (result < 0)
+        return result;
+    same = now.memory_bytes == changed->memory_bytes && now.cpu_millis == changed->cpu_millis &&
+           now.pids == changed->pids;
+    spec_done(&now);
+    return same ? 0
+                : err_set(err, -EOPNOTSUPP,
+                          "the size of a virtual machine changes only while it is stopped; `lodge "
+                          "stop %s` first",
+                          instance->name);
+}
+
+/* Into the store, then into memory. */
+static int put_spec(struct manager *m, struct instance *instance, const char *text, struct err *err)
+{
+    struct store_instance put;
+    struct store_change change = {.put = &put};
+    int result;
+
+    instance_store_form(instance, &instance->row, &put);
+    put.spec = text;
+    if ((result = state_store_apply(m->store, &change, err)) < 0)
+        return result;
+    pthread_mutex_lock(&m->lock);
+    result = instance_set_spec(instance, text, err);
+    pthread_mutex_unlock(&m->lock);
+    return result;
+}
+
+/* Stored first: what was acknowledged, or begun, is completed after a crash. */
+static int carry_out(struct manager *m, struct instance *instance, const struct spec *spec,
+                     const char *text, bool resources, struct err *err)
+{
+    CLEANUP(freep) char *before = strdup(instance->spec);
+    bool active = life_is_active(instance->row.state);
+    bool moves = strcmp(instance->brief->environment, spec_environment(spec)) != 0;
+    int result;
+
+    if (!before)
+        return err_set(err, -ENOMEM, "out of memory");
+    if (moves && active && instance->row.state != INSTANCE_RUNNING)
+        return err_set(err, -EBUSY, "'%s' is %s; `lodge resume` it before it is moved",
+                       instance->name, instance_state_name(instance->row.state));
+    if (resources && active)
+        result = spec->vm ? check_vm_size(instance, spec, err)
+                          : apply_limits(m, instance, spec, err);
+    else
+        result = 0;
+    if (result < 0 || (result = put_spec(m, instance, text, err)) < 0)
+        return result;
+    if (moves && active && (result = environment_move(m, instance, err)) < 0) {
+        struct err ignored = ERR_INIT;
+
+        put_spec(m, instance, before, &ignored);
+        environment_move(m, instance, &ignored);
+    }
+    if (active)
+        allocator_round(m, instance);
+    return result;
+}
+
 int instance_change_spec(struct manager *m, struct instance *instance, json_t *changes,
                          struct err *err)
 {
     bool resources = json_object_get(changes, "resources") != NULL;
     json_t *document = NULL, *changed = NULL;
     CLEANUP(freep) char *text = NULL;
-    struct store_instance put;
-    struct store_change change = {.put = &put};
     struct spec spec;
     int result = json_parse(instance->spec, strlen(instance->spec), "spec", &document, err);
 
@@ -331,22 +405,13 @@ int instance_change_spec(struct manager *m, struct instance *instance, json_t *c
     json_decref(changed);
     if (result < 0)
         return result;
-    if (resources && life_is_active(instance->row.state))
-        result = spec.vm ? err_set(err, -EOPNOTSUPP,
-                                   "the size of a virtual machine changes only while it is "
-                                   "stopped; `lodge stop %s` first",
-                                   instance->name)
-                         : apply_limits(m, instance, &spec, err);
-    if (result == 0 && spec.hardware)
+    if (spec.hardware)
         result = hardware_check(m, instance, spec.hardware, err);
+    if (result == 0 && (result = admission_change(m, instance, &spec, err)) == 0) {
+        result = carry_out(m, instance, &spec, text, resources, err);
+        admission_changed(m, instance);
+    }
     spec_done(&spec);
-    instance_store_form(instance, &instance->row, &put);
-    put.spec = text;
-    if (result < 0 || (result = state_store_apply(m->store, &change, err)) < 0)
-        return result;
-    pthread_mutex_lock(&m->lock);
-    result = instance_set_spec(instance, text, err);
-    pthread_mutex_unlock(&m->lock);
     if (result == 0)
         event_add(m, instance, "update", NULL);
     return result;

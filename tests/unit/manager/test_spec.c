@@ -16,7 +16,10 @@ START_TEST(all_members)
         spec_parse_text("{\"image\": \"i\", \"isolation\": \"vm\", \"command\": [\"a\", \"b\"], "
                         "\"env\": [\"A=1\"], \"tty\": true, \"volumes\": [{\"source\": \"/s\", "
                         "\"target\": \"/t\", \"read_only\": true}], \"resources\": "
-                        "{\"cpu_millis\": 1500, \"pids\": 7, \"memory_bytes\": 67108864}, "
+                        "{\"cpu_millis\": 2000, \"cpu_max_millis\": 1500, \"pids\": 7, "
+                        "\"memory_bytes\": 67108864, \"priority\": 2.5, \"beta\": -1, "
+                        "\"reserve_cpu_millis\": 1500, \"cpuset\": \"0-1,3\"}, "
+                        "\"environment\": \"dev\", "
                         "\"restart\": {\"policy\": \"on-failure\", \"max_retries\": 3}, "
                         "\"health\": {\"command\": [\"true\"], \"interval_ms\": 500}, "
                         "\"stop_signal\": \"SIGINT\", \"stop_timeout_s\": 0}",
@@ -35,6 +38,12 @@ START_TEST(all_members)
     spec_limits(&spec, &limits);
     ck_assert_uint_eq(limits.cpu_quota_us, 150000);
     ck_assert_uint_eq(limits.pids, 7);
+    ck_assert_str_eq(limits.cpuset, "0-1,3");
+    ck_assert_str_eq(spec_environment(&spec), "dev");
+    ck_assert_double_eq(spec.share.priority, 2.5);
+    ck_assert_double_eq(spec.share.beta, -1);
+    ck_assert_double_nan(spec.share.alpha);
+    ck_assert_uint_eq(spec.share.reserve_cpu_millis, 1500);
     spec_done(&spec);
 }
 END_TEST
