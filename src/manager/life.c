@@ -477,6 +477,7 @@ int life_remove(struct manager *m, struct instance *instance, struct operation *
 {
     struct store_change change = {.remove = instance->id};
     struct store_operation stored;
+    bool full;
     int result, lock;
 
     if (instance->gone)
@@ -492,8 +493,11 @@ int life_remove(struct manager *m, struct instance *instance, struct operation *
             return 0;
     }
     if (instance->row.state != INSTANCE_REMOVING && !instance->brief->auto_remove &&
-        (result = set_state(m, instance, INSTANCE_REMOVING, false, operation, err)) < 0)
+        (result = set_state(m, instance, INSTANCE_REMOVING, false, operation, err)) < 0 &&
+        result != -ENOSPC)
         return result;
+    /* On a full disk the intent cannot be kept; what is removed makes the room for the result. */
+    full = instance->row.state != INSTANCE_REMOVING && !instance->brief->auto_remove;
     if ((lock = shim_lock(m, instance->id, LOCK_MS, err)) < 0)
         return lock;
     leave(m, instance);
@@ -505,10 +509,13 @@ int life_remove(struct manager *m, struct instance *instance, struct operation *
         operation_store_form(operation, &stored);
         change.operation = &stored;
     }
-    while ((result = state_store_apply(m->store, &change, err)) < 0 && !atomic_load(&m->stopping))
+    while ((result = state_store_apply(m->store, &change, err)) < 0 && !full &&
+           !atomic_load(&m->stopping))
         usleep(500000);
     if (result < 0)
-        return result;
+        return err_wrap(err, "what '%s' had written is gone, but not yet its name: remove it again",
+                        instance->name),
+               result;
     pthread_mutex_lock(&m->lock);
     instance_ref_locked(instance);
     instance_remove(m, instance);

@@ -2,11 +2,13 @@
 /* The manager put together, and taken apart again. */
 #include "manager/internal.h"
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "manager/api/api.h"
 #include "manager/jobs.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -92,6 +94,29 @@ static void init_locks(struct manager *m)
     pthread_cond_init(&m->workers_gone, NULL);
 }
 
+/* A store that is missing, or empty, beside what instances wrote would be begun anew, and all of
+ * them forgotten. */
+static int check_store_there(struct manager *m, const char *store, struct err *err)
+{
+    CLEANUP(dir_closep) DIR *dir = NULL;
+    char path[PATH_SIZE];
+    struct dirent *entry;
+    struct stat st;
+    bool any = false;
+
+    manager_path(m, path, sizeof(path), "state.db-wal");
+    if ((stat(store, &st) == 0 && st.st_size > 0) || (stat(path, &st) == 0 && st.st_size > 0))
+        return 0;
+    manager_path(m, path, sizeof(path), "instances");
+    for (dir = opendir(path); dir && !any && (entry = readdir(dir));)
+        any = entry->d_name[0] != '.';
+    return any ? err_set(err, -ENOENT,
+                         "the store '%s' is not there, but what instances wrote is, in '%s': bring "
+                         "back the store, or move that away",
+                         store, path)
+               : 0;
+}
+
 int manager_open(const struct manager_options *options, struct manager **ret, struct err *err)
 {
     struct manager *m = calloc(1, sizeof(*m));
@@ -111,6 +136,7 @@ int manager_open(const struct manager_options *options, struct manager **ret, st
     init_locks(m);
     manager_path(m, path, sizeof(path), "state.db");
     if ((result = lock_state(m, err)) < 0 || (result = make_dirs(m, err)) < 0 ||
+        (result = check_store_there(m, path, err)) < 0 ||
         (result = state_store_open(path, &m->store, err)) < 0 ||
         (result = environments_load(m, err)) < 0 || (result = watch_open(m, err)) < 0 ||
         (result = jobs_new(m, err)) < 0 || (result = recover(m, err)) < 0 ||

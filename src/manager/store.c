@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BATCH_MAX 256
+#define BATCH_MAX      256
+#define SCHEMA_VERSION 1 /* as in `schema` */
 
 static const char schema[] =
     "CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;"
@@ -246,19 +247,66 @@ static void *writer_main(void *context)
     return NULL;
 }
 
+/* One number out of the database; `otherwise` when there is none. */
+static sqlite3_int64 ask_number(struct state_store *store, const char *query,
+                                sqlite3_int64 otherwise)
+{
+    sqlite3_stmt *s = NULL;
+    sqlite3_int64 number = otherwise;
+
+    if (sqlite3_prepare_v2(store->db, query, -1, &s, NULL) == SQLITE_OK &&
+        sqlite3_step(s) == SQLITE_ROW)
+        number = sqlite3_column_int64(s, 0);
+    sqlite3_finalize(s);
+    return number;
+}
+
+/* What is there is ours to go on with: whole, and not written by one that knows more than we do. */
+static int check_db(struct state_store *store, const char *path, struct err *err)
+{
+    sqlite3_int64 version = ask_number(store, "SELECT value FROM meta WHERE name='schema'",
+                                       SCHEMA_VERSION);
+    sqlite3_stmt *s = NULL;
+    const char *verdict = "it cannot be read";
+    int result = 0;
+
+    if (version > SCHEMA_VERSION)
+        return err_set(
+            err, -EPROTO,
+            "the store '%s' was written by a newer lodged (its schema is %lld, ours %d): "
+            "start that one",
+            path, (long long)version, SCHEMA_VERSION);
+    if (sqlite3_prepare_v2(store->db, "PRAGMA quick_check(1)", -1, &s, NULL) == SQLITE_OK &&
+        sqlite3_step(s) == SQLITE_ROW)
+        verdict = (const char *)sqlite3_column_text(s, 0) ?: verdict;
+    if (strcmp(verdict, "ok") != 0)
+        result = err_set(err, -EUCLEAN,
+                         "the store '%s' is damaged (%s); instances that run go on. Bring back a "
+                         "copy of it, or save what can be read: sqlite3 '%s' .recover",
+                         path, verdict, path);
+    sqlite3_finalize(s);
+    return result;
+}
+
 static int open_db(struct state_store *store, const char *path, struct err *err)
 {
+    int result;
+
     if (sqlite3_open_v2(path, &store->db,
                         SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX |
                             SQLITE_OPEN_NOFOLLOW,
                         NULL) != SQLITE_OK ||
         run_sql(store, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA "
-                       "temp_store=MEMORY; PRAGMA cache_size=-2048;") < 0 ||
-        run_sql(store, schema) < 0)
+                       "temp_store=MEMORY; PRAGMA cache_size=-2048;") < 0)
         return err_set(err,
                        store->db ? state_store_errno(sqlite3_extended_errcode(store->db)) : -ENOMEM,
                        "open the store '%s': %s", path,
                        store->db ? sqlite3_errmsg(store->db) : "out of memory");
+    if ((result = check_db(store, path, err)) < 0)
+        return result;
+    if (run_sql(store, schema) < 0)
+        return err_set(err, state_store_errno(sqlite3_extended_errcode(store->db)),
+                       "open the store '%s': %s", path, sqlite3_errmsg(store->db));
     sqlite3_busy_timeout(store->db, 2000);
     for (int i = 0; i < NR_STATEMENTS; i++)
         if (sqlite3_prepare_v3(store->db, statement_texts[i], -1, SQLITE_PREPARE_PERSISTENT,

@@ -122,11 +122,15 @@ class Manager:
                 found.append(int(entry.name))
         return found
 
-    def close(self):
+    def end(self):
+        """Removes what there is, and ends; the directory stays."""
         if self.process.poll() is not None:
             self.start()
         for instance in self.good("GET", "/v1/instances?all=1")["instances"]:
             self.ask("DELETE", f"/v1/instances/{instance['id']}?force=1")
         self.stop()
         until(lambda: not self.shims())
+
+    def close(self):
+        self.end()
         shutil.rmtree(self.dir)

@@ -97,7 +97,7 @@ def test_many_clients_with_all_verbs(manager):
     for client in clients:
         client.join(240)
         assert not client.is_alive(), "a request is not answered"
-    assert not troubles, (troubles[:3], manager.log.read_text()[-3000:])
+    assert not troubles, f"{troubles[:3]}\n{manager.log.read_text()[-9000:]}"
     assert sum(client.rounds for client in clients) > CLIENTS
     left = {i["name"] for i in json.loads(manager.request("GET", "/v1/instances?all=1")[2])["instances"]}
     assert left <= set(SHARED)

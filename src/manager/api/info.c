@@ -113,20 +113,21 @@ void api_metrics(struct api_request *request, struct api_reply *reply)
 void api_operations(struct api_request *request, struct api_reply *reply)
 {
     struct manager *m = request->m;
-    uint64_t after = 0, id;
+    uint64_t after = 0, id, end;
 
     if (api_query_number(request, reply, "after", INT64_MAX, 0, &after) < 0)
         return;
     buf_append_string(&reply->body, "{\"operations\": [");
     pthread_mutex_lock(&m->lock);
     id = m->operations ? m->operations->id : 0;
+    end = m->next_operation; /* what comes meanwhile is for the next who asks */
     pthread_mutex_unlock(&m->lock);
     for (bool first = true; id; id++) {
         struct operation *operation;
 
         if (id <= after)
             id = after + 1;
-        if (id >= m->next_operation)
+        if (id >= end)
             break;
         if (!(operation = operation_find(m, id)))
             continue;
