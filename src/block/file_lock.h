@@ -7,9 +7,15 @@
 
 #include <stdbool.h>
 
-/* A regular file or block device, with an open-file-description lock on all of it: it belongs to
- * this open file, ends with it (also by SIGKILL), and other programs that follow the convention
- * respect it. Exclusive for writers, shared for readers. */
+/*
+ * A regular file or block device, locked: a writer alone, readers together. The locks are
+ * open-file-description locks on single bytes, as QEMU takes them: a byte from 100 on is held for
+ * each permission that its owner uses, a byte from 200 on for each that it grants nobody else. So
+ * qemu-img refuses what we write to, and reads beside us what we only read. They belong to this
+ * open file and go where its descriptor goes; they end with it (also by SIGKILL).
+ */
 int block_file_open(const char *path, bool read_only, int *ret_fd, struct err *err);
+/* The lock alone, of a file that somebody else has opened; path is for messages. -EBUSY. */
+int block_file_lock(int fd, const char *path, bool read_only, struct err *err);
 
 #endif
