@@ -22,6 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECK_LINE = re.compile(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)", re.M)
+SLOWEST = 12  # system tests that are named with their times, for whoever wants to shorten a run
 SKIP_LINE = re.compile(r"^SKIP (.*)$", re.M)
 
 
@@ -141,9 +142,12 @@ def run_system(build, tally, label="", env=None, timeout=1500, tests="tests/syst
             skipped = int(suite.get("skipped"))
             failed += bad
             tally.add(int(suite.get("tests")) - bad - skipped, bad, skipped)
-        for case in ElementTree.parse(result).getroot().iter("testcase"):
+        cases = list(ElementTree.parse(result).getroot().iter("testcase"))
+        for case in cases:
             for skip in case.iter("skipped"):
                 tally.reasons.append(f"{label}{case.get('name')}: {skip.get('message')}")
+        for case in sorted(cases, key=lambda case: -float(case.get("time")))[:SLOWEST]:
+            say(f"      {float(case.get('time')):6.1f} s  {label}{case.get('classname').rpartition('tests.system.')[2]} {case.get('name')}")
         # Pytest's own closing line would read as ours.
         lines = [line for line in output.splitlines() if not re.match(r"^\d+ (passed|failed|skipped)", line)]
         say("\n".join(lines[-200:] if failed else lines[-12:]))

@@ -26,11 +26,11 @@ SOURCE = r"""
     { unsigned long x = n; for (unsigned long i = 0; i < n; i++) { x = x * 6364136223846793005ul + 1; __asm__ volatile("" : "+r"(x)); } return x; }
 LOOP(heavy)
 LOOP(light)
-static __attribute__((noinline)) void calls(void) { for (int i = 0; i < ROUNDS * 240000; i++) syscall(SYS_getppid); }
+static __attribute__((noinline)) void calls(void) { for (int i = 0; i < ROUNDS * (LIGHT / 80); i++) syscall(SYS_getppid); }
 int main(void)
 {
     unsigned long sum = 0;
-    for (int i = 0; i < ROUNDS; i++) { sum += heavy(60000000); sum += light(20000000); }
+    for (int i = 0; i < ROUNDS; i++) { sum += heavy(3 * LIGHT); sum += light(LIGHT); }
     calls();
     printf("done %lx\n", sum);
     fflush(stdout);
@@ -40,10 +40,10 @@ int main(void)
 """
 
 
-def build(folder, rounds):
+def build(folder, rounds, light=20000000):
     compiler = shutil.which("gcc") or pytest.skip("needs a C compiler")
     (folder / "work.c").write_text(SOURCE)
-    subprocess.run([compiler, "-O2", "-static", "-no-pie", f"-DROUNDS={rounds}", "-o", folder / "work", folder / "work.c"], check=True)
+    subprocess.run([compiler, "-O2", "-static", "-no-pie", f"-DROUNDS={rounds}", f"-DLIGHT={light}", "-o", folder / "work", folder / "work.c"], check=True)
     program = (folder / "work").read_bytes()
     (folder / "initrd").write_bytes(cpio({"dev": (stat.S_IFDIR | 0o755, b""), "dev/console": (stat.S_IFCHR | 0o600, (5, 1)),
                                           "init": (stat.S_IFREG | 0o755, program)}))
@@ -79,9 +79,10 @@ def symbols(program, guest, tmp_path):
     return store / "kernels/cloud/System.map"
 
 
-@pytest.mark.parametrize("engine, rounds, cpus", [("soft", 12, 1), ("soft", 12, 2), ("soft,tier=interp", 2, 1)])
-def test_samples_land_where_the_time_goes(program, guest, symbols, tmp_path, engine, rounds, cpus):
-    build(tmp_path, rounds)
+# Many rounds everywhere: a host that is busy with others during one of them may not tip the scale.
+@pytest.mark.parametrize("engine, light, cpus", [("soft", 20000000, 1), ("soft", 20000000, 2), ("soft,tier=interp", 3300000, 1)])
+def test_samples_land_where_the_time_goes(program, guest, symbols, tmp_path, engine, light, cpus):
+    build(tmp_path, 12, light)
     out = tmp_path / "out"
     with Vmm(program("lodge-vmm"), "--engine", engine, "--kernel", kernel(guest, "cloud"), "--initrd", tmp_path / "initrd", "--quiet",
              "--cpus", cpus, "--cmdline", "console=ttyS0 quiet panic=-1", "--profile", out, "--symbols", tmp_path / "work",

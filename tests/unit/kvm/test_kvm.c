@@ -284,17 +284,35 @@ START_TEST(the_dirty_log_sees_guest_writes)
 }
 END_TEST
 
+static void *kick_much_later(void *context)
+{
+    struct timespec pause = {.tv_sec = 3};
+
+    nanosleep(&pause, NULL);
+    cpu_request(context, CPU_REQUEST_KICK);
+    return NULL;
+}
+
 START_TEST(a_triple_fault_is_a_shutdown)
 {
-    /* lidt [cs:1006h] (limit 0); int 3 */
+    /* lidt [cs:1007h] (limit 0); int 3; what lidt loads */
     static const uint8_t code[] = {0x2e, 0x0f, 0x01, 0x1e, 0x07, 0x10, 0xcc, 0, 0, 0, 0, 0, 0};
     struct machine m;
     enum cpu_exit_kind kind;
+    pthread_t thread;
 
     NEEDS_KVM();
     machine_make(&m, code, sizeof(code));
+    ck_assert_int_eq(pthread_create(&thread, NULL, kick_much_later, m.cpu), 0);
     kind = machine_run(&m);
-    ck_assert(kind == CPU_EXIT_SHUTDOWN || kind == CPU_EXIT_UNSUPPORTED);
+    pthread_cancel(thread);
+    pthread_join(thread, NULL);
+    /* A KVM that emulates real mode may deliver interrupts without a look at the limit, and then
+     * runs through zeros for ever. */
+    if (kind == CPU_EXIT_KICK)
+        printf("SKIP triple fault: KVM here ignores the limit of the interrupt table\n");
+    else
+        ck_assert(kind == CPU_EXIT_SHUTDOWN || kind == CPU_EXIT_UNSUPPORTED);
     machine_done(&m);
 }
 END_TEST
