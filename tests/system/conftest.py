@@ -43,3 +43,21 @@ def need_command(name: str) -> str:
     if not path:
         pytest.skip(f"needs the command {name}")
     return path
+
+
+def skip_when_sanitized():
+    """For what the sanitizers make very slow, and what the same code, tested otherwise, shows them as well."""
+    if "LODGE_SANITIZED" in os.environ:
+        pytest.skip("takes too long under the sanitizer; the plain build runs it")
+
+
+@pytest.fixture
+def plain_build():
+    skip_when_sanitized()
+
+
+@pytest.fixture
+def main_kernel(request):
+    """Under the sanitizers one kernel stands for the three that Debian has."""
+    if request.getfixturevalue("name") != "cloud":
+        skip_when_sanitized()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lodge_run import LIMIT, SANITIZED, Lodge, need_image, need_kernel, read_until
+from lodge_run import LIMIT, Lodge, need_image, need_kernel, read_until
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -46,6 +46,7 @@ class Monitor:
         return times
 
 
+@pytest.mark.usefixtures("plain_build")
 def test_an_idle_machine_is_idle(lodge):
     process = lodge.start("-q", "busybox", "sh", "-c", "echo ready; exec sleep 1000")
     read_until(process.stdout, b"ready")
@@ -57,7 +58,7 @@ def test_an_idle_machine_is_idle(lodge):
     process.terminate()
     process.wait(LIMIT)
     print(f"idle: {used / 20:.2%} of a processor")
-    assert used / 20 <= (0.05 if SANITIZED else 0.01)
+    assert used / 20 <= 0.01
 
 
 LOOP = "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); x=$(((x*1103515245+12345+i)%2147483648)); done; echo $x"

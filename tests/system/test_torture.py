@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from conftest import need_root
-from lodge_run import SANITIZED, Lodge, need_image, need_kernel
+from conftest import need_root, skip_when_sanitized
+from lodge_run import Lodge, need_image, need_kernel
 
 LONG = float(os.environ.get("LODGE_TEST_LONG", "0") or 0)
 
@@ -37,8 +37,7 @@ class Pair:
 
 @pytest.fixture
 def pair(program, guest):
-    if SANITIZED:
-        pytest.skip("takes too long under the sanitizer; the plain build runs it")
+    skip_when_sanitized()
     need_root()
     need_image(guest, "torture")
     need_kernel(guest, "cloud")

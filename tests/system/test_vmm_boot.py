@@ -23,6 +23,7 @@ def boot(program, image, initrd, *arguments, cmdline="console=ttyS0 quiet", engi
 
 @pytest.mark.parametrize("engine, cpus", [("soft", 1), ("soft", 2), ("soft,tier=interp", 2)])
 @pytest.mark.parametrize("name", ["cloud", "generic", "rt"])
+@pytest.mark.usefixtures("main_kernel")
 def test_boots_to_a_shell_and_powers_off(program, guest, shell, name, engine, cpus):
     start = time.monotonic()
     with boot(program, kernel(guest, name), shell, "--cpus", cpus, engine=engine) as vmm:

@@ -83,6 +83,7 @@ def transfers(vm, server: socket.socket, address: str, nbytes: int = BYTES):
 
 
 @pytest.mark.parametrize("name", ["cloud", "generic", "rt"])
+@pytest.mark.usefixtures("main_kernel")
 def test_tap(vmm, guest, initrd, name):
     with Namespace() as space:
         space.tap("tap0", "10.77.0.1/24")
@@ -239,6 +240,7 @@ def test_what_is_wrong_is_said(vmm, guest, text, message, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["cloud", "generic", "rt"])
+@pytest.mark.usefixtures("main_kernel")
 def test_lodge_run_with_a_network(program, guest, name):
     from lodge_run import Lodge, need_image, need_kernel
     need_image(guest, "busybox")
