@@ -90,10 +90,9 @@ static void check_exact(struct translator *tr, unsigned address, unsigned size, 
 /* mov rcx, gs:[rcx * 8 + displacement] */
 static void load_flat(struct emit *e, int32_t displacement)
 {
-    emit8(e, 0x65);
-    emit8(e, 0x48);
+    emit8(e, 0x48 | emit_rex_of(HOST_RCX, HOST_BASE, HOST_RCX));
     emit8(e, 0x8b);
-    emit_address(e, HOST_RCX, HOST_NONE, HOST_RCX, 3, displacement);
+    emit_address(e, HOST_RCX, HOST_BASE, HOST_RCX, 3, displacement);
 }
 
 /* RCX = number of the address's granule. PEXT takes three times as long as a rotation, one at a
@@ -189,7 +188,7 @@ static void check_flat(struct translator *tr, unsigned address, unsigned size, b
     flat_index(tr, address);
     if (write)
         emit_not(e, HOST_RCX);
-    load_flat(e, write ? 0 : (int32_t)FLAT_LOAD);
+    load_flat(e, write ? -(int32_t)FLAT_LOAD : 0);
     cold = &tr->cold[tr->nr_cold];
     cold->patch = NULL;
     near_add(tr, tr->nr_cold++, TRANSLATE_EXIT_REST);
@@ -228,6 +227,11 @@ static struct translator_range *range_current(struct translator *tr)
     return tr->t->ranged && range != TRANSLATOR_NO_RANGE ? &tr->range[range] : NULL;
 }
 
+static uint32_t range_place(unsigned number)
+{
+    return HOT(range) + 8u * (TRANSLATE_RANGES - 1 - number);
+}
+
 /* The range's lowest address, `back` bytes before the access, is in a host register. */
 static void range_lead(struct translator *tr, struct translator_range *range, unsigned address,
                        int64_t back)
@@ -237,7 +241,7 @@ static void range_lead(struct translator *tr, struct translator_range *range, un
     check_flat(tr, address, (unsigned)(range->high - range->low), range->write, true);
     range->led = tr->e.at;
     if (range->reloaded || tr->no_islands)
-        emit_store_hot(&tr->e, HOST_RCX, HOT(range) + 8u * number);
+        emit_store_hot(&tr->e, HOST_RCX, range_place(number));
     tr->held = (uint8_t)number;
     tr->operand = (struct emit_operand){
         .base = HOST_RCX, .index = (uint8_t)address, .displacement = (int32_t)back};
@@ -249,7 +253,7 @@ static void range_follow(struct translator *tr, const struct translator_range *r
     unsigned number = (unsigned)(range - tr->range);
 
     if (tr->held != number) {
-        emit_load_hot(&tr->e, HOST_RCX, HOT(range) + 8u * number);
+        emit_load_hot(&tr->e, HOST_RCX, range_place(number));
         if (!range->reloaded && !tr->no_islands) /* not foreseen: nothing was stored */
             tr->failed = true;
     }

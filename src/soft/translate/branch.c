@@ -42,7 +42,7 @@ static void lookup_code(struct translator *tr)
     translator_exit(tr, emit_call(e), TRANSLATE_EXIT_REST, tr->op);
     tr->stub[tr->nr_stubs - 1].leave = tr->cpu->translate->call_miss; /* returns with R11 */
     emit8(e, 0xeb);
-    emit8(e, 9);
+    emit8(e, 8);
     emit_load_indexed(e, HOST_R11, CLASS(jump_code));
     emit_store_hot(e, HOST_R11, HOT(target_code));
 }

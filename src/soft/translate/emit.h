@@ -32,24 +32,25 @@ enum {
     HOST_R14,
     HOST_R15,
     HOST_NONE = 0xff,
+    HOST_BASE = HOST_R14, /* struct translate_class, plus FLAT_LOAD */
 };
 
 /* Guest register -> host register, or HOST_NONE: kept in memory. */
 static const uint8_t emit_home[CPU_NR_GPRS] = {
     HOST_RAX, HOST_R9,   HOST_RDX,  HOST_RBX,  HOST_R15, HOST_RBP, HOST_RSI, HOST_RDI,
-    HOST_R8,  HOST_NONE, HOST_NONE, HOST_NONE, HOST_R12, HOST_R13, HOST_R14, HOST_NONE,
+    HOST_R8,  HOST_NONE, HOST_NONE, HOST_NONE, HOST_R12, HOST_R13, HOST_NONE, HOST_NONE,
 };
 
 struct emit {
     uint8_t *at;
 };
 
-#define HOT(field)   ((uint32_t)offsetof(struct translate_hot, field))
+#define HOT(field)   ((uint32_t)offsetof(struct translate_class, hot.field))
 #define CLASS(field) ((uint32_t)offsetof(struct translate_class, field))
 
 static inline uint32_t emit_kept(unsigned guest)
 {
-    return HOT(kept) + 8u * (guest == CPU_R15 ? 3 : guest - CPU_R9);
+    return HOT(kept) + 8u * (guest >= CPU_R14 ? guest - CPU_R11 : guest - CPU_R9);
 }
 
 static inline void emit8(struct emit *e, unsigned byte)
@@ -67,51 +68,6 @@ static inline void emit64(struct emit *e, uint64_t value)
 {
     store_le64(e->at, value);
     e->at += 8;
-}
-
-/* REX.W op reg, gs:[offset]; op 8B loads, 89 stores */
-static inline void emit_gs(struct emit *e, unsigned op, unsigned reg, uint32_t offset)
-{
-    emit8(e, 0x65);
-    emit8(e, 0x48 | (reg >> 3) << 2);
-    emit8(e, op);
-    emit8(e, 0x04 | (reg & 7) << 3);
-    emit8(e, 0x25);
-    emit32(e, offset);
-}
-
-static inline void emit_load_hot(struct emit *e, unsigned reg, uint32_t offset)
-{
-    emit_gs(e, 0x8b, reg, offset);
-}
-
-static inline void emit_store_hot(struct emit *e, unsigned reg, uint32_t offset)
-{
-    emit_gs(e, 0x89, reg, offset);
-}
-
-/* mov reg, gs:[r11 * 8 + offset] */
-static inline void emit_load_indexed(struct emit *e, unsigned reg, uint32_t offset)
-{
-    emit8(e, 0x65);
-    emit8(e, 0x4a | (reg >> 3) << 2);
-    emit8(e, 0x8b);
-    emit8(e, 0x04 | (reg & 7) << 3);
-    emit8(e, 0xdd);
-    emit32(e, offset);
-}
-
-/* pext reg, source, gs:[offset] */
-static inline void emit_pext(struct emit *e, unsigned reg, unsigned source, uint32_t offset)
-{
-    emit8(e, 0x65);
-    emit8(e, 0xc4);
-    emit8(e, (reg < 8 ? 0x80 : 0) | 0x62);
-    emit8(e, 0x82 | (~source & 15) << 3);
-    emit8(e, 0xf5);
-    emit8(e, 0x04 | (reg & 7) << 3);
-    emit8(e, 0x25);
-    emit32(e, offset);
 }
 
 /* rorx to, from, count: no flags */
@@ -175,6 +131,51 @@ static inline void emit_memory(struct emit *e, unsigned op, unsigned reg, unsign
     emit8(e, 0x48 | emit_rex_of(reg, base, HOST_NONE));
     emit8(e, op);
     emit_address(e, reg, base, HOST_NONE, 0, displacement);
+}
+
+/* What is in struct translate_class, `offset` from its start, is addressed from HOST_BASE. */
+static inline int32_t emit_based(uint32_t offset)
+{
+    return (int32_t)(offset - FLAT_LOAD);
+}
+
+static inline void emit_load_hot(struct emit *e, unsigned reg, uint32_t offset)
+{
+    emit_memory(e, 0x8b, reg, HOST_BASE, emit_based(offset));
+}
+
+static inline void emit_store_hot(struct emit *e, unsigned reg, uint32_t offset)
+{
+    emit_memory(e, 0x89, reg, HOST_BASE, emit_based(offset));
+}
+
+/* mov reg, [base + r11 * 8 + offset] */
+static inline void emit_load_indexed(struct emit *e, unsigned reg, uint32_t offset)
+{
+    emit8(e, 0x48 | emit_rex_of(reg, HOST_BASE, HOST_R11));
+    emit8(e, 0x8b);
+    emit_address(e, reg, HOST_BASE, HOST_R11, 3, emit_based(offset));
+}
+
+/* pext reg, source, [offset]; prefix 2; pdep 3 */
+static inline void emit_pick(struct emit *e, unsigned prefix, unsigned reg, unsigned source,
+                             uint32_t offset)
+{
+    emit8(e, 0xc4);
+    emit8(e, (~emit_rex_of(reg, HOST_BASE, HOST_NONE) & 7) << 5 | 2);
+    emit8(e, 0x80 | (~source & 15) << 3 | prefix);
+    emit8(e, 0xf5);
+    emit_address(e, reg, HOST_BASE, HOST_NONE, 0, emit_based(offset));
+}
+
+static inline void emit_pext(struct emit *e, unsigned reg, unsigned source, uint32_t offset)
+{
+    emit_pick(e, 2, reg, source, offset);
+}
+
+static inline void emit_pdep(struct emit *e, unsigned reg, unsigned source, uint32_t offset)
+{
+    emit_pick(e, 3, reg, source, offset);
 }
 
 /* A memory operand, host registers: [base + index + displacement]. */
@@ -243,15 +244,12 @@ static inline void emit_patch(uint8_t *displacement, const uint8_t *target)
     store_le32(displacement, (uint32_t)(target - (displacement + 4)));
 }
 
-/* jmp gs:[r11 * 8 + table] */
+/* jmp [r11 * 8 + table] */
 static inline void emit_jump_table(struct emit *e, uint32_t table)
 {
-    emit8(e, 0x65);
-    emit8(e, 0x42);
+    emit8(e, 0x40 | emit_rex_of(HOST_NONE, HOST_BASE, HOST_R11));
     emit8(e, 0xff);
-    emit8(e, 0x24);
-    emit8(e, 0xdd);
-    emit32(e, table);
+    emit_address(e, 4, HOST_BASE, HOST_R11, 3, emit_based(table));
 }
 
 static inline void emit_jump_indexed(struct emit *e)
@@ -259,14 +257,12 @@ static inline void emit_jump_indexed(struct emit *e)
     emit_jump_table(e, CLASS(jump_code));
 }
 
-/* op gs:[offset]; extension 4 jumps, 2 calls */
+/* op [offset]; extension 4 jumps, 2 calls */
 static inline void emit_branch_hot(struct emit *e, unsigned extension, uint32_t offset)
 {
-    emit8(e, 0x65);
+    emit8(e, 0x40 | emit_rex_of(HOST_NONE, HOST_BASE, HOST_NONE));
     emit8(e, 0xff);
-    emit8(e, 0x04 | extension << 3);
-    emit8(e, 0x25);
-    emit32(e, offset);
+    emit_address(e, extension, HOST_BASE, HOST_NONE, 0, emit_based(offset));
 }
 
 #endif

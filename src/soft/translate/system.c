@@ -25,13 +25,6 @@
     (SOFT(segment) + \
      (int32_t)(sizeof(struct cpu_segment) * (n) + offsetof(struct cpu_segment, base)))
 
-/* pdep reg, source, gs:[offset] */
-static void emit_pdep(struct emit *e, unsigned reg, unsigned source, uint32_t offset)
-{
-    emit_pext(e, reg, source, offset);
-    e->at[-8] ^= 1; /* VEX.pp F3 to F2 */
-}
-
 /* The instruction is the interpreter's from here: jumps there unless RCX is 0. */
 static void leave_unless_rcx_zero(struct translator *tr)
 {
@@ -160,6 +153,7 @@ static bool emit_ac(struct translator *tr, bool set)
     emit8(&tr->e, 0x0f);
     emit8(&tr->e, 0xae);
     emit8(&tr->e, 0xd9);
+    emit_lea(&tr->e, HOST_BASE, HOST_RCX, HOST_NONE, 0, FLAT_LOAD);
     return true;
 }
 

@@ -42,7 +42,7 @@
 #define TRANSLATE_SECONDS     4096u
 #define TRANSLATE_PAGES       4096u /* hash heads */
 #define TRANSLATE_FAR_PAGES   16384u
-#define TRANSLATE_KEPT        4u /* guest registers that live in memory */
+#define TRANSLATE_KEPT        5u /* guest registers that live in memory */
 #define RETURNS_NR            2u /* stacks of return points: user's, supervisor's */
 #define FLAT_SHIFT            7u /* a granule of the flat tables: 128 bytes of address */
 #define FLAT_SPAN             (1u << FLAT_SHIFT) /* what an entry allows behind an address in its granule */
@@ -85,60 +85,64 @@ enum translate_callout {
 };
 
 struct translate_hot {
-    uint64_t kept[TRANSLATE_KEPT]; /* guest R9, R10, R11, R15 */
+    union {
+        struct {
+            uint64_t pending;         /* nonzero: leave at the next poll; other threads set it */
+            uint64_t host_rsp;        /* of C, while generated code runs */
+            uint64_t return_rsp;      /* of generated code, while it does not: returns.c */
+            uint64_t return_base;     /* that of the empty stack */
+            uint64_t spilled;         /* RCX, in the trampolines */
+            uint64_t pauses;          /* PAUSEs until the processor is offered to others */
+            uint64_t vector_left;     /* nonzero: they were loaded until the last exit */
+            uint64_t avx_here;        /* as vector_here, and the guest has enabled AVX */
+            uint64_t target; /* of an indirect call or PUSH of memory, between its two accesses */
+            uint64_t target_code;
+            uint64_t index_mask, second_mask;
+            uint64_t check_mask[7];   /* page bits; with the bits below 1 << i too */
+            uint64_t address; /* R10 at the last exit */
+            uint64_t enter;   /* where to go in */
+            uint64_t cpu;     /* struct soft_cpu */
+            uint32_t mxcsr_host, reserved;
+            uint64_t keep[TRANSLATE_NR_KEEP]; /* enum translate_keep: masks of RFLAGS for PEXT and PDEP */
+            uint64_t low_bits[2];             /* 31, 63 */
+            uint64_t class_base[MMU_NR_CLASSES];
+            uint32_t seen_epoch[MMU_NR_CLASSES][2]; /* mmu.epoch, as the class's tables follow it */
+            uint64_t gs;                            /* what the GS base is; 0: not known */
+            uint64_t shadow;     /* linear address behind the last STI that generated code executed */
+            uint32_t leave_with; /* in a callout: its exit; after one that returned NULL: the one to take */
+            uint32_t smap;       /* CR4.SMAP at the last entry */
+            /* x87.c. Of the last instruction: offset in x87_page, FOP above; of its memory operand: address
+             * and segment. TRANSLATE_X87_NONE: none since the state was loaded or settled. */
+            uint64_t x87_absent; /* the x87 state is in fpu.area, not in the host's registers */
+            uint64_t x87_page, x87_data;
+            uint32_t x87_last, x87_segment;
+        };
+        uint8_t seldom[4096 - 8 * (TRANSLATE_RANGES + 8 + TRANSLATE_KEPT)];
+    };
+    /* What generated code reaches from emit.h's base register with a displacement of one byte: the
+     * last 16 words of the page. */
+    uint64_t range[TRANSLATE_RANGES]; /* addends, while a block runs; those used first are last */
+    uint64_t kept[TRANSLATE_KEPT]; /* guest R9, R10, R11, R14, R15 */
     uint64_t page;                 /* linear address of the page that the running block lies in */
-    uint64_t pending;              /* nonzero: leave at the next poll; other threads set it */
     uint64_t go_on;                /* 0 when `pending` */
     uint64_t call_poll;       /* bits of RSP without which a CALL leaves: none when `pending` */
-    uint64_t host_rsp;        /* of C, while generated code runs */
-    uint64_t return_rsp;      /* of generated code, while it does not: returns.c */
-    uint64_t return_base;     /* that of the empty stack */
-    uint64_t spilled;         /* RCX, in the trampolines */
-    uint64_t pauses;          /* PAUSEs until the processor is offered to others */
     uint64_t vector_here;     /* nonzero: the vector registers are the host's; 0: in fpu.area */
-    uint64_t vector_left;     /* nonzero: they were loaded until the last exit */
-    uint64_t avx_here;        /* the same, and the guest has enabled AVX */
     uint64_t segment_base[2]; /* FS, GS */
-    uint64_t index_mask, jump_mask, second_mask;
-    uint64_t flat_mask;
-    uint64_t range[TRANSLATE_RANGES]; /* addends, while a block runs */
-    uint64_t check_mask[7];           /* page bits; with the bits below 1 << i too */
-    uint64_t target; /* of an indirect call or PUSH of memory, between its two accesses */
-    uint64_t target_code;
-    uint64_t address; /* R10 at the last exit */
-    uint64_t enter;   /* where to go in */
-    uint64_t cpu;     /* struct soft_cpu */
-    uint32_t mxcsr_host, reserved;
-    uint64_t keep[TRANSLATE_NR_KEEP]; /* enum translate_keep: masks of RFLAGS for PEXT and PDEP */
-    uint64_t low_bits[2];             /* 31, 63 */
-    uint64_t class_base[MMU_NR_CLASSES];
-    uint32_t seen_epoch[MMU_NR_CLASSES][2]; /* mmu.epoch, as the class's tables follow it */
-    uint64_t gs;                            /* what the GS base is; 0: not known */
-    uint64_t shadow;     /* linear address behind the last STI that generated code executed */
-    uint32_t leave_with; /* in a callout: its exit; after one that returned NULL: the one to take */
-    uint32_t smap;       /* CR4.SMAP at the last entry */
-    /* x87.c. Of the last instruction: offset in x87_page, FOP above; of its memory operand: address
-     * and segment. TRANSLATE_X87_NONE: none since the state was loaded or settled. */
-    uint64_t x87_absent; /* the x87 state is in fpu.area, not in the host's registers */
-    uint64_t x87_page, x87_data;
-    uint32_t x87_last, x87_segment;
+    uint64_t jump_mask, flat_mask;
 };
 
 struct translate_class {
-    union {
-        struct translate_hot hot;
-        uint8_t page[4096];
-    };
-    /* Negated: tag + address is the offset in the page when the entry is the address's. */
-    uint64_t read_tag[TRANSLATE_INDEX];
-    uint64_t write_tag[TRANSLATE_INDEX];
-    uint64_t addend[TRANSLATE_INDEX];
     /* In a large page of their own: every indirect jump looks at a random place of both. */
     _Alignas(LARGE_PAGE) uint64_t jump_tag[TRANSLATE_JUMPS]; /* negated linear address */
     uint64_t jump_code[TRANSLATE_JUMPS];
     /* What others have driven out of there (TRANSLATE_SECOND_MASK). */
     uint64_t second_tag[TRANSLATE_SECONDS];
     uint64_t second_code[TRANSLATE_SECONDS];
+    /* Negated: tag + address is the offset in the page when the entry is the address's. */
+    _Alignas(LARGE_PAGE) uint64_t read_tag[TRANSLATE_INDEX];
+    uint64_t write_tag[TRANSLATE_INDEX];
+    uint64_t addend[TRANSLATE_INDEX];
+    _Alignas(4096) struct translate_hot hot;
 };
 
 /*
@@ -149,7 +153,8 @@ struct translate_class {
  * none, so that every access of up to FLAT_SPAN + 1 bytes that begins in a granule with an entry
  * ends in the same page.
  */
-#define FLAT_LOAD ((uint32_t)((sizeof(struct translate_class) + 4095) & ~(size_t)4095))
+#define FLAT_LOAD ((uint32_t)(offsetof(struct translate_class, hot) + 4096))
+_Static_assert(sizeof(struct translate_hot) == 4096, "the flat table of loads begins behind it");
 
 /* Why generated code is left: low bits of what it returns, over the operation and the
  * translation's number. */

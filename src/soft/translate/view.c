@@ -61,7 +61,8 @@ static int class_map(struct translate *translate, unsigned number, int fd)
                               LARGE_PAGE); /* NOLINT */
     translate->region[number] = (void *)map;
     madvise(translate->region[number]->jump_tag, LARGE_PAGE, MADV_HUGEPAGE);
-    if (mmap(map, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
+    if (mmap(&translate->region[number]->hot, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+             fd, 0) == MAP_FAILED)
         return -errno;
     if (!translate->flat)
         return 0;
