@@ -20,7 +20,6 @@
 #include "soft/translate/translator.h"
 
 #define REACH        127
-#define NEAR_REACH   40 /* where an island is due when it is not known what follows */
 #define CHECK_REACH  85 /* where one is due before a check */
 #define BRANCH_REACH 55 /* ... of a RET or an indirect JMP */
 #define LONG_REACH   30 /* in an instruction that becomes many */
@@ -67,16 +66,14 @@ static enum translate_exit exit_of(bool write)
     return write ? TRANSLATE_EXIT_STORE : TRANSLATE_EXIT_LOAD;
 }
 
-static void check_exact(struct translator *tr, unsigned address, unsigned size, bool write,
-                        bool aligned, enum translate_exit exit, unsigned op)
+static void check_exact(struct translator *tr, unsigned size, bool write, bool aligned,
+                        enum translate_exit exit, unsigned op)
 {
     struct emit *e = &tr->e;
     unsigned mask = 0;
 
     if (aligned && size > 1)
         mask = (unsigned)__builtin_ctz(size);
-    if (address != HOST_R10)
-        emit_move(e, HOST_R10, address);
     emit_pext(e, HOST_R11, HOST_R10, HOT(index_mask));
     emit_load_indexed(e, HOST_RCX, write ? CLASS(write_tag) : CLASS(read_tag));
     emit_lea(e, HOST_RCX, HOST_RCX, HOST_R10, 0, mask ? 0 : (int32_t)size - 1);
@@ -109,14 +106,18 @@ static void flat_index(struct translator *tr, unsigned address)
     emit8(&tr->e, 0xc9);
 }
 
-static void islands(struct translator *tr, bool all, unsigned reach)
+/* From the displacement of a JRCXZ to here. */
+static unsigned e_distance(const struct translator *tr, unsigned near)
+{
+    return (unsigned)(tr->e.at - tr->near[near].patch);
+}
+
+static void islands_emit(struct translator *tr, bool end)
 {
     struct emit *e = &tr->e;
     uint8_t *over = NULL;
 
-    if (!tr->nr_near || (!all && e->at - tr->near[0].patch < reach))
-        return;
-    if (!all) {
+    if (!end) {
         emit8(e, 0xeb);
         emit8(e, 0);
         over = e->at;
@@ -137,6 +138,21 @@ static void islands(struct translator *tr, bool all, unsigned reach)
     if (over)
         over[-1] = (uint8_t)(e->at - over);
     tr->nr_near = 0;
+}
+
+/* Inside an instruction: where the first JRCXZ would soon be too far away. */
+static void islands_due(struct translator *tr, unsigned reach)
+{
+    if (tr->nr_near && !tr->trial && e_distance(tr, 0) >= reach)
+        islands_emit(tr, false);
+}
+
+bool translator_reached(const struct translator *tr, unsigned more)
+{
+    for (unsigned i = 0; i < tr->nr_near; i++)
+        if (e_distance(tr, i) + more + 5 * i > REACH)
+            return false;
+    return true;
 }
 
 static void near_add(struct translator *tr, unsigned cold, enum translate_exit kind)
@@ -174,13 +190,15 @@ static unsigned check_reach(const struct insn *insn)
     return insn->id == INSN_RET || insn->id == INSN_JMP ? BRANCH_REACH : LONG_REACH;
 }
 
-/* range: a failure is the careful translation's. */
-static void check_flat(struct translator *tr, unsigned address, unsigned size, bool write,
-                       bool range)
+/* `size` bytes at `displacement` from the address, all of which its own granule's entry covers.
+ * range: a failure is the careful translation's. */
+static void check_flat(struct translator *tr, unsigned address, int32_t displacement, unsigned size,
+                       bool write, bool range)
 {
     struct emit *e = &tr->e;
     struct translator_cold *cold;
-    islands(tr, false, check_reach(&tr->insn));
+
+    islands_due(tr, check_reach(&tr->insn));
     if (tr->nr_cold == TRANSLATOR_COLD_MAX) {
         tr->failed = true;
         return;
@@ -198,25 +216,33 @@ static void check_flat(struct translator *tr, unsigned address, unsigned size, b
         .size = (uint8_t)size,
         .op = (uint8_t)tr->op,
         .address = (uint8_t)address,
+        .displacement = (uint8_t)displacement,
         .write = write,
         .range = range,
     };
 }
 
-/* The address is in a host register that is R10 or the guest's. */
-static void check(struct translator *tr, unsigned address, unsigned size, bool write, bool aligned)
+/* At `displacement` from a host register that is R10 or the guest's. */
+static void check(struct translator *tr, unsigned address, int32_t displacement, unsigned size,
+                  bool write, bool aligned)
 {
-    if (tr->cpu->translate->flat && !aligned && !tr->t->block->exact)
-        check_flat(tr, address, size, write, false);
-    else
-        check_exact(tr, address, size, write, aligned, exit_of(write), tr->op);
+    if (tr->cpu->translate->flat && !aligned && !tr->t->block->exact) {
+        check_flat(tr, address, displacement, size, write, false);
+    } else {
+        if (address != HOST_R10 || displacement)
+            emit_lea(&tr->e, HOST_R10, address, HOST_NONE, 0, displacement);
+        address = HOST_R10;
+        displacement = 0;
+        check_exact(tr, size, write, aligned, exit_of(write), tr->op);
+    }
     tr->held = TRANSLATOR_NO_RANGE;
-    tr->operand = (struct emit_operand){.base = HOST_RCX, .index = (uint8_t)address};
+    tr->operand = (struct emit_operand){
+        .base = HOST_RCX, .index = (uint8_t)address, .displacement = displacement};
 }
 
 void translator_check(struct translator *tr, unsigned size, bool write, bool aligned)
 {
-    check(tr, HOST_R10, size, write, aligned);
+    check(tr, HOST_R10, 0, size, write, aligned);
 }
 
 /* The range of this instruction's access, or NULL. */
@@ -232,19 +258,19 @@ static uint32_t range_place(unsigned number)
     return HOT(range) + 8u * (TRANSLATE_RANGES - 1 - number);
 }
 
-/* The range's lowest address, `back` bytes before the access, is in a host register. */
+/* The range's lowest address is at `displacement` from a host register, the access at `access`. */
 static void range_lead(struct translator *tr, struct translator_range *range, unsigned address,
-                       int64_t back)
+                       int32_t displacement, int32_t access)
 {
     unsigned number = (unsigned)(range - tr->range);
 
-    check_flat(tr, address, (unsigned)(range->high - range->low), range->write, true);
+    check_flat(tr, address, displacement, (unsigned)(range->high - range->low), range->write, true);
     range->led = tr->e.at;
     if (range->reloaded || tr->no_islands)
         emit_store_hot(&tr->e, HOST_RCX, range_place(number));
     tr->held = (uint8_t)number;
     tr->operand = (struct emit_operand){
-        .base = HOST_RCX, .index = (uint8_t)address, .displacement = (int32_t)back};
+        .base = HOST_RCX, .index = (uint8_t)address, .displacement = access};
 }
 
 static void range_follow(struct translator *tr, const struct translator_range *range,
@@ -262,16 +288,6 @@ static void range_follow(struct translator *tr, const struct translator_range *r
         .base = HOST_RCX, .index = (uint8_t)index, .displacement = (int32_t)displacement};
 }
 
-unsigned translator_access_most(const struct translator *tr)
-{
-    unsigned range = tr->range_of[tr->op];
-    bool in_range = tr->t->ranged && range != TRANSLATOR_NO_RANGE;
-
-    if (in_range && tr->range[range].led)
-        return 20;
-    return in_range ? 52 : 43;
-}
-
 /* The guest's register that an operand of this displacement is, as a host register, or HOST_NONE.
  */
 static unsigned register_alone(const struct insn *insn)
@@ -284,36 +300,70 @@ static unsigned register_alone(const struct insn *insn)
     return emit_home[mem->base];
 }
 
-/* The register of the operand's address: R10, or one of the guest's that is the address itself.
- * False: as translator_address. */
-static bool address_find(struct translator *tr, unsigned *ret)
+/* The same in memory: where. Or a segment's base, when there is nothing else. */
+static uint32_t register_kept(const struct insn *insn)
 {
-    unsigned alone = tr->insn.mem.displacement ? (unsigned)HOST_NONE : register_alone(&tr->insn);
+    const struct insn_mem *mem = &insn->mem;
+
+    if (insn->address_size != 8 || mem->rip_relative || mem->vsib || mem->index != INSN_NO_REG)
+        return HOST_NONE;
+    if (mem->segment >= CPU_FS)
+        return mem->base == INSN_NO_REG && insn->id != INSN_LEA
+                   ? HOT(segment_base) + 8u * (mem->segment - CPU_FS)
+                   : (uint32_t)HOST_NONE;
+    return mem->base != INSN_NO_REG && emit_home[mem->base] == HOST_NONE ? emit_kept(mem->base)
+                                                                         : (uint32_t)HOST_NONE;
+}
+
+/* The operand's address, `back` less, is `*ret_displacement` from the host register `*ret`, and the
+ * granule of that register covers `size` bytes there. False: as translator_address. */
+static bool address_find(struct translator *tr, int64_t back, unsigned size, unsigned *ret,
+                         int32_t *ret_displacement)
+{
+    struct insn_mem *mem = &tr->insn.mem;
+    int64_t displacement = mem->displacement - back;
+    bool done, covered = displacement >= 0 && displacement + size <= FLAT_SPAN;
 
     *ret = HOST_R10;
-    if (alone == HOST_NONE)
-        return translator_address(tr);
-    *ret = alone;
-    return true;
+    *ret_displacement = 0;
+    if (covered && register_alone(&tr->insn) != HOST_NONE) {
+        *ret = register_alone(&tr->insn);
+        *ret_displacement = (int32_t)displacement;
+        return true;
+    }
+    if (covered && register_kept(&tr->insn) != HOST_NONE) {
+        emit_load_hot(&tr->e, HOST_R10, register_kept(&tr->insn));
+        *ret_displacement = (int32_t)displacement;
+        return true;
+    }
+    mem->displacement -= back;
+    done = translator_address(tr);
+    mem->displacement += back;
+    return done;
 }
 
 bool translator_access(struct translator *tr, unsigned size, bool write, bool aligned)
 {
     struct translator_range *range = aligned ? NULL : range_current(tr);
-    struct insn_mem *mem = &tr->insn.mem;
+    const struct insn_mem *mem = &tr->insn.mem;
     unsigned address, alone = register_alone(&tr->insn);
+    int32_t displacement;
     int64_t back;
-    bool done;
 
     if (!range) {
-        if (!address_find(tr, &address))
+        if (!address_find(tr, 0, size, &address, &displacement))
             return false;
-        check(tr, address, size, write, aligned);
+        check(tr, address, displacement, size, write, aligned);
         return true;
     }
     if (range->led) {
         if (alone != HOST_NONE) {
             range_follow(tr, range, alone, mem->displacement);
+            return true;
+        }
+        if (register_kept(&tr->insn) != HOST_NONE) {
+            emit_load_hot(&tr->e, HOST_R10, register_kept(&tr->insn));
+            range_follow(tr, range, HOST_R10, mem->displacement);
             return true;
         }
         if (!translator_address(tr))
@@ -322,44 +372,38 @@ bool translator_access(struct translator *tr, unsigned size, bool write, bool al
         return true;
     }
     back = tr->range_at[tr->op] - range->low;
-    mem->displacement -= back;
-    done = address_find(tr, &address);
-    mem->displacement += back;
-    if (done)
-        range_lead(tr, range, address, back);
-    return done;
+    if (!address_find(tr, back, (unsigned)(range->high - range->low), &address, &displacement))
+        return false;
+    range_lead(tr, range, address, displacement, displacement + (int32_t)back);
+    return true;
 }
 
 void translator_stack_access(struct translator *tr, unsigned reg, int32_t displacement, bool write)
 {
     struct translator_range *range = range_current(tr);
-    int64_t back = range && !range->led ? tr->range_at[tr->op] - range->low : 0;
+    int32_t back = range && !range->led ? (int32_t)(tr->range_at[tr->op] - range->low) : 0;
+    int32_t lowest = displacement - back;
     unsigned address = emit_home[reg];
 
     if (range && range->led) {
         range_follow(tr, range, address, displacement);
         return;
     }
-    if (displacement - back) {
-        emit_lea(&tr->e, HOST_R10, address, HOST_NONE, 0, displacement - (int32_t)back);
+    if (lowest < 0 || lowest + (range ? range->high - range->low : 8) > FLAT_SPAN) {
+        emit_lea(&tr->e, HOST_R10, address, HOST_NONE, 0, lowest);
         address = HOST_R10;
+        lowest = 0;
     }
     if (range)
-        range_lead(tr, range, address, back);
+        range_lead(tr, range, address, lowest, lowest + back);
     else
-        check(tr, address, 8, write, false);
+        check(tr, address, lowest, 8, write, false);
 }
 
-void translator_islands(struct translator *tr, bool all)
+void translator_islands(struct translator *tr, bool end)
 {
-    islands(tr, all, NEAR_REACH);
-}
-
-void translator_reach(struct translator *tr, unsigned bytes)
-{
-    unsigned own = 5 * (tr->nr_near + 2) + 2;
-
-    islands(tr, false, bytes + own < REACH ? REACH - bytes - own : 0);
+    if (tr->nr_near)
+        islands_emit(tr, end);
 }
 
 void translator_undo(struct translator *tr, uint8_t *from)
@@ -386,8 +430,12 @@ void translator_cold_emit(struct translator *tr)
             return;
         }
         emit_patch(cold->patch, tr->e.at);
-        check_exact(tr, cold->address, cold->size, cold->write, false,
+        if (cold->address != HOST_R10 || cold->displacement)
+            emit_lea(&tr->e, HOST_R10, cold->address, HOST_NONE, 0, cold->displacement);
+        check_exact(tr, cold->size, cold->write, false,
                     cold->range ? TRANSLATE_EXIT_CAREFUL : exit_of(cold->write), cold->op);
+        if (cold->address == HOST_R10 && cold->displacement)
+            emit_lea(&tr->e, HOST_R10, HOST_R10, HOST_NONE, 0, -(int32_t)cold->displacement);
         emit_patch(emit_jump(&tr->e), cold->back);
     }
 }

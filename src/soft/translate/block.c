@@ -63,41 +63,8 @@ static void leave_for_one(struct translator *tr, const struct interp_op *op)
     translator_exit(tr, emit_jump(&tr->e), TRANSLATE_EXIT_ONE, tr->op);
 }
 
-/* More bytes than this instruction becomes, in the cases that matter. */
-static unsigned bytes_most(const struct translator *tr, bool last)
-{
-    const struct insn *insn = &tr->insn;
-    unsigned bytes = insn->length + 6u;
-
-    if (last && insn->id == INSN_JCC)
-        return 45;
-    if (last && insn->id == INSN_JMP && insn->operand[0].kind == INSN_OPERAND_REL)
-        return 40;
-    if (last && insn->id == INSN_RET)
-        return 30 + translator_access_most(tr);
-    if (last && insn->id == INSN_JMP)
-        return insn->operand[0].kind == INSN_OPERAND_REG ? 70 : 70 + translator_access_most(tr);
-    if (insn->id == INSN_PAUSE)
-        return 40;
-    if (insn->id == INSN_PUSH || insn->id == INSN_POP)
-        return 30 + translator_access_most(tr);
-    if (!translator_copies(insn))
-        return 128;
-    for (unsigned i = 0; i < insn->nr_operands; i++) {
-        const struct insn_operand *operand = &insn->operand[i];
-
-        if (operand->kind == INSN_OPERAND_MEM)
-            bytes += translator_access_most(tr);
-        else if (operand->kind == INSN_OPERAND_REG && operand->reg_class == INSN_REG_GPR &&
-                 emit_home[operand->reg] == HOST_NONE)
-            bytes += 18;
-        else if (operand->kind == INSN_OPERAND_REG && operand->reg_class == INSN_REG_GPR8_HIGH)
-            bytes += 21;
-    }
-    if ((insn->traits & (INSN_TRAIT_SSE | INSN_TRAIT_AVX)) && !tr->vector_seen)
-        bytes += 15;
-    return insn->id == INSN_DIV || insn->id == INSN_IDIV ? bytes + 60 : bytes + 10;
-}
+#define ISLAND_OVER 2u
+#define GOTO_BYTES  20u /* more than translator_goto */
 
 static void undo(struct translator *tr, uint8_t *from, uint8_t held)
 {
@@ -106,16 +73,11 @@ static void undo(struct translator *tr, uint8_t *from, uint8_t held)
 }
 
 /* False: nothing may follow. */
-static bool op_emit(struct translator *tr, const struct interp_op *op, bool last)
+static bool op_once(struct translator *tr, const struct interp_op *op, bool last)
 {
     uint8_t *start, held;
     bool open = true;
 
-    if (op->run == op_undefined || op->run == op_too_long || op->run == op_unsupported) {
-        translator_exit(tr, emit_jump(&tr->e), TRANSLATE_EXIT_REST, tr->op);
-        return false;
-    }
-    translator_reach(tr, bytes_most(tr, last));
     if (may_close_loop(tr))
         poll(tr);
     start = tr->e.at;
@@ -140,6 +102,60 @@ static bool op_emit(struct translator *tr, const struct interp_op *op, bool last
     return true;
 }
 
+/* Does it become few bytes, with islands in its checks alone? */
+static bool is_short(const struct insn *insn)
+{
+    return translator_copies(insn) || insn->id == INSN_PUSH || insn->id == INSN_POP ||
+           insn->id == INSN_JCC || insn->id == INSN_JMP || insn->id == INSN_CALL ||
+           insn->id == INSN_RET;
+}
+
+/* Islands are jumped over, so they are put off until an instruction would end too far behind a
+ * JRCXZ: it is then emitted again, behind an island. */
+static bool op_trial(struct translator *tr, const struct interp_op *op, bool last, bool *ret_open)
+{
+    struct translate *translate = tr->cpu->translate;
+    struct translation *t = tr->t;
+    uint8_t *start = tr->e.at, held = tr->held;
+    unsigned nr_stubs = tr->nr_stubs;
+    bool vector_seen = tr->vector_seen, vector = t->vector, avx = t->avx;
+    bool x87_seen = tr->x87_seen, x87 = t->x87;
+    struct interp_op *single = t->single;
+    size_t arena_used = translate->arena_used;
+
+    tr->trial = true;
+    *ret_open = op_once(tr, op, last);
+    tr->trial = false;
+    if (translator_reached(tr, last && *ret_open ? GOTO_BYTES : ISLAND_OVER))
+        return true;
+    undo(tr, start, held);
+    tr->nr_stubs = nr_stubs;
+    tr->vector_seen = vector_seen;
+    t->vector = vector;
+    t->avx = avx;
+    tr->x87_seen = x87_seen;
+    t->x87 = x87;
+    t->single = single;
+    translate->arena_used = arena_used;
+    tr->far_patch = NULL;
+    tr->rcx_kept = false;
+    return false;
+}
+
+static bool op_emit(struct translator *tr, const struct interp_op *op, bool last)
+{
+    bool open;
+
+    if (op->run == op_undefined || op->run == op_too_long || op->run == op_unsupported) {
+        translator_exit(tr, emit_jump(&tr->e), TRANSLATE_EXIT_REST, tr->op);
+        return false;
+    }
+    if (is_short(&tr->insn) && op_trial(tr, op, last, &open))
+        return open;
+    translator_islands(tr, false);
+    return op_once(tr, op, last);
+}
+
 static bool translate_op(struct translator *tr, const struct interp_op *op, bool last)
 {
     bool open;
@@ -152,7 +168,7 @@ static bool translate_op(struct translator *tr, const struct interp_op *op, bool
 }
 
 #define STUB_BYTES  10u
-#define CHECK_BYTES 64u /* more than an exact check */
+#define CHECK_BYTES 80u /* more than an exact check */
 
 /* What seldom runs goes to the other end of the memory, so that the rest is dense. */
 static void cold_emit(struct translator *tr)
@@ -314,6 +330,7 @@ static struct translation *block_try(struct soft_cpu *cpu, struct interp_block *
     tr.far_patch = NULL;
     tr.failed = false;
     tr.no_islands = no_islands;
+    tr.trial = false;
     tr.island_end = NULL;
     tr.nr_cold = tr.nr_near = 0;
     tr.nr_ranges = 0;

@@ -150,9 +150,8 @@ static bool load_target(struct translator *tr)
             emit_move(&tr->e, HOST_R10, emit_home[operand->reg]);
         return true;
     }
-    if (operand->kind != INSN_OPERAND_MEM || !translator_address(tr))
+    if (operand->kind != INSN_OPERAND_MEM || !translator_access(tr, 8, false, false))
         return false;
-    translator_check(tr, 8, false, false);
     emit_guest(&tr->e, 0x8b, HOST_R10, &tr->operand);
     return true;
 }

@@ -85,7 +85,7 @@ static void load_byte(struct translator *tr, int32_t offset)
 
 static bool emit_sti(struct translator *tr)
 {
-    translator_reach(tr, 110);
+    translator_islands(tr, false);
     emit_load_hot(&tr->e, HOST_RCX, HOT(pending));
     emit8(&tr->e, 0xe3);
     emit8(&tr->e, 5);
@@ -125,7 +125,7 @@ static bool emit_ac(struct translator *tr, bool set)
 {
     unsigned class = set ? MMU_CLASS_SUPERVISOR : MMU_CLASS_SUPERVISOR_SMAP;
 
-    translator_reach(tr, 160);
+    translator_islands(tr, false);
     emit8(&tr->e, 0x65); /* mov ecx, gs:[smap] */
     emit8(&tr->e, 0x8b);
     emit8(&tr->e, 0x0c);
@@ -172,7 +172,7 @@ static bool emit_rdtsc(struct translator *tr)
 {
     struct emit *e = &tr->e;
 
-    translator_reach(tr, 100);
+    translator_islands(tr, false);
     load_cpu(tr);
     if (tr->user)
         cr4_require(tr, KEEP(TSD), false);

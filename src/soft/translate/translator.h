@@ -20,7 +20,7 @@ struct translator_cold {
     uint8_t *patch;      /* of the jump to it; NULL until an island has one */
     const uint8_t *back; /* where the access goes on */
     uint8_t size, op;
-    uint8_t address; /* host register */
+    uint8_t address, displacement; /* host register; of the access from there */
     bool write, range;
 };
 
@@ -62,6 +62,7 @@ struct translator {
     bool vector_seen;            /* the check for loaded vector registers was emitted */
     bool failed;                 /* something did not find room: again, without islands */
     bool no_islands;             /* each JRCXZ has its jump beside it */
+    bool trial;                  /* no islands for now: block.c */
     uint8_t *island_end;         /* the last one begins before this */
     unsigned nr_cold, nr_near;
     struct translator_cold cold[TRANSLATOR_COLD_MAX];
@@ -96,8 +97,6 @@ void translator_check(struct translator *tr, unsigned size, bool write, bool ali
 bool translator_access(struct translator *tr, unsigned size, bool write, bool aligned);
 /* The same for 8 bytes at a guest register (RSP or RBP) plus displacement. */
 void translator_stack_access(struct translator *tr, unsigned reg, int32_t displacement, bool write);
-/* More bytes than the check of the current instruction's access has, before the block's end. */
-unsigned translator_access_most(const struct translator *tr);
 /* ranges.c: which of tr->insns have their accesses checked together. */
 void translator_ranges_plan(struct translator *tr, const struct interp_block *block);
 /* copy_list.c: is this an instruction that copy.c copies (and that writes its operands only)? */
@@ -108,10 +107,10 @@ bool translator_keeps_rcx(const struct insn *insn);
 /* tr->operand does without RCX from here on. */
 void translator_free_rcx(struct translator *tr);
 
-/* Between instructions: jumps for those JRCXZ that would soon be too far away. */
-void translator_islands(struct translator *tr, bool all);
-/* The same before `bytes` without a chance for them. Not to be undone. */
-void translator_reach(struct translator *tr, unsigned bytes);
+/* Jumps for those JRCXZ that wait for one; end: nothing runs on behind. Not to be undone. */
+void translator_islands(struct translator *tr, bool end);
+/* Would they be near enough `more` bytes from here? */
+bool translator_reached(const struct translator *tr, unsigned more);
 /* The instruction leaves with this exit when RCX is 0. */
 void translator_leave_if_zero(struct translator *tr, enum translate_exit kind);
 /* What was emitted from here on is not. */
