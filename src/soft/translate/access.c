@@ -84,26 +84,35 @@ static void check_exact(struct translator *tr, unsigned size, bool write, bool a
     emit_load_indexed(e, HOST_RCX, CLASS(addend));
 }
 
-/* mov rcx, gs:[rcx * 8 + displacement] */
-static void load_flat(struct emit *e, int32_t displacement)
+/* RCX = entry of the table of loads. PEXT takes three times as long as a rotation, and what is
+ * loaded waits for it; but 32 bits are too few for kernels, whose regions lie far apart at multiples
+ * of large powers of two. */
+static void flat_load_entry(struct translator *tr, unsigned address)
 {
+    struct emit *e = &tr->e;
+
+    if (tr->user) {
+        emit_rorx(e, HOST_RCX, address, FLAT_SHIFT);
+        emit8(e, 0x89); /* mov ecx, ecx */
+        emit8(e, 0xc9);
+    } else {
+        emit_pext(e, HOST_RCX, address, HOT(flat_mask));
+    }
     emit8(e, 0x48 | emit_rex_of(HOST_RCX, HOST_BASE, HOST_RCX));
     emit8(e, 0x8b);
-    emit_address(e, HOST_RCX, HOST_BASE, HOST_RCX, 3, displacement);
+    emit_address(e, HOST_RCX, HOST_BASE, HOST_RCX, 3, 0);
 }
 
-/* RCX = number of the address's granule. PEXT takes three times as long as a rotation, one at a
- * time, and every load waits for it; but 32 bits are too few for kernels, whose regions lie far
- * apart at multiples of large powers of two. */
-static void flat_index(struct translator *tr, unsigned address)
+/* ... of stores, for which nothing waits: mov rcx, gs:[rcx * 8] */
+static void flat_store_entry(struct translator *tr, unsigned address)
 {
-    if (!tr->user) {
-        emit_pext(&tr->e, HOST_RCX, address, HOT(flat_mask));
-        return;
-    }
-    emit_rorx(&tr->e, HOST_RCX, address, FLAT_SHIFT);
-    emit8(&tr->e, 0x89); /* mov ecx, ecx */
-    emit8(&tr->e, 0xc9);
+    struct emit *e = &tr->e;
+
+    emit_pext(e, HOST_RCX, address, tr->user ? HOT(flat_user_mask) : HOT(flat_mask));
+    emit8(e, 0x65);
+    emit8(e, 0x48);
+    emit8(e, 0x8b);
+    emit_address(e, HOST_RCX, HOST_NONE, HOST_RCX, 3, 0);
 }
 
 /* From the displacement of a JRCXZ to here. */
@@ -203,10 +212,10 @@ static void check_flat(struct translator *tr, unsigned address, int32_t displace
         tr->failed = true;
         return;
     }
-    flat_index(tr, address);
     if (write)
-        emit_not(e, HOST_RCX);
-    load_flat(e, write ? -(int32_t)FLAT_LOAD : 0);
+        flat_store_entry(tr, address);
+    else
+        flat_load_entry(tr, address);
     cold = &tr->cold[tr->nr_cold];
     cold->patch = NULL;
     near_add(tr, tr->nr_cold++, TRANSLATE_EXIT_REST);

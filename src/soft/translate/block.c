@@ -297,6 +297,7 @@ static void publish(struct translate *translate, struct translation *t, uint8_t 
             t->link[i].stub = code_cache_run(&translate->code, t->link[i].stub);
     t->entry = code_cache_run(&translate->code, t->entry);
     t->entry_far = code_cache_run(&translate->code, t->entry_far);
+    t->entry_page = code_cache_run(&translate->code, t->entry_page);
     t->code_bytes = (uint32_t)(code_cache_run(&translate->code, end) - t->entry_far);
     t->cold = (uint32_t)translate->code.cold;
     translate->code.used = align_up((uint64_t)(end - translate->code.write), 8);
@@ -342,6 +343,7 @@ static struct translation *block_try(struct soft_cpu *cpu, struct interp_block *
     t->nr_ops = (uint8_t)block->nr_instructions;
     t->entry_far = tr.e.at;
     emit_lea(&tr.e, HOST_R10, HOST_R10, HOST_NONE, 0, -(int32_t)t->start);
+    t->entry_page = tr.e.at;
     emit_store_hot(&tr.e, HOST_R10, HOT(page));
     t->entry = tr.e.at;
     if (!block_emit(&tr, block, careful)) {

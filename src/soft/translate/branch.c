@@ -55,10 +55,10 @@ const uint8_t *translate_lookup(struct translate *translate, const struct transl
 
     if (translate->code.cold - translate->code.used < 256)
         return NULL;
-    if (link) {
+    if (!link->far)
         emit_load_hot(&e, HOST_R10, HOT(page));
-        emit_lea(&e, HOST_R10, HOST_R10, HOST_NONE, 0, link->target);
-    }
+    emit_lea(&e, HOST_R10, HOST_R10, HOST_NONE, 0,
+             link->far ? link->target & (int32_t)GUEST_PAGE_MASK : link->target);
     emit_pext(&e, HOST_R11, HOST_R10, HOT(jump_mask));
     emit_load_indexed(&e, HOST_RCX, CLASS(jump_tag));
     emit_lea(&e, HOST_RCX, HOST_RCX, HOST_R10, 0, 0);
@@ -79,6 +79,12 @@ static bool in_page(int64_t target)
     return target >= 0 && target < (int64_t)GUEST_PAGE_SIZE;
 }
 
+/* From the page of the block to that of a target in another one. */
+static int32_t page_distance(int64_t target)
+{
+    return (int32_t)(target & ~(int64_t)GUEST_PAGE_MASK);
+}
+
 static void link_add(struct translator *tr, unsigned slot, uint8_t *patch, int64_t target)
 {
     tr->t->link[slot].patch = patch;
@@ -91,7 +97,7 @@ void translator_goto(struct translator *tr, unsigned slot, int64_t target)
 {
     if (!in_page(target)) {
         emit_load_hot(&tr->e, HOST_R10, HOT(page));
-        emit_lea(&tr->e, HOST_R10, HOST_R10, HOST_NONE, 0, (int32_t)target);
+        emit_lea(&tr->e, HOST_R10, HOST_R10, HOST_NONE, 0, page_distance(target));
     }
     link_add(tr, slot, emit_jump(&tr->e), target);
 }
@@ -193,14 +199,12 @@ static bool emit_call_direct(struct translator *tr)
     uint8_t *patch;
 
     push_return(tr);
+    if (!in_page(target))
+        emit_lea(&tr->e, HOST_R10, HOST_R11, HOST_NONE, 0,
+                 page_distance(target) - (int32_t)(tr->offset + tr->insn.length));
     pair_push(tr);
     patch = emit_call(&tr->e);
-    if (in_page(target)) {
-        link_add(tr, 0, patch, target);
-    } else {
-        tr->far_patch = patch;
-        tr->far_target = target;
-    }
+    link_add(tr, 0, patch, target);
     return_point(tr);
     return true;
 }

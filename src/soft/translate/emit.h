@@ -178,6 +178,15 @@ static inline void emit_pdep(struct emit *e, unsigned reg, unsigned source, uint
     emit_pick(e, 3, reg, source, offset);
 }
 
+/* op reg, [base + displacement], 32 bits */
+static inline void emit_memory32(struct emit *e, unsigned op, unsigned reg, unsigned base,
+                                 int32_t displacement)
+{
+    emit8(e, 0x40 | emit_rex_of(reg, base, HOST_NONE));
+    emit8(e, op);
+    emit_address(e, reg, base, HOST_NONE, 0, displacement);
+}
+
 /* A memory operand, host registers: [base + index + displacement]. */
 struct emit_operand {
     uint8_t base, index;

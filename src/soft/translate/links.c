@@ -101,7 +101,7 @@ static void far_list(struct translate_link **list, struct translate_link *link)
 static void far_look_up(struct translate *translate, struct translate_link *link, unsigned half)
 {
     if (!link->lookup)
-        link->lookup = translate_lookup(translate, NULL);
+        link->lookup = translate_lookup(translate, link);
     if (!link->lookup)
         return;
     link_patch(translate, link, link->lookup);
@@ -166,7 +166,7 @@ static void far_link(struct translate *translate, struct translate_link *link,
 {
     unsigned hash = far_hash(address), half = address >> 63;
 
-    link_to(translate, link, to, to->entry_far);
+    link_to(translate, link, to, to->entry_page);
     translate->far_pages[half][hash / 64] |= UINT64_C(1) << (hash % 64);
     if (!link->listed)
         far_list(&translate->far_links[half], link);

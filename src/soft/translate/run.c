@@ -70,7 +70,6 @@ static uint32_t go_in(struct soft_cpu *cpu, const uint8_t *code, bool vector, bo
 {
     struct translate *translate = cpu->translate;
     unsigned number = cpu->mmu.current_class;
-    struct translate_class *region = translate->region[number];
     struct translate_hot *hot = translate->hot;
     uint32_t exit;
 
@@ -78,10 +77,10 @@ static uint32_t go_in(struct soft_cpu *cpu, const uint8_t *code, bool vector, bo
     __atomic_signal_fence(__ATOMIC_SEQ_CST); /* the other side's membarrier does the rest */
     view_obey(translate);
     view_sync(cpu);
-    if (hot->gs != (uintptr_t)region) {
-        hot->gs = (uintptr_t)region;
+    if (hot->gs != hot->class_base[number]) {
+        hot->gs = hot->class_base[number];
         returns_switch(translate, number);
-        __asm__ volatile("wrgsbase %0" : : "r"((uintptr_t)region));
+        __asm__ volatile("wrgsbase %0" : : "r"(hot->gs));
     }
     hot->segment_base[0] = cpu->segment[CPU_FS].base;
     hot->segment_base[1] = cpu->segment[CPU_GS].base;

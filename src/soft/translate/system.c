@@ -126,11 +126,7 @@ static bool emit_ac(struct translator *tr, bool set)
     unsigned class = set ? MMU_CLASS_SUPERVISOR : MMU_CLASS_SUPERVISOR_SMAP;
 
     translator_islands(tr, false);
-    emit8(&tr->e, 0x65); /* mov ecx, gs:[smap] */
-    emit8(&tr->e, 0x8b);
-    emit8(&tr->e, 0x0c);
-    emit8(&tr->e, 0x25);
-    emit32(&tr->e, HOT(smap));
+    emit_memory32(&tr->e, 0x8b, HOST_RCX, HOST_BASE, emit_based(HOT(smap)));
     leave_if_rcx_zero(tr);
     load_cpu(tr);
     emit_memory(&tr->e, 0x8b, HOST_RCX, HOST_R10, SOFT(mmu.epoch));
@@ -153,7 +149,10 @@ static bool emit_ac(struct translator *tr, bool set)
     emit8(&tr->e, 0x0f);
     emit8(&tr->e, 0xae);
     emit8(&tr->e, 0xd9);
-    emit_lea(&tr->e, HOST_BASE, HOST_RCX, HOST_NONE, 0, FLAT_LOAD);
+    emit8(&tr->e, 0x49); /* mov r10, TRANSLATE_BASE */
+    emit8(&tr->e, 0xba);
+    emit64(&tr->e, TRANSLATE_BASE);
+    emit_lea(&tr->e, HOST_BASE, HOST_RCX, HOST_R10, 0, 0);
     return true;
 }
 

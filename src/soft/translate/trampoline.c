@@ -85,15 +85,18 @@ static void stack_change(struct emit *e)
 
 static const uint8_t saved[] = {HOST_RBX, HOST_RBP, HOST_R12, HOST_R13, HOST_R14, HOST_R15};
 
-/* HOST_BASE, from the GS base. */
+/* HOST_BASE, from the GS base. Clobbers R10. */
 static void base_load(struct emit *e)
 {
+    emit8(e, 0x49); /* mov r10, TRANSLATE_BASE */
+    emit8(e, 0xba);
+    emit64(e, TRANSLATE_BASE);
     emit8(e, 0xf3); /* rdgsbase */
     emit8(e, 0x48 | HOST_BASE >> 3);
     emit8(e, 0x0f);
     emit8(e, 0xae);
     emit8(e, 0xc8 | (HOST_BASE & 7));
-    emit_lea(e, HOST_BASE, HOST_BASE, HOST_NONE, 0, FLAT_LOAD);
+    emit_lea(e, HOST_BASE, HOST_BASE, HOST_R10, 0, 0);
 }
 
 /* wide: with the registers' upper halves; otherwise those are 0, and known to the processor to be:
@@ -133,12 +136,7 @@ static void vector_store(struct emit *e)
 {
     uint8_t *skip;
 
-    emit8(e, 0x65); /* cmp qword gs:[vector_here], 0 */
-    emit8(e, 0x48);
-    emit8(e, 0x83);
-    emit8(e, 0x3c);
-    emit8(e, 0x25);
-    emit32(e, HOT(vector_here));
+    emit_memory(e, 0x83, 7, HOST_BASE, emit_based(HOT(vector_here))); /* cmp qword .., 0 */
     emit8(e, 0);
     skip = emit_jump_if(e, 4); /* zero */
     for (unsigned i = 0; i < 16; i++) {
@@ -146,28 +144,13 @@ static void vector_store(struct emit *e)
         vector_move_high(e, true, i, HOST_R10, YMM(i));
     }
     mxcsr_move(e, 3, HOST_R10, MXCSR);
-    emit8(e, 0x65); /* ldmxcsr gs:[mxcsr_host] */
-    emit8(e, 0x0f);
-    emit8(e, 0xae);
-    emit8(e, 0x14);
-    emit8(e, 0x25);
-    emit32(e, HOT(mxcsr_host));
+    mxcsr_move(e, 2, HOST_BASE, emit_based(HOT(mxcsr_host)));
     emit8(e, 0xc5); /* vzeroupper */
     emit8(e, 0xf8);
     emit8(e, 0x77);
-    emit8(e, 0x65); /* mov qword gs:[vector_here], 0 */
-    emit8(e, 0x48);
-    emit8(e, 0xc7);
-    emit8(e, 0x04);
-    emit8(e, 0x25);
-    emit32(e, HOT(vector_here));
+    emit_memory(e, 0xc7, 0, HOST_BASE, emit_based(HOT(vector_here))); /* mov qword .., 0 */
     emit32(e, 0);
-    emit8(e, 0x65); /* mov qword gs:[vector_left], 1 */
-    emit8(e, 0x48);
-    emit8(e, 0xc7);
-    emit8(e, 0x04);
-    emit8(e, 0x25);
-    emit32(e, HOT(vector_left));
+    emit_memory(e, 0xc7, 0, HOST_BASE, emit_based(HOT(vector_left)));
     emit32(e, 1);
     emit_patch(skip, e->at);
 }
@@ -293,11 +276,7 @@ static void callout_emit(struct emit *e, const uint8_t *leave)
     uint8_t *declined;
 
     stack_change(e);
-    emit8(e, 0x65); /* mov gs:[leave_with], ecx: for position.c */
-    emit8(e, 0x89);
-    emit8(e, 0x0c);
-    emit8(e, 0x25);
-    emit32(e, HOT(leave_with));
+    emit_memory32(e, 0x89, HOST_RCX, HOST_BASE, emit_based(HOT(leave_with))); /* position.c */
     emit_load_hot(e, HOST_R10, HOT(cpu));
     for (unsigned i = 0; i < ARRAY_LEN(called); i++)
         emit_memory(e, 0x89, emit_home[called[i]], HOST_R10, GPR(called[i]));
@@ -321,11 +300,7 @@ static void callout_emit(struct emit *e, const uint8_t *leave)
     emit8(e, 0xe3);
     emit_patch(declined, e->at);
     called_load(e);
-    emit8(e, 0x65); /* mov ecx, gs:[leave_with] */
-    emit8(e, 0x8b);
-    emit8(e, 0x0c);
-    emit8(e, 0x25);
-    emit32(e, HOT(leave_with));
+    emit_memory32(e, 0x8b, HOST_RCX, HOST_BASE, emit_based(HOT(leave_with)));
     emit_patch(emit_jump(e), leave);
 }
 

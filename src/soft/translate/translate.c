@@ -71,7 +71,7 @@ static void hot_fill(struct translate *translate)
     hot->low_bits[0] = 31;
     hot->low_bits[1] = 63;
     for (unsigned i = 0; i < MMU_NR_CLASSES; i++)
-        hot->class_base[i] = (uintptr_t)translate->region[i];
+        hot->class_base[i] = (uintptr_t)translate->region[i] - FLAT_SIZE;
 }
 
 int translate_init(struct soft_cpu *cpu, struct err *err)

@@ -55,6 +55,8 @@
 #define FLAT_USER_MASK   ((UINT64_C(1) << 39) - (UINT64_C(1) << FLAT_SHIFT))
 #define FLAT_KERNEL_LOW  ((UINT64_C(1) << 38) - (UINT64_C(1) << FLAT_SHIFT))
 #define FLAT_KERNEL_MASK (FLAT_KERNEL_LOW | UINT64_C(3) << 40)
+/* Bytes of a table of loads, or of stores. */
+#define FLAT_SIZE (UINT64_C(8) << FLAT_INDEX_BITS)
 /* Of 64 KiB of addresses each, which is a page of both tables. */
 #define FLAT_TOUCHED_SHIFT 16u
 #define TRANSLATE_RANGES   16u
@@ -117,7 +119,7 @@ struct translate_hot {
             uint64_t x87_page, x87_data;
             uint32_t x87_last, x87_segment;
         };
-        uint8_t seldom[4096 - 8 * (TRANSLATE_RANGES + 8 + TRANSLATE_KEPT)];
+        uint8_t seldom[4096 - 8 * (TRANSLATE_RANGES + 9 + TRANSLATE_KEPT)];
     };
     /* What generated code reaches from emit.h's base register with a displacement of one byte: the
      * last 16 words of the page. */
@@ -128,7 +130,7 @@ struct translate_hot {
     uint64_t call_poll;       /* bits of RSP without which a CALL leaves: none when `pending` */
     uint64_t vector_here;     /* nonzero: the vector registers are the host's; 0: in fpu.area */
     uint64_t segment_base[2]; /* FS, GS */
-    uint64_t jump_mask, flat_mask;
+    uint64_t jump_mask, flat_mask, flat_user_mask;
 };
 
 struct translate_class {
@@ -153,6 +155,8 @@ struct translate_class {
  * none, so that every access of up to FLAT_SPAN + 1 bytes that begins in a granule with an entry
  * ends in the same page.
  */
+/* From the GS base to emit.h's base register. */
+#define TRANSLATE_BASE (FLAT_SIZE + FLAT_LOAD)
 #define FLAT_LOAD ((uint32_t)(offsetof(struct translate_class, hot) + 4096))
 _Static_assert(sizeof(struct translate_hot) == 4096, "the flat table of loads begins behind it");
 
@@ -193,7 +197,7 @@ struct translate_link {
     uint8_t *patch; /* writable address of the jump's displacement; NULL: slot not used */
     const uint8_t *stub;
     int32_t target; /* offset from the start of the page */
-    bool far;       /* it is in another page; R10 = linear target at the jump */
+    bool far;       /* it is in another page; R10 = linear address of that at the jump */
     bool listed;    /* in a list by far_next */
     struct translate_link *next, **back; /* of those that jump to the same translation; back NULL:
                                             not patched to one */
@@ -220,6 +224,7 @@ struct translation {
     struct interp_block *block; /* NULL: dead */
     const uint8_t *entry;       /* hot.page is set */
     const uint8_t *entry_far;   /* R10 = linear address of the block */
+    const uint8_t *entry_page;  /* R10 = that of its page */
     uint32_t number;
     uint32_t code_bytes; /* from entry_far */
     uint32_t cold;       /* where its code at the cache's end begins: up to the last one's */
@@ -398,13 +403,12 @@ static inline uint64_t *flat_loads(const struct translate *translate, unsigned n
     return (uint64_t *)(void *)table + flat_granule(number, page);
 }
 
-/* Of the page's last granule: they go downward. */
 static inline uint64_t *flat_stores(const struct translate *translate, unsigned number,
                                     uint64_t page)
 {
-    uint64_t last = flat_granule(number, page) + FLAT_PAGE - 1;
+    uint8_t *table = (uint8_t *)translate->region[number] - FLAT_SIZE;
 
-    return (uint64_t *)(void *)translate->region[number] - 1 - last;
+    return (uint64_t *)(void *)table + flat_granule(number, page);
 }
 
 /* Does the page's part of a flat table have memory? (Where it has not, all entries are 0.) */
@@ -457,8 +461,7 @@ void links_stable(struct soft_cpu *cpu);
 /* All translations are gone. */
 void links_flushed(struct translate *translate);
 
-/* branch.c: code that goes on through the jump table: to this link's target in the running page, or
- * (NULL) to R10. NULL: no room. */
+/* branch.c: code that goes on to this link's target through the jump table. NULL: no room. */
 const uint8_t *translate_lookup(struct translate *translate, const struct translate_link *link);
 /* block.c: NULL when the block is not for this tier or there is no room (translate->full). */
 struct translation *translate_block(struct soft_cpu *cpu, struct interp_block *block, bool careful);

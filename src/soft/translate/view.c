@@ -28,7 +28,6 @@
 /* Index of a linear address: bits 12..20, and which half it is in. */
 #define INDEX_MASK UINT64_C(0x8000001ff000)
 /* Bytes of a table of loads, or of stores; and of the map of what was touched of it. */
-#define FLAT_SIZE         (UINT64_C(8) << FLAT_INDEX_BITS)
 #define FLAT_TOUCHED_SIZE ((FLAT_SIZE >> 12) / 8)
 #define FLAT_TOUCHED_MAX  2048u
 
@@ -191,7 +190,7 @@ static void flat_fill(struct translate *translate, unsigned number, uint64_t pag
     }
     for (unsigned i = 0; i < FLAT_PAGE - 1; i++) {
         loads[i] = addend;
-        stores[FLAT_PAGE - 1 - i] = write ? addend : 0;
+        stores[i] = write ? addend : 0;
     }
 }
 
@@ -215,6 +214,7 @@ int view_init(struct soft_vm *vm, struct translate *translate)
     }
     translate->hot->index_mask = INDEX_MASK;
     translate->hot->flat_mask = FLAT_KERNEL_MASK;
+    translate->hot->flat_user_mask = FLAT_USER_MASK;
     for (unsigned i = 0; i < ARRAY_LEN(translate->hot->check_mask); i++)
         translate->hot->check_mask[i] = ~GUEST_PAGE_MASK | ((UINT64_C(1) << i) - 1);
     return 0;

@@ -65,14 +65,10 @@ void translator_x87_check(struct translator *tr)
     translator_exit(tr, emit_jump(&tr->e), TRANSLATE_EXIT_VECTOR, tr->op);
 }
 
-/* mov dword gs:[offset], value */
+/* mov dword [offset], value */
 static void note(struct emit *e, uint32_t offset, uint32_t value)
 {
-    emit8(e, 0x65);
-    emit8(e, 0xc7);
-    emit8(e, 0x04);
-    emit8(e, 0x25);
-    emit32(e, offset);
+    emit_memory32(e, 0xc7, 0, HOST_BASE, emit_based(offset));
     emit32(e, value);
 }
 
@@ -177,11 +173,7 @@ static bool emit_fldcw(struct translator *tr)
     emit8(e, 0xe3);
     emit8(e, 5);
     translator_exit(tr, emit_jump(e), TRANSLATE_EXIT_REST, tr->op);
-    emit8(e, 0x65); /* fldcw gs:[target] */
-    emit8(e, 0xd9);
-    emit8(e, 0x2c);
-    emit8(e, 0x25);
-    emit32(e, HOT(target));
+    emit_memory32(e, 0xd9, 5, HOST_BASE, emit_based(HOT(target))); /* fldcw */
     translator_islands(tr, false);
     emit_load_hot(e, HOST_R10, HOT(cpu));
     emit8(e, 0x41); /* fnstcw: without the bits that are not there */
