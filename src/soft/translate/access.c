@@ -395,7 +395,7 @@ void translator_stack_access(struct translator *tr, unsigned reg, int32_t displa
     unsigned address = emit_home[reg];
 
     if (range && range->led) {
-        range_follow(tr, range, address, displacement);
+        range_follow(tr, range, address, displacement + tr->rsp_pending);
         return;
     }
     if (lowest < 0 || lowest + (range ? range->high - range->low : 8) > FLAT_SPAN) {

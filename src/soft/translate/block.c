@@ -122,6 +122,7 @@ static bool op_trial(struct translator *tr, const struct interp_op *op, bool las
     bool x87_seen = tr->x87_seen, x87 = t->x87;
     struct interp_op *single = t->single;
     size_t arena_used = translate->arena_used;
+    int32_t rsp_pending = tr->rsp_pending;
 
     tr->trial = true;
     *ret_open = op_once(tr, op, last);
@@ -138,6 +139,7 @@ static bool op_trial(struct translator *tr, const struct interp_op *op, bool las
     t->single = single;
     translate->arena_used = arena_used;
     tr->far_patch = NULL;
+    tr->rsp_pending = rsp_pending;
     tr->rcx_kept = false;
     return false;
 }
@@ -332,6 +334,7 @@ static struct translation *block_try(struct soft_cpu *cpu, struct interp_block *
     tr.failed = false;
     tr.no_islands = no_islands;
     tr.trial = false;
+    tr.rsp_pending = 0;
     tr.island_end = NULL;
     tr.nr_cold = tr.nr_near = 0;
     tr.nr_ranges = 0;

@@ -317,6 +317,32 @@ bool translator_branch(struct translator *tr)
     return done;
 }
 
+/* Is the next instruction a PUSH or POP like this one that can leave nothing undone: in the same
+ * range, which has been checked? RSP then changes once, behind the last of them. */
+static bool stack_goes_on(const struct translator *tr)
+{
+    const struct insn *next = &tr->insns[tr->op + 1];
+    const struct insn_operand *operand = &next->operand[0];
+    unsigned range = tr->range_of[tr->op];
+
+    if (!tr->t->ranged || range == TRANSLATOR_NO_RANGE || tr->op + 1u >= tr->t->nr_ops ||
+        tr->range_of[tr->op + 1] != range || next->id != tr->insn.id || next->operand_size != 8 ||
+        tr->insn.operand[0].reg == CPU_RSP)
+        return false;
+    return operand->kind == INSN_OPERAND_REG && operand->reg_class == INSN_REG_GPR &&
+           operand->reg != CPU_RSP;
+}
+
+/* RSP changes by so much. */
+static void stack_move(struct translator *tr, int32_t by)
+{
+    tr->rsp_pending += by;
+    if (stack_goes_on(tr))
+        return;
+    emit_lea(&tr->e, HOST_R15, HOST_R15, HOST_NONE, 0, tr->rsp_pending);
+    tr->rsp_pending = 0;
+}
+
 static bool stack_push(struct translator *tr)
 {
     const struct insn_operand *operand = &tr->insn.operand[0];
@@ -348,7 +374,8 @@ static bool stack_push(struct translator *tr)
         }
         break;
     }
-    push_end(tr, value);
+    emit_guest(&tr->e, 0x89, value, &tr->operand);
+    stack_move(tr, -8);
     tr->rcx_kept = true;
     return true;
 }
@@ -367,7 +394,7 @@ static bool stack_pop(struct translator *tr)
         emit_store_hot(&tr->e, HOST_R11, emit_kept(operand->reg));
     tr->rcx_kept = true;
     if (operand->reg != CPU_RSP)
-        emit_lea(&tr->e, HOST_R15, HOST_R15, HOST_NONE, 0, 8);
+        stack_move(tr, 8);
     return true;
 }
 
