@@ -85,8 +85,8 @@ static void check_exact(struct translator *tr, unsigned size, bool write, bool a
 }
 
 /* RCX = entry of the table of loads. PEXT takes three times as long as a rotation, and what is
- * loaded waits for it; but 32 bits are too few for kernels, whose regions lie far apart at multiples
- * of large powers of two. */
+ * loaded waits for it; but 32 bits are too few for kernels, whose regions lie far apart at
+ * multiples of large powers of two. */
 static void flat_load_entry(struct translator *tr, unsigned address)
 {
     struct emit *e = &tr->e;
@@ -278,8 +278,8 @@ static void range_lead(struct translator *tr, struct translator_range *range, un
     if (range->reloaded || tr->no_islands)
         emit_store_hot(&tr->e, HOST_RCX, range_place(number));
     tr->held = (uint8_t)number;
-    tr->operand = (struct emit_operand){
-        .base = HOST_RCX, .index = (uint8_t)address, .displacement = access};
+    tr->operand =
+        (struct emit_operand){.base = HOST_RCX, .index = (uint8_t)address, .displacement = access};
 }
 
 static void range_follow(struct translator *tr, const struct translator_range *range,

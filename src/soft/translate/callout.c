@@ -192,8 +192,7 @@ static void *flat_cached(const struct soft_cpu *cpu, uint64_t address, bool writ
 
     if (!translate->flat || !flat_is_touched(translate, number, page))
         return NULL;
-    addend = write ? *flat_stores(translate, number, page)
-                   : *flat_loads(translate, number, page);
+    addend = write ? *flat_stores(translate, number, page) : *flat_loads(translate, number, page);
     host = (uint8_t *)(uintptr_t)(addend + address);
     for (unsigned i = 0; addend && i < memory->nr_slots; i++)
         if ((uint64_t)(host - memory->slots[i].host) < memory->slots[i].size_bytes)

@@ -37,7 +37,7 @@ enum {
 
 /* Guest register -> host register, or HOST_NONE: kept in memory. */
 static const uint8_t emit_home[CPU_NR_GPRS] = {
-    HOST_RAX, HOST_R9,   HOST_RDX,  HOST_RBX,  HOST_R15, HOST_RBP, HOST_RSI, HOST_RDI,
+    HOST_RAX, HOST_R9,   HOST_RDX,  HOST_RBX,  HOST_R15, HOST_RBP, HOST_RSI,  HOST_RDI,
     HOST_R8,  HOST_NONE, HOST_NONE, HOST_NONE, HOST_R12, HOST_R13, HOST_NONE, HOST_NONE,
 };
 

@@ -20,6 +20,7 @@
 #include <sched.h>
 
 #define GUARD_EXITS_MAX 16u
+#define INSN_ACCESS_MAX 32u
 #define NO_BLOCK        UINT32_MAX /* interp_block.runs: not to be translated (again) */
 
 static bool avx_enabled(const struct soft_cpu *cpu)
@@ -182,6 +183,13 @@ static bool access_alone(struct translation *t, const struct interp_op *op)
     }
 }
 
+/* What begins here and ends beyond the canonical addresses raises #GP, not #PF. */
+static bool ends_canonical(uint64_t address)
+{
+    return (int64_t)((address + INSN_ACCESS_MAX) << 16) >> 16 ==
+           (int64_t)(address + INSN_ACCESS_MAX);
+}
+
 /* Exits LOAD and STORE: false: interpret; *ret_fault: view_fill. */
 static bool fill(struct soft_cpu *cpu, struct visit *visit, uint32_t exit, bool write,
                  bool *ret_fault)
@@ -296,7 +304,7 @@ static int serve(struct soft_cpu *cpu, struct visit *visit, uint32_t exit)
     case TRANSLATE_EXIT_LOAD:
     case TRANSLATE_EXIT_STORE:
         visit->done = !fill(cpu, visit, exit, kind == TRANSLATE_EXIT_STORE, &fault);
-        if (fault && access_alone(t, &block->ops[op])) {
+        if (fault && access_alone(t, &block->ops[op]) && ends_canonical(translate->hot->address)) {
             cpu->rip = translate->hot->page + t->start;
             return interp_leave_fault(cpu, &block->ops[op], SOFT_FAULT);
         }

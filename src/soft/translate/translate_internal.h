@@ -89,32 +89,35 @@ enum translate_callout {
 struct translate_hot {
     union {
         struct {
-            uint64_t pending;         /* nonzero: leave at the next poll; other threads set it */
-            uint64_t host_rsp;        /* of C, while generated code runs */
-            uint64_t return_rsp;      /* of generated code, while it does not: returns.c */
-            uint64_t return_base;     /* that of the empty stack */
-            uint64_t spilled;         /* RCX, in the trampolines */
-            uint64_t pauses;          /* PAUSEs until the processor is offered to others */
-            uint64_t vector_left;     /* nonzero: they were loaded until the last exit */
-            uint64_t avx_here;        /* as vector_here, and the guest has enabled AVX */
+            uint64_t pending;     /* nonzero: leave at the next poll; other threads set it */
+            uint64_t host_rsp;    /* of C, while generated code runs */
+            uint64_t return_rsp;  /* of generated code, while it does not: returns.c */
+            uint64_t return_base; /* that of the empty stack */
+            uint64_t spilled;     /* RCX, in the trampolines */
+            uint64_t pauses;      /* PAUSEs until the processor is offered to others */
+            uint64_t vector_left; /* nonzero: they were loaded until the last exit */
+            uint64_t avx_here;    /* as vector_here, and the guest has enabled AVX */
             uint64_t target; /* of an indirect call or PUSH of memory, between its two accesses */
             uint64_t target_code;
             uint64_t index_mask, second_mask;
-            uint64_t check_mask[7];   /* page bits; with the bits below 1 << i too */
-            uint64_t address; /* R10 at the last exit */
-            uint64_t enter;   /* where to go in */
-            uint64_t cpu;     /* struct soft_cpu */
+            uint64_t check_mask[7]; /* page bits; with the bits below 1 << i too */
+            uint64_t address;       /* R10 at the last exit */
+            uint64_t enter;         /* where to go in */
+            uint64_t cpu;           /* struct soft_cpu */
             uint32_t mxcsr_host, reserved;
-            uint64_t keep[TRANSLATE_NR_KEEP]; /* enum translate_keep: masks of RFLAGS for PEXT and PDEP */
+            uint64_t keep[TRANSLATE_NR_KEEP]; /* enum translate_keep: masks of RFLAGS for PEXT and
+                                                 PDEP */
             uint64_t low_bits[2];             /* 31, 63 */
             uint64_t class_base[MMU_NR_CLASSES];
             uint32_t seen_epoch[MMU_NR_CLASSES][2]; /* mmu.epoch, as the class's tables follow it */
             uint64_t gs;                            /* what the GS base is; 0: not known */
-            uint64_t shadow;     /* linear address behind the last STI that generated code executed */
-            uint32_t leave_with; /* in a callout: its exit; after one that returned NULL: the one to take */
+            uint64_t shadow; /* linear address behind the last STI that generated code executed */
+            uint32_t leave_with; /* in a callout: its exit; after one that returned NULL: the one to
+                                    take */
             uint32_t smap;       /* CR4.SMAP at the last entry */
-            /* x87.c. Of the last instruction: offset in x87_page, FOP above; of its memory operand: address
-             * and segment. TRANSLATE_X87_NONE: none since the state was loaded or settled. */
+            /* x87.c. Of the last instruction: offset in x87_page, FOP above; of its memory operand:
+             * address and segment. TRANSLATE_X87_NONE: none since the state was loaded or settled.
+             */
             uint64_t x87_absent; /* the x87 state is in fpu.area, not in the host's registers */
             uint64_t x87_page, x87_data;
             uint32_t x87_last, x87_segment;
@@ -124,9 +127,9 @@ struct translate_hot {
     /* What generated code reaches from emit.h's base register with a displacement of one byte: the
      * last 16 words of the page. */
     uint64_t range[TRANSLATE_RANGES]; /* addends, while a block runs; those used first are last */
-    uint64_t kept[TRANSLATE_KEPT]; /* guest R9, R10, R11, R14, R15 */
-    uint64_t page;                 /* linear address of the page that the running block lies in */
-    uint64_t go_on;                /* 0 when `pending` */
+    uint64_t kept[TRANSLATE_KEPT];    /* guest R9, R10, R11, R14, R15 */
+    uint64_t page;            /* linear address of the page that the running block lies in */
+    uint64_t go_on;           /* 0 when `pending` */
     uint64_t call_poll;       /* bits of RSP without which a CALL leaves: none when `pending` */
     uint64_t vector_here;     /* nonzero: the vector registers are the host's; 0: in fpu.area */
     uint64_t segment_base[2]; /* FS, GS */
@@ -157,7 +160,7 @@ struct translate_class {
  */
 /* From the GS base to emit.h's base register. */
 #define TRANSLATE_BASE (FLAT_SIZE + FLAT_LOAD)
-#define FLAT_LOAD ((uint32_t)(offsetof(struct translate_class, hot) + 4096))
+#define FLAT_LOAD      ((uint32_t)(offsetof(struct translate_class, hot) + 4096))
 _Static_assert(sizeof(struct translate_hot) == 4096, "the flat table of loads begins behind it");
 
 /* Why generated code is left: low bits of what it returns, over the operation and the

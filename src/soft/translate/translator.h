@@ -74,8 +74,8 @@ struct translator {
     uint8_t range_of[TRANSLATOR_OPS_MAX]; /* of each operation's access */
     int64_t range_at[TRANSLATOR_OPS_MAX];
     int32_t rsp_pending; /* of a run of PUSHes or POPs: not yet added to the guest's RSP */
-    uint8_t held;  /* the range whose addend RCX has */
-    bool rcx_kept; /* this instruction leaves RCX alone: set by those who know */
+    uint8_t held;        /* the range whose addend RCX has */
+    bool rcx_kept;       /* this instruction leaves RCX alone: set by those who know */
     unsigned nr_stubs;
     struct translator_stub stub[TRANSLATOR_STUBS_MAX];
     /* A taken branch (link 0) to another page, put behind the block. */
