@@ -3,16 +3,21 @@
  * Addresses of memory operands, and the checks that turn them into host addresses. No check changes
  * a flag.
  *
- *   flat    rorx  rcx, address, 7       (user)          exact   pext  r11, r10, gs:[index_mask]
- *           mov   ecx, ecx                                      mov   rcx, gs:[r11*8 + tag]
- *           pext  rcx, address, gs:[flat_mask]  (kernel)        lea   rcx, [rcx + r10 + size - 1]
- *           not   rcx                   (stores)                pext  rcx, rcx, gs:[check_mask]
- *           mov   rcx, gs:[rcx*8 + table]                       jrcxz over;  jmp exit
- *           jrcxz island                                  over: mov   rcx, gs:[r11*8 + addend]
- *     back: op    [rcx + address]
+ *   loads   rorx  rcx, register, 7      (user)          exact   lea   r10, address
+ *           mov   ecx, ecx                                      pext  r11, r10, [index_mask]
+ *           pext  rcx, register, [flat_mask]    (kernel)        mov   rcx, [r11*8 + tag]
+ *           mov   rcx, [rcx*8 + table]                          lea   rcx, [rcx + r10 + size - 1]
+ *           jrcxz island                                        pext  rcx, rcx, [check_mask]
+ *     back: op    [rcx + register + displacement]               jrcxz over;  jmp exit
+ *   stores  pext  rcx, register, [mask]                   over: mov   rcx, [r11*8 + addend]
+ *           mov   rcx, gs:[rcx*8]
+ *           jrcxz island; and so on
+ *
+ * The register is the base, where the operand has no index and ends within a granule's span from
+ * it, so that what the granule's entry says holds for the operand; otherwise R10 with its address.
  *
  * Accesses of one range (ranges.c): the first as above, for all of the range, then  mov
- * gs:[hot.range], rcx  if a later one will not find it in RCX;  those  mov rcx, gs:[hot.range].
+ * [hot.range], rcx  if a later one will not find it in RCX;  those  mov rcx, [hot.range].
  *
  * JRCXZ reaches 127 bytes: islands between instructions hold the jumps to the exact check, which
  * stands behind the block and comes back.

@@ -3,8 +3,10 @@
  * Bytes of host instructions. No policy: which registers and why is block.c's and copy.c's.
  *
  * Host registers. Guest RAX, RDX, RBX, RBP, RSI, RDI, R8, R12, R13, R14 live in their namesakes,
- * RCX in R9, RSP in R15; R9, R10, R11 and R15 live in translate_hot.kept. RCX, R10 and R11 are
- * scratch, RSP is the host's own stack.
+ * RCX in R9, RSP in R15; R9, R10, R11, R14 and R15 live in translate_hot.kept. RCX, R10 and R11 are
+ * scratch, RSP is the host's own stack. R14 points behind translate_hot: processors know what was
+ * stored at a base register plus a constant when it is loaded again (no cycle instead of six), but
+ * not where the address is a segment's.
  *
  * Invariant: nothing here writes more than EMIT_SLACK bytes past `at` without a check by its
  * caller; block.c checks between instructions.

@@ -85,18 +85,24 @@ static void stack_change(struct emit *e)
 
 static const uint8_t saved[] = {HOST_RBX, HOST_RBP, HOST_R12, HOST_R13, HOST_R14, HOST_R15};
 
-/* HOST_BASE, from the GS base. Clobbers R10. */
-static void base_load(struct emit *e)
+/* HOST_BASE += TRANSLATE_BASE. Clobbers R10. */
+static void base_add(struct emit *e)
 {
     emit8(e, 0x49); /* mov r10, TRANSLATE_BASE */
     emit8(e, 0xba);
     emit64(e, TRANSLATE_BASE);
+    emit_lea(e, HOST_BASE, HOST_BASE, HOST_R10, 0, 0);
+}
+
+/* HOST_BASE, on the way in. */
+static void base_read(struct emit *e)
+{
     emit8(e, 0xf3); /* rdgsbase */
     emit8(e, 0x48 | HOST_BASE >> 3);
     emit8(e, 0x0f);
     emit8(e, 0xae);
     emit8(e, 0xc8 | (HOST_BASE & 7));
-    emit_lea(e, HOST_BASE, HOST_BASE, HOST_R10, 0, 0);
+    base_add(e);
 }
 
 /* wide: with the registers' upper halves; otherwise those are 0, and known to the processor to be:
@@ -105,7 +111,7 @@ static void enter_emit(struct emit *e, bool vector, bool wide)
 {
     for (unsigned i = 0; i < ARRAY_LEN(saved); i++)
         emit_push(e, saved[i]);
-    base_load(e);
+    base_read(e);
     emit_store_hot(e, HOST_RSP, HOT(host_rsp));
     emit_load_hot(e, HOST_RSP, HOT(return_rsp));
     emit_move(e, HOST_RCX, HOST_RDI);
@@ -262,7 +268,8 @@ static const uint8_t called[] = {CPU_RAX, CPU_RCX, CPU_RDX, CPU_RSP, CPU_RSI, CP
 
 static void called_load(struct emit *e)
 {
-    base_load(e); /* the class may be another */
+    emit_load_hot(e, HOST_BASE, HOT(gs)); /* the class may be another */
+    base_add(e);
     emit_load_hot(e, HOST_R10, HOT(cpu));
     flags_load(e, HOST_R10);
     for (unsigned i = 0; i < ARRAY_LEN(called); i++)

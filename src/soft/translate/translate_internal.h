@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the files of translate/ share: the memory that generated code addresses through GS, what is
- * known of a translation, and the exits.
+ * What the files of translate/ share: the memory that generated code addresses, what is known of a
+ * translation, and the exits.
  *
- * The GS base points to a struct translate_class, one for each class of data accesses (user,
- * supervisor, supervisor under SMAP). Its first page, struct translate_hot, is the same memory in
- * all three.
+ *   GS base                                    emit.h's base register
+ *      ▼ stores (flat) │ struct translate_class ▼ loads (flat) │
+ *
+ * There is a struct translate_class for each class of data accesses (user, supervisor, supervisor
+ * under SMAP). Its last page, struct translate_hot, is the same memory in all three.
  *
  * Invariants:
  *  1. Generated code reaches guest memory only by adding an addend to the address: one of
@@ -125,7 +127,7 @@ struct translate_hot {
         uint8_t seldom[4096 - 8 * (TRANSLATE_RANGES + 9 + TRANSLATE_KEPT)];
     };
     /* What generated code reaches from emit.h's base register with a displacement of one byte: the
-     * last 16 words of the page. */
+     * last 16 words of the page, of `range` the end. */
     uint64_t range[TRANSLATE_RANGES]; /* addends, while a block runs; those used first are last */
     uint64_t kept[TRANSLATE_KEPT];    /* guest R9, R10, R11, R14, R15 */
     uint64_t page;            /* linear address of the page that the running block lies in */
@@ -154,9 +156,9 @@ struct translate_class {
  * Around each struct translate_class, when the host has the addresses: the flat tables, an addend
  * for every granule of 128 bytes, 0 where there is none. The number of a granule is bits 7 to 38 of
  * its linear address in user mode, bits 7 to 37, 40 and 41 for a kernel (view.c). That of granule i
- * for loads is at FLAT_LOAD + 8i from the class, for stores at -8 - 8i. A page's last granule has
- * none, so that every access of up to FLAT_SPAN + 1 bytes that begins in a granule with an entry
- * ends in the same page.
+ * for loads is at FLAT_LOAD + 8i from the class, for stores at 8i - FLAT_SIZE. A page's last
+ * granule has none, so that every access of up to FLAT_SPAN + 1 bytes that begins in a granule with
+ * an entry ends in the same page.
  */
 /* From the GS base to emit.h's base register. */
 #define TRANSLATE_BASE (FLAT_SIZE + FLAT_LOAD)
@@ -365,10 +367,10 @@ static inline void x87_settle(struct soft_cpu *cpu, struct translate_hot *hot)
 int trampolines_emit(struct translate *translate);
 
 /*
- * callout.c. Called with the registers that C does not preserve, and RSP, in cpu->gpr (R9, R10, R11
- * and R15 in hot.kept), the status flags in cpu->host_flags; the vector registers may be the
- * guest's: this file is compiled to leave them alone. `exit` names the instruction. Returns where
- * generated code goes on, with R10 = hot.address, or NULL: it leaves with hot.leave_with.
+ * callout.c. Called with the registers that C does not preserve, and RSP, in cpu->gpr (R9, R10,
+ * R11, R14 and R15 in hot.kept), the status flags in cpu->host_flags; the vector registers may be
+ * the guest's: this file is compiled to leave them alone. `exit` names the instruction. Returns
+ * where generated code goes on, with R10 = hot.address, or NULL: it leaves with hot.leave_with.
  */
 typedef const uint8_t *translate_callout_fn(struct soft_cpu *cpu, uint32_t exit);
 extern translate_callout_fn *const translate_callouts[TRANSLATE_NR_CALLOUTS];
