@@ -193,6 +193,20 @@ static bool names_digest(const char *name, const char *digest)
     return length >= 6 && !strncmp(digits, digest_hex(digest), length);
 }
 
+/* A manifest that no tag leads to, and a pin keeps: by its whole digest. */
+static int find_untagged(const struct layout *layout, const char *name, struct descriptor *ret)
+{
+    CLEANUP(fd_closep) int fd = digest_valid(name) ? blob_open(layout, name, NULL) : -1;
+    struct stat st;
+
+    if (fd < 0 || fstat(fd, &st) < 0 || st.st_size > DOCUMENT_MAX)
+        return -ENOENT;
+    *ret = (struct descriptor){.bytes = (uint64_t)st.st_size};
+    snprintf(ret->media_type, sizeof(ret->media_type), "%s", MEDIA_OCI);
+    snprintf(ret->digest, sizeof(ret->digest), "%s", name);
+    return 0;
+}
+
 int layout_find(const struct layout *layout, const char *name, struct descriptor *ret,
                 char ret_reference[REFERENCE_MAX], struct err *err)
 {
@@ -211,7 +225,9 @@ int layout_find(const struct layout *layout, const char *name, struct descriptor
         if (digest && digest_valid(digest) && names_digest(name, digest))
             found = json_array_get(list, i);
     }
-    if (!found) {
+    if (!found && find_untagged(layout, name, ret) == 0) {
+        snprintf(ret_reference, REFERENCE_MAX, "%s", ret->digest);
+    } else if (!found) {
         result = err_set(err, -ENOENT, "no image '%.200s' here (see: lodge image ls)", name);
     } else if ((result = descriptor_parse(found, "index.json", ret, err)) == 0) {
         const char *has = entry_reference(found);

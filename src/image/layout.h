@@ -84,7 +84,8 @@ int layout_tag(const struct layout *layout, const char *reference, const struct 
                struct err *err);
 /* -ENOENT when there is no such tag. */
 int layout_untag(const struct layout *layout, const char *reference, struct err *err);
-/* The descriptor of a tag, of a digest ("sha256:...") or of the first digits of one. */
+/* The descriptor of a tag, of a digest ("sha256:...") or of the first digits of one. By its whole
+ * digest a manifest is found that has no tag any more, too. */
 int layout_find(const struct layout *layout, const char *name, struct descriptor *ret,
                 char ret_reference[REFERENCE_MAX], struct err *err);
 

@@ -7,6 +7,7 @@
  *      Failures within start_period_ms of the start do not count.
  */
 #include "manager/internal.h"
+#include "manager/pins.h"
 
 #include "base/clock.h"
 
@@ -19,6 +20,7 @@ static int run_check(struct manager *m, const struct instance *instance, pid_t p
 
     spec->command = spec->health.command;
     spec->tty = false;
+    pins_resolve(m, instance->id, spec);
     result = instance->brief->vm ? guest_vm_process(m, spec, 0, 0, &process, NULL)
                                  : prepare_process(m, spec, pid, 0, 0, &process, NULL);
     spec->command = command;

@@ -333,7 +333,7 @@ int prepare_layers(const struct image *image, struct buf *lower, char users[PATH
 /* Ends and removes what an earlier run may have left. */
 void prepare_clear(struct manager *m, const struct instance *instance);
 void prepare_remove_files(struct manager *m, const struct instance *instance);
-void tree_remove(const char *path);
+void files_remove(const char *path);
 
 /* root.c: a container's root directory (O_PATH); negative: -ESRCH when it has ended. The other by
  * who has the instance and its lock. */

@@ -10,6 +10,7 @@
  *      RUN/oci/ID                        lodge-oci's own state
  */
 #include "manager/internal.h"
+#include "manager/pins.h"
 
 #include "base/cleanup.h"
 #include "base/file.h"
@@ -34,7 +35,7 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
     return 0;
 }
 
-void tree_remove(const char *path)
+void files_remove(const char *path)
 {
     nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 }
@@ -355,6 +356,7 @@ int prepare_instance(struct manager *m, const struct instance *instance, uint64_
         free(image);
         return result;
     }
+    pins_resolve(m, instance->id, &spec);
     manager_path(m, dir, sizeof(dir), "instances/%s", instance->id);
     prepare_clear(m, instance);
     if ((result = make_dir(dir, 0700, err)) == 0 && spec.hardware) {
@@ -409,7 +411,8 @@ void prepare_remove_files(struct manager *m, const struct instance *instance)
     prepare_clear(m, instance);
     environment_clear(m, instance);
     run_path(m, path, sizeof(path), "i/%s", instance->id);
-    tree_remove(path);
+    files_remove(path);
     manager_path(m, path, sizeof(path), "instances/%s", instance->id);
-    tree_remove(path);
+    files_remove(path);
+    pins_drop(m, instance->id);
 }

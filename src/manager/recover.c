@@ -8,6 +8,7 @@
  *      free, otherwise           shim or host were killed: it ended, nobody knows how
  */
 #include "manager/internal.h"
+#include "manager/pins.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -119,6 +120,7 @@ int recover(struct manager *m, struct err *err)
 
     if (result < 0)
         return result;
+    pins_sweep(m);
     if (!(busy = calloc(m->nr_instances + 1, sizeof(*busy))))
         return err_set(err, -ENOMEM, "out of memory");
     /* Nobody may touch one of them before it was taken up. */

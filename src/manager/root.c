@@ -4,6 +4,7 @@
  * together in a mount that is nowhere attached and goes with its descriptor (and so with us).
  */
 #include "manager/internal.h"
+#include "manager/pins.h"
 
 #include "base/cleanup.h"
 #include "base/file.h"
@@ -67,11 +68,14 @@ int root_of_stopped(struct manager *m, const struct instance *instance, struct e
     CLEANUP(freep) struct image *image = calloc(1, sizeof(*image));
     CLEANUP(buf_donep) struct buf lower;
     struct spec spec;
-    int result = image ? spec_parse_text(instance->spec, &spec, err) : -ENOMEM;
+    int result;
+
+    buf_init(&lower, 1 << 20);
+    result = image ? spec_parse_text(instance->spec, &spec, err) : -ENOMEM;
 
     if (result < 0)
         return image ? result : err_set(err, -ENOMEM, "out of memory");
-    buf_init(&lower, 1 << 20);
+    pins_resolve(m, instance->id, &spec);
     manager_path(m, upper, sizeof(upper), "instances/%s/upper", instance->id);
     manager_path(m, work, sizeof(work), "instances/%s/work", instance->id);
     if ((result = image_open(m->options.images, spec.image, image, err)) == 0) {

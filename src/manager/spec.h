@@ -44,7 +44,8 @@ struct spec_health {
 
 /* Strings are borrowed from `document`, lists are owned. */
 struct spec {
-    json_t *document;                                                      /* owned */
+    json_t *document;      /* owned */
+    char pinned_image[72]; /* what `image` is once pins_resolve found a digest */
     const char *image, *cwd, *user, *hostname, *engine, *kernel, *network; /* NULL: not given */
     bool vm, tty, stdin_open, auto_remove;
     char **command, **env;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* /v1/instances: made, listed, looked at, changed. */
 #include "manager/api/request.h"
+#include "manager/pins.h"
 
 #include "base/clock.h"
 #include "base/util.h"
@@ -190,7 +191,9 @@ static int insert(struct manager *m, struct instance *instance, bool named,
     if (result < 0)
         return err_errno(err, result, "make an instance");
     instance_store_form(instance, &instance->row, &put);
-    if ((result = state_store_apply(m->store, &change, err)) < 0) {
+    result = *instance->brief->image ? pins_take(m, instance->id, instance->brief->image, err) : 0;
+    if (result < 0 || (result = state_store_apply(m->store, &change, err)) < 0) {
+        pins_drop(m, instance->id);
         pthread_mutex_lock(&m->lock);
         instance_remove(m, instance);
         pthread_mutex_unlock(&m->lock);

@@ -4,6 +4,7 @@
  * handed to a shim.
  */
 #include "manager/api/request.h"
+#include "manager/pins.h"
 
 #include "base/clock.h"
 #include "base/users.h"
@@ -469,6 +470,7 @@ static int exec_process(struct api_request *request, const struct instance *inst
     json_decref(merged);
     if (result < 0)
         return result;
+    pins_resolve(request->m, instance->id, &spec);
     result = spec.vm ? guest_vm_process(request->m, &spec, rows, cols, ret, err)
                      : prepare_process(request->m, &spec, pid, rows, cols, ret, err);
     spec_done(&spec);
