@@ -69,6 +69,7 @@ bench-oci: all
 bench-policy: guest
 	@bench/policy.sh $(BUILD)
 	@LODGE_HOME=$(abspath $(BUILD))/guest $(PYTHON) bench/shares.py --build $(BUILD)
+	@LODGE_HOME=$(abspath $(BUILD))/guest $(PYTHON) bench/jobs.py --build $(BUILD)
 
 # The planner's simulators beside SimPy, and a fitted model against a container that serves (needs root, and a quiet host).
 bench-model: all

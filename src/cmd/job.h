@@ -42,6 +42,9 @@ struct job_file {
     size_t nr_jobs;
 };
 
+/* source: what the text is called in errors. */
+int job_file_parse(const char *text, size_t length, const char *source, struct job_file *ret,
+                   struct err *err);
 int job_file_load(const char *path, struct job_file *ret, struct err *err);
 void job_file_done(struct job_file *file);
 

@@ -181,26 +181,31 @@ static int read_all(struct job_file *file, struct err *err)
     return 0;
 }
 
-int job_file_load(const char *path, struct job_file *ret, struct err *err)
+int job_file_parse(const char *text, size_t length, const char *source, struct job_file *ret,
+                   struct err *err)
 {
-    CLEANUP(buf_donep) struct buf text;
     struct job_file file = {0};
-    int r;
+    int r = json_parse(text, length, source, &file.document, err);
 
-    buf_init(&text, FILE_MAX);
-    r = file_load(AT_FDCWD, path, &text, err);
-    if (r < 0)
-        return r;
-    r = json_parse((const char *)text.data, text.length, path, &file.document, err);
     if (r < 0)
         return r;
     r = read_all(&file, err);
     if (r < 0) {
         job_file_done(&file);
-        return err_wrap(err, "%s", path);
+        return err_wrap(err, "%s", source);
     }
     *ret = file;
     return 0;
+}
+
+int job_file_load(const char *path, struct job_file *ret, struct err *err)
+{
+    CLEANUP(buf_donep) struct buf text;
+    int r;
+
+    buf_init(&text, FILE_MAX);
+    r = file_load(AT_FDCWD, path, &text, err);
+    return r < 0 ? r : job_file_parse(text.data, text.length, path, ret, err);
 }
 
 void job_file_done(struct job_file *file)

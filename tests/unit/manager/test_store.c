@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <unistd.h>
 
 #define CLIENTS 8
@@ -174,7 +175,63 @@ START_TEST(a_full_disk_refuses_and_keeps_what_is_there)
 }
 END_TEST
 
+static int make_table(sqlite3 *db, void *context)
+{
+    (void)context;
+    return sqlite3_exec(db, "CREATE TABLE t(n INTEGER)", NULL, NULL, NULL) == SQLITE_OK ? 0 : -EIO;
+}
+
+static int insert_number(sqlite3 *db, void *context)
+{
+    char text[64];
+
+    snprintf(text, sizeof(text), "INSERT INTO t VALUES(%d)", *(int *)context);
+    if (sqlite3_exec(db, text, NULL, NULL, NULL) != SQLITE_OK)
+        return -EIO;
+    return *(int *)context < 0 ? -ECANCELED : 0;
+}
+
+static int count_numbers(sqlite3 *db, void *context)
+{
+    sqlite3_stmt *s = NULL;
+
+    if (sqlite3_prepare_v2(db, "SELECT count(*) FROM t", -1, &s, NULL) != SQLITE_OK ||
+        sqlite3_step(s) != SQLITE_ROW)
+        return -EIO;
+    *(int *)context = sqlite3_column_int(s, 0);
+    sqlite3_finalize(s);
+    return 0;
+}
+
+/* What somebody adds to a change is stored with it, or neither is. */
+START_TEST(also_in_the_same_transaction)
+{
+    struct store_instance i = row("1", "one");
+    int good = 1, bad = -1, count = 0;
+    struct store_change table = {.also = make_table}, with = {.put = &i, .also = insert_number};
+    struct store_change look = {.also = count_numbers, .context = &count};
+    struct state_store *store;
+    struct err err = ERR_INIT;
+    struct seen seen;
+
+    store = open_store(&seen);
+    ck_assert_int_eq(state_store_apply(store, &table, &err), 0);
+    with.context = &bad;
+    ck_assert_int_eq(state_store_apply(store, &with, &err), -ECANCELED);
+    ck_assert_int_eq(state_store_apply(store, &look, &err), 0);
+    ck_assert_int_eq(count, 0);
+    with.context = &good;
+    ck_assert_int_eq(state_store_apply(store, &with, &err), 0);
+    ck_assert_int_eq(state_store_apply(store, &look, &err), 0);
+    ck_assert_int_eq(count, 1);
+    state_store_close(store);
+    state_store_close(open_store(&seen));
+    ck_assert_int_eq(seen.instances, 1);
+}
+END_TEST
+
 TEST_MAIN("manager_store", tcase_add_checked_fixture(tcase, setup, teardown);
           tcase_add_test(tcase, what_was_acknowledged_is_there);
           tcase_add_test(tcase, one_refused_change_refuses_no_other);
+          tcase_add_test(tcase, also_in_the_same_transaction);
           tcase_add_test(tcase, a_full_disk_refuses_and_keeps_what_is_there);)
