@@ -31,6 +31,14 @@
  *                 left to the guest (its driver complies in its own time: see guest_bytes).
  *                 returned_bytes: in all, what was given back to the host, reported free pages
  *                 too. statistics: what the guest's driver says; asking makes it say it anew
+ *   attach-disk   "id" (its serial number, 1 to 20 bytes), "format" (raw, qcow2), "read_only"; the
+ *                 file's descriptor comes along (SCM_RIGHTS). {} when it is plugged; the guest
+ *                 takes it in its own time: see devices
+ *   attach-net    "id", "net" (as --net, user-mode only)
+ *   detach        "id", "force": {"state"}: "asked" (gone from devices once the guest has ejected
+ *                 it), "revoked" (by force: the file is closed, the guest sees errors), "gone"
+ *   devices       {"devices": [{"id", "kind", "slot", "driven", "asked"}, ...]}: what came while
+ *                 the VM ran. driven: the guest's driver works with it
  */
 #ifndef LODGE_VMM_CONTROL_H
 #define LODGE_VMM_CONTROL_H
@@ -47,5 +55,9 @@
 #define VMM_CONTROL_PERF_MAP     "perf-map"
 #define VMM_CONTROL_BALLOON      "balloon"
 #define VMM_CONTROL_STATE        "state"
+#define VMM_CONTROL_ATTACH_DISK  "attach-disk"
+#define VMM_CONTROL_ATTACH_NET   "attach-net"
+#define VMM_CONTROL_DETACH       "detach"
+#define VMM_CONTROL_DEVICES      "devices"
 
 #endif

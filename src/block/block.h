@@ -98,6 +98,10 @@ struct block_info {
     const char *engine;            /* "io_uring", "threads", ...; static text */
 };
 
+/* A path that begins so names a descriptor that is open already, by its number; it is duplicated,
+ * and locked as any other. */
+#define BLOCK_PATH_FD "fd:"
+
 /* Raw file or block device at path. Takes an OFD lock on it: exclusive for writers, shared for
  * readers; -EBUSY when another holder is in the way. */
 int block_open_raw(const char *path, const struct block_options *options, struct loop *loop,
@@ -105,6 +109,9 @@ int block_open_raw(const char *path, const struct block_options *options, struct
 /* qcow2, versions 2 and 3, read and written by one thread; the lock as for raw. */
 int block_open_qcow2(const char *path, const struct block_options *options, struct loop *loop,
                      struct block **ret, struct err *err);
+
+/* One of the size of `like` whose requests all fail with -EIO, for what was taken away. */
+int block_open_gone(const struct block *like, struct loop *loop, struct block **ret);
 
 struct block_create {
     uint64_t bytes;        /* a multiple of 512 */

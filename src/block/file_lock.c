@@ -3,9 +3,12 @@
 #include "block/file_lock.h"
 
 #include "base/cleanup.h"
+#include "block/block.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 /* Which bytes of an image stand for what, by QEMU's convention: docs/design/virtio.md. */
@@ -24,7 +27,10 @@ static int open_file(const char *path, bool read_only, struct err *err)
     struct stat st;
 
     /* O_NONBLOCK: a FIFO must not hang us. It goes away again, or io_uring would give EAGAIN. */
-    fd = open(path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (!strncmp(path, BLOCK_PATH_FD, strlen(BLOCK_PATH_FD)))
+        fd = fcntl(atoi(path + strlen(BLOCK_PATH_FD)), F_DUPFD_CLOEXEC, 3);
+    else
+        fd = open(path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0)
         return err_errno(err, -errno, "open disk image '%s'%s", path,
                          read_only ? "" : " for writing");

@@ -24,12 +24,13 @@ struct acpi_pm {
     struct irq_line irq;
     struct acpi_pm_functions functions;
     struct acpi_pm_state state;
+    bool gpe;
     uint64_t timer_start_ns;
 };
 
 static void sci_update_locked(struct acpi_pm *pm)
 {
-    irq_line_set(&pm->irq, pm->state.status & pm->state.enable);
+    irq_line_set(&pm->irq, pm->gpe || (pm->state.status & pm->state.enable));
 }
 
 /* The blocks as 16-bit registers: status, enable, control. */
@@ -139,6 +140,14 @@ void acpi_pm_power_button(struct acpi_pm *pm)
 {
     pthread_mutex_lock(&pm->lock);
     pm->state.status |= STATUS_POWER_BUTTON;
+    sci_update_locked(pm);
+    pthread_mutex_unlock(&pm->lock);
+}
+
+void acpi_pm_set_gpe(struct acpi_pm *pm, bool raised)
+{
+    pthread_mutex_lock(&pm->lock);
+    pm->gpe = raised;
     sci_update_locked(pm);
     pthread_mutex_unlock(&pm->lock);
 }

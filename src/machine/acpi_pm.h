@@ -14,6 +14,7 @@
 #include "machine/irq.h"
 #include "machine/timers.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define ACPI_PM1_EVENT_PORT   0x600
@@ -43,6 +44,8 @@ void acpi_pm_free(struct acpi_pm *pm);
 int acpi_pm_add_to_bus(struct acpi_pm *pm, struct bus *bus, struct err *err);
 void acpi_pm_reset(struct acpi_pm *pm);
 void acpi_pm_power_button(struct acpi_pm *pm);
+/* A general-purpose event is raised, or not any more: the SCI is theirs, too. */
+void acpi_pm_set_gpe(struct acpi_pm *pm, bool raised);
 void acpi_pm_save(struct acpi_pm *pm, struct acpi_pm_state *ret);
 void acpi_pm_load(struct acpi_pm *pm, const struct acpi_pm_state *state);
 

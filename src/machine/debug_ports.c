@@ -74,5 +74,7 @@ int debug_ports_add_to_bus(struct debug_ports *ports, struct bus *bus, struct er
         return result;
     if ((result = bus_add(bus, BUS_IO, POST_PORT, 1, &post_ops, ports, "port 0x80", err)) < 0)
         return result;
+    if (ports->pci)
+        return 0;
     return bus_add(bus, BUS_IO, RESET_PORT, 1, &reset_ops, ports, "reset port", err);
 }

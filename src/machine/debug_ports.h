@@ -24,6 +24,7 @@ struct debug_ports {
     void (*exit_code)(void *context, int status);                   /* NULL: no port 0xf4 */
     void (*output)(void *context, const void *data, size_t length); /* NULL: no port 0xe9 */
     void (*reset)(void *context);
+    bool pci; /* the reset port lies inside PCI's, which passes it on */
 };
 
 /* ports is borrowed for the life of the bus. */

@@ -56,6 +56,7 @@ struct machine {
     struct ns16550 *serial;
     struct i8042 *kbc;
     struct acpi_pm *pm;
+    struct pci *pci; /* NULL: none */
     struct debug_ports debug_ports;
     bool event_sent; /* atomic */
 };
@@ -99,6 +100,21 @@ static void on_exit_code(void *context, int status)
 
     if (first_event(machine) && machine->config.events.exit_code)
         machine->config.events.exit_code(machine->config.events.context, status);
+}
+
+static void on_ejected(void *context, unsigned slot)
+{
+    struct machine *machine = context;
+
+    if (machine->config.events.ejected)
+        machine->config.events.ejected(machine->config.events.context, slot);
+}
+
+static void on_gpe(void *context, bool raised)
+{
+    struct machine *machine = context;
+
+    acpi_pm_set_gpe(machine->pm, raised);
 }
 
 static void on_output(void *context, const void *data, size_t length)
@@ -166,6 +182,9 @@ static int check_config(const struct machine_config *config, struct err *err)
     if (config->nr_virtio > MACHINE_VIRTIO_MAX)
         return err_set(err, -EINVAL, "%u virtio devices; at most %d are possible",
                        config->nr_virtio, MACHINE_VIRTIO_MAX);
+    if (config->hotplug && config->nr_virtio > MACHINE_VIRTIO_MAX - PCI_SLOTS_MAX)
+        return err_set(err, -EINVAL, "%u virtio devices; at most %d are possible with hot-plug",
+                       config->nr_virtio, MACHINE_VIRTIO_MAX - PCI_SLOTS_MAX);
     for (unsigned i = 0; i < config->nr_virtio; i++)
         if (config->virtio[i].gpa < MACHINE_VIRTIO_BASE ||
             !range_fits(config->virtio[i].gpa - MACHINE_VIRTIO_BASE, MACHINE_VIRTIO_SIZE,
@@ -257,6 +276,7 @@ static int make_legacy(struct machine *machine, struct err *err)
         .exit_code = machine->config.exit_port ? on_exit_code : NULL,
         .output = machine->config.debug_console ? on_output : NULL,
         .reset = on_reset,
+        .pci = machine->config.hotplug,
     };
     if ((result = mc146818_new(machine->timers, &rtc_irq, NULL, &machine->rtc, err)) < 0 ||
         (result = mc146818_add_to_bus(machine->rtc, machine->bus, err)) < 0 ||
@@ -267,6 +287,22 @@ static int make_legacy(struct machine *machine, struct err *err)
         return result;
     fill_cmos(machine);
     return debug_ports_add_to_bus(&machine->debug_ports, machine->bus, err);
+}
+
+static int make_pci(struct machine *machine, struct err *err)
+{
+    struct pci_functions functions = {machine, on_ejected, on_reset};
+    unsigned gsis[PCI_SLOTS_MAX];
+    int result;
+
+    if (!machine->config.hotplug)
+        return 0;
+    for (unsigned i = 0; i < PCI_SLOTS_MAX; i++)
+        gsis[i] = virtio_gsis[MACHINE_VIRTIO_MAX - PCI_SLOTS_MAX + i];
+    if ((result = pci_new(&machine->sink, gsis, on_gpe, machine, &functions, &machine->pci, err)) <
+        0)
+        return result;
+    return pci_add_to_bus(machine->pci, machine->bus, err);
 }
 
 int machine_new(const struct machine_config *config, struct machine **ret, struct err *err)
@@ -285,7 +321,7 @@ int machine_new(const struct machine_config *config, struct machine **ret, struc
     if ((result = make_memory(machine, err)) < 0 || (result = bus_new(&machine->bus, err)) < 0 ||
         (result = timers_new(&machine->timers, err)) < 0 ||
         (result = make_irqchip(machine, err)) < 0 || (result = make_serial(machine, err)) < 0 ||
-        (result = make_legacy(machine, err)) < 0)
+        (result = make_legacy(machine, err)) < 0 || (result = make_pci(machine, err)) < 0)
         return result;
     bus_connect(machine->bus, &machine->cpu_bus);
     *ret = TAKE_PTR(machine);
@@ -296,6 +332,7 @@ void machine_free(struct machine *machine)
 {
     if (!machine)
         return;
+    pci_free(machine->pci);
     acpi_pm_free(machine->pm);
     i8042_free(machine->kbc);
     mc146818_free(machine->rtc);
@@ -334,6 +371,11 @@ const struct cpu_irqchip *machine_cpu_irqchip(struct machine *machine)
 const struct irq_sink *machine_irq_sink(struct machine *machine)
 {
     return &machine->sink;
+}
+
+struct pci *machine_pci(struct machine *machine)
+{
+    return machine->pci;
 }
 
 struct timers *machine_timers(struct machine *machine)
@@ -387,6 +429,7 @@ int machine_boot(struct machine *machine, const struct boot_source *source, stru
         .serial = machine->config.serial,
         .virtio = virtio,
         .nr_virtio = machine->config.nr_virtio,
+        .pci = machine->config.hotplug,
     };
     struct boot_machine boot = {.memory = machine->memory};
     struct boot_result loaded;
@@ -396,6 +439,8 @@ int machine_boot(struct machine *machine, const struct boot_source *source, stru
         virtio[i] = (struct acpi_virtio){machine->config.virtio[i].gpa,
                                          (uint32_t)MACHINE_VIRTIO_SIZE,
                                          machine->config.virtio[i].gsi};
+    for (unsigned i = 0; acpi.pci && i < PCI_SLOTS_MAX; i++)
+        acpi.pci_gsis[i] = pci_line(machine->pci, i).gsi;
     describe_memory(machine, &boot);
     if ((result = acpi_install(&acpi, machine->memory, &boot.rsdp, err)) < 0 ||
         (result = boot_load(&boot, source, &loaded, err)) < 0)
@@ -415,5 +460,7 @@ void machine_reset(struct machine *machine)
     mc146818_reset(machine->rtc);
     i8042_reset(machine->kbc);
     acpi_pm_reset(machine->pm);
+    if (machine->pci)
+        pci_reset(machine->pci);
     __atomic_store_n(&machine->event_sent, false, __ATOMIC_RELEASE);
 }

@@ -23,6 +23,7 @@
 #include "machine/boot/boot.h"
 #include "machine/bus.h"
 #include "machine/irq.h"
+#include "machine/pci.h"
 #include "machine/timers.h"
 
 #include <stdbool.h>
@@ -45,9 +46,10 @@ struct machine_virtio {
  * machine_reset: they should note the fact and make the vCPUs stop (CPU_REQUEST_KICK). */
 struct machine_events {
     void *context;
-    void (*power_off)(void *context);             /* ACPI S5 */
-    void (*reset)(void *context);                 /* 0xcf9, ACPI reset register, i8042 */
-    void (*exit_code)(void *context, int status); /* debug-exit port: (value << 1) | 1 */
+    void (*power_off)(void *context);              /* ACPI S5 */
+    void (*reset)(void *context);                  /* 0xcf9, ACPI reset register, i8042 */
+    void (*exit_code)(void *context, int status);  /* debug-exit port: (value << 1) | 1 */
+    void (*ejected)(void *context, unsigned slot); /* as often as the guest likes */
 };
 
 /* COM1. output gets what the guest transmits, on a vCPU's thread; input_ready says (any thread)
@@ -69,6 +71,9 @@ struct machine_config {
     bool debug_console;                               /* 0xe9: written to the serial output */
     struct machine_virtio virtio[MACHINE_VIRTIO_MAX]; /* see machine_virtio_window */
     unsigned nr_virtio;
+    /* A PCI bus whose slots can be filled later. Its interrupts are those of virtio windows that
+     * are not used, so nr_virtio is at most MACHINE_VIRTIO_MAX - PCI_SLOTS_MAX then. */
+    bool hotplug;
     struct machine_serial serial_functions;
     struct machine_events events;
 };
@@ -88,6 +93,7 @@ struct bus *machine_bus(struct machine *machine);
 const struct cpu_bus *machine_cpu_bus(struct machine *machine);
 const struct cpu_irqchip *machine_cpu_irqchip(struct machine *machine); /* NULL: the engine's own */
 const struct irq_sink *machine_irq_sink(struct machine *machine);
+struct pci *machine_pci(struct machine *machine); /* NULL without hotplug */
 struct timers *machine_timers(struct machine *machine);
 
 /* Only with engine_irqchip: lines and messages go to engine->irq_line and engine->msi of vm; with

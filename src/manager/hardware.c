@@ -15,7 +15,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define WORDS_MAX 4096 /* bytes of a log's end that are looked at */
+#define DEVICES_ALWAYS     1    /* entropy */
+#define DEVICES_WITH_SLOTS 7    /* lodge-vmm --hotplug */
+#define WORDS_MAX          4096 /* bytes of a log's end that are looked at */
 
 int hardware_find_disk(const struct manager *m, const struct hardware_disk *wanted,
                        struct vdisk *ret, struct err *err)
@@ -178,6 +180,13 @@ static int put_texts(json_t *document, const struct hardware *hardware)
     return 0;
 }
 
+/* Slots for parts that come later are in the place of some that are there from the beginning. */
+static bool has_room(const struct hardware *hardware)
+{
+    return hardware->nr_disks + hardware->nr_nets + (hardware->cdrom ? 1u : 0u) + DEVICES_ALWAYS <=
+           DEVICES_WITH_SLOTS;
+}
+
 static int write_config(struct manager *m, const struct instance *instance, const struct spec *spec,
                         const char *path, struct err *err)
 {
@@ -190,8 +199,8 @@ static int write_config(struct manager *m, const struct instance *instance, cons
     run_path(m, control, sizeof(control), "i/%s/v/vm/control", instance->id);
     document = json_pack("{s:o, s:I, s:I, s:s, s:s, s:b, s:b}", "disks", disks, "memory",
                          (json_int_t)hardware->memory_bytes, "cpus", (json_int_t)hardware->cpus,
-                         "control", control, "engine", spec->engine ?: "auto", "hotplug", 1,
-                         "quiet", 1);
+                         "control", control, "engine", spec->engine ?: "auto", "hotplug",
+                         (int)has_room(hardware), "quiet", 1);
     if (result == 0 && (!document || put_texts(document, hardware) < 0 ||
                         !(text = json_text(document, JSON_COMPACT))))
         result = err_set(err, -EINVAL, "the machine's configuration: a path is not UTF-8");

@@ -107,6 +107,8 @@ struct net_user_options {
 #define NET_USER_DNS     UINT32_C(0x0a000203)
 #define NET_USER_GUEST   UINT32_C(0x0a00020f)
 
+/* Loads the library, for a process that later cannot open it any more. */
+int net_user_preload(struct err *err);
 /* Opens the forwarded ports. -ENOENT with a message when the library is not installed. */
 int net_open_user(const struct net_user_options *options, struct loop *loop, struct net **ret,
                   struct err *err);

@@ -415,6 +415,13 @@ static int library_load(struct user *user, struct err *err)
     return 0;
 }
 
+int net_user_preload(struct err *err)
+{
+    return dlopen(USER_LIBRARY, RTLD_NOW | RTLD_LOCAL)
+               ? 0
+               : err_set(err, -ENOENT, "%s (Debian package libslirp0)", dlerror());
+}
+
 static int forwards_open(struct user *user, const struct net_user_options *options, struct err *err)
 {
     struct in_addr guest = {htonl(NET_USER_GUEST)};

@@ -300,6 +300,20 @@ static void blk_free(struct virtio_device *device)
     free(blk);
 }
 
+int virtio_blk_revoke(struct virtio_device *device)
+{
+    struct blk *blk = CONTAINER_OF(device, struct blk, device);
+    struct block *gone;
+    int result = block_open_gone(blk->block, device->loop, &gone);
+
+    if (result < 0)
+        return result;
+    block_drain(blk->block);
+    block_close(blk->block);
+    blk->block = gone;
+    return 0;
+}
+
 static const struct virtio_class blk_class = {
     .name = "blk",
     .id = VIRTIO_ID_BLOCK,

@@ -183,6 +183,11 @@ const char *virtio_device_name(const struct virtio_device *device)
     return device->class->name;
 }
 
+bool virtio_device_driven(const struct virtio_device *device)
+{
+    return __atomic_load_n(&device->status, __ATOMIC_ACQUIRE) & VIRTIO_STATUS_DRIVER_OK;
+}
+
 const char *virtio_device_failure(const struct virtio_device *device)
 {
     return __atomic_load_n(&device->failure, __ATOMIC_ACQUIRE);

@@ -101,6 +101,11 @@ static inline bool virtio_device_has(const struct virtio_device *device, unsigne
 /* vCPU threads, control_lock held. */
 void virtio_device_write_status(struct virtio_device *device, uint32_t value);
 void virtio_device_acknowledge(struct virtio_device *device, uint32_t bits);
+/* Any thread: what the driver does with the device's configuration. */
+void virtio_device_config_read(struct virtio_device *device, uint64_t offset, void *data,
+                               unsigned size);
+void virtio_device_config_write(struct virtio_device *device, uint64_t offset, const void *data,
+                                unsigned size);
 /* Any thread, without the lock: `notify` runs soon on the loop's thread. */
 void virtio_device_notified(struct virtio_device *device, uint32_t queue);
 

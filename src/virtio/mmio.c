@@ -50,7 +50,8 @@ static uint32_t register_read(struct virtio_device *device, uint64_t offset)
     }
 }
 
-static void config_read(struct virtio_device *device, uint64_t offset, void *data, unsigned size)
+void virtio_device_config_read(struct virtio_device *device, uint64_t offset, void *data,
+                               unsigned size)
 {
     memset(data, 0, size);
     pthread_mutex_lock(&device->lock);
@@ -66,7 +67,7 @@ static void mmio_read(void *context, unsigned cpu, uint64_t offset, void *data, 
 
     (void)cpu;
     if (offset >= VIRTIO_MMIO_CONFIG) {
-        config_read(device, offset - VIRTIO_MMIO_CONFIG, data, size);
+        virtio_device_config_read(device, offset - VIRTIO_MMIO_CONFIG, data, size);
         return;
     }
     if (size != 4 || offset % 4) {
@@ -157,8 +158,8 @@ static void register_write(struct virtio_device *device, uint64_t offset, uint32
     }
 }
 
-static void config_write(struct virtio_device *device, uint64_t offset, const void *data,
-                         unsigned size)
+void virtio_device_config_write(struct virtio_device *device, uint64_t offset, const void *data,
+                                unsigned size)
 {
     uint8_t before[8];
 
@@ -179,7 +180,7 @@ static void mmio_write(void *context, unsigned cpu, uint64_t offset, const void 
 
     (void)cpu;
     if (offset >= VIRTIO_MMIO_CONFIG) {
-        config_write(device, offset - VIRTIO_MMIO_CONFIG, data, size);
+        virtio_device_config_write(device, offset - VIRTIO_MMIO_CONFIG, data, size);
         return;
     }
     if (size != 4 || offset % 4)

@@ -48,10 +48,17 @@ int virtio_mmio_attach(struct virtio_device *device, struct bus *bus, gpa_t gpa,
 void virtio_mmio_connect(struct virtio_device *device, const struct irq_line *line);
 extern const struct bus_ops virtio_mmio_ops;
 
+/* The device as it looks on a PCI bus, with this interrupt line. In the place of attach. */
+struct pci_device;
+void virtio_pci_describe(struct virtio_device *device, const struct irq_line *line,
+                         struct pci_device *ret);
+
 /* Resets (drains) and destroys. No vCPU may run, or be inside the device, any more. May wait for
  * the disk, and for host programs that still read what the guest sent them. */
 void virtio_device_free(struct virtio_device *device);
 const char *virtio_device_name(const struct virtio_device *device); /* "blk", "vsock", ... */
+/* Whether a driver works with it. Any thread. */
+bool virtio_device_driven(const struct virtio_device *device);
 /* Why the device asked for a reset, or NULL while it works. Any thread; static text. */
 const char *virtio_device_failure(const struct virtio_device *device);
 
@@ -65,6 +72,10 @@ struct virtio_blk_config {
 };
 int virtio_blk_new(const struct virtio_host *host, const struct virtio_blk_config *config,
                    struct virtio_device **ret, struct err *err);
+
+/* (loop) Takes the disk out of the device, and closes it: what is in flight is finished first, what
+ * comes afterwards fails. */
+int virtio_blk_revoke(struct virtio_device *device);
 
 /* Memory balloon, 5.5, with statistics and free-page reporting. */
 #define VIRTIO_BALLOON_STATS 10 /* by tag: 5.5.6.4 */

@@ -265,5 +265,13 @@ int commands_run(void *context, const char *command, const json_t *request, json
         return command_perf_map(c, err);
     if (!strcmp(command, VMM_CONTROL_STATE))
         return command_state(c, request, ret, err);
+    if (!strcmp(command, VMM_CONTROL_ATTACH_DISK))
+        return hotplug_attach_disk(c->hotplug, request, control_take_fd(c->control), err);
+    if (!strcmp(command, VMM_CONTROL_ATTACH_NET))
+        return hotplug_attach_net(c->hotplug, request, err);
+    if (!strcmp(command, VMM_CONTROL_DETACH))
+        return hotplug_detach(c->hotplug, request, ret, err);
+    if (!strcmp(command, VMM_CONTROL_DEVICES))
+        return hotplug_list(c->hotplug, ret, err);
     return err_set(err, -EINVAL, "unknown command '%s'", command);
 }

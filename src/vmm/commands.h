@@ -3,7 +3,9 @@
 #ifndef LODGE_VMM_COMMANDS_H
 #define LODGE_VMM_COMMANDS_H
 
+#include "vmm/control.h"
 #include "vmm/devices.h"
+#include "vmm/hotplug.h"
 #include "vmm/vm.h"
 
 #include <jansson.h>
@@ -11,7 +13,9 @@
 struct commands {
     struct vm *vm;
     struct devices *devices;
-    uint64_t started_ns; /* CLOCK_MONOTONIC */
+    struct hotplug *hotplug;
+    struct control *control; /* whose requests these are; for what comes along with them */
+    uint64_t started_ns;     /* CLOCK_MONOTONIC */
     unsigned reboots;
 };
 

@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/cleanup.h"
+#include "base/fdpass.h"
 #include "base/json.h"
 #include "base/util.h"
 #include "vmm_control.h"
@@ -34,7 +35,8 @@ struct control {
     void *context;
     int fd;
     struct loop_fd *watch;
-    char *path; /* set once it is ours to remove */
+    char *path;    /* set once it is ours to remove */
+    int passed_fd; /* came along with what is being handled; -1: none */
     struct connection connections[VMM_CONTROL_CONNECTIONS_MAX];
 };
 
@@ -117,19 +119,29 @@ static int input_handle(struct connection *c)
 static void connection_event(void *context, uint32_t events)
 {
     struct connection *c = context;
+    CLEANUP(fd_closep) int fd = -1;
     char part[4096];
     ssize_t length = 0;
 
     if (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
-        length = recv(c->fd, part, sizeof(part), 0);
-        if (length == 0 || (length < 0 && errno != EAGAIN && errno != EINTR)) {
+        length = fdpass_receive(c->fd, part, sizeof(part), &fd);
+        if (length == 0 || (length < 0 && length != -EAGAIN && length != -EINTR)) {
             connection_close(c);
             return;
         }
     }
-    if (length > 0 && (buf_append(&c->input, part, (size_t)length) < 0 || input_handle(c) < 0)) {
-        connection_close(c);
-        return;
+    if (length > 0) {
+        int r = buf_append(&c->input, part, (size_t)length);
+
+        c->control->passed_fd = TAKE_FD(fd);
+        if (r == 0)
+            r = input_handle(c);
+        fd_closep(&c->control->passed_fd);
+        c->control->passed_fd = -1;
+        if (r < 0) {
+            connection_close(c);
+            return;
+        }
     }
     if (!output_send(c)) {
         connection_close(c);
@@ -229,7 +241,7 @@ int control_new(struct loop *loop, const char *path, control_fn *fn, void *conte
     control->loop = loop;
     control->fn = fn;
     control->context = context;
-    control->fd = -1;
+    control->fd = control->passed_fd = -1;
     for (size_t i = 0; i < ARRAY_LEN(control->connections); i++)
         control->connections[i].fd = -1;
     r = control_listen(control, path, err);
@@ -240,6 +252,11 @@ int control_new(struct loop *loop, const char *path, control_fn *fn, void *conte
     }
     *ret = control;
     return 0;
+}
+
+int control_take_fd(struct control *control)
+{
+    return TAKE_FD(control->passed_fd);
 }
 
 void control_free(struct control *control)

@@ -24,4 +24,7 @@ int control_new(struct loop *loop, const char *path, control_fn *fn, void *conte
 /* Removes the socket. NULL is fine. */
 void control_free(struct control *control);
 
+/* The descriptor that came with the request that is being handled: the caller's; -1: none. */
+int control_take_fd(struct control *control);
+
 #endif

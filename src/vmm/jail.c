@@ -105,6 +105,7 @@ static const int allowed[] = {
     SCMP_SYS(rt_sigtimedwait),
     SCMP_SYS(sigaltstack),
     SCMP_SYS(getpid),
+    SCMP_SYS(getppid), /* seeds of a library's random numbers */
     SCMP_SYS(gettid),
     SCMP_SYS(getrandom),
     SCMP_SYS(sysinfo),

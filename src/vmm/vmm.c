@@ -51,6 +51,7 @@ struct vmm {
     struct console *console;
     struct control *control;
     struct devices devices;
+    struct hotplug hotplug;
     struct machine *machine;
     struct profile *profile;
     struct vm vm;
@@ -174,6 +175,13 @@ static void guest_exit_code(void *context, int status)
     vm_end(&v->vm, VM_END_EXIT_PORT, status & 0xff);
 }
 
+static void guest_ejected(void *context, unsigned slot)
+{
+    struct vmm *v = context;
+
+    hotplug_ejected(&v->hotplug, slot);
+}
+
 static void serial_output(void *context, const void *data, size_t length)
 {
     struct vmm *v = context;
@@ -228,7 +236,8 @@ static int machine_make(struct vmm *v, struct err *err)
         .debug_console = v->config->debug_console,
         .nr_virtio = devices_count(v->config),
         .serial_functions = {v, serial_output, serial_room},
-        .events = {v, guest_power_off, guest_reset, guest_exit_code},
+        .hotplug = v->config->hotplug,
+        .events = {v, guest_power_off, guest_reset, guest_exit_code, guest_ejected},
     };
 
     if (config.nr_virtio > MACHINE_VIRTIO_MAX)
@@ -292,6 +301,7 @@ static int boot_and_start(struct vmm *v, struct err *err)
 static int reboot(struct vmm *v, struct err *err)
 {
     devices_reset(&v->devices, v->machine);
+    hotplug_reset(&v->hotplug);
     machine_reset(v->machine);
     v->commands.reboots++;
     return boot_and_start(v, err);
@@ -359,17 +369,23 @@ static int assemble(struct vmm *v, struct err *err)
             (unsigned)config->nr_cpus, vm_ended, v);
     v->vm.profile = v->profile;
     v->vm_made = true;
-    v->commands =
-        (struct commands){.vm = &v->vm, .devices = &v->devices, .started_ns = clock_monotonic_ns()};
-    r = devices_attach(&v->devices, config, v->machine, v->console, err);
+    v->commands = (struct commands){.vm = &v->vm,
+                                    .devices = &v->devices,
+                                    .hotplug = &v->hotplug,
+                                    .started_ns = clock_monotonic_ns()};
+    hotplug_init(&v->hotplug, config, &v->devices, v->machine, v->loop);
+    if ((r = hotplug_prepare(config, err)) == 0)
+        r = devices_attach(&v->devices, config, v->machine, v->console, err);
     if (r == 0 && config->control)
         r = control_new(v->loop, config->control, commands_run, &v->commands, &v->control, err);
+    v->commands.control = v->control;
     return r;
 }
 
 static int enter_jail(const struct vmm *v, struct err *err)
 {
-    struct jail_needs needs = {.kvm = v->engine == &kvm_engine, .profile = v->profile};
+    struct jail_needs needs = {
+        .kvm = v->engine == &kvm_engine, .profile = v->profile, .sockets = v->config->hotplug};
 
     for (unsigned i = 0; i < v->config->nr_nets; i++) {
         needs.tap |= v->config->nets[i].kind == VMM_NET_TAP;
@@ -420,6 +436,7 @@ static void take_down(struct vmm *v)
         log_error("%s", profile_err.message);
     profile_free(v->profile);
     control_free(v->control);
+    hotplug_done(&v->hotplug);
     devices_free(&v->devices);
     if (v->vm_made)
         vm_done(&v->vm);

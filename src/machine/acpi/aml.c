@@ -22,7 +22,22 @@
 #define OP_BUFFER  0x11
 #define OP_PACKAGE 0x12
 #define OP_EXT     0x5b
-#define OP_DEVICE  0x82
+#define OP_METHOD  0x14
+#define OP_STORE   0x70
+#define OP_AND     0x7b
+#define OP_NOTIFY  0x86
+#define OP_IF      0xa0
+#define OP_REGION  0x80 /* behind OP_EXT, as the next */
+#define OP_FIELD   0x81
+
+#define OP_DUAL_NAME  0x2e
+#define OP_MULTI_NAME 0x2f
+
+#define METHOD_SERIALIZED 0x08
+#define REGION_IO         1
+#define FIELD_DWORD       3
+#define RANGE_FIXED       0x0c /* minimum and maximum are */
+#define OP_DEVICE         0x82
 
 #define LENGTH_BYTES 4
 #define LENGTH_MAX   ((1u << 28) - 1)
@@ -266,4 +281,120 @@ void aml_resource_interrupt(struct aml *aml, uint32_t gsi)
     put_byte(aml, 0x01); /* consumer, level, active high, exclusive */
     put_byte(aml, 1);
     put_le(aml, gsi, 4);
+}
+
+/* --- methods --- */
+
+/* "\\_SB_.PCI0.S001" (20.2.2): the root, how many names, the names. */
+static void put_path(struct aml *aml, const char *path)
+{
+    unsigned nr = 1;
+
+    if (*path == '\\') {
+        put_byte(aml, '\\');
+        path++;
+    }
+    for (const char *at = path; *at; at++)
+        nr += *at == '.';
+    if (nr == 2)
+        put_byte(aml, OP_DUAL_NAME);
+    if (nr > 2) {
+        put_byte(aml, OP_MULTI_NAME);
+        put_byte(aml, nr);
+    }
+    for (unsigned i = 0; i < nr; i++) {
+        char name[NAME_LENGTH + 1] = "";
+        size_t length = strcspn(path, ".");
+
+        memcpy(name, path, length < NAME_LENGTH ? length : NAME_LENGTH);
+        put_name(aml, name);
+        path += length + (path[length] == '.');
+    }
+}
+
+size_t aml_method_begin(struct aml *aml, const char *name, unsigned nr_arguments)
+{
+    size_t mark = begin(aml, OP_METHOD, false);
+
+    put_name(aml, name);
+    put_byte(aml, nr_arguments | METHOD_SERIALIZED);
+    return mark;
+}
+
+size_t aml_if_begin(struct aml *aml)
+{
+    return begin(aml, OP_IF, false);
+}
+
+void aml_region_io(struct aml *aml, const char *name, uint16_t port, uint8_t length)
+{
+    put_byte(aml, OP_EXT);
+    put_byte(aml, OP_REGION);
+    put_name(aml, name);
+    put_byte(aml, REGION_IO);
+    aml_integer(aml, port);
+    aml_integer(aml, length);
+}
+
+void aml_fields32(struct aml *aml, const char *region, const char *const *names, unsigned nr)
+{
+    size_t mark = begin(aml, OP_FIELD, true);
+
+    put_name(aml, region);
+    put_byte(aml, FIELD_DWORD);
+    for (unsigned i = 0; i < nr; i++) {
+        put_name(aml, names[i]);
+        put_byte(aml, 32); /* bits, as a package length of one byte */
+    }
+    aml_end(aml, mark);
+}
+
+void aml_and(struct aml *aml, const char *path, uint64_t mask)
+{
+    put_byte(aml, OP_AND);
+    put_path(aml, path);
+    aml_integer(aml, mask);
+    put_byte(aml, OP_ZERO); /* no target */
+}
+
+void aml_store(struct aml *aml, uint64_t value, const char *path)
+{
+    put_byte(aml, OP_STORE);
+    aml_integer(aml, value);
+    put_path(aml, path);
+}
+
+void aml_notify(struct aml *aml, const char *path, uint64_t value)
+{
+    put_byte(aml, OP_NOTIFY);
+    put_path(aml, path);
+    aml_integer(aml, value);
+}
+
+void aml_resource_bus_numbers(struct aml *aml, uint16_t first, uint16_t last)
+{
+    put_byte(aml, 0x88); /* large: word address space, 13 bytes */
+    put_le(aml, 13, 2);
+    put_byte(aml, 2); /* bus numbers */
+    put_byte(aml, RANGE_FIXED);
+    put_byte(aml, 0);
+    put_le(aml, 0, 2); /* granularity */
+    put_le(aml, first, 2);
+    put_le(aml, last, 2);
+    put_le(aml, 0, 2); /* translation */
+    put_le(aml, last - first + 1u, 2);
+}
+
+void aml_resource_memory_window(struct aml *aml, uint32_t base, uint32_t length)
+{
+    put_byte(aml, 0x87); /* large: double word address space, 23 bytes */
+    put_le(aml, 23, 2);
+    put_byte(aml, 0); /* memory */
+    put_byte(aml, RANGE_FIXED);
+    put_byte(aml, 1); /* read-write, not cacheable */
+    put_le(aml, 0, 4);
+    put_le(aml, base, 4);
+    put_le(aml, base + (length - 1), 4);
+    put_le(aml, 0, 4);
+    put_le(aml, length, 4);
 }

@@ -8,8 +8,8 @@
  *   aml_end(aml, device);
  *
  * A failure (out of memory, past the cap) is remembered in aml->error and makes all further calls
- * do nothing; the caller looks once, at the end. Names are four characters; longer paths are not
- * supported.
+ * do nothing; the caller looks once, at the end. Names are four characters; a path is a root and
+ * such names with dots between: "\\_SB_.PCI0.S001".
  */
 #ifndef LODGE_MACHINE_ACPI_AML_H
 #define LODGE_MACHINE_ACPI_AML_H
@@ -46,11 +46,25 @@ void aml_name_integer(struct aml *aml, const char *name, uint64_t value);
 void aml_name_string(struct aml *aml, const char *name, const char *value);
 void aml_name_eisa_id(struct aml *aml, const char *name, const char *id);
 
+/* Methods and what is in them (20.2.5): operands are written one after the other. */
+size_t aml_method_begin(struct aml *aml, const char *name, unsigned nr_arguments);
+size_t aml_if_begin(struct aml *aml); /* the predicate follows, then what is done */
+void aml_region_io(struct aml *aml, const char *name, uint16_t port, uint8_t length);
+/* 32-bit fields of a region, from its beginning. */
+void aml_fields32(struct aml *aml, const char *region, const char *const *names, unsigned nr);
+void aml_and(struct aml *aml, const char *path, uint64_t mask);
+void aml_store(struct aml *aml, uint64_t value, const char *path);
+void aml_notify(struct aml *aml, const char *path, uint64_t value);
+
 /* Resource descriptors (ACPI 6.4 6.4). */
 void aml_resource_io(struct aml *aml, uint16_t port, uint8_t length);
 void aml_resource_irq(struct aml *aml, unsigned irq); /* edge, active high, exclusive */
 void aml_resource_memory32(struct aml *aml, uint32_t base, uint32_t length);
 /* Consumer, level, active high, exclusive. */
 void aml_resource_interrupt(struct aml *aml, uint32_t gsi);
+
+void aml_resource_bus_numbers(struct aml *aml, uint16_t first, uint16_t last);
+/* What a bridge passes on. */
+void aml_resource_memory_window(struct aml *aml, uint32_t base, uint32_t length);
 
 #endif

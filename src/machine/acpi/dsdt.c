@@ -95,7 +95,11 @@ int acpi_dsdt(const struct acpi_config *config, struct buf *ret, struct err *err
     add_rtc(&aml);
     for (unsigned i = 0; i < config->nr_virtio; i++)
         add_virtio(&aml, &config->virtio[i], i);
+    if (config->pci)
+        acpi_add_pci(&aml, config->pci_gsis);
     aml_end(&aml, scope);
+    if (config->pci)
+        acpi_add_pci_event(&aml);
     add_s5(&aml);
     result = aml.error;
     if (!result)

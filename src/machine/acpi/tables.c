@@ -109,7 +109,7 @@ static int add_facs(struct buf *out)
 }
 
 /* Offsets as in ACPI 6.4 table 5.9, from the table's start. */
-static int add_fadt(struct buf *out, gpa_t facs, gpa_t dsdt)
+static int add_fadt(struct buf *out, gpa_t facs, gpa_t dsdt, bool gpe)
 {
     uint8_t fadt[FADT_SIZE] = {0};
 
@@ -135,6 +135,11 @@ static int add_fadt(struct buf *out, gpa_t facs, gpa_t dsdt)
     put_address(fadt + 148, 32, 2, ACPI_PM1_EVENT_PORT);
     put_address(fadt + 172, 16, 2, ACPI_PM1_CONTROL_PORT);
     put_address(fadt + 208, 32, 3, ACPI_PM_TIMER_PORT);
+    if (gpe) {
+        store_le32(fadt + 80, PCI_GPE_PORT);
+        fadt[92] = 2; /* GPE0 length: status and enable */
+        put_address(fadt + 220, 16, 1, PCI_GPE_PORT);
+    }
     memcpy(fadt + 268, "LODGE   ", 8); /* hypervisor vendor */
     return acpi_add_table(out, "FACP", 6, fadt + HEADER_SIZE, sizeof(fadt) - HEADER_SIZE);
 }
@@ -226,7 +231,7 @@ static int add_tables(const struct acpi_config *config, gpa_t base, struct buf *
     if ((result = align_to(out, 16)) < 0)
         return err_set(err, result, "ACPI tables");
     store_le64(pointers, base + out->length);
-    if ((result = add_fadt(out, facs, dsdt)) < 0 || (result = align_to(out, 16)) < 0)
+    if ((result = add_fadt(out, facs, dsdt, config->pci)) < 0 || (result = align_to(out, 16)) < 0)
         return err_set(err, result, "ACPI tables");
     store_le64(pointers + 8, base + out->length);
     if ((result = add_madt(out, config->nr_cpus)) < 0 || (result = align_to(out, 16)) < 0)

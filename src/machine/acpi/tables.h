@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "cpu/memory.h"
+#include "machine/pci.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -28,6 +29,8 @@ struct acpi_config {
     bool serial;
     const struct acpi_virtio *virtio;
     unsigned nr_virtio;
+    bool pci; /* with slots for hot-plug */
+    unsigned pci_gsis[PCI_SLOTS_MAX];
 };
 
 /* Appends the DSDT, header and checksum included. */

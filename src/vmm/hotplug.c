@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/hotplug.h"
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/util.h"
+#include "vmm/config_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define DISK          "disk"
+#define COMMON_STATUS 20 /* virtio 1.2 4.1.4.3, in BAR 0 */
+
+int hotplug_prepare(const struct vmm_config *config, struct err *err)
+{
+    struct err why = ERR_INIT;
+
+    (void)err;
+    if (config->hotplug && net_user_preload(&why) < 0)
+        log_warning("no user-mode network can be attached later: %s", why.message);
+    return 0;
+}
+
+struct freeing {
+    struct virtio_device *device;
+    int result;
+};
+
+static void revoke_call(void *context)
+{
+    struct freeing *revoking = context;
+
+    revoking->result = virtio_blk_revoke(revoking->device);
+}
+
+static void free_call(void *context)
+{
+    struct freeing *freeing = context;
+
+    virtio_device_free(freeing->device);
+}
+
+/* The device is off the bus: nobody is in it, or will be. */
+static void slot_empty(struct hotplug *h, struct hotplug_slot *slot)
+{
+    struct freeing freeing = {.device = slot->device};
+
+    loop_sync(h->devices->loop, free_call, &freeing);
+    *slot = (struct hotplug_slot){0};
+}
+
+static void take_ejected(void *context)
+{
+    struct hotplug *h = context;
+    uint32_t bits = __atomic_exchange_n(&h->ejected, 0, __ATOMIC_ACQ_REL);
+
+    for (unsigned i = 0; i < PCI_SLOTS_MAX; i++) {
+        if (!(bits & 1u << i) || !h->slots[i].device)
+            continue;
+        pci_unplug(machine_pci(h->machine), i);
+        slot_empty(h, &h->slots[i]);
+    }
+}
+
+void hotplug_init(struct hotplug *h, const struct vmm_config *config, struct devices *devices,
+                  struct machine *machine, struct loop *loop)
+{
+    *h = (struct hotplug){.config = config, .devices = devices, .machine = machine, .loop = loop};
+    h->ejected_call = (struct loop_call){.fn = take_ejected, .context = h};
+}
+
+void hotplug_done(struct hotplug *h)
+{
+    if (!h->loop)
+        return;
+    loop_cancel(h->loop, &h->ejected_call);
+    for (unsigned i = 0; i < PCI_SLOTS_MAX; i++)
+        if (h->slots[i].device)
+            slot_empty(h, &h->slots[i]);
+}
+
+void hotplug_reset(struct hotplug *h)
+{
+    static const uint8_t reset;
+
+    for (unsigned i = 0; i < PCI_SLOTS_MAX; i++)
+        if (h->slots[i].device)
+            h->slots[i].described.ops->write(h->slots[i].device, 0, COMMON_STATUS, &reset, 1);
+}
+
+/* Any thread. */
+void hotplug_ejected(struct hotplug *h, unsigned slot)
+{
+    __atomic_fetch_or(&h->ejected, 1u << slot, __ATOMIC_ACQ_REL);
+    loop_post(h->loop, &h->ejected_call);
+}
+
+static struct hotplug_slot *find(struct hotplug *h, const char *id)
+{
+    for (unsigned i = 0; i < PCI_SLOTS_MAX; i++)
+        if (h->slots[i].device && !strcmp(h->slots[i].id, id))
+            return &h->slots[i];
+    return NULL;
+}
+
+/* An empty slot for a device of this name. */
+static int slot_for(struct hotplug *h, const char *id, unsigned *ret, struct err *err)
+{
+    if (!h->config->hotplug)
+        return err_set(err, -EOPNOTSUPP, "this VM was started without hot-plug (--hotplug)");
+    if (!id || !*id || strlen(id) > HOTPLUG_ID_MAX)
+        return err_set(err, -EINVAL, "id: 1 to %d bytes are needed", HOTPLUG_ID_MAX);
+    if (find(h, id))
+        return err_set(err, -EEXIST, "'%s' is there already", id);
+    for (unsigned i = 0; i < PCI_SLOTS_MAX; i++)
+        if (!h->slots[i].device) {
+            *ret = i;
+            return 0;
+        }
+    return err_set(err, -ENOSPC, "all %d slots are taken: detach something first", PCI_SLOTS_MAX);
+}
+
+static void plug(struct hotplug *h, unsigned index, struct virtio_device *device, const char *id,
+                 const char *kind)
+{
+    struct hotplug_slot *slot = &h->slots[index];
+    struct irq_line line = pci_line(machine_pci(h->machine), index);
+
+    slot->device = device;
+    slot->kind = kind;
+    snprintf(slot->id, sizeof(slot->id), "%s", id);
+    virtio_pci_describe(device, &line, &slot->described);
+    pci_plug(machine_pci(h->machine), index, &slot->described, true);
+}
+
+/* What is made on the devices' thread. */
+struct making {
+    struct devices *devices;
+    const char *path, *id;
+    bool read_only, qcow2;
+    const struct vmm_net *net;
+    struct virtio_device *device;
+    struct err *err;
+    int result;
+};
+
+static void make_disk(void *context)
+{
+    struct making *m = context;
+    struct block_options options = {.read_only = m->read_only, .engine = BLOCK_ENGINE_THREADS};
+    CLEANUP(block_closep) struct block *block = NULL;
+    struct virtio_blk_config blk = {.serial = m->id};
+
+    m->result = m->qcow2 ? block_open_qcow2(m->path, &options, m->devices->loop, &block, m->err)
+                         : block_open_raw(m->path, &options, m->devices->loop, &block, m->err);
+    if (m->result < 0)
+        return;
+    blk.block = block;
+    if ((m->result = virtio_blk_new(&m->devices->host, &blk, &m->device, m->err)) == 0)
+        block = NULL;
+}
+
+int hotplug_attach_disk(struct hotplug *h, const json_t *request, int fd, struct err *err)
+{
+    const char *id = json_string_value(json_object_get(request, "id"));
+    const char *format = json_string_value(json_object_get(request, "format")) ?: "raw";
+    CLEANUP(fd_closep) int file = fd;
+    char path[32];
+    struct making making = {.devices = h->devices, .path = path, .id = id, .err = err};
+    struct stat st;
+    unsigned slot;
+    int r = slot_for(h, id, &slot, err);
+
+    if (r < 0)
+        return r;
+    if (file < 0 || fstat(file, &st) < 0 || !S_ISREG(st.st_mode))
+        return err_set(err, -EINVAL,
+                       "disk '%s': a regular file's descriptor must come with the request", id);
+    if (strcmp(format, "raw") != 0 && strcmp(format, "qcow2") != 0)
+        return err_set(err, -EINVAL, "format '%.40s': 'raw' and 'qcow2' are known", format);
+    making.qcow2 = *format == 'q';
+    making.read_only = json_is_true(json_object_get(request, "read_only"));
+    snprintf(path, sizeof(path), BLOCK_PATH_FD "%d", file);
+    loop_sync(h->devices->loop, make_disk, &making);
+    if (making.result < 0)
+        return err_wrap(err, "disk '%s'", id);
+    plug(h, slot, making.device, id, DISK);
+    return 0;
+}
+
+static void make_net(void *context)
+{
+    struct making *m = context;
+    struct net_user_options user = {.forwards = m->net->forwards,
+                                    .nr_forwards = m->net->nr_forwards,
+                                    .host_loopback = m->net->host_loopback};
+    struct virtio_net_config config = {.mtu = m->net->mtu, .any_source = m->net->any_source};
+
+    memcpy(config.mac, m->net->mac, NET_MAC_BYTES);
+    if ((!m->net->has_mac && (m->result = net_mac_random(config.mac, m->err)) < 0) ||
+        (m->result = net_open_user(&user, m->devices->loop, &config.net, m->err)) < 0)
+        return;
+    if ((m->result = virtio_net_new(&m->devices->host, &config, &m->device, m->err)) < 0)
+        net_free(config.net);
+}
+
+int hotplug_attach_net(struct hotplug *h, const json_t *request, struct err *err)
+{
+    const char *id = json_string_value(json_object_get(request, "id"));
+    const char *net = json_string_value(json_object_get(request, "net")) ?: "";
+    CLEANUP(freep) struct vmm_config *config = calloc(1, sizeof(*config));
+    struct making making = {.devices = h->devices, .id = id, .err = err};
+    unsigned slot;
+    int r = slot_for(h, id, &slot, err);
+
+    if (r < 0)
+        return r;
+    if (!config)
+        return err_set(err, -ENOMEM, "out of memory");
+    if ((r = config_net_add(config, net, err)) == 0 && config->nets[0].kind != VMM_NET_USER)
+        r = err_set(err, -EOPNOTSUPP,
+                    "network '%s': only a user-mode network can come while the VM runs", id);
+    if (r == 0) {
+        making.net = &config->nets[0];
+        loop_sync(h->devices->loop, make_net, &making);
+        r = making.result;
+    }
+    config_nets_done(config);
+    if (r < 0)
+        return r;
+    plug(h, slot, making.device, id, "network");
+    return 0;
+}
+
+/* Is it a part that was there from the beginning? */
+static bool is_fixed(const struct hotplug *h, const char *id)
+{
+    for (unsigned i = 0; i < h->config->nr_disks; i++)
+        if (h->config->disks[i].serial && !strcmp(h->config->disks[i].serial, id))
+            return true;
+    for (unsigned i = 0; i < h->config->nr_nets; i++)
+        if (h->config->nets[i].id && !strcmp(h->config->nets[i].id, id))
+            return true;
+    return false;
+}
+
+int hotplug_detach(struct hotplug *h, const json_t *request, json_t **ret, struct err *err)
+{
+    const char *id = json_string_value(json_object_get(request, "id")) ?: "";
+    bool force = json_is_true(json_object_get(request, "force"));
+    struct hotplug_slot *slot = find(h, id);
+    const char *state = "gone";
+
+    if (!slot && is_fixed(h, id))
+        return err_set(err, -EBUSY,
+                       "'%s' was there when the machine started, its system may live on it: stop "
+                       "the machine first",
+                       id);
+    if (slot && force && !slot->revoked && !strcmp(slot->kind, DISK)) {
+        struct freeing revoking = {.device = slot->device};
+
+        loop_sync(h->devices->loop, revoke_call, &revoking);
+        if (revoking.result < 0)
+            return err_set(err, revoking.result, "out of memory");
+        slot->revoked = true;
+    }
+    if (slot) {
+        slot->asked = true;
+        state = slot->revoked ? "revoked" : "asked";
+        pci_ask_back(machine_pci(h->machine), (unsigned)(slot - h->slots));
+    }
+    *ret = json_pack("{s:s}", "state", state);
+    return 0;
+}
+
+int hotplug_list(struct hotplug *h, json_t **ret, struct err *err)
+{
+    json_t *list = json_array();
+
+    for (unsigned i = 0; i < PCI_SLOTS_MAX; i++)
+        if (h->slots[i].device)
+            json_array_append_new(list,
+                                  json_pack("{s:s, s:s, s:i, s:b, s:b}", "id", h->slots[i].id,
+                                            "kind", h->slots[i].kind, "slot", (int)i + 1, "driven",
+                                            (int)virtio_device_driven(h->slots[i].device), "asked",
+                                            (int)h->slots[i].asked));
+    if (!(*ret = json_pack("{s:o}", "devices", list)))
+        return err_set(err, -ENOMEM, "out of memory");
+    return 0;
+}

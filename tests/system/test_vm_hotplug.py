@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Disks and network interfaces that come to a running machine and go: a real kernel takes them, the host finds what it wrote."""
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from manager import until
+from test_vm import BASE, LIMIT_S, Console, home, initrd, killed, logged, manager, refused  # noqa: F401 (fixtures)
+from vmm import kernel
+
+PCI = tuple(f"drivers/virtio/virtio_pci{part}.ko" for part in ("_legacy_dev", "_modern_dev", ""))
+
+
+@pytest.fixture(scope="module")
+def running(manager, guest, home):  # noqa: F811
+    """A machine that runs, with one disk since its start."""
+    vmlinuz = kernel(guest, "cloud")
+    tree = next((vmlinuz.parent / "lib" / "modules").iterdir()) / "kernel"
+    net = [str(path.relative_to(tree)) for name in ("failover", "net_failover", "virtio_net") for path in tree.rglob(f"{name}.ko")]
+    manager.lodge("disk", "create", "first", "1M")
+    manager.lodge("vm", "create", "live", "--kernel", vmlinuz, "--initrd", initrd(home / "pci", vmlinuz, (*BASE, *PCI, *net)),
+                  "--cmdline", "console=ttyS0 quiet", "--engine", "soft", "--memory", "128M", "--disk", "first")
+    manager.lodge("vm", "start", "live")
+    logged(manager, "live", "the guest is up")
+    yield "live"
+    manager.lodge("vm", "delete", "--force", "live")
+    manager.lodge("disk", "rm", "first")
+
+
+def attached(manager, name):  # noqa: F811
+    return [disk["disk"] for disk in manager.inspect(name)["spec"]["hardware"].get("disks", [])]
+
+
+@pytest.mark.parametrize("form", ["raw", "qcow2"])
+def test_a_disk_comes_and_goes(manager, running, form):  # noqa: F811
+    name = f"hot-{form}"
+    path = f"{manager.environment['LODGE_HOME']}/vdisks/{name}.{form}"
+    manager.lodge("disk", "create", "--format", form, name, "16M")
+    with Console(manager, running) as console:
+        manager.lodge("disk", "attach", name, running)
+        killed(manager)
+        assert attached(manager, running) == ["first", name]
+        console.run("cat /sys/block/vdb/serial; echo; mke2fs /dev/vdb >/dev/null && mount /dev/vdb /mnt && echo 'kept' >/mnt/file; umount /mnt; "
+                    "echo written=$?", "written=0")
+        assert name in console.output
+        manager.lodge("disk", "detach", name, running)
+        console.run("ls /dev/vdb; echo listed=$((0 + 1))", "listed=1")
+        assert "No such file" in console.output
+        console.leave()
+    assert attached(manager, running) == ["first"]
+    if form == "qcow2" and shutil.which("qemu-img"):
+        subprocess.run(["qemu-img", "check", path], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["qemu-img", "convert", "-O", "raw", path, path + ".raw"], check=True)
+    elif form == "qcow2":
+        manager.lodge("disk", "convert", name, path + ".raw", "--to", "raw")
+    else:
+        os.link(path, path + ".raw")
+    debugfs = shutil.which("debugfs") or "/sbin/debugfs"
+    kept = subprocess.run([debugfs, "-R", "cat /file", path + ".raw"], capture_output=True, text=True, check=True)
+    os.unlink(path + ".raw")
+    assert kept.stdout == "kept\n", kept
+    manager.lodge("disk", "rm", name)
+
+
+def test_by_force_while_it_is_written(manager, running):  # noqa: F811
+    manager.lodge("disk", "create", "busy", "16M")
+    with Console(manager, running) as console:
+        manager.lodge("disk", "attach", "busy", running)
+        console.run("(while dd if=/dev/zero of=/dev/vdb bs=64k count=64 conv=fsync 2>/dev/null; do :; done; echo writer-ended=$((6 * 7))) & "
+                    "echo begun=$((1 + 1))", "begun=2")
+        manager.lodge("disk", "detach", "--force", "busy", running)
+        console.expect("writer-ended=42", LIMIT_S)
+        manager.lodge("disk", "rm", "busy")  # nobody has its lock any more
+        console.run("until [ ! -e /dev/vdb ]; do usleep 50000; done; echo gone=$((2 + 2))", "gone=4")
+        console.leave()
+    assert attached(manager, running) == ["first"]
+
+
+def test_a_network_interface_comes_and_goes(manager, running):  # noqa: F811
+    with Console(manager, running) as console:
+        manager.lodge("vm", "attach-net", running, "net7", "user,mac=02:00:5e:10:00:07")
+        console.run("cat /sys/class/net/eth0/address; ip link set eth0 up; udhcpc -n -q -i eth0 -s /bin/true 2>&1; echo seen=$?", "seen=0")
+        assert "02:00:5e:10:00:07" in console.output and "10.0.2.15" in console.output
+        manager.lodge("vm", "detach-net", running, "net7")
+        console.run("ls /sys/class/net; echo left=$((3 + 3))", "left=6")
+        assert "eth0" not in console.output.split("left=6")[0].split("\n", 1)[1]
+        console.leave()
+    assert manager.inspect(running)["spec"]["hardware"]["networks"] == []
+
+
+def test_what_cannot_come_or_go(manager, running, tmp_path):  # noqa: F811
+    assert "was there when the machine started" in refused(manager, "disk", "detach", "first", running)
+    assert "no disk 'nosuch'" in refused(manager, "disk", "attach", "nosuch", running)
+    broken = tmp_path / "broken.qcow2"
+    broken.write_bytes(b"not an image" * 1000)
+    assert "qcow2" in refused(manager, "disk", "attach", broken, running)
+    assert "only a user-mode network" in refused(manager, "vm", "attach-net", running, "net9", "tap=nosuch0")
+    assert attached(manager, running) == ["first"]
+    manager.lodge("pause", running)
+    manager.lodge("disk", "create", "late", "1M")
+    assert "is paused" in refused(manager, "disk", "attach", "late", running)
+    manager.lodge("resume", running)
+    manager.lodge("disk", "rm", "late")
+    until(lambda: manager.inspect(running)["state"] == "running")
