@@ -33,6 +33,14 @@ while True:
 """
 
 
+def prefer(pid):
+    try:
+        os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))
+        return True
+    except OSError:
+        return False
+
+
 class Service:
     """with Service(lodge_oci, directory) as service: the container runs, its first process is service.pid."""
 
@@ -74,11 +82,7 @@ class Service:
                     (place / file).write_text(str(value))
                 except OSError:
                     pass
-        try:
-            os.sched_setscheduler(self.pid, os.SCHED_FIFO, os.sched_param(1))
-            return True
-        except OSError:
-            return False
+        self.preferred = prefer(self.pid)
 
     def __exit__(self, *_):
         subprocess.run([*self.command, "delete", "--force", self.name], stderr=subprocess.DEVNULL, check=False)
@@ -120,26 +124,29 @@ class Service:
 
 
     def closed_load(self, customers, think, demand, nr, seed, log):
-        """Customers who think (exponential mean, seconds), ask, wait: nr answers together. What is drawn is the quantiles of
+        """Customers who think (exponential mean, seconds), ask (half to one and a half times the demand, evenly), wait: nr
+        answers together. What is drawn is the quantiles of
         each distribution in a random order, so that a short load has the mean of a long one. Times are the kernel's one
         clock, read by who sends and by who answers: what wakes a customer late is thinking, not response. Returns figures."""
         draw = random.Random(seed)
-        each = nr // customers
-        thoughts = [[think * -math.log(1 - (i + .5) / each) for i in draw.sample(range(each), each)] for _ in range(customers)]
-        wants = iter([demand * (.5 + (i + .5) / (each * customers)) for i in draw.sample(range(each * customers), each * customers)])
+        thoughts = iter([think * -math.log(1 - (i + .5) / nr) for i in draw.sample(range(nr), nr)])
+        wants = iter([demand * (.5 + (i + .5) / nr) for i in draw.sample(range(nr), nr)])
         rows, lock = [], threading.Lock()
 
         def customer(number):
+            prefer(0)  # this thread: late customers come in crowds
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             sock.bind(str(self.serve / f"customer-{log.stem}-{number}"))
             sock.settimeout(60)
             last = time.monotonic_ns()
-            for thought in thoughts[number]:
+            while True:
+                with lock:
+                    thought, want = next(thoughts, None), next(wants, None)
+                if thought is None:
+                    break
                 left = thought - (time.monotonic_ns() - last) / 1e9
                 if left > 0:
                     time.sleep(left)
-                with lock:
-                    want = next(wants)
                 sent = time.monotonic_ns()
                 sock.sendto(b"%d %d" % (number, int(want * 1e9)), str(self.serve / "server"))
                 _, burnt, end = map(int, sock.recv(64).split())
