@@ -1,26 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* lodge plan place, rebalance, fit: rehearsals of the manager's placement on a fleet in a file, or
- * on this host. Nothing is changed anywhere. */
-#include "cmd/plan.h"
+/* lodge plan place, rebalance: rehearsals of the manager's placement on a fleet in a file. Nothing
+ * is changed anywhere. */
+#include "cmd/plan_fleet.h"
 
 #include "base/cleanup.h"
-#include "base/file.h"
 #include "base/util.h"
 #include "model/chart.h"
-#include "model/fleet.h"
 #include "model/migration.h"
-#include "policy/balancing.h"
 
-#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
-#include <sys/sysinfo.h>
 
 #define ROWS_MAX 100000u
 
-static int read_fleet(const struct plan_arguments *arguments, struct fleet **ret, struct err *err)
+int plan_read_fleet(const struct plan_arguments *arguments, struct fleet **ret, struct err *err)
 {
     CLEANUP(document_donep) struct document document = {0};
     struct json_at root;
@@ -34,7 +28,7 @@ static int read_fleet(const struct plan_arguments *arguments, struct fleet **ret
     return fleet_read(&root, ret, err) < 0 ? document_error(&document, err) : 0;
 }
 
-static json_t *host_rows(const struct fleet *fleet)
+json_t *plan_host_rows(const struct fleet *fleet)
 {
     json_t *rows = json_array();
 
@@ -112,7 +106,7 @@ static int place(const struct plan_arguments *arguments, json_t **ret, struct er
     const char *svg = plan_value(arguments, "svg");
     json_t *rows = json_array(), *why;
     uint32_t used = 0;
-    int r = read_fleet(arguments, &fleet, err);
+    int r = plan_read_fleet(arguments, &fleet, err);
 
     *ret = NULL;
     if (r == 0)
@@ -140,7 +134,7 @@ static int place(const struct plan_arguments *arguments, json_t **ret, struct er
     }
     *ret = json_pack("{s:s, s:i, s:i, s:o, s:o}", "rule", placement_rule_name(fleet->rule), "hosts",
                      (int)fleet->nr_hosts, "hosts_used", (int)used, "instances", kind_rows(fleet),
-                     "hosts_after", host_rows(fleet));
+                     "hosts_after", plan_host_rows(fleet));
     json_object_set_new(*ret, "placement", rows);
     json_object_set_new(*ret, "one_more_would_go", why = json_array());
     for (size_t k = 0; k < fleet->nr_kinds; k++) {
@@ -203,7 +197,7 @@ static int rebalance(const struct plan_arguments *arguments, json_t **ret, struc
     struct balancing_plan plan = {0};
     json_t *rows;
     double copied = 0;
-    int r = read_fleet(arguments, &fleet, err);
+    int r = plan_read_fleet(arguments, &fleet, err);
 
     if (r < 0 || (r = fleet_place_all(fleet, err)) < 0 ||
         (r = balance_options(arguments, fleet, &config, err)) < 0 ||
@@ -229,106 +223,14 @@ static int rebalance(const struct plan_arguments *arguments, json_t **ret, struc
                      (int)plan.hosts_used_before, "hosts_used_after", (int)plan.hosts_used_after,
                      "stuck", (int)plan.stuck, "stops_because", plan.stop ? plan.stop : "", "plan",
                      rows);
+    if (plan_value(arguments, "simulate"))
+        r = plan_simulate_moves(arguments, fleet, &plan, rows, *ret, err);
     balancing_plan_done(&plan);
-    return 0;
-}
-
-/* What this machine has left: processors less what the last minute used, memory that is available,
- * room in the current directory's file system. */
-static int this_host(const struct plan_arguments *arguments, struct fleet **ret, struct err *err)
-{
-    double cores = get_nprocs(), loads[1] = {0}, memory = 0, need[3] = {0};
-    struct fleet_kind *kind;
-    struct statvfs fs;
-    CLEANUP(buf_donep) struct buf text;
-    const char *at, *string;
-    int r;
-
-    buf_init(&text, 65536);
-    if ((r = file_load(AT_FDCWD, "/proc/meminfo", &text, err)) < 0)
-        return r;
-    string = buf_string(&text);
-    at = string ? strstr(string, "MemAvailable:") : NULL;
-    memory = at ? strtod(at + strlen("MemAvailable:"), NULL) / 1024 : 0;
-    if (statvfs(".", &fs) < 0)
-        return err_errno(err, -errno, "room on disk");
-    if (getloadavg(loads, 1) < 1)
-        loads[0] = 0;
-    if ((r = plan_number(arguments, "cpus", .001, 4e6, &need[0], err)) < 0 ||
-        (r = plan_number(arguments, "memory", 1, 4e9, &need[1], err)) < 0 ||
-        (r = plan_number(arguments, "disk", 0, 4e9, &need[2], err)) < 0)
-        return r;
-    if (need[0] <= 0 || need[1] <= 0)
-        return err_set(err, -EINVAL,
-                       "either a file, or --cpus and --memory of one instance are needed");
-    if ((r = fleet_of_host(cores, memory,
-                           fmin((double)fs.f_bavail * (double)fs.f_frsize / 1048576, 4e9), ret,
-                           err)) < 0)
-        return r;
-    kind = &(*ret)->kinds[0];
-    snprintf(kind->name, sizeof(kind->name), "instance");
-    for (unsigned i = 0; i < 3; i++)
-        kind->need.need[i] = (uint32_t)llround(need[i] * (i == 0 ? 1000 : 1));
-    (*ret)->host_busy[0] = fmin(loads[0], cores);
-    kind->busy = need[0]; /* until measured: all that it may */
-    return plan_number(arguments, "busy", 0, 1e6, &kind->busy, err);
-}
-
-static const char *first_short(const struct fleet_fit *fit)
-{
-    static const char *const names[] = {"processors", "memory", "disk"};
-    unsigned worst = 0;
-
-    for (unsigned i = 1; i < PLACEMENT_RESOURCES; i++)
-        if (fit->short_of[i] > fit->short_of[worst])
-            worst = i;
-    return fit->forbidden > fit->short_of[worst] ? "constraints" : names[worst];
-}
-
-static int fit(const struct plan_arguments *arguments, json_t **ret, struct err *err)
-{
-    CLEANUP(fleet_freep) struct fleet *fleet = NULL;
-    const char *name = plan_value(arguments, "instance");
-    double busy_most = .8, most = 1e6;
-    struct fleet_fit answer;
-    size_t kind = 0;
-    bool busy_first;
-    int r = arguments->nr_positionals ? read_fleet(arguments, &fleet, err)
-                                      : this_host(arguments, &fleet, err);
-
-    if (r < 0 || (r = plan_number(arguments, "busy-most", .01, 10, &busy_most, err)) < 0 ||
-        (r = plan_number(arguments, "most", 1, 1e7, &most, err)) < 0 ||
-        (arguments->nr_positionals && (r = fleet_place_all(fleet, err)) < 0))
-        return r;
-    if (fleet->nr_kinds == 0)
-        return err_set(err, -EINVAL, "instances: the kind of instance to add is not in the file");
-    while (name && kind < fleet->nr_kinds && strcmp(fleet->kinds[kind].name, name) != 0)
-        kind++;
-    if (kind == fleet->nr_kinds)
-        return err_set(err, -EINVAL, "--instance: there is no kind '%.40s' in the file", name);
-    if ((r = fleet_fit(fleet, kind, busy_most, (uint64_t)most, &answer, err)) < 0)
-        return r;
-    busy_first = answer.copies_ok < answer.copies;
-    *ret = json_pack("{s:s, s:I, s:I}", "instance", fleet->kinds[kind].name, "more_that_fit",
-                     (json_int_t)(busy_first ? answer.copies_ok : answer.copies), "by_reservation",
-                     (json_int_t)answer.copies);
-    if (fleet->kinds[kind].busy > 0)
-        json_object_set_new(*ret, "by_busy_processors",
-                            answer.copies_ok == UINT64_MAX
-                                ? json_null()
-                                : json_integer((json_int_t)answer.copies_ok));
-    json_object_set_new(*ret, "breaks_first",
-                        json_string(busy_first                        ? "busy processors"
-                                    : answer.copies == (uint64_t)most ? "nothing: --most is reached"
-                                                                      : first_short(&answer)));
-    json_object_set_new(*ret, "hosts_short_of",
-                        json_pack("{s:i, s:i, s:i, s:i}", "processors", (int)answer.short_of[0],
-                                  "memory", (int)answer.short_of[1], "disk",
-                                  (int)answer.short_of[2], "forbidden", (int)answer.forbidden));
-    if (busy_first)
-        json_object_set_new(*ret, "busiest_host", json_string(fleet->host_names[answer.busy_host]));
-    json_object_set_new(*ret, "hosts_when_full", host_rows(fleet));
-    return 0;
+    if (r < 0) {
+        json_decref(*ret);
+        *ret = NULL;
+    }
+    return r;
 }
 
 static const struct plan_option place_options[] = {
@@ -345,17 +247,8 @@ static const struct plan_option rebalance_options[] = {
     {"bandwidth", "MIB", "between hosts, a second: gives the time of each copy"},
     {"dirty-rate", "MIB", "that a moving guest writes, a second"},
     {"downtime", "T", "allowed; 0.3"},
-    {NULL},
-};
-
-static const struct plan_option fit_options[] = {
-    {"instance", "NAME", "kind in the file to add; the first"},
-    {"cpus", "N", "without a file: cores of one instance on this host"},
-    {"memory", "MIB", "without a file: its memory"},
-    {"disk", "MIB", "without a file: its disk"},
-    {"busy", "N", "without a file: cores that it really uses; all of its"},
-    {"busy-most", "SHARE", "hosts shall not be busier than this; 0.8"},
-    {"most", "N", "stop there"},
+    {"simulate", NULL, "carry the moves out in virtual time, on links that they share"},
+    {"parallel", "N", "with --simulate: copies at one host at a time; 1"},
     {NULL},
 };
 
@@ -373,13 +266,4 @@ const struct plan_command plan_rebalance = {
     .summary = "which instances the manager would move, and what that costs",
     .options = rebalance_options,
     .run = rebalance,
-};
-
-const struct plan_command plan_fit = {
-    .name = "fit",
-    .usage = "[OPTION...] [FLEET.json]",
-    .summary = "how many more of an instance there is room for, and what breaks first",
-    .text = "Without a file: on this host, with the memory and processors that are free now.\n",
-    .options = fit_options,
-    .run = fit,
 };

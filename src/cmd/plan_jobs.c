@@ -33,7 +33,10 @@ static bool next_job(void *context, struct job *ret)
                         .arrival_ns = ns(job->arrival / feed->run->arrival_rate),
                         .burst_ns = ns(job->burst / feed->run->speed),
                         .priority = job->priority,
-                        .tickets = job->tickets};
+                        .tickets = job->tickets,
+                        .weight = job->weight,
+                        .limit = job->limit,
+                        .reserved = job->reserve};
     if (!feed->blind)
         ret->estimate_ns = ns(job->estimate / feed->run->speed);
     if (feed->run->config.capacity[0])
@@ -63,6 +66,18 @@ static void job_slice(void *context, const struct job *job, uint32_t server, uin
         (uint32_t)job->number, server, (double)start_ns * 1e-9, (double)end_ns * 1e-9};
 }
 
+/* By weight there is no number of servers: so many processors. */
+static double run_cores(const struct plan_run *run)
+{
+    return run->config.capacity[0] ? (double)run->config.capacity[0] / 1000
+                                   : fmax(run->config.servers, 1);
+}
+
+const char *plan_run_policy(const struct plan_run *run)
+{
+    return run->by_weight ? PLAN_WEIGHTS : queue_policy_name(run->config.policy);
+}
+
 int plan_run_jobs(struct plan_run *run, const struct trace *trace, bool blind, struct err *err)
 {
     struct feed feed = {run, trace, 0, blind};
@@ -71,6 +86,10 @@ int plan_run_jobs(struct plan_run *run, const struct trace *trace, bool blind, s
                         .lanes = &run->config,
                         .nr_lanes = 1,
                         .switch_ns = run->switch_ns};
+
+    struct shares shares = {.cores = run_cores(run),
+                            .memory = (double)run->config.capacity[1],
+                            .overcommit = run->overcommit};
 
     if (!(run->result = calloc(1, sizeof(*run->result))))
         return err_set(err, -ENOMEM, "simulation");
@@ -83,7 +102,8 @@ int plan_run_jobs(struct plan_run *run, const struct trace *trace, bool blind, s
         jobs.ended = job_ended;
         jobs.slice = job_slice;
     }
-    return jobs_simulate(&jobs, run->result, err);
+    return run->by_weight ? shares_simulate(&jobs, &shares, run->result, err)
+                          : jobs_simulate(&jobs, run->result, err);
 }
 
 void plan_run_done(struct plan_run *run)
@@ -102,9 +122,9 @@ void plan_run_summary(const struct plan_run *run, json_t *object)
 {
     const struct jobs_result *r = run->result;
     double span = (double)(r->last_end_ns - MIN(r->last_end_ns, r->first_arrival_ns)) * 1e-9;
-    uint32_t servers = run->config.servers;
+    double servers = run->by_weight ? run_cores(run) : run->config.servers;
 
-    json_object_set_new(object, "policy", json_string(queue_policy_name(run->config.policy)));
+    json_object_set_new(object, "policy", json_string(plan_run_policy(run)));
     json_object_set_new(object, "jobs", json_integer((json_int_t)r->ended));
     if (r->refused)
         json_object_set_new(object, "refused", json_integer((json_int_t)r->refused));
@@ -116,7 +136,7 @@ void plan_run_summary(const struct plan_run *run, json_t *object)
     json_object_set_new(object, "longest_wait", json_real(r->wait.most));
     json_object_set_new(object, "makespan", json_real(span));
     json_object_set_new(object, "throughput", json_real(span > 0 ? (double)r->ended / span : 0));
-    if (servers)
+    if (servers > 0)
         json_object_set_new(object, "utilisation",
                             json_real(span > 0 ? r->busy_s / span / servers : 0));
     json_object_set_new(object, "pauses", json_integer((json_int_t)r->pauses));
@@ -152,23 +172,22 @@ int plan_run_options(const struct plan_arguments *arguments, struct plan_run *ru
 
     if (r < 0)
         return r;
-    number = policy ? queue_policy_parse(policy) : (int)usual.policy;
+    run->by_weight = policy && !strcmp(policy, PLAN_WEIGHTS);
+    number = policy && !run->by_weight ? queue_policy_parse(policy) : (int)usual.policy;
     quantum = (double)usual.quantum_ns * 1e-9;
     servers = usual.servers;
     cpus = (double)usual.capacity[0] / 1000;
     memory = (double)usual.capacity[1] / 1048576;
     ageing = (double)usual.ageing_ns * 1e-9;
     if (number < 0)
-        return err_set(err, -EINVAL,
-                       "--policy '%.40s' is not one of fcfs, sjf, srtf, rr, priority, stride, "
-                       "lottery",
-                       policy);
+        return err_set(err, -EINVAL, "--policy '%.40s' is not one of " PLAN_POLICIES, policy);
     if ((r = plan_number(arguments, "quantum", 1e-9, 1e9, &quantum, err)) < 0 ||
         (r = plan_number(arguments, "servers", 0, QUEUE_SERVERS_MAX, &servers, err)) < 0 ||
         (r = plan_number(arguments, "cpus", .001, 1e9, &cpus, err)) < 0 ||
         (r = plan_number(arguments, "memory", 1, 1e12, &memory, err)) < 0 ||
         (r = plan_number(arguments, "ageing", 0, 1e5, &ageing, err)) < 0 ||
         (r = plan_number(arguments, "switch", 0, 1e6, &lost, err)) < 0 ||
+        (r = plan_number(arguments, "overcommit", .001, 1000, &run->overcommit, err)) < 0 ||
         (r = plan_number(arguments, "seed", 0, 1e15, &seed, err)) < 0)
         return r;
     if (servers < 1 && cpus <= 0 && memory <= 0)

@@ -6,10 +6,13 @@
 #include "cmd/plan.h"
 #include "model/chart.h"
 #include "model/jobs.h"
+#include "model/shares.h"
 #include "model/trace.h"
 
 struct plan_run {
     struct queue_config config;
+    bool by_weight; /* all at once (model/shares.h), not one of config's policies */
+    double overcommit;
     double speed;        /* bursts are divided by it */
     double arrival_rate; /* arrivals come that much closer together */
     uint64_t switch_ns;
@@ -22,7 +25,9 @@ struct plan_run {
 };
 
 /* The options --policy, --quantum, --servers, --cpus, --memory, --preemptive, --ageing, --backfill,
- * --switch, --seed, --blind. */
+ * --switch, --overcommit, --seed, --blind. */
+#define PLAN_WEIGHTS  "weights"
+#define PLAN_POLICIES "fcfs, sjf, srtf, rr, priority, stride, lottery, weights"
 #define PLAN_RUN_OPTIONS                                                                   \
     {"quantum", "T", "of rr, stride and lottery; 1"}, {"servers", "N", "jobs at once; 1"}, \
         {"cpus", "N", "cores that running jobs may use together; not limited"},            \
@@ -30,7 +35,9 @@ struct plan_run {
         {"preemptive", NULL, "priority: an urgent job pauses a running one"},              \
         {"ageing", "T", "priority: a level gained for each so long of waiting"},           \
         {"backfill", NULL, "later jobs may run if the first is not delayed"},              \
-        {"switch", "T", "lost at each start and resume"}, {"seed", "N", "of lottery"},     \
+        {"switch", "T", "lost at each start and resume"},                                  \
+        {"overcommit", "N", "weights: what may be reserved, in hosts; 1"},                 \
+        {"seed", "N", "of lottery"},                                                       \
     {                                                                                      \
         "blind", NULL, "do not tell the policy how long jobs take"                         \
     }
@@ -40,6 +47,7 @@ int plan_trace_options(const struct plan_arguments *arguments, struct trace *ret
 /* Fills result (and records, slices); the caller calls plan_run_done. */
 int plan_run_jobs(struct plan_run *run, const struct trace *trace, bool blind, struct err *err);
 void plan_run_done(struct plan_run *run);
+const char *plan_run_policy(const struct plan_run *run);
 /* Averages and shares: "jobs", "average_wait", ... */
 void plan_run_summary(const struct plan_run *run, json_t *object);
 

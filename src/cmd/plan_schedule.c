@@ -48,7 +48,7 @@ static int write_gantt(const char *path, const struct plan_run *run, const struc
         arrivals[i] = trace->jobs[i].arrival;
         ends[i] = run->seen[i] ? (double)run->records[i].ended_ns * 1e-9 : arrivals[i];
     }
-    snprintf(title, sizeof(title), "%s: average wait %.6g s", queue_policy_name(run->config.policy),
+    snprintf(title, sizeof(title), "%s: average wait %.6g s", plan_run_policy(run),
              run->result->wait.mean);
     r = chart_gantt(&svg, title, names, arrivals, ends, trace->nr, run->slices, run->nr_slices);
     return r < 0 ? err_set(err, r, "chart '%s'", path)
@@ -96,15 +96,19 @@ static int compare(const struct plan_arguments *arguments, json_t **ret, struct 
     *ret = json_pack("{s:o}", "policies", rows);
     if (r == 0)
         r = plan_trace_options(arguments, &trace, err);
-    for (unsigned policy = 0; r == 0 && policy < QUEUE_POLICIES; policy++) {
-        const char *name = queue_policy_name((enum queue_policy)policy), *at;
-        size_t length = strlen(name);
+    for (unsigned policy = 0; r == 0 && policy <= QUEUE_POLICIES; policy++) {
+        const char *name, *at;
+        size_t length;
         json_t *row;
+
+        if ((run.by_weight = policy == QUEUE_POLICIES) == false)
+            run.config.policy = (enum queue_policy)policy;
+        name = plan_run_policy(&run);
+        length = strlen(name);
 
         at = only ? strstr(only, name) : name;
         if (!at || (only && at[length] && at[length] != ','))
             continue;
-        run.config.policy = (enum queue_policy)policy;
         if ((r = plan_run_jobs(&run, &trace, plan_value(arguments, "blind") != NULL, err)) == 0) {
             json_array_append_new(rows, row = json_object());
             plan_run_summary(&run, row);
@@ -158,11 +162,8 @@ static int replay(const struct plan_arguments *arguments, json_t **ret, struct e
     }
 
 static const struct plan_option schedule_options[] = {
-    {"policy", "WORD", "fcfs, sjf, srtf, rr, priority, stride, lottery"},
-    PLAN_RUN_OPTIONS,
-    FORMAT_OPTIONS,
-    {"svg", "FILE", "a Gantt chart"},
-    {NULL},
+    {"policy", "WORD", PLAN_POLICIES}, PLAN_RUN_OPTIONS, FORMAT_OPTIONS,
+    {"svg", "FILE", "a Gantt chart"},  {NULL},
 };
 
 static const struct plan_option compare_options[] = {
@@ -173,7 +174,7 @@ static const struct plan_option compare_options[] = {
 };
 
 static const struct plan_option trace_options[] = {
-    {"policy", "WORD", "fcfs, sjf, srtf, rr, priority, stride, lottery"},
+    {"policy", "WORD", PLAN_POLICIES},
     PLAN_RUN_OPTIONS,
     FORMAT_OPTIONS,
     {"faster", "N", "arrivals come so many times faster"},
@@ -188,6 +189,8 @@ const struct plan_command plan_schedule = {
     .text =
         "JOBS.csv names its columns in the first line: arrival and burst (seconds) are needed;\n"
         "id, priority (smaller runs first), estimate, cpus, memory (MiB) and tickets may be.\n"
+        "By weights all run at once and share the --cpus: weight (1), limit (1) and reserve (0)\n"
+        "cores; who reserves more than is left waits to be admitted.\n"
         "With --queue what is not given is as the queue has it (see lodge job).\n",
     .options = schedule_options,
     .run = schedule,

@@ -148,10 +148,11 @@ static int change_options(struct plan_arguments *changed, struct err *err)
                                            strncmp(changed->options[k].name, change, length) != 0))
             k++;
         if (k == changed->nr_options)
-            return err_set(err, -EINVAL,
-                           "'%.60s': jobs can be changed in policy, quantum, servers, cpus, "
-                           "memory, switch, speed, faster, preemptive, ageing, backfill, blind",
-                           change);
+            return err_set(
+                err, -EINVAL,
+                "'%.60s': jobs can be changed in policy, quantum, servers, cpus, "
+                "memory, switch, overcommit, speed, faster, preemptive, ageing, backfill, blind",
+                change);
         if (!equals == !!changed->options[k].value)
             return err_set(err, -EINVAL, "'%.60s': %s", change,
                            equals ? "it takes no value" : "NAME=VALUE is needed");
@@ -217,7 +218,7 @@ static int what_if(const struct plan_arguments *arguments, json_t **ret, struct 
 static const struct plan_option options[] = {
     {"answers", "N", "scenario: requests simulated"},
     {"replications", "N", "scenario: independent runs"},
-    {"policy", "WORD", "jobs: fcfs, sjf, srtf, rr, priority, stride, lottery"},
+    {"policy", "WORD", "jobs: " PLAN_POLICIES},
     PLAN_RUN_OPTIONS,
     {"format", "WORD", "jobs: as of trace"},
     {"scale", "N", "jobs: as of trace"},

@@ -14,7 +14,7 @@ static uint32_t units(double value, double scale)
     return (uint32_t)llround(fmin(value * scale, 4e9));
 }
 
-static struct fleet *fleet_new(uint32_t hosts, size_t kinds)
+static struct fleet *fleet_new(uint32_t hosts, size_t kinds, const double overcommit[3])
 {
     struct fleet *fleet = calloc(1, sizeof(*fleet));
 
@@ -28,7 +28,24 @@ static struct fleet *fleet_new(uint32_t hosts, size_t kinds)
         fleet_free(fleet);
         return NULL;
     }
+    for (unsigned i = 0; i < FLEET_LEVELS; i++)
+        for (unsigned k = 0; k < ALLOCATION_RESOURCES; k++)
+            fleet->levels[i].total[k] = ALLOCATION_UNLIMITED;
+    fleet->nr_levels = 1;
+    fleet->levels[FLEET_HOSTS].name = hosts > 1 ? "all hosts" : "the host";
+    fleet->levels[FLEET_HOSTS].total[ALLOCATION_CPU] = 0;
+    fleet->levels[FLEET_HOSTS].total[ALLOCATION_MEMORY] = 0;
+    fleet->levels[FLEET_HOSTS].overcommit[ALLOCATION_CPU] = overcommit[0];
+    fleet->levels[FLEET_HOSTS].overcommit[ALLOCATION_MEMORY] = overcommit[1];
     return fleet;
+}
+
+/* What admission promises to one of that kind: cores, bytes. */
+static void reservation_of(const struct fleet_kind *kind, double ret[ALLOCATION_RESOURCES])
+{
+    memset(ret, 0, ALLOCATION_RESOURCES * sizeof(*ret));
+    ret[ALLOCATION_CPU] = kind->need.need[PLACEMENT_CPU] / 1000.0;
+    ret[ALLOCATION_MEMORY] = kind->need.need[PLACEMENT_MEMORY] * 1048576.0;
 }
 
 void fleet_free(struct fleet *fleet)
@@ -63,6 +80,8 @@ static int host_add(struct fleet *fleet, const char *name, const double capacity
         return r;
     snprintf(fleet->host_names[fleet->nr_hosts], FLEET_NAME_MAX, "%s", name);
     fleet->host_cores[fleet->nr_hosts++] = capacity[0];
+    fleet->levels[FLEET_HOSTS].total[ALLOCATION_CPU] += capacity[0];
+    fleet->levels[FLEET_HOSTS].total[ALLOCATION_MEMORY] += capacity[1] * 1048576;
     return 0;
 }
 
@@ -125,8 +144,9 @@ static int count_hosts(const struct json_at *list, uint32_t *ret, struct err *er
 
 static int read_kind(const struct json_at *list, size_t i, struct fleet *fleet, struct err *err)
 {
-    static const char *const known[] = {"name",  "count", "cpus",         "memory", "disk", "busy",
-                                        "group", "host",  "max_per_host", "spread", NULL};
+    static const char *const known[] = {"name",         "count",  "cpus",       "memory",
+                                        "disk",         "busy",   "group",      "host",
+                                        "max_per_host", "spread", "dirty_rate", NULL};
     struct fleet_kind *kind = &fleet->kinds[i];
     double capacity[3] = {0}, count = 1, group = 0, most = 0;
     const char *name, *host = NULL;
@@ -134,10 +154,12 @@ static int read_kind(const struct json_at *list, size_t i, struct fleet *fleet, 
     bool spread = false;
     int r = json_at_index(list, i, &at, err);
 
+    kind->dirty_rate = -1;
     if (r < 0 || (r = json_reject_unknown(&at, known, err)) < 0 ||
         (r = json_get_string(&at, "name", &name, err)) < 0 ||
         (r = document_opt_number(&at, "count", 0, FLEET_INSTANCES_MAX, &count, err)) < 0 ||
         (r = document_opt_number(&at, "busy", 0, 1e6, &kind->busy, err)) < 0 ||
+        (r = document_opt_number(&at, "dirty_rate", 0, 1e9, &kind->dirty_rate, err)) < 0 ||
         (r = document_opt_number(&at, "group", 0, 1e9, &group, err)) < 0 ||
         (r = document_opt_number(&at, "max_per_host", 0, 65535, &most, err)) < 0 ||
         (r = json_opt_bool(&at, "spread", &spread, err)) < 0 ||
@@ -162,6 +184,8 @@ static int read_kind(const struct json_at *list, size_t i, struct fleet *fleet, 
 static int instance_note(struct fleet *fleet, uint32_t instance, size_t kind, uint32_t host,
                          struct err *err)
 {
+    double reservation[ALLOCATION_RESOURCES];
+
     if (instance >= fleet->instance_capacity) {
         size_t capacity = MAX(2 * fleet->instance_capacity, (size_t)instance + 64);
         uint32_t *kinds = reallocarray(fleet->instance_kinds, capacity, sizeof(*kinds));
@@ -174,6 +198,9 @@ static int instance_note(struct fleet *fleet, uint32_t instance, size_t kind, ui
     fleet->instance_kinds[instance] = (uint32_t)kind;
     fleet->host_busy[host] += fleet->kinds[kind].busy;
     fleet->kinds[kind].placed++;
+    reservation_of(&fleet->kinds[kind], reservation);
+    for (size_t i = 0; i < fleet->nr_levels; i++)
+        admission_add(&fleet->levels[i], reservation);
     return 0;
 }
 
@@ -221,9 +248,38 @@ static int read_config(const struct json_at *root, struct placement_config *conf
     return r;
 }
 
+static int read_environment(const struct json_at *root, struct fleet *fleet, struct err *err)
+{
+    static const char *const known[] = {"name", "cpus", "memory", "instances", NULL};
+    struct admission_level *level = &fleet->levels[FLEET_ENVIRONMENT];
+    double cpus = -1, memory = -1, instances = 0;
+    struct json_at at;
+    const char *name;
+    int r = json_at_member(root, "environment", &at, err);
+
+    if (r < 0 || !at.value)
+        return r;
+    if ((r = json_reject_unknown(&at, known, err)) < 0 ||
+        (r = json_get_string(&at, "name", &name, err)) < 0 ||
+        (r = document_opt_number(&at, "cpus", 0, 4e9, &cpus, err)) < 0 ||
+        (r = document_opt_number(&at, "memory", 0, 4e12, &memory, err)) < 0 ||
+        (r = document_opt_number(&at, "instances", 1, 1e9, &instances, err)) < 0)
+        return r;
+    snprintf(fleet->environment, sizeof(fleet->environment), "environment %.30s", name);
+    level->name = fleet->environment;
+    if (cpus >= 0)
+        level->total[ALLOCATION_CPU] = cpus;
+    if (memory >= 0)
+        level->total[ALLOCATION_MEMORY] = memory * 1048576;
+    level->instances_max = (uint64_t)instances;
+    fleet->nr_levels = FLEET_ENVIRONMENT + 1;
+    return 0;
+}
+
 int fleet_read(const struct json_at *root, struct fleet **ret, struct err *err)
 {
-    static const char *const known[] = {"name", "hosts", "instances", "rule", "overcommit", NULL};
+    static const char *const known[] = {"name",       "hosts",       "instances", "rule",
+                                        "overcommit", "environment", NULL};
     CLEANUP(fleet_freep) struct fleet *fleet = NULL;
     struct placement_config config = {0};
     struct json_at hosts, instances;
@@ -239,11 +295,11 @@ int fleet_read(const struct json_at *root, struct fleet **ret, struct err *err)
     kinds = json_array_size(instances.value);
     if (kinds > FLEET_KINDS_MAX)
         return err_set(err, -EINVAL, "instances: more than %u kinds", FLEET_KINDS_MAX);
-    if (!(fleet = fleet_new(nr, kinds)))
+    if (!(fleet = fleet_new(nr, kinds, config.overcommit)))
         return err_set(err, -ENOMEM, "fleet");
     fleet->rule = config.rule;
     if ((r = placement_new(&config, &fleet->placement, err)) < 0 ||
-        (r = read_hosts(&hosts, fleet, err)) < 0)
+        (r = read_hosts(&hosts, fleet, err)) < 0 || (r = read_environment(root, fleet, err)) < 0)
         return r;
     for (; r == 0 && fleet->nr_kinds < kinds; fleet->nr_kinds++)
         r = read_kind(&instances, fleet->nr_kinds, fleet, err);
@@ -257,8 +313,8 @@ int fleet_read(const struct json_at *root, struct fleet **ret, struct err *err)
 int fleet_of_host(double cores, double memory_mib, double disk_mib, struct fleet **ret,
                   struct err *err)
 {
-    CLEANUP(fleet_freep) struct fleet *fleet = fleet_new(1, 1);
     struct placement_config config = {.rule = PLACEMENT_BEST_FIT};
+    CLEANUP(fleet_freep) struct fleet *fleet = fleet_new(1, 1, config.overcommit);
     const double capacity[3] = {cores, memory_mib, disk_mib};
     int r;
 
@@ -330,13 +386,42 @@ int fleet_place_all(struct fleet *fleet, struct err *err)
     return 0;
 }
 
+/* How many of the kind admission lets in, and how it refuses the next. */
+static int ask_admission(const struct fleet *fleet, size_t kind, struct fleet_fit *fit,
+                         struct err *err)
+{
+    double reservation[ALLOCATION_RESOURCES];
+    struct admission_level then[FLEET_LEVELS];
+    int r;
+
+    reservation_of(&fleet->kinds[kind], reservation);
+    if ((r = admission_ask(fleet->levels, fleet->nr_levels, reservation, &fit->refusal, err)) < 0)
+        return r;
+    fit->admitted = fit->refusal.admitted ? fit->refusal.copies : 0;
+    if (fit->admitted == UINT64_MAX)
+        return 0;
+    memcpy(then, fleet->levels, sizeof(then));
+    for (size_t i = 0; i < fleet->nr_levels; i++) {
+        for (unsigned k = 0; k < ALLOCATION_RESOURCES; k++)
+            then[i].reserved[k] += reservation[k] * (double)fit->admitted;
+        then[i].instances += fit->admitted;
+    }
+    if ((r = admission_ask(then, fleet->nr_levels, reservation, &fit->refusal, err)) < 0)
+        return r;
+    if (!fit->refusal.admitted)
+        admission_explain(then, &fit->refusal, fit->because, sizeof(fit->because));
+    return 0;
+}
+
 int fleet_fit(struct fleet *fleet, size_t kind, double busy_most, uint64_t most,
               struct fleet_fit *ret, struct err *err)
 {
     struct fleet_fit fit = {.copies_ok = UINT64_MAX, .busy_host = PLACEMENT_NONE};
     uint32_t host, instance;
-    int r = 0;
+    int r = ask_admission(fleet, kind, &fit, err);
 
+    if (r < 0)
+        return r;
     while (fit.copies < most && (r = fleet_place_one(fleet, kind, &host, &instance, err)) == 0) {
         if (fit.busy_host == PLACEMENT_NONE &&
             fleet->host_busy[host] > busy_most * fleet->host_cores[host]) {

@@ -11,6 +11,7 @@
 #define LODGE_MODEL_FLEET_H
 
 #include "model/document.h"
+#include "policy/admission.h"
 #include "policy/placement.h"
 
 #include <stdbool.h>
@@ -23,13 +24,21 @@
 struct fleet_kind {
     char name[FLEET_NAME_MAX];
     uint64_t count;
-    double busy;    /* cores each really uses; 0: unknown */
-    uint32_t fixed; /* host that the file puts them on; PLACEMENT_NONE: free */
+    double busy;       /* cores each really uses; 0: unknown */
+    double dirty_rate; /* MiB/s that each writes while it moves; below 0: not said */
+    uint32_t fixed;    /* host that the file puts them on; PLACEMENT_NONE: free */
     uint64_t placed;
     struct placement_need need;
 };
 
+/* Whom a newcomer has to pass (policy/admission.h): all hosts together, and the environment that
+ * the file's instances are in, if it has one. */
+enum { FLEET_HOSTS, FLEET_ENVIRONMENT, FLEET_LEVELS };
+
 struct fleet {
+    struct admission_level levels[FLEET_LEVELS]; /* cores, bytes */
+    size_t nr_levels;
+    char environment[FLEET_NAME_MAX];
     struct placement *placement;
     enum placement_rule rule;
     uint32_t nr_hosts;
@@ -64,7 +73,10 @@ int fleet_place_one(struct fleet *fleet, size_t kind, uint32_t *ret_host, uint32
 int fleet_place_all(struct fleet *fleet, struct err *err);
 
 struct fleet_fit {
-    uint64_t copies;    /* that fit by reservation */
+    uint64_t admitted; /* that admission would let in, whatever host has room; UINT64_MAX: all */
+    struct admission_answer refusal; /* of the one after them */
+    char because[256];               /* the same in words; "": admission refuses nobody */
+    uint64_t copies;                 /* that find room on a host, by reservation */
     uint64_t copies_ok; /* until the first host would be busier than allowed; UINT64_MAX: never */
     uint32_t busy_host; /* that host */
     /* Hosts that are short of each resource once no more fit, and hosts with room that a
@@ -72,7 +84,8 @@ struct fleet_fit {
     uint32_t short_of[PLACEMENT_RESOURCES], forbidden;
 };
 
-/* Adds copies until there is no room, or `most` are there. Changes the fleet. */
+/* Asks admission; then, whatever that says, adds copies until no host has room or `most` are there.
+ * Changes the fleet. */
 int fleet_fit(struct fleet *fleet, size_t kind, double busy_most, uint64_t most,
               struct fleet_fit *ret, struct err *err);
 

@@ -31,6 +31,7 @@ struct job {
     int32_t priority;
     uint32_t tickets;
     uint64_t need[QUEUE_RESOURCES];
+    double weight, limit, reserved; /* shares.h only */
 };
 
 struct jobs {

@@ -33,6 +33,12 @@ struct migration_result {
     double downtime, total, sent;
 };
 
+/* What is dirtied in that time. */
+double migration_dirtied(const struct migration *migration, double seconds);
+/* Is what is left, after so many rounds, sent with the guest stopped? *ret_reason: static text. */
+bool migration_ends(const struct migration *migration, unsigned rounds, double left,
+                    const char **ret_reason);
+
 /* 0 also when it does not converge: that is an answer. */
 int migration_precopy(const struct migration *migration, struct migration_result *ret,
                       struct err *err);

@@ -17,10 +17,24 @@
 const char *const trace_format_names[] = {"auto",  "jobs",    "swf", "google",
                                           "azure", "alibaba", NULL};
 
-enum column { ID, ARRIVAL, BURST, PRIORITY, ESTIMATE, CPUS, MEMORY, TICKETS, COLUMNS };
+enum column {
+    ID,
+    ARRIVAL,
+    BURST,
+    PRIORITY,
+    ESTIMATE,
+    CPUS,
+    MEMORY,
+    TICKETS,
+    WEIGHT,
+    LIMIT,
+    RESERVE,
+    COLUMNS
+};
 
 static const char *const column_names[COLUMNS] = {"id",       "arrival", "burst",  "priority",
-                                                  "estimate", "cpus",    "memory", "tickets"};
+                                                  "estimate", "cpus",    "memory", "tickets",
+                                                  "weight",   "limit",   "reserve"};
 
 /* Google: tasks that were submitted, by an open hash table of indices into `jobs`. */
 struct pending {
@@ -127,7 +141,7 @@ static int jobs_header(struct reader *r, struct err *err)
         if (i == COLUMNS)
             return err_set(err, -EINVAL,
                            "%s:%u: there is no column '%.40s'; there are id, arrival, burst, "
-                           "priority, estimate, cpus, memory, tickets",
+                           "priority, estimate, cpus, memory, tickets, weight, limit, reserve",
                            r->source, r->line, r->cells[k]);
         if (r->columns[i] >= 0)
             return line_error(r, err, "twice the column", r->cells[k]);
@@ -140,9 +154,9 @@ static int jobs_header(struct reader *r, struct err *err)
 
 static int jobs_line(struct reader *r, struct err *err)
 {
-    static const double least[COLUMNS] = {0, 0, 0, -4096, 0, 0, 0, 1};
+    static const double least[COLUMNS] = {0, 0, 0, -4096, 0, 0, 0, 1, 1e-6, 1e-6, 0};
     static const double most[COLUMNS] = {
-        0, TRACE_TIME_MAX, TRACE_TIME_MAX, 4096, TRACE_TIME_MAX, 1e6, 1e9, 1e6};
+        0, TRACE_TIME_MAX, TRACE_TIME_MAX, 4096, TRACE_TIME_MAX, 1e6, 1e9, 1e6, 1e6, 1e6, 1e6};
     double values[COLUMNS] = {0};
     struct trace_job job = {0};
     int result = 0;
@@ -168,6 +182,9 @@ static int jobs_line(struct reader *r, struct err *err)
     job.cpus = values[CPUS];
     job.memory_mib = values[MEMORY];
     job.tickets = (uint32_t)values[TICKETS];
+    job.weight = values[WEIGHT];
+    job.limit = values[LIMIT];
+    job.reserve = values[RESERVE];
     return job_add(r, &job, err);
 }
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Recorded workloads as jobs. Formats, told from their first line where not given:
- *   jobs     CSV with a header: id,arrival,burst[,priority,estimate,cpus,memory,tickets], any
- * order; seconds, cores, MiB swf      Standard Workload Format 2.2 (Feitelson): 18 numbers a line,
+ *   jobs     CSV with a header:
+ * id,arrival,burst[,priority,estimate,cpus,memory,tickets,weight,limit,reserve], any order;
+ * seconds, cores, MiB swf      Standard Workload Format 2.2 (Feitelson): 18 numbers a line,
  * comments by ';' google   Google cluster trace 2011, task_events: timestamp in us, job, task,
  * event type, priority, requests; a job is from SUBMIT to FINISH, its burst from the last SCHEDULE
  *   azure    Azure public dataset, vmtable: created, deleted, cores, memory in GiB
@@ -42,6 +43,7 @@ struct trace_job {
     double cpus, memory_mib;
     int32_t priority;
     uint32_t tickets;
+    double weight, limit, reserve; /* limit, reserve: cores; 0: not said */
 };
 
 struct trace {

@@ -86,6 +86,17 @@ def test_compare(plan, tmp_path):
     assert (waits["srtf"], waits["sjf"], waits["fcfs"]) == (6.5, 7.75, 8.75)
 
 
+def test_jobs_that_share_by_weight(plan, tmp_path):
+    """6 and 6 of weights 2 and 1 on one core: 9 and 12 s. With a limit, a reservation and admission: the unit tests."""
+    jobs = jobs_file(tmp_path / "jobs.csv", [("A", 0, 6, 2, "", ""), ("B", 0, 6, 1, "", ""), ("C", 20, 1, 1, .5, ""), ("D", 20, 1, 1, 1, .9)],
+                     "id,arrival,burst,weight,limit,reserve")
+    finish = {row["id"]: row["finish"] for row in plan("schedule", "--policy", "weights", jobs)["per_job"]}
+    assert (finish["A"], finish["B"]) == pytest.approx((9, 12)) and finish["D"] == pytest.approx(20 + 1 / .9)
+    assert [row["policy"] for row in plan("compare", jobs)["policies"]][-1] == "weights"
+    figures = {row["figure"]: row for row in plan("what-if", jobs, "policy=weights")["what_if"]}
+    assert figures["average_turnaround"]["then"] != figures["average_turnaround"]["now"]
+
+
 def test_bad_line(plan, tmp_path):
     jobs = jobs_file(tmp_path / "jobs.csv", [("A", 0, 24, 0), ("B", "x", 3, 0)])
     assert "jobs.csv:3: arrival: 'x'" in plan.fails("schedule", jobs)
@@ -215,6 +226,35 @@ def test_fit(plan, fleet):
     busy = plan("fit", fleet, "--instance", "web", "--busy-most", .5)
     assert busy["breaks_first"] == "busy processors" and busy["more_that_fit"] < 30
     assert plan("fit", "--cpus", 1, "--memory", 1 << 30)["more_that_fit"] == 0
+
+
+def test_fit_asks_admission(plan, tmp_path):
+    """The environment's quota, not the hosts, is what ends it, and the answer says so."""
+    path = tmp_path / "fleet.json"
+    path.write_text(json.dumps(FLEET | {"environment": {"name": "shop", "cpus": 60, "memory": 200000, "instances": 40}}))
+    # 3 * 8 + 8 * 2 + 3 * 4 cores are reserved of 60
+    result = plan("fit", path, "--instance", "web")
+    assert (result["more_that_fit"], result["by_admission"], result["by_reservation"]) == (4, 4, 30)
+    assert (result["breaks_first"], result["who_says_no"]) == ("processors", "admission") and "environment shop: 0 of 60 cores" in result["because"]
+    path.write_text(json.dumps(FLEET | {"environment": {"name": "shop", "instances": 16}}))
+    result = plan("fit", path, "--instance", "web")
+    assert (result["more_that_fit"], result["breaks_first"]) == (2, "the number of instances")
+    # One host would take it by the sum, no single one has room: placement says no.
+    path.write_text(json.dumps({"hosts": [{"name": "h", "count": 3, "cpus": 16, "memory": 1000}],
+                                "instances": [{"name": "half", "count": 3, "cpus": 1, "memory": 600}, {"name": "big", "count": 0, "cpus": 1, "memory": 500}]}))
+    result = plan("fit", path, "--instance", "big")
+    assert (result["more_that_fit"], result["by_admission"], result["who_says_no"], result["breaks_first"]) == (0, 2, "placement", "memory")
+
+
+def test_moves_in_virtual_time(plan, fleet):
+    """Alone a copy takes what the formula says; with others on its links longer."""
+    alone = plan("rebalance", fleet, "--bandwidth", 1000, "--dirty-rate", 50, "--simulate", "--moves", 1)
+    move, = alone["plan"]
+    assert move["ends"] == pytest.approx(move["copy_seconds"], abs=1e-5) and move["stands_still"] == pytest.approx(move["downtime"], abs=1e-5)
+    together = plan("rebalance", fleet, "--bandwidth", 1000, "--dirty-rate", 50, "--simulate", "--parallel", 4)
+    assert together["simulated"]["moved"] == together["moves"] > 1 and together["simulated"]["stayed"] == 0
+    assert any(row["ends"] - row["begins"] > 1.2 * row["copy_seconds"] for row in together["plan"])
+    assert "--bandwidth" in plan.fails("rebalance", fleet, "--simulate")
 
 
 def test_rebalance(plan, fleet):
