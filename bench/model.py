@@ -6,6 +6,7 @@ that serves requests and compares the prediction with the load run for real, str
 bench/results/model.json."""
 import argparse
 import json
+import math
 import random
 import re
 import subprocess
@@ -102,6 +103,27 @@ def real(build):
                          "response_error": row["response"] / load["response"] - 1}
 
 
+GROWTH_HOSTS = (10000, 100000, 1000000)
+# What of more than logarithmic growth is the machine's: ten times the hosts are less in its caches.
+GROWTH_SLACK = 1.25
+
+
+def growth(ask, rule):
+    """Microseconds of processor time to place one instance (ten a host, the best of three runs but at the largest size), and the
+    fit cost = a + b log2(hosts): growth is at most logarithmic if cost rises no more than log(hosts) does."""
+    costs = {}
+    for hosts in GROWTH_HOSTS:
+        runs = [ask("place", hosts, 10 * hosts, rule) for _ in range(1 if hosts == GROWTH_HOSTS[-1] else 3)]
+        costs[hosts] = min(row["cpu_s"] / row["events"] for run in runs for row in run) * 1e6
+    x, y = [math.log2(h) for h in costs], list(costs.values())
+    mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
+    b = sum((i - mean_x) * (j - mean_y) for i, j in zip(x, y)) / sum((i - mean_x) ** 2 for i in x)
+    first = GROWTH_HOSTS[0]
+    worst = max(costs[h] / costs[first] / (math.log(h) / math.log(first)) for h in GROWTH_HOSTS[1:])
+    return {"name": f"growth {rule}", **{f"us_at_{h}": costs[h] for h in costs}, "fit_a_us": mean_y - b * mean_x, "fit_b_us_per_doubling": b,
+            "growth_to_logarithm": worst}
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", type=Path, default=ROOT / "build")
@@ -113,10 +135,13 @@ def main():
     subprocess.run(["ninja", "-C", build, "bench/bench_model"], check=True, stdout=subprocess.DEVNULL)
     program, rows = build / "bench" / "bench_model", []
 
-    def run(*words):
+    def ask(*words):
         done = subprocess.run([program, *map(str, words)], stdout=subprocess.PIPE, text=True, check=True)
-        for line in done.stdout.splitlines():
-            take(json.loads(line))
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def run(*words):
+        for row in ask(*words):
+            take(row)
 
     def take(row):
         rows.append(row)
@@ -133,6 +158,8 @@ def main():
     for words in () if arguments.only_real else (["events"], ["mmc"], ["priority"], ["cluster"], ["place", 1000000, 10000000, "best-fit"], ["place", 1000000, 10000000, "dot-product"],
                   ["coverage", arguments.seeds]):
         run(*words)
+    for rule in () if arguments.only_real else ("best-fit", "dot-product"):
+        take(growth(ask, rule))
     if arguments.only_real and results.exists():
         rows.extend(row for row in json.loads(results.read_text()) if not re.match("(bar: )?real container|bar: ", row["name"]))
     peer = None if arguments.only_real else simpy_mmc()
@@ -147,6 +174,8 @@ def main():
     cluster = named("cluster")[0]
     bar("cluster under 20 s and 1 GiB", cluster["cpu_s"] < 20 and cluster["peak_mib"] < 1024 and cluster["mean"] == 100000)
     bar("10,000,000 placed under 120 s and 8 GiB", all(row["cpu_s"] < 120 and row["peak_mib"] < 8192 for row in named("place")))
+    for row in named("growth"):
+        bar(f"{row['name']}: at most logarithmic from 1e4 to 1e6 hosts", row["growth_to_logarithm"] <= GROWTH_SLACK)
     bar("theory inside 99 % intervals in 97 % of the seeds", all(row["inside"] >= .97 * row["seeds"] for row in named("coverage")))
     for row in named("real container"):
         bar(f"{row['name']}: 5 %, 5 %, 15 %", abs(row["busy_error"]) < .05 and abs(row["throughput_error"]) < .05 and abs(row["response_error"]) < .15)

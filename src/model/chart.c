@@ -87,37 +87,44 @@ static double place(const struct scale *s, double value)
     return s->at + s->length * fmin(fmax(share, -0.01), 1.01);
 }
 
+/* The i-th line of an axis with about `wanted` of them: where it is, and its number. */
+static bool tick(const struct scale *s, double wanted, int i, double *ret_at, char text[32])
+{
+    double step = nice_step(s->to - s->from, wanted);
+    double value = ceil(s->from / step) * step + i * step;
+
+    if (i == 40 || value > s->to + step * 1e-6)
+        return false;
+    snprintf(text, 32, "%.6g", fabs(value) < step * 1e-6 ? 0 : value);
+    *ret_at = place(s, value);
+    return true;
+}
+
+static void grid_line(struct buf *out, int *r, double x1, double y1, double x2, double y2)
+{
+    put(out, r, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"#e4e4e4\"/>\n", x1,
+        y1, x2, y2);
+}
+
 static void axis_x(struct buf *out, int *r, const struct scale *x, double top, double bottom)
 {
-    double step = nice_step(x->to - x->from, 8);
+    char text[32];
+    double at;
 
-    for (int i = 0; i < 40; i++) {
-        double value = ceil(x->from / step) * step + i * step;
-        char text[32];
-
-        if (value > x->to + step * 1e-6)
-            break;
-        snprintf(text, sizeof(text), "%.6g", fabs(value) < step * 1e-6 ? 0 : value);
-        put(out, r, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"#e4e4e4\"/>\n",
-            place(x, value), top, place(x, value), bottom);
-        put_text(out, r, place(x, value), bottom + 16, "text-anchor=\"middle\"", text);
+    for (int i = 0; tick(x, 8, i, &at, text); i++) {
+        grid_line(out, r, at, top, at, bottom);
+        put_text(out, r, at, bottom + 16, "text-anchor=\"middle\"", text);
     }
 }
 
 static void axis_y(struct buf *out, int *r, const struct scale *y, double left, double right)
 {
-    double step = nice_step(y->to - y->from, 6);
+    char text[32];
+    double at;
 
-    for (int i = 0; i < 40; i++) {
-        double value = ceil(y->from / step) * step + i * step;
-        char text[32];
-
-        if (value > y->to + step * 1e-6)
-            break;
-        snprintf(text, sizeof(text), "%.6g", fabs(value) < step * 1e-6 ? 0 : value);
-        put(out, r, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"#e4e4e4\"/>\n",
-            left, place(y, value), right, place(y, value));
-        put_text(out, r, left - 6, place(y, value) + 4, "text-anchor=\"end\"", text);
+    for (int i = 0; tick(y, 6, i, &at, text); i++) {
+        grid_line(out, r, left, at, right, at);
+        put_text(out, r, left - 6, at + 4, "text-anchor=\"end\"", text);
     }
 }
 

@@ -527,23 +527,34 @@ int formula_compute_file(const struct formula *formula, const char *path, json_t
     return 0;
 }
 
+#define DEMANDS                                                               \
+    {                                                                         \
+        "demands", "of the stations, comma between", FORMULA_LIST, NULL, NULL \
+    }
+#define THINK                                                  \
+    {                                                          \
+        "think", "time of thinking", FORMULA_NUMBER, "0", NULL \
+    }
+#define STATION_SERVERS                                                           \
+    {                                                                             \
+        "servers", "of each station, 0 a delay; one each", FORMULA_LIST, "", NULL \
+    }
+
 static const struct formula formulas[] = {
     {"bounds",
      "asymptotic and balanced job bounds of a closed network",
      "X <= min(1 / Dmax, N / (D + Z)), knee at (D + Z) / Dmax. Lazowska 5",
-     {{"demands", "of the stations, comma between", FORMULA_LIST, NULL, NULL},
-      {"think", "time of thinking", FORMULA_NUMBER, "0", NULL},
-      {"customers", "in the network", FORMULA_NUMBER, NULL, NULL}},
+     {DEMANDS, THINK, {"customers", "in the network", FORMULA_NUMBER, NULL, NULL}},
      bounds,
      NULL},
     {"mva",
      "closed network: exact mean value analysis, or Bard-Schweitzer",
      "also from a file, with several classes, delays, several servers and load-dependent rates. "
      "Reiser and Lavenberg 1980; Buzen 1973",
-     {{"demands", "of the stations, comma between", FORMULA_LIST, NULL, NULL},
-      {"think", "time of thinking", FORMULA_NUMBER, "0", NULL},
+     {DEMANDS,
+      THINK,
       {"customers", "in the network", FORMULA_COUNT, NULL, NULL},
-      {"servers", "of each station, 0 a delay; one each", FORMULA_LIST, "", NULL},
+      STATION_SERVERS,
       {"method", "exact or schweitzer", FORMULA_WORDS, "exact", "exact|schweitzer"}},
      mva,
      network_file},
@@ -551,8 +562,8 @@ static const struct formula formulas[] = {
      "open network: customers come, visit the stations, and go",
      "residence D (1 + C / (c (1 - U))); several classes from a file. Lazowska 6",
      {{"lambda", "arrivals per unit of time", FORMULA_NUMBER, NULL, NULL},
-      {"demands", "of the stations, comma between", FORMULA_LIST, NULL, NULL},
-      {"servers", "of each station, 0 a delay; one each", FORMULA_LIST, "", NULL}},
+      DEMANDS,
+      STATION_SERVERS},
      open_one,
      network_file},
     {"jackson",

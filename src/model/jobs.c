@@ -181,31 +181,38 @@ static void held(struct simulation *s, struct slot *slot)
         s->jobs->slice(s->jobs->context, &slot->job, slot->server, slot->resumed_ns, s->events.now);
 }
 
+void jobs_count_ended(struct jobs_result *result, const struct job *job,
+                      const struct queue_record *record)
+{
+    double burst = (double)job->burst_ns * 1e-9, wait = (double)record->waited_ns * 1e-9;
+    double turnaround = (double)record->turnaround_ns * 1e-9;
+
+    result->ended++;
+    result->pauses += record->pauses;
+    result->last_end_ns = record->ended_ns;
+    result->work_s += burst;
+    result->spent_s += turnaround;
+    tally_add(&result->wait, wait);
+    tally_add(&result->turnaround, turnaround);
+    tally_add(&result->response, (double)(record->started_ns - record->submitted_ns) * 1e-9);
+    if (burst > 0)
+        tally_add(&result->slowdown, turnaround / burst);
+    series_add(&result->waits, wait);
+    histogram_add(&result->wait_ns, record->waited_ns);
+    histogram_add(&result->turnaround_ns, record->turnaround_ns);
+}
+
 static void end(struct simulation *s, uint32_t number)
 {
     struct slot *slot = &s->slots[number];
-    struct jobs_result *result = s->result;
     struct queue_record record;
-    double burst = (double)slot->job.burst_ns * 1e-9;
 
     if (queue_finish(s->lanes[slot->job.lane].queue, s->events.now, slot->name, &record) < 0)
         return;
     held(s, slot);
     count(s, -1);
     touch(s, slot->job.lane);
-    result->ended++;
-    result->pauses += record.pauses;
-    result->last_end_ns = record.ended_ns;
-    result->work_s += burst;
-    result->spent_s += (double)record.turnaround_ns * 1e-9;
-    tally_add(&result->wait, (double)record.waited_ns * 1e-9);
-    tally_add(&result->turnaround, (double)record.turnaround_ns * 1e-9);
-    tally_add(&result->response, (double)(record.started_ns - record.submitted_ns) * 1e-9);
-    if (burst > 0)
-        tally_add(&result->slowdown, (double)record.turnaround_ns * 1e-9 / burst);
-    series_add(&result->waits, (double)record.waited_ns * 1e-9);
-    histogram_add(&result->wait_ns, record.waited_ns);
-    histogram_add(&result->turnaround_ns, record.turnaround_ns);
+    jobs_count_ended(s->result, &slot->job, &record);
     if (s->jobs->ended)
         s->jobs->ended(s->jobs->context, &slot->job, &record);
     slot_free(s, number);

@@ -65,6 +65,10 @@ struct jobs_result {
     struct histogram wait_ns, turnaround_ns;
 };
 
+/* A job's end into the sums. */
+void jobs_count_ended(struct jobs_result *result, const struct job *job,
+                      const struct queue_record *record);
+
 /* *ret is large (the caller's heap, not its stack). -EINVAL: a configuration that the policy
  * refuses; -ENOMEM. */
 int jobs_simulate(const struct jobs *jobs, struct jobs_result *ret, struct err *err);

@@ -131,8 +131,6 @@ static int arrive(struct simulation *s, struct err *err)
 static void report(struct simulation *s, const struct inside *one)
 {
     const struct job *job = &one->job;
-    struct jobs_result *result = s->result;
-    double burst = (double)job->burst_ns * 1e-9, turnaround, wait;
     uint64_t now = s->events.now, alone = (uint64_t)((double)job->burst_ns / limit_of(s, job));
     struct queue_record record = {.submitted_ns = job->arrival_ns,
                                   .started_ns = one->admitted_ns,
@@ -141,20 +139,7 @@ static void report(struct simulation *s, const struct inside *one)
 
     record.ran_ns = MIN(alone, record.turnaround_ns);
     record.waited_ns = record.turnaround_ns - record.ran_ns;
-    turnaround = (double)record.turnaround_ns * 1e-9;
-    wait = (double)record.waited_ns * 1e-9;
-    result->ended++;
-    result->last_end_ns = now;
-    result->work_s += burst;
-    result->spent_s += turnaround;
-    tally_add(&result->wait, wait);
-    tally_add(&result->turnaround, turnaround);
-    tally_add(&result->response, (double)(one->admitted_ns - job->arrival_ns) * 1e-9);
-    if (burst > 0)
-        tally_add(&result->slowdown, turnaround / burst);
-    series_add(&result->waits, wait);
-    histogram_add(&result->wait_ns, record.waited_ns);
-    histogram_add(&result->turnaround_ns, record.turnaround_ns);
+    jobs_count_ended(s->result, job, &record);
     if (s->jobs->slice && now > one->admitted_ns)
         s->jobs->slice(s->jobs->context, job, 0, one->admitted_ns, now);
     if (s->jobs->ended)
@@ -207,7 +192,7 @@ static int admit(struct simulation *s, struct err *err)
 
 static int divide(struct simulation *s, struct err *err)
 {
-    double first = INFINITY;
+    double first = ALLOCATION_UNLIMITED;
     int r;
 
     event_cancel(&s->events, s->end);

@@ -117,7 +117,7 @@ START_TEST(admission_lets_in_what_fits)
     add(0, 1, 1, .5, .6);
     ck_assert_int_lt(simulate((struct shares){1, 0, 0}, &err), 0);
     ck_assert_ptr_nonnull(strstr(err.message, "limit"));
-    ck_assert_int_lt(simulate((struct shares){NAN, 0, 0}, &err), 0);
+    ck_assert_int_lt(simulate((struct shares){(double)NAN, 0, 0}, &err), 0);
     ck_assert_ptr_nonnull(strstr(err.message, "not-a-number: cores"));
     list.nr = 0;
 }
