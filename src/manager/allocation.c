@@ -61,19 +61,20 @@ static void write_environment(struct allocation_group *group, struct allocation_
                               const struct allocation_cgroup *cpu)
 {
     CLEANUP(host_cgroup_closep) struct host_cgroup *cgroup = NULL;
+    bool known = group->known;
     double memory = group->spec.memory;
     struct err err = ERR_INIT;
 
-    member->meter.known = false; /* cheap enough: a few of them */
     write_member(member, cpu);
-    if (host_cgroup_open(member->path, &cgroup, NULL) < 0)
+    group->written = member->meter.written;
+    group->known = member->meter.known;
+    if (!group->known || (known && group->memory_limit_written == memory) ||
+        host_cgroup_open(member->path, &cgroup, NULL) < 0)
         return;
+    group->memory_limit_written = memory; /* or said once that it cannot be */
     if (host_cgroup_set_memory_limit(cgroup, memory < 1e18 ? (uint64_t)memory : UINT64_MAX, &err) <
-            0 &&
-        memory < 1e18 && group->memory_limit_written != memory) {
+        0)
         log_warning("environment %s: %s", group->name, err.message);
-        group->memory_limit_written = memory; /* said once */
-    }
 }
 
 static void write_survey(struct allocation_survey *survey)

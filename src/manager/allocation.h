@@ -28,7 +28,9 @@ struct allocation_member {
 struct allocation_group {
     char name[SPEC_NAME_MAX + 1], path[ENVIRONMENT_PATH_MAX], id[9];
     struct environment_spec spec;
-    double cpu_limit_written, memory_limit_written;
+    struct allocation_cgroup written; /* of an environment */
+    double memory_limit_written;
+    bool known;
     double capacity[ALLOCATION_RESOURCES];
     struct allocation_member *members;
     struct allocation_instance *instances;

@@ -83,8 +83,9 @@ static void claim_of(const struct instance *instance, const struct environment_s
 static int take_group(struct allocation_group *group, const struct environment *e)
 {
     *group = (struct allocation_group){.spec = e->spec,
-                                       .cpu_limit_written = e->cpu_limit_written,
-                                       .memory_limit_written = e->memory_limit_written};
+                                       .written = e->written,
+                                       .memory_limit_written = e->memory_limit_written,
+                                       .known = e->known};
     snprintf(group->name, sizeof(group->name), "%s", e->name);
     snprintf(group->id, sizeof(group->id), "%s", e->id);
     environment_path(e, group->path);
@@ -230,7 +231,8 @@ void survey_measure(struct allocation_survey *survey, bool all)
 static int add_environment(struct allocation_survey *survey, size_t g, struct err *err)
 {
     const struct allocation_group *group = &survey->groups[g];
-    struct allocation_member member = {.group = g};
+    struct allocation_member member = {.group = g,
+                                       .meter = {.written = group->written, .known = group->known}};
     struct allocation_instance claim = {.priority = group->spec.priority, .alpha = 1};
 
     for (unsigned r = 0; r < ALLOCATION_RESOURCES; r++) {
@@ -332,8 +334,9 @@ static void keep_group_locked(struct manager *m, const struct allocation_group *
 {
     for (struct environment *e = m->environments; e; e = e->next)
         if (!strcmp(e->name, group->name) && !strcmp(e->id, group->id)) {
-            e->cpu_limit_written = group->cpu_limit_written;
+            e->written = group->written;
             e->memory_limit_written = group->memory_limit_written;
+            e->known = group->known;
         }
 }
 

@@ -51,10 +51,9 @@ struct environment {
     bool busy;                /* a change of it is being stored */
     struct environment *next; /* in order of creation; "default" first */
     /* Of the allocator. */
-    double run_seconds;
     struct allocation_cgroup written;
-    double cpu_limit_written, memory_limit_written;
-    bool known;
+    double memory_limit_written;
+    bool known; /* what was written is what the kernel has */
 };
 
 /* environment_spec.c: pure. */

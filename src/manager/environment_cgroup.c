@@ -193,6 +193,31 @@ static void wait_for_process(struct manager *m, struct instance *instance)
     pthread_mutex_unlock(&m->lock);
 }
 
+/* Directories that a move left behind when it was broken off at its very end. */
+static void sweep_elsewhere(struct manager *m, const struct instance *instance)
+{
+    char here[ENVIRONMENT_PATH_MAX], there[ENVIRONMENT_PATH_MAX];
+
+    instance_cgroup_path(m, instance, here);
+    for (size_t i = 0;; i++) {
+        const struct environment *e;
+        size_t at = 0, length;
+
+        pthread_mutex_lock(&m->lock);
+        for (e = m->environments; e && at < i; e = e->next)
+            at++;
+        if (e)
+            environment_path(e, there);
+        pthread_mutex_unlock(&m->lock);
+        if (!e)
+            return;
+        length = strlen(there);
+        snprintf(there + length, sizeof(there) - length, "/%s", instance->id);
+        if (strcmp(here, there) != 0 && host_cgroup_exists(there))
+            host_cgroup_remove_tree(there);
+    }
+}
+
 void environment_reconcile(struct manager *m, struct instance *instance)
 {
     char from[PATH_SIZE];
@@ -204,4 +229,6 @@ void environment_reconcile(struct manager *m, struct instance *instance)
 
     if (find_process(m, instance, from, sizeof(from)) && move_from(m, instance, from, &err) < 0)
         log_warning("instance %s stays in cgroup %s: %s", instance->name, from, err.message);
+    else
+        sweep_elsewhere(m, instance);
 }
