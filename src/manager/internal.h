@@ -304,6 +304,11 @@ int instance_change_spec(struct manager *m, struct instance *instance, json_t *c
 int vm_ask(struct manager *m, const char *id, json_t *request, json_t **ret, struct err *err);
 int vm_command(struct manager *m, const char *id, const char *command, struct err *err);
 
+/* vm_limits.c */
+/* Makes true what differs, of a VM that runs. */
+int vm_limits_change(struct manager *m, const struct instance *instance, const struct spec *before,
+                     const struct spec *spec, struct err *err);
+
 /* guest.c */
 /* What a further program of a VM is to the shim. New reference. */
 int guest_vm_process(struct manager *m, const struct spec *spec, uint16_t rows, uint16_t cols,

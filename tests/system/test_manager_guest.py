@@ -15,6 +15,7 @@ import pytest
 import fake_vmm
 from conftest import need_root
 from manager import Manager, until
+from vmm import control
 
 LIMIT_S = 120
 
@@ -234,6 +235,24 @@ def test_the_manager_killed_beside_programs(manager, vm):
     manager.start()
     # The manager's own checks come and go.
     until(lambda: not any("4321" in p["command"] for p in json.loads(manager.lodge("top", "--json", vm))))
+
+
+def test_limits_of_a_running_machine(manager, vm):
+    manager.lodge("update", "--cpu-millis", "300", "--cpu-shares", "512", vm)
+    busy = start(manager, "exec", vm, "sh", "-c", "while :; do :; done")
+    # What the kernel says that it held up, not what a clock would show on a busy host.
+    until(lambda: (json.loads(manager.lodge("stats", "--json", vm))[0]["throttled_ns"] or 0) > 100e6)
+    busy.kill()
+    busy.wait()
+    manager.lodge("update", "--cpu-millis", "0", "--cpu-shares", "0", vm)
+    manager.lodge("update", "-m", "128M", vm)
+    path = manager.dir / "run" / "i" / manager.inspect(vm)["id"] / "v" / "vm" / "control"
+    until(lambda: control(path, {"command": "balloon"})[0]["result"]["guest_bytes"] <= 128 << 20)
+    assert manager.inspect(vm)["spec"]["resources"]["memory_bytes"] == 128 << 20
+    manager.lodge("update", "-m", "0", vm)
+    for words in (("-m", "4G"), ("-m", "1M"), ("--pids", "10")):
+        manager.lodge("update", *words, vm, status=125)
+    assert "memory_bytes" not in manager.inspect(vm)["spec"]["resources"]
 
 
 def test_what_a_machine_wrote_is_there_at_the_next_start(manager):

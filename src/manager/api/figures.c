@@ -17,14 +17,16 @@
 struct subject {
     char id[INSTANCE_ID_LENGTH + 1], name[SPEC_NAME_MAX + 1];
     enum instance_state state;
-    bool vm;
+    bool vm, agent; /* agent: of ours, in a VM's guest */
     pid_t pid;
 };
 
 static void look_at_locked(const struct instance *instance, struct subject *ret)
 {
-    *ret = (struct subject){
-        .state = instance->row.state, .vm = instance->brief->vm, .pid = instance->pid};
+    *ret = (struct subject){.state = instance->row.state,
+                            .vm = instance->brief->vm,
+                            .pid = instance->pid,
+                            .agent = instance->brief->vm && !instance->brief->hardware};
     snprintf(ret->id, sizeof(ret->id), "%s", instance->id);
     snprintf(ret->name, sizeof(ret->name), "%s", instance->name);
 }
@@ -52,7 +54,7 @@ static int write_stats(struct manager *m, const struct subject *subject, struct 
 {
     struct stats stats;
     int result = stats_read(m, subject->id, subject->vm, subject->pid,
-                            subject->state == INSTANCE_RUNNING, &stats, err);
+                            subject->agent && subject->state == INSTANCE_RUNNING, &stats, err);
 
     if (result < 0)
         return result;
@@ -204,6 +206,11 @@ void api_top(struct api_request *request, struct api_reply *reply)
 
     if (find(request, reply, &subject) < 0)
         return;
+    if (subject.vm && !subject.agent) {
+        api_fail(reply, 501, "'%s' is a machine of its own: no agent of ours is in it",
+                 request->args[0]);
+        return;
+    }
     if (subject.vm && subject.state == INSTANCE_PAUSED) {
         api_fail(reply, 409,
                  "'%s' is paused, and only its guest knows its processes; `lodge resume %s`",

@@ -319,24 +319,20 @@ static int apply_limits(struct manager *m, const struct instance *instance, cons
     return program_run(argv, text, NULL, err);
 }
 
-/* What of a running virtual machine cannot change. */
-static int check_vm_size(const struct instance *instance, const struct spec *changed,
-                         struct err *err)
+static int apply_vm_limits(struct manager *m, const struct instance *instance,
+                           const struct spec *spec, struct err *err)
 {
-    struct spec now;
-    bool same;
-    int result = spec_parse_text(instance->spec, &now, err);
+    struct spec before;
+    int result;
 
-    if (result < 0)
+    if (instance->row.state != INSTANCE_RUNNING)
+        return err_set(err, -EBUSY, "'%s' is %s; its limits change while it runs or is stopped",
+                       instance->name, instance_state_name(instance->row.state));
+    if ((result = spec_parse_text(instance->spec, &before, err)) < 0)
         return result;
-    same = now.memory_bytes == changed->memory_bytes && now.cpu_millis == changed->cpu_millis &&
-           now.pids == changed->pids;
-    spec_done(&now);
-    return same ? 0
-                : err_set(err, -EOPNOTSUPP,
-                          "the size of a virtual machine changes only while it is stopped; `lodge "
-                          "stop %s` first",
-                          instance->name);
+    result = vm_limits_change(m, instance, &before, spec, err);
+    spec_done(&before);
+    return result;
 }
 
 /* Into the store, then into memory. */
@@ -371,7 +367,7 @@ static int carry_out(struct manager *m, struct instance *instance, const struct 
         return err_set(err, -EBUSY, "'%s' is %s; `lodge resume` it before it is moved",
                        instance->name, instance_state_name(instance->row.state));
     if (resources && active)
-        result = spec->vm ? check_vm_size(instance, spec, err)
+        result = spec->vm ? apply_vm_limits(m, instance, spec, err)
                           : apply_limits(m, instance, spec, err);
     else
         result = 0;

@@ -399,10 +399,20 @@ static bool check_running(struct api_request *request, struct api_reply *reply,
                           struct instance *instance, bool acts)
 {
     enum instance_state state;
+    bool hardware;
 
     pthread_mutex_lock(&request->m->lock);
     state = instance->row.state;
+    hardware = instance->brief->hardware;
     pthread_mutex_unlock(&request->m->lock);
+    if (hardware && acts) {
+        api_fail(
+            reply, 501,
+            "'%s' is a machine of its own: no agent of ours is in it; `lodge attach %s` is its "
+            "console",
+            request->args[0], request->args[0]);
+        return false;
+    }
     if (life_is_active(state) && (state != INSTANCE_PAUSED || !acts))
         return true;
     if (state == INSTANCE_PAUSED) {
