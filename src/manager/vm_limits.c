@@ -65,6 +65,11 @@ int vm_limits_change(struct manager *m, const struct instance *instance, const s
         return err_set(err, -EOPNOTSUPP,
                        "pids: the processes of a virtual machine are its own kernel's, which no "
                        "limit of this host reaches");
+    if (spec->cpu_millis != before->cpu_millis)
+        return err_set(err, -EBUSY,
+                       "cpu_millis: the processors that '%s' sees change only while it is stopped; "
+                       "cpu_max_millis (--cpu-max) caps what they may use while it runs",
+                       instance->name);
     if (spec->memory_bytes == before->memory_bytes)
         return 0;
     if ((result = read_memory(m, instance, &memory, err)) < 0)

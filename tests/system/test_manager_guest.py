@@ -238,19 +238,19 @@ def test_the_manager_killed_beside_programs(manager, vm):
 
 
 def test_limits_of_a_running_machine(manager, vm):
-    manager.lodge("update", "--cpu-millis", "300", "--cpu-shares", "512", vm)
+    manager.lodge("update", "--cpu-max", "0.3", "--cpu-shares", "512", vm)
     busy = start(manager, "exec", vm, "sh", "-c", "while :; do :; done")
     # What the kernel says that it held up, not what a clock would show on a busy host.
     until(lambda: (json.loads(manager.lodge("stats", "--json", vm))[0]["throttled_ns"] or 0) > 100e6)
     busy.kill()
     busy.wait()
-    manager.lodge("update", "--cpu-millis", "0", "--cpu-shares", "0", vm)
+    manager.lodge("update", "--cpu-max", "0", "--cpu-shares", "0", vm)
     manager.lodge("update", "-m", "128M", vm)
     path = manager.dir / "run" / "i" / manager.inspect(vm)["id"] / "v" / "vm" / "control"
     until(lambda: control(path, {"command": "balloon"})[0]["result"]["guest_bytes"] <= 128 << 20)
     assert manager.inspect(vm)["spec"]["resources"]["memory_bytes"] == 128 << 20
     manager.lodge("update", "-m", "0", vm)
-    for words in (("-m", "4G"), ("-m", "1M"), ("--pids", "10")):
+    for words in (("-m", "4G"), ("-m", "1M"), ("--pids", "10"), ("--cpu-millis", "2000")):
         manager.lodge("update", *words, vm, status=125)
     assert "memory_bytes" not in manager.inspect(vm)["spec"]["resources"]
 
