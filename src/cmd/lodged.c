@@ -28,14 +28,17 @@
 #define LOCK_PATIENCE_NS (10 * NS_PER_S)
 
 static const char help[] =
-    "usage: lodged [--detach] [--log FILE] [--listen tcp://ADDRESS:PORT --tls-ca FILE\n"
-    "              --tls-cert FILE --tls-key FILE]\n"
+    "usage: lodged [--detach] [--log FILE] [--log-format text|json] [--log-level LEVEL]\n"
+    "              [--listen tcp://ADDRESS:PORT --tls-ca FILE --tls-cert FILE --tls-key FILE]\n"
     "\n"
     "The manager of virtual machines and containers. `lodge` starts it by itself when it is "
     "needed.\n"
     "\n"
     "  --detach     return when it serves, and go on in the background\n"
     "  --log FILE   where its log goes; without it, standard error\n"
+    "  --log-format text|json  json: an object a line, with what it is about (instance,\n"
+    "               operation, client)\n"
+    "  --log-level LEVEL  error, warning, info (without it) or debug: requests and events, too\n"
     "  --listen tcp://ADDRESS:PORT  serve other hosts, too: clients whose certificate is of the\n"
     "               authority --tls-ca alone. --tls-cert and --tls-key: who we are\n"
     "  --version\n"
@@ -75,10 +78,32 @@ static int check_listen(struct options *options)
     return 0;
 }
 
+static bool set_log(int option, const char *value)
+{
+    enum log_level level;
+
+    if (option == 'e') {
+        if (log_level_parse(value, &level)) {
+            log_init("lodged", level);
+            return true;
+        }
+        fprintf(stderr, "lodged: --log-level '%s' is none of error, warning, info, debug\n", value);
+        return false;
+    }
+    if (strcmp(value, "text") != 0 && strcmp(value, "json") != 0) {
+        fprintf(stderr, "lodged: --log-format '%s' is neither text nor json\n", value);
+        return false;
+    }
+    log_set_format(!strcmp(value, "json") ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
+    return true;
+}
+
 static int parse(int argc, char **argv, struct options *ret)
 {
     static const struct option options[] = {{"detach", no_argument, NULL, 'd'},
                                             {"log", required_argument, NULL, 'l'},
+                                            {"log-format", required_argument, NULL, 'f'},
+                                            {"log-level", required_argument, NULL, 'e'},
                                             {"listen", required_argument, NULL, 'L'},
                                             {"tls-ca", required_argument, NULL, 'A'},
                                             {"tls-cert", required_argument, NULL, 'C'},
@@ -95,6 +120,11 @@ static int parse(int argc, char **argv, struct options *ret)
             break;
         case 'l':
             ret->log = optarg;
+            break;
+        case 'f':
+        case 'e':
+            if (!set_log(option, optarg))
+                return -EINVAL;
             break;
         case 'L':
             ret->listen = optarg;

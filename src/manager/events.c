@@ -3,6 +3,7 @@
 #include "manager/internal.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -12,8 +13,12 @@ void event_add(struct manager *m, const struct instance *instance, const char *w
                const char *detail)
 {
     CLEANUP(buf_donep) struct buf text;
+    const struct log_subject subject = {.instance = instance ? instance->id : NULL};
+    const struct log_subject *before = log_set_subject(&subject);
     struct event *event;
 
+    log_debug("event %s%s%s", what, detail ? ": " : "", detail ?: "");
+    log_set_subject(before);
     buf_init(&text, 8192);
     pthread_mutex_lock(&m->event_lock);
     buf_printf(&text, "{\"sequence\": %llu, \"time\": ", (unsigned long long)m->next_event);

@@ -221,6 +221,9 @@ static void operation_work(struct manager *m, void *context)
 {
     struct operation *operation = context;
     struct instance *instance = operation->target;
+    const struct log_subject subject = {.instance = operation->instance,
+                                        .operation = operation->id};
+    const struct log_subject *before = log_set_subject(&subject);
     struct err err = ERR_INIT;
     int result = instance_acquire(m, instance, &err);
 
@@ -230,6 +233,8 @@ static void operation_work(struct manager *m, void *context)
     } else if (!strcmp(operation->kind, "remove")) {
         result = 0; /* somebody else was faster */
     }
+    log_debug("%s: %s", operation->kind, result < 0 ? err.message : "done");
+    log_set_subject(before);
     finish(m, operation, result, &err);
     operation_unref(m, operation);
 }

@@ -237,6 +237,25 @@ def test_the_manager_killed_beside_programs(manager, vm):
     until(lambda: not any("4321" in p["command"] for p in json.loads(manager.lodge("top", "--json", vm))))
 
 
+def test_log_as_json(build, guest, tmp_path):
+    need_guest(guest)
+    m = Manager(build, guest)
+    log = tmp_path / "log"
+    with pytest.raises(subprocess.CalledProcessError):
+        subprocess.run([m.bin / "lodged", "--log-format", "xml"], env=m.environment, capture_output=True, timeout=LIMIT_S, check=True)
+    m.process = subprocess.Popen([m.bin / "lodged", "--log", log, "--log-format", "json", "--log-level", "debug"], env=m.environment)
+    until(m.answers)
+    ref = m.create("true", name="noted", start=True)
+    m.request("GET", "/v1/instances/%22%0a%01%c3%28%E2%82%AC")  # quotes, controls, half characters, a whole one
+    m.close()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert all({"time", "level", "program", "message"} <= set(line) and line["program"] == "lodged" for line in lines)
+    assert any(line.get("instance") == ref and line.get("operation", 0) > 0 and line["message"] == "start: done" for line in lines)
+    assert any(line["message"].startswith("POST /v1/instances: 201") and f"uid {os.getuid()}" in line["client"] for line in lines)
+    assert any("\u20ac" in line["message"] and "\n" in line["message"] for line in lines)
+    assert lines[-1]["level"] == "info" and "signal 15" in lines[-1]["message"]
+
+
 def test_limits_of_a_running_machine(manager, vm):
     manager.lodge("update", "--cpu-max", "0.3", "--cpu-shares", "512", vm)
     busy = start(manager, "exec", vm, "sh", "-c", "while :; do :; done")

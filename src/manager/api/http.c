@@ -9,6 +9,7 @@
  */
 #include "manager/api/api.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "manager/api/request.h"
 
@@ -212,6 +213,18 @@ static void request_free(struct api_request *request)
     free(request);
 }
 
+/* Who asks, as the kernel says it; another host's requests come through our own relay. */
+static void describe_client(struct MHD_Connection *connection, char *to, size_t size)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    struct ucred peer;
+    socklen_t length = sizeof(peer);
+
+    if (info && getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0)
+        snprintf(to, size, "uid %u, process %d", peer.uid, (int)peer.pid);
+}
+
 static enum MHD_Result on_request(void *context, struct MHD_Connection *connection,
                                   const char *path, const char *method, const char *version,
                                   const char *data, size_t *length, void **state)
@@ -219,6 +232,9 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
     struct api *api = context;
     struct api_request *request = *state;
     struct api_reply reply = {.status = 200, .content_type = "application/json"};
+    char client[64] = "";
+    const struct log_subject subject = {.client = client}, *before;
+    uint64_t started_ns = clock_monotonic_ns();
     enum MHD_Result result;
 
     (void)version;
@@ -241,7 +257,12 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
     request->path = path;
     buf_init(&reply.body, API_REPLY_MAX);
     atomic_fetch_add(&api->m->counters.requests, 1);
+    describe_client(connection, client, sizeof(client));
+    before = log_set_subject(&subject);
     handle(request, &reply);
+    log_debug("%s %s: %u, %llu us", method, path, reply.status,
+              (unsigned long long)(clock_monotonic_ns() - started_ns) / 1000);
+    log_set_subject(before);
     if (reply.status >= 500)
         atomic_fetch_add(&api->m->counters.errors, 1);
     result = respond(connection, &reply);
