@@ -199,11 +199,12 @@ int allocator_open(struct manager *m, struct err *err)
     pthread_mutex_init(&a->round, NULL);
     pthread_mutex_init(&a->lock, NULL);
     pthread_cond_init(&a->work, NULL);
+    m->allocator = a; /* the thread looks for it there */
     if ((result = pthread_create(&a->thread, NULL, allocator_main, a)) != 0) {
+        m->allocator = NULL;
         free(a);
         return err_errno(err, -result, "start the allocator's thread");
     }
-    m->allocator = a;
     return 0;
 }
 
