@@ -138,9 +138,9 @@ int manager_open(const struct manager_options *options, struct manager **ret, st
     if ((result = lock_state(m, err)) < 0 || (result = make_dirs(m, err)) < 0 ||
         (result = check_store_there(m, path, err)) < 0 ||
         (result = state_store_open(path, &m->store, err)) < 0 ||
-        (result = environments_load(m, err)) < 0 || (result = watch_open(m, err)) < 0 ||
-        (result = jobs_new(m, err)) < 0 || (result = recover(m, err)) < 0 ||
-        (result = allocator_open(m, err)) < 0 || (result = jobs_open(m, err)) < 0 ||
+        (result = environments_load(m, err)) < 0 || (result = allocator_open(m, err)) < 0 ||
+        (result = watch_open(m, err)) < 0 || (result = jobs_new(m, err)) < 0 ||
+        (result = recover(m, err)) < 0 || (result = jobs_open(m, err)) < 0 ||
         (result = api_open(m, options->listen_fd, &m->api, err)) < 0) {
         manager_close(m);
         return result;
@@ -161,7 +161,6 @@ void manager_close(struct manager *m)
     pthread_cond_broadcast(&m->operation_changed);
     pthread_mutex_unlock(&m->lock);
     jobs_stop(m);
-    allocator_close(m);
     workers_stop(m);
     /* Closing them here would close them for the shims, too. */
     if (atomic_load(&m->nr_streams) > 0) {
@@ -170,6 +169,7 @@ void manager_close(struct manager *m)
     }
     api_close(m->api);
     watch_close(m);
+    allocator_close(m); /* all of these wake it */
     state_store_close(m->store);
     operations_free(m);
     jobs_free(m);
