@@ -5,11 +5,13 @@
  *
  * Invariants: 1. at most SHARE_INFLIGHT_MAX requests are with the server; the rest waits in the
  * guest's queues. 2. A slot's chain is the server's from its sending to its answer; a reset waits
- * for all answers, since the server writes to guest memory. 3. A server that is gone is a device
- * that needs a reset, and gives nothing after it.
+ * for all answers, since the server writes to guest memory. 3. When the server is gone, everything
+ * that it had and all that comes later is answered with an error (EIO) here: nobody in the guest
+ * waits for ever, and what does not use this file system goes on.
  */
 #include "virtio/device.h"
 
+#include "base/log.h"
 #include "base/util.h"
 #include "share/server.h"
 
@@ -43,15 +45,42 @@ static struct slot *slot_find(struct fs *fs)
     return NULL;
 }
 
+/* struct fuse_out_header: le32 len, le32 error, le64 unique. A request without room for it (FORGET)
+ * has no answer. */
+static void answer_failure(struct fs *fs, unsigned queue, struct virtq_chain *chain)
+{
+    uint8_t request[16], answer[16];
+    uint32_t length = 0;
+
+    if (virtq_chain_read(chain, 0, request, sizeof(request)) == sizeof(request) &&
+        chain->in_bytes >= sizeof(answer)) {
+        store_le32(answer, sizeof(answer));
+        store_le32(answer + 4, (uint32_t)-EIO);
+        memcpy(answer + 8, request + 8, 8);
+        length = virtq_chain_write(chain, 0, answer, sizeof(answer));
+    }
+    virtq_push(&fs->device.queues[queue], chain, length);
+}
+
 static void server_gone(struct fs *fs)
 {
+    log_warning("the process for shared directories has ended; the guest's requests fail from now "
+                "on");
     fs->gone = true;
+    fs->full = false;
     loop_fd_remove(fs->watch);
     fs->watch = NULL;
-    for (unsigned i = 0; i < SHARE_INFLIGHT_MAX; i++)
-        fs->slots[i].busy = false;
+    for (unsigned i = 0; i < SHARE_INFLIGHT_MAX; i++) {
+        struct slot *slot = &fs->slots[i];
+
+        if (!slot->busy)
+            continue;
+        slot->busy = false;
+        /* It may have written any of that. */
+        slot->chain.touched_bytes = slot->chain.in_bytes;
+        answer_failure(fs, slot->queue, &slot->chain);
+    }
     fs->nr_busy = 0;
-    virtio_device_fail(&fs->device, "the process for shared directories has ended");
 }
 
 static int send_slot(struct fs *fs, struct slot *slot)
@@ -74,9 +103,9 @@ static void take(struct fs *fs, unsigned queue)
     struct slot *slot;
     int r;
 
-    while (!fs->gone && !fs->full && (slot = slot_find(fs)) &&
+    while (!fs->full && (slot = slot_find(fs)) &&
            virtio_device_pop(&fs->device, queue, &slot->chain)) {
-        r = send_slot(fs, slot);
+        r = fs->gone ? -EPIPE : send_slot(fs, slot);
         if (r == -EAGAIN) {
             virtq_rewind(&fs->device.queues[queue], 1);
             fs->full = true;
@@ -84,8 +113,10 @@ static void take(struct fs *fs, unsigned queue)
             return;
         }
         if (r < 0) {
-            server_gone(fs);
-            return;
+            if (!fs->gone)
+                server_gone(fs);
+            answer_failure(fs, queue, &slot->chain);
+            continue;
         }
         slot->busy = true;
         slot->queue = (uint8_t)queue;
@@ -98,9 +129,11 @@ static void take_all(struct fs *fs)
     for (unsigned i = 0; i < QUEUES && fs->device.active; i++) {
         do
             take(fs, i);
-        while (!fs->gone && !fs->full && fs->nr_busy < SHARE_INFLIGHT_MAX && fs->device.active &&
+        while (!fs->full && fs->nr_busy < SHARE_INFLIGHT_MAX && fs->device.active &&
                virtq_listen(&fs->device.queues[i]));
     }
+    for (unsigned i = 0; i < QUEUES && fs->gone && fs->device.active; i++)
+        virtio_device_publish(&fs->device, i);
 }
 
 /* Returns whether there was one. */
@@ -138,14 +171,8 @@ static void socket_event(void *context, uint32_t events)
         continue;
     for (unsigned i = 0; i < QUEUES && fs->device.active; i++)
         virtio_device_publish(&fs->device, i);
-    if (fs->device.active && !fs->gone)
+    if (fs->device.active)
         take_all(fs);
-}
-
-static void fs_activate(struct virtio_device *device)
-{
-    if (CONTAINER_OF(device, struct fs, device)->gone)
-        virtio_device_fail(device, "the process for shared directories has ended");
 }
 
 static void fs_notify(struct virtio_device *device, unsigned queue)
@@ -181,7 +208,6 @@ static const struct virtio_class fs_class = {
     .name = "fs",
     .id = VIRTIO_ID_FS,
     .nr_queues = QUEUES,
-    .activate = fs_activate,
     .notify = fs_notify,
     .reset = fs_reset,
     .free = fs_free,

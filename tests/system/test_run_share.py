@@ -3,12 +3,13 @@
 import hashlib
 import os
 import shutil
+import signal
 import stat
 import subprocess
 
 import pytest
 
-from lodge_run import Lodge, need_image, need_kernel
+from lodge_run import Lodge, need_image, need_kernel, read_until
 
 # What both run, in a directory of their own; names with blanks, a deep tree, links, modes, times, holes.
 SCRIPT = r"""
@@ -96,6 +97,32 @@ def test_files_owners_read_only_and_what_lies_outside(lodge, tmp_path):
     assert ((shared / "of-root").stat().st_uid, (shared / "of-root").stat().st_gid) == (12, 34)
     assert (shared / "of-daemon").stat().st_uid == (shared / "dir-of-daemon").stat().st_uid == 1
     assert secret.read_text() == "secret\n" and single.read_text() == "one file\n"
+
+
+def test_the_server_is_killed(lodge, tmp_path):
+    """What the guest asks of it fails, at once and later; the VM goes on."""
+    (tmp_path / "file").write_bytes(b"x" * (8 << 20))
+    script = "echo ready; while cat /d/file >/dev/null 2>&1; do :; done; echo failed; ls /d 2>&1 | tail -1; stat /d/other; mount -o remount,rw /; sync; echo over"
+    run = lodge.start("-q", "-v", f"{tmp_path}:/d", "busybox", "sh", "-c", script)
+    read_until(run.stdout, b"ready\n")
+    server = [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and is_server(pid, run.pid)]
+    assert len(server) == 1
+    os.kill(server[0], signal.SIGKILL)
+    out, _ = run.communicate(timeout=120)
+    assert b"failed\n" in out and out.endswith(b"over\n") and run.returncode == 0
+
+
+def is_server(pid, run):
+    """A child of the monitor that this run started."""
+    try:
+        parent = parent_of(pid)
+        return parent != run and parent_of(parent) == run and "lodge" in open(f"/proc/{pid}/comm").read()
+    except OSError:
+        return False
+
+
+def parent_of(pid):
+    return int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1])
 
 
 def test_a_volume_that_is_not_there(lodge):
