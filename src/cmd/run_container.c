@@ -8,6 +8,8 @@
  */
 #include "cmd/run.h"
 #include "cmd/run_attachment.h"
+#include "cmd/run_network.h"
+#include "network/network.h"
 
 #include "base/cleanup.h"
 #include "base/file.h"
@@ -34,6 +36,7 @@ struct container {
     const struct run_context *context;
     const char *program;
     char root[PATH_MAX], config[PATH_MAX], pid_file[PATH_MAX], log[PATH_MAX];
+    char lodge[PATH_MAX], resolv_conf[PATH_MAX]; /* of a user-mode network */
     pid_t runtime;
     int runtime_fd;
     int fatal_signal; /* with which we ended the container in the place of its default action */
@@ -297,12 +300,37 @@ static int finish(struct container *c, int status, int *ret_status, struct err *
     return 0;
 }
 
-static int write_bundle(const struct container *c, struct err *err)
+/* A user-mode network: lodge itself is the hook that makes it. */
+static int user_network(struct container *c, struct bundle *bundle, struct buf *text,
+                        struct err *err)
+{
+    char lines[4096] = "";
+    ssize_t n = readlink("/proc/self/exe", c->lodge, sizeof(c->lodge) - 1);
+    int result;
+
+    if (n < 0)
+        return err_errno(err, -errno, "find ourselves");
+    c->lodge[n] = '\0';
+    network_user_resolv_conf(lines, sizeof(lines));
+    if ((result = run_dir_path(c->context->dir, "resolv.conf", c->resolv_conf, err)) < 0 ||
+        (result = file_replace_unsynced(AT_FDCWD, c->resolv_conf, lines, strlen(lines), 0644,
+                                        err)) < 0 ||
+        (result = run_network_user_text(c->context->options, text, err)) < 0)
+        return result;
+    bundle->resolv_conf = c->resolv_conf;
+    bundle->network_program = c->lodge;
+    bundle->network_text = buf_string(text);
+    return bundle->network_text ? 0 : err_set(err, -ENOMEM, "out of memory");
+}
+
+static int write_bundle(struct container *c, struct err *err)
 {
     const struct run_context *context = c->context;
     const struct run_options *options = context->options;
     struct bundle_volume volumes[RUN_VOLUMES_MAX];
+    CLEANUP(buf_donep) struct buf text;
     char cgroup[128], root[PATH_MAX];
+    int result;
     struct bundle bundle = {
         .command = context->command,
         .image_root = root, /* where the image's layers are mounted one over another */
@@ -315,6 +343,7 @@ static int write_bundle(const struct container *c, struct err *err)
                    .cpu_quota_us = options->nr_cpus * BUNDLE_CPU_PERIOD_US},
     };
 
+    buf_init(&text, 1 << 16);
     if (run_dir_path(context->dir, "rootfs", root, err) < 0)
         return err->code;
     snprintf(cgroup, sizeof(cgroup), "/lodge/%s", context->dir->id);
@@ -325,6 +354,9 @@ static int write_bundle(const struct container *c, struct err *err)
         bundle.network_namespace = run_attachment_path(context->attachment);
         bundle.resolv_conf = run_attachment_resolv_conf(context->attachment);
     }
+    if (run_network_is_user(options->network) &&
+        (result = user_network(c, &bundle, &text, err)) < 0)
+        return result;
     if (options->tty)
         terminal_size(&bundle.rows, &bundle.cols);
     return bundle_write(&bundle, c->config, err);

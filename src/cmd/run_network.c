@@ -2,7 +2,9 @@
 /* `--net` of `lodge run`: its text, and what the monitor is told. */
 #include "cmd/run_network.h"
 
+#include "base/buf.h"
 #include "base/cleanup.h"
+#include "cmd/run_options.h"
 #include "net/net.h"
 #include "network/network.h"
 
@@ -78,4 +80,37 @@ json_t *run_network_config(const char *text)
     }
     return json_pack("[{s:s, s:o, s:b}]", "type", "user", "hostfwd", forwards, "host_loopback",
                      loopback);
+}
+
+int run_network_user_options(const char *text, struct net_forward *forwards,
+                             struct net_user_options *ret, struct err *err)
+{
+    CLEANUP(freep) char *copy = strdup(text);
+    char *word, *rest;
+    int r = run_network_check(text, err);
+
+    if (r < 0)
+        return r;
+    *ret = (struct net_user_options){.forwards = forwards};
+    word = copy ? strtok_r(copy, ",", &rest) : NULL;
+    while (word && (word = strtok_r(NULL, ",", &rest))) {
+        if (!strcmp(word, "host-loopback=on"))
+            ret->host_loopback = true;
+        if (strncmp(word, "hostfwd=", 8) != 0)
+            continue;
+        if (ret->nr_forwards == NET_FORWARDS_MAX)
+            return err_set(err, -E2BIG, "more than %d published ports", NET_FORWARDS_MAX);
+        if ((r = net_forward_parse(word + 8, &forwards[ret->nr_forwards++], err)) < 0)
+            return r;
+    }
+    return 0;
+}
+
+int run_network_user_text(const struct run_options *options, struct buf *to, struct err *err)
+{
+    int r = buf_append_string(to, options->network);
+
+    for (size_t i = 0; r == 0 && i < options->nr_ports; i++)
+        r = network_user_forward(options->ports[i], to, err);
+    return r;
 }

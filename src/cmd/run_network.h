@@ -12,6 +12,15 @@
 
 /* "none" or "user[,hostfwd=...]...[,host-loopback=on]"; -EINVAL with what is right. */
 int run_network_check(const char *text, struct err *err);
+/* The text of a user-mode network with the published ports (-p) in it. */
+struct run_options;
+struct buf;
+int run_network_user_text(const struct run_options *options, struct buf *to, struct err *err);
+/* The options of a user-mode network; forwards has room for NET_FORWARDS_MAX. */
+struct net_user_options;
+struct net_forward;
+int run_network_user_options(const char *text, struct net_forward *forwards,
+                             struct net_user_options *ret, struct err *err);
 /* The monitor's form of it; NULL: no memory, or no network. */
 json_t *run_network_config(const char *text);
 

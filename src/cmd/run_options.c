@@ -404,14 +404,11 @@ static int check_together(const struct run_options *options, struct err *err)
 {
     if (!options->vm && options->engine)
         return err_set(err, -EINVAL, "--engine is for virtual machines: add --vm");
-    if (!options->vm && options->network && run_network_is_user(options->network))
-        return err_set(err, -EOPNOTSUPP,
-                       "--net user is for virtual machines so far: add --vm, or make a network "
-                       "with `lodge network create`");
-    if (options->nr_ports && !run_network_is_named(options->network))
+    if (options->nr_ports && !run_network_is_named(options->network) &&
+        !(options->network && run_network_is_user(options->network)))
         return err_set(err, -EINVAL,
-                       "-p needs --net NAME, of a network that `lodge network create` made; "
-                       "--net user,hostfwd=... is the way without rights");
+                       "-p needs --net NAME, of a network that `lodge network create` made, or "
+                       "--net user, which needs no rights");
     if (options->address4 && !run_network_is_named(options->network))
         return err_set(err, -EINVAL,
                        "--ip needs --net NAME, of a network that `lodge network "

@@ -5,6 +5,7 @@
  */
 #include "cmd/run.h"
 
+#include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -125,6 +126,17 @@ static const char *const *extra_modules(const struct run_context *context,
     return nr ? storage : NULL;
 }
 
+/* NULL: a port that cannot be (checked before), or no memory. */
+static json_t *user_network(const struct run_options *options)
+{
+    CLEANUP(buf_donep) struct buf text;
+
+    buf_init(&text, 1 << 16);
+    return run_network_user_text(options, &text, NULL) < 0
+               ? NULL
+               : run_network_config(buf_string(&text) ?: "");
+}
+
 static int write_config(const struct run_context *context, const struct vm_parts *parts,
                         struct err *err)
 {
@@ -159,7 +171,7 @@ static int write_config(const struct run_context *context, const struct vm_parts
     if (config && networked(context))
         json_object_set_new(config, "networks",
                             context->attachment ? run_attachment_config(context->attachment)
-                                                : run_network_config(options->network));
+                                                : user_network(options));
     if (config && options->balloon)
         json_object_set_new(config, "balloon", json_true());
     if (config && options->profile)

@@ -11,6 +11,7 @@
 #include "base/size.h"
 #include "base/util.h"
 #include "cmd/api_client.h"
+#include "cmd/network_hook.h"
 #include "cmd/shared_api.h"
 #include "network/network.h"
 
@@ -289,6 +290,8 @@ static int run(int argc, char **argv)
             verb = &verbs[i];
     if (argc == 3 && !strcmp(argv[1], "resolve"))
         return resolve(argv[2]);
+    if (argc == 3 && !strcmp(argv[1], "serve"))
+        return network_hook(argv[2]);
     if (!verb)
         return cli_usage_error(&verb_network,
                                "create, ls, inspect, rm, connect or disconnect is needed");

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 #include <sys/signalfd.h>
 
 /* What is passed on to the command (and SIGWINCH, which becomes a new window size). */
@@ -128,6 +129,9 @@ static int run(int argc, char **argv)
     }
     if (!options.managed && remote_is_set()) /* leaves nothing there either */
         options.managed = options.remove = true;
+    /* Ordinary users' containers are made in one way alone, the manager's. */
+    if (!options.managed && !options.vm && geteuid() != 0)
+        options.managed = options.remove = true;
     if (options.managed)
         result = run_managed(&options, &status, &err);
     else
@@ -150,8 +154,8 @@ const struct cli_verb verb_run = {
         "  --vm                 in a virtual machine; without it, in a container\n"
         "  --engine ENGINE      auto (default), kvm, or soft: Lodge's own processor\n"
         "  --kernel KERNEL      guest kernel: cloud (default), generic, rt, or a path\n"
-        "  --net NETWORK        none (default), the NAME of one (lodge network), or user: a\n"
-        "                       VM behind this host; then also\n"
+        "  --net NETWORK        none (default), the NAME of one (lodge network), or user:\n"
+        "                       behind this host, without any rights; then also\n"
         "                       user,hostfwd=tcp:127.0.0.1:8080-:80\n"
         "  -p, --publish [ADDR:]PORT:GUESTPORT[/udp]  a port of this host leads to the guest's\n"
         "  --ip ADDRESS         its IPv4 address on the network (a free one)\n"

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 static json_t *string_list(const char *const *list, size_t nr)
 {
@@ -92,9 +93,15 @@ static int mounts(const struct bundle *bundle, json_t **ret, struct err *err)
     };
     json_t *list = json_array();
 
-    for (size_t i = 0; i < ARRAY_LEN(standard); i++)
-        json_array_append_new(
-            list, mount_entry(standard[i][0], standard[i][1], standard[i][2], standard[i][3]));
+    for (size_t i = 0; i < ARRAY_LEN(standard); i++) {
+        const char *options = standard[i][3];
+
+        /* Nobody but the one user is there to own a terminal. */
+        if (bundle->rootless && !strcmp(standard[i][1], "devpts"))
+            options = "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620";
+        json_array_append_new(list,
+                              mount_entry(standard[i][0], standard[i][1], standard[i][2], options));
+    }
     for (size_t i = 0; i < bundle->nr_volumes; i++) {
         const struct bundle_volume *volume = &bundle->volumes[i];
         char source[PATH_MAX];
@@ -180,6 +187,11 @@ static json_t *resources(const struct bundle *bundle)
     return object;
 }
 
+static json_t *own_mapping(uid_t id)
+{
+    return json_pack("[{s:i, s:I, s:i}]", "containerID", 0, "hostID", (json_int_t)id, "size", 1);
+}
+
 static json_t *linux_part(const struct bundle *bundle)
 {
     static const char *const masked[] = {
@@ -193,6 +205,13 @@ static json_t *linux_part(const struct bundle *bundle)
 
     for (size_t i = 0; i < ARRAY_LEN(namespaces); i++)
         json_array_append_new(list, json_pack("{s:s}", "type", namespaces[i]));
+    if (bundle->rootless) {
+        json_array_append_new(list, json_pack("{s:s}", "type", "user"));
+        return json_pack("{s:o, s:o, s:o, s:o, s:o}", "namespaces", list, "uidMappings",
+                         own_mapping(geteuid()), "gidMappings", own_mapping(getegid()),
+                         "maskedPaths", string_list(masked, ARRAY_LEN(masked)), "readonlyPaths",
+                         string_list(read_only, ARRAY_LEN(read_only)));
+    }
     if (bundle->network_namespace) /* made before, with its interface in it */
         json_object_set_new(json_array_get(list, 4), "path",
                             json_string(bundle->network_namespace));
@@ -249,6 +268,11 @@ int bundle_write(const struct bundle *bundle, const char *path, struct err *err)
                        "process", process(bundle, &user), "root", "path", "rootfs", "readonly", 0,
                        "hostname", bundle->hostname, "mounts", mount_list, "annotations",
                        annotations(bundle), "linux", linux_part(bundle));
+    if (bundle->network_program)
+        json_object_set_new(config, "hooks",
+                            json_pack("{s:[{s:s, s:[s,s,s,s]}]}", "createRuntime", "path",
+                                      bundle->network_program, "args", "lodge", "network", "serve",
+                                      bundle->network_text));
     text = json_text(config, JSON_INDENT(2));
     json_decref(config);
     if (!text)

@@ -47,6 +47,11 @@ struct bundle {
     /* A network namespace that is there, and the file that is its /etc/resolv.conf; NULL: a fresh
      * one, and the image's own. */
     const char *network_namespace, *resolv_conf;
+    /* A program that gives the container its network once its namespaces are there (NULL: none):
+     * the createRuntime hook `PROGRAM network serve TEXT`. */
+    const char *network_program, *network_text;
+    /* For an ordinary user: a user namespace with this one user in it, no cgroup. */
+    bool rootless;
 };
 
 /* The "linux.resources" object for these limits; devices not included. New reference. */

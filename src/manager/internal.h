@@ -359,12 +359,16 @@ int copying_serve(struct manager *m, struct instance *instance, const struct cop
  * lock, so whatever is killed, the next who works with networks takes them back. */
 struct network_place {
     char namespace[PATH_SIZE], resolv_conf[PATH_SIZE]; /* of a container */
+    char *user; /* in the place of a namespace: the text of its user-mode network; owned */
 };
 /* Whether the networks of a specification exist. */
 int networks_check(const struct spec *spec, struct err *err);
 /* By who has the instance and its lock; of a container. */
 int networks_join(struct manager *m, const struct instance *instance, const struct spec *spec,
                   struct network_place *ret, struct err *err);
+/* A user-mode network, which `lodge network serve` makes once the container is there. */
+int networks_user_mode(struct manager *m, const struct instance *instance, const struct spec *spec,
+                       struct network_place *ret, struct err *err);
 void networks_leave(struct manager *m, const struct instance *instance);
 /* Addresses kept for it, too. */
 void networks_forget(struct manager *m, const struct instance *instance);

@@ -258,6 +258,8 @@ int life_start(struct manager *m, struct instance *instance, struct operation *o
     atomic_fetch_add(&m->counters.starts, 1);
     if ((result = launch(m, instance, operation, client, err)) < 0) {
         fail_start(m, instance, err->message);
+        if (instance->brief->auto_remove)
+            life_remove(m, instance, NULL, false, NULL);
         return result;
     }
     return finish_start(m, instance, err);

@@ -116,6 +116,28 @@ int networks_join(struct manager *m, const struct instance *instance, const stru
     return result < 0 ? result : start_resolvers(m, dir, spec, err);
 }
 
+int networks_user_mode(struct manager *m, const struct instance *instance, const struct spec *spec,
+                       struct network_place *ret, struct err *err)
+{
+    char resolv_conf[4096] = "";
+    CLEANUP(buf_donep) struct buf text;
+    int result = 0;
+
+    buf_init(&text, 1 << 16);
+    buf_append_string(&text, spec->network);
+    for (size_t i = 0; result == 0 && i < spec->nr_ports; i++)
+        result = network_user_forward(spec->ports[i], &text, err);
+    if (result < 0)
+        return result;
+    network_user_resolv_conf(resolv_conf, sizeof(resolv_conf));
+    run_path(m, ret->resolv_conf, sizeof(ret->resolv_conf), "i/%s/resolv.conf", instance->id);
+    if ((result = file_replace_unsynced(AT_FDCWD, ret->resolv_conf, resolv_conf,
+                                        strlen(resolv_conf), 0644, err)) < 0)
+        return result;
+    ret->user = strdup(buf_string(&text) ?: "user");
+    return ret->user ? 0 : err_set(err, -ENOMEM, "out of memory");
+}
+
 static void detach(struct manager *m, const struct instance *instance, bool forget)
 {
     struct network_state state;

@@ -29,8 +29,10 @@
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
     (void)st;
-    (void)type;
     (void)ftw;
+    /* Of an ordinary user's: what its container closed to itself. */
+    if (type == FTW_DNR && geteuid() != 0 && chmod(path, 0700) == 0)
+        nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
     remove(path);
     return 0;
 }
@@ -61,10 +63,24 @@ int prepare_layer(struct manager *m, const char *id, const char *image_root, str
         return result;
     if (mkdir(upper, 0755) < 0)
         return errno == EEXIST ? 0 : err_errno(err, -errno, "make '%s'", upper);
-    if (stat(image_root, &st) < 0 || chown(upper, st.st_uid, st.st_gid) < 0 ||
+    /* An ordinary user's is their own. */
+    if (stat(image_root, &st) < 0 || (geteuid() == 0 && chown(upper, st.st_uid, st.st_gid) < 0) ||
         chmod(upper, st.st_mode & 07777) < 0)
         return err_errno(err, -errno, "make '%s'", upper);
     return 0;
+}
+
+/* An ordinary user's container cannot make the mount point in a directory of an image that belongs
+ * to root: it stands in the layer before. Nothing there is followed; what cannot be made is found
+ * missing by the runtime. */
+static void make_resolv_conf(const char *upper)
+{
+    CLEANUP(fd_closep) int layer = open(upper, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    CLEANUP(fd_closep) int etc = -1, file = -1;
+
+    mkdirat(layer, "etc", 0755);
+    etc = openat(layer, "etc", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    file = openat(etc, "resolv.conf", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
 }
 
 int prepare_layers(const struct image *image, struct buf *lower, char users[PATH_MAX])
@@ -110,8 +126,11 @@ static int write_container(struct manager *m, const struct instance *instance,
                             .nr_volumes = spec->nr_volumes,
                             .upper = upper,
                             .work = work,
-                            .network_namespace = place ? place->namespace : NULL,
-                            .resolv_conf = place ? place->resolv_conf : NULL};
+                            .network_namespace = place && !place->user ? place->namespace : NULL,
+                            .resolv_conf = place ? place->resolv_conf : NULL,
+                            .network_program = place && place->user ? m->options.lodge : NULL,
+                            .network_text = place ? place->user : NULL,
+                            .rootless = geteuid() != 0};
     int result;
 
     manager_path(m, upper, sizeof(upper), "instances/%s/upper", instance->id);
@@ -128,6 +147,8 @@ static int write_container(struct manager *m, const struct instance *instance,
         (result = prepare_layer(m, instance->id, image->rootfs, err)) < 0 ||
         (result = launch_command_build(&request, image, &command, err)) < 0)
         return result;
+    if (bundle.rootless && place)
+        make_resolv_conf(upper);
     result = bundle_write(&bundle, config, err);
     launch_command_done(&command);
     return result;
@@ -286,7 +307,7 @@ static int write_shim_config(struct manager *m, const struct instance *instance,
     manager_path(m, path, sizeof(path), "instances/%s/log", instance->id);
     put_path(config, "log_file", path);
     instance_cgroup_path(m, instance, cgroup);
-    put_path(config, "cgroup", spec->vm ? "" : cgroup);
+    put_path(config, "cgroup", spec->vm || geteuid() != 0 ? "" : cgroup);
     run_path(m, path, sizeof(path), "i/%s/v/vm/vsock", instance->id);
     put_path(config, "agent_socket", spec->vm ? path : "");
     json_object_set_new(config, "env", shim_environment(m, instance));
@@ -332,14 +353,17 @@ void prepare_clear(struct manager *m, const struct instance *instance)
 static int prepare_container(struct manager *m, const struct instance *instance, struct spec *spec,
                              const struct image *image, struct volume_holds *holds, struct err *err)
 {
-    struct network_place place;
-    bool networked = spec_is_networked(spec);
+    struct network_place place = {.user = NULL};
+    bool networked = spec_is_networked(spec), user = spec_is_user_network(spec);
     int result;
 
     if ((result = volumes_take(m, instance, spec, holds, err)) < 0 ||
-        (networked && (result = networks_join(m, instance, spec, &place, err)) < 0))
+        (networked && (result = networks_join(m, instance, spec, &place, err)) < 0) ||
+        (user && (result = networks_user_mode(m, instance, spec, &place, err)) < 0))
         return result;
-    return write_container(m, instance, spec, image, networked ? &place : NULL, err);
+    result = write_container(m, instance, spec, image, networked || user ? &place : NULL, err);
+    free(place.user);
+    return result;
 }
 
 int prepare_instance(struct manager *m, const struct instance *instance, uint64_t run, bool client,
@@ -384,17 +408,22 @@ int prepare_process(struct manager *m, const struct spec *spec, pid_t pid, uint1
                                      .user = spec->user,
                                      .term = spec->tty ? "xterm" : NULL};
     struct image *image = calloc(1, sizeof(*image));
+    CLEANUP(buf_donep) struct buf lower;
     struct launch_command command;
-    char root[64];
+    char root[PATH_MAX];
     struct bundle bundle = {
         .command = &command, .image_root = root, .tty = spec->tty, .rows = rows, .cols = cols};
     int result;
 
     if (!image)
         return err_set(err, -ENOMEM, "out of memory");
-    snprintf(root, sizeof(root), "/proc/%d/root", (int)pid);
+    buf_init(&lower, 1 << 20);
     if ((result = image_open(m->options.images, spec->image, image, err)) == 0) {
-        if ((result = launch_command_build(&request, image, &command, err)) == 0) {
+        snprintf(root, sizeof(root), "/proc/%d/root", (int)pid);
+        /* An ordinary user's manager may not look there; the users are the image's. */
+        if (geteuid() != 0 && prepare_layers(image, &lower, root) < 0)
+            result = err_set(err, -ENOMEM, "out of memory");
+        if (result == 0 && (result = launch_command_build(&request, image, &command, err)) == 0) {
             result = bundle_process(&bundle, ret, err);
             launch_command_done(&command);
         }

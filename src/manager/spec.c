@@ -385,6 +385,12 @@ bool spec_is_networked(const struct spec *spec)
     return spec->network && network_name_ok(spec->network);
 }
 
+bool spec_is_user_network(const struct spec *spec)
+{
+    return spec->network && !strncmp(spec->network, "user", 4) &&
+           (!spec->network[4] || spec->network[4] == ',');
+}
+
 static int read_list(const struct json_at *root, const char *name, const char **to, size_t most,
                      size_t *ret_nr, struct err *err)
 {
@@ -407,7 +413,7 @@ static int read_list(const struct json_at *root, const char *name, const char **
 static int check_network(const struct spec *spec, struct err *err)
 {
     const char *network = spec->network ?: "none";
-    bool user = !strncmp(network, "user", 4) && (!network[4] || network[4] == ',');
+    bool user = spec_is_user_network(spec);
 
     if (strcmp(network, "none") != 0 && !user && !network_name_ok(network))
         return err_set(err, -EINVAL,
@@ -415,8 +421,8 @@ static int check_network(const struct spec *spec, struct err *err)
     if ((spec->address4 || spec->nr_more) && !spec_is_networked(spec))
         return err_set(err, -EINVAL, "%s: \"network\" must be the name of a network",
                        spec->address4 ? "ip" : "networks");
-    if (spec->nr_ports && !spec_is_networked(spec))
-        return err_set(err, -EINVAL, "ports: \"network\" must be the name of a network");
+    if (spec->nr_ports && !spec_is_networked(spec) && !user)
+        return err_set(err, -EINVAL, "ports: \"network\" must be the name of a network, or user");
     for (size_t i = 0; i < spec->nr_more; i++) {
         bool twice = !strcmp(spec->more[i], network);
 

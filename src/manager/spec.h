@@ -79,6 +79,8 @@ int spec_check_name(const char *name, struct err *err);
 int spec_signal(const char *name, struct err *err);
 /* `network` is one of `lodge network`, by its name. */
 bool spec_is_networked(const struct spec *spec);
+/* `network` is user, with or without options. */
+bool spec_is_user_network(const struct spec *spec);
 const char *spec_restart_name(enum spec_restart restart);
 void spec_limits(const struct spec *spec, struct bundle_limits *ret);
 /* A real or whole number from `least` to `most`; absent (or null) stays what it was. */

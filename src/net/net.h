@@ -80,6 +80,10 @@ struct net_counters {
  */
 int net_open_tap(const char *name, struct loop *loop, struct net **ret, struct err *err);
 
+/* A tap that was opened elsewhere, with IFF_VNET_HDR and O_NONBLOCK; fd is taken, also on failure.
+ */
+int net_adopt_tap(int fd, unsigned mtu, struct loop *loop, struct net **ret, struct err *err);
+
 /* A port of the host that leads into the guest. */
 struct net_forward {
     bool udp;

@@ -197,6 +197,28 @@ static int configure(struct tap *tap, const char *name, struct err *err)
     return 0;
 }
 
+int net_adopt_tap(int fd, unsigned mtu, struct loop *loop, struct net **ret, struct err *err)
+{
+    CLEANUP(net_freep) struct net *net = NULL;
+    struct tap *tap = calloc(1, sizeof(*tap));
+    int header_bytes = sizeof(struct net_header), r;
+
+    if (!tap) {
+        close(fd);
+        return err_set(err, -ENOMEM, "tap: out of memory");
+    }
+    tap->net = (struct net){.driver = &tap_driver, .link = true, .mtu = (uint16_t)mtu};
+    tap->loop = loop;
+    tap->fd = fd;
+    net = &tap->net;
+    if (ioctl(fd, TUNSETVNETHDRSZ, &header_bytes) < 0)
+        return err_errno(err, -errno, "tap: set the header's size");
+    if ((r = loop_fd_add(loop, fd, 0, on_event, tap, &tap->watch, err)) < 0)
+        return r;
+    *ret = TAKE_PTR(net);
+    return 0;
+}
+
 int net_open_tap(const char *name, struct loop *loop, struct net **ret, struct err *err)
 {
     CLEANUP(net_freep) struct net *net = NULL;

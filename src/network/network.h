@@ -76,6 +76,8 @@ struct network {
     unsigned nr_leases;
 };
 
+struct buf;
+
 /* --- pure helpers --- */
 
 bool network_name_ok(const char *name);
@@ -93,7 +95,6 @@ int network_port_parse(const char *text, struct net_forward *ret, struct err *er
 int network_address_parse(const struct network *network, const char *text, uint32_t *ret,
                           struct err *err);
 /* The whole ruleset for these networks, as nft reads it. */
-struct buf;
 int network_rules(const struct network *networks, unsigned nr, struct buf *ret);
 
 /* --- the state of this host --- */
@@ -152,6 +153,18 @@ int network_rename(struct network_state *state, const char *lock, const char *id
 int network_namespace_make(const char *path, int *ret_fd, struct err *err);
 /* Unmounts and removes it; nothing when there is none. */
 void network_namespace_remove(const char *path);
+
+/* --- without rights (user_mode.c) --- */
+
+/* Gives the container whose first process is pid an interface, behind a user-mode stack of this
+ * process, and serves it until that process ends. One byte goes to ready_fd (then closed) when the
+ * interface is there. */
+int network_user_serve(pid_t pid, const struct net_user_options *options, int ready_fd,
+                       struct err *err);
+/* Appends [ADDRESS:]PORT:GUESTPORT as the stack's ",hostfwd=tcp:ADDRESS:PORT-:GUESTPORT". */
+int network_user_forward(const char *port, struct buf *to, struct err *err);
+/* What the container's /etc/resolv.conf is then. */
+void network_user_resolv_conf(char *ret, size_t size);
 
 /* --- as JSON (describe.c): new references --- */
 

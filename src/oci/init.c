@@ -504,7 +504,10 @@ static int finish(const struct init_arguments *a, struct err *err)
     if (a->die_with_parent && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
         return err_errno(err, -errno, "parent death signal");
     if (!a->exec && reaper_is_wanted(a->spec)) {
-        result = reaper_fork(a->spec->process.terminal, a->socket, err);
+        bool own_user = a->spec->nr_uid_maps == 1 && a->spec->uid_maps[0].size == 1 &&
+                        a->spec->uid_maps[0].host_id != 0;
+
+        result = reaper_fork(a->spec->process.terminal, own_user, a->socket, err);
         if (result < 0)
             return result;
     }

@@ -440,7 +440,7 @@ static int mount_overlay(const struct oci_spec *spec, const char *lower, const c
     CLEANUP(fd_closep) int upper_fd = -1;
     CLEANUP(fd_closep) int target = -1;
     CLEANUP(fd_closep) int fd = -1;
-    const char *items[LOWER_MAX + 2];
+    const char *items[LOWER_MAX + 3];
     struct oci_strings data = {items, 0};
     int result, n;
 
@@ -468,6 +468,9 @@ static int mount_overlay(const struct oci_spec *spec, const char *lower, const c
         return err_set(err, -ENOMEM, "overlay: out of memory");
     items[data.length++] = upper_option;
     items[data.length++] = work_option;
+    /* Its marks cannot be trusted.* attributes there. */
+    if (oci_spec_namespace(spec, CLONE_NEWUSER))
+        items[data.length++] = "userxattr";
     if ((fd = make_filesystem("overlay", "lodge", &data, false, 0, err)) < 0)
         return err_wrap(err, "root over '%s'", lower);
     target = upper ? open(rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC)

@@ -50,15 +50,17 @@ __attribute__((noreturn)) static void wait_only(pid_t program)
     }
 }
 
-__attribute__((noreturn)) static void watch(pid_t program, const sigset_t *all)
+__attribute__((noreturn)) static void watch(pid_t program, const sigset_t *all, bool own_user)
 {
     int signals = signalfd(-1, all, SFD_CLOEXEC);
 
     /* A system call filter may forbid it. */
     if (signals < 0)
         wait_only(program);
-    /* Nothing of the host's is open or readable through us: /proc/1 belongs to the container. */
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    /* Nothing of the host's is open or readable through us: /proc/1 belongs to the container. Where
+     * that is the ordinary user who started it, and nobody else, hiding would only keep that user
+     * from coming in later (exec). */
+    prctl(PR_SET_DUMPABLE, own_user, 0, 0, 0);
     /* A descriptor, not sigwaitinfo: signals then look blocked from outside, which is how others
      * see that they are dealt with. */
     for (;;) {
@@ -92,7 +94,7 @@ static void take_name(void)
     prctl(PR_SET_NAME, name, 0, 0, 0);
 }
 
-int reaper_fork(bool terminal, int socket, struct err *err)
+int reaper_fork(bool terminal, bool own_user, int socket, struct err *err)
 {
     sigset_t all, none;
     pid_t program;
@@ -115,5 +117,5 @@ int reaper_fork(bool terminal, int socket, struct err *err)
     setpgid(program, program);
     close(socket);
     close_range(3, ~0u, 0);
-    watch(program, &all);
+    watch(program, &all, own_user);
 }

@@ -18,8 +18,9 @@ bool reaper_is_wanted(const struct oci_spec *spec);
 /*
  * Forks. In the child: returns 0, with default signals, in a process group of its own (in the
  * terminal's foreground when there is one). In the parent: closes `socket` and every descriptor but
- * the standard streams, becomes the reaper, and never returns.
+ * the standard streams, becomes the reaper, and never returns. own_user: the container has one
+ * user, who started it.
  */
-int reaper_fork(bool terminal, int socket, struct err *err);
+int reaper_fork(bool terminal, bool own_user, int socket, struct err *err);
 
 #endif

@@ -257,6 +257,9 @@ def test_lodge_run_with_a_network(program, guest, name):
     assert hashlib.sha256(data).hexdigest().encode() in done.stdout and b"10.0.2.2" in done.stdout
     alone = lodge.run("--engine", "soft", "busybox", "sh", "-c", "ls /sys/class/net")
     assert alone.stdout.split() == [b"lo"]
-    assert lodge("run", "--net", "user", "busybox", "true").returncode == 125
+    thread = serve(server, data, [])
+    done = lodge("run", "--net", "user,host-loopback=on", "busybox", "sh", "-c", f"nc 10.0.2.2 {port} </dev/null | sha256sum; ip -4 addr show eth0")
+    thread.join(60)
+    assert hashlib.sha256(data).hexdigest().encode() in done.stdout and b"10.0.2.15/24" in done.stdout, done.stderr
     assert b"there is no network 'bridge'" in lodge("run", "--vm", "--net", "bridge", "busybox", "true").stderr
     lodge.assert_clean()

@@ -118,6 +118,21 @@ static int fresh_id(struct manager *m, char id[INSTANCE_ID_LENGTH + 1])
     return 0;
 }
 
+/* What an ordinary user's manager cannot do. */
+static int check_rootless(const struct spec *spec, struct err *err)
+{
+    if (spec_is_networked(spec))
+        return err_set(err, -EOPNOTSUPP,
+                       "network: those by name need a manager that runs as root; \"user\" does not "
+                       "(--net user -p 8080:80)");
+    if (!spec->vm && (spec->memory_bytes || spec->cpu_millis || spec->cpu_shares ||
+                      spec->io_weight || spec->pids))
+        return err_set(err, -EOPNOTSUPP,
+                       "resources: limits of a container need a manager that runs as root; those "
+                       "of a virtual machine do not");
+    return 0;
+}
+
 int instance_check_spec(struct manager *m, const struct spec *spec, struct err *err)
 {
     struct image *image;
@@ -132,16 +147,13 @@ int instance_check_spec(struct manager *m, const struct spec *spec, struct err *
     free(image);
     if (result < 0)
         return result;
-    if ((result = networks_check(spec, err)) < 0)
+    if ((geteuid() != 0 && (result = check_rootless(spec, err)) < 0) ||
+        (result = networks_check(spec, err)) < 0)
         return result;
     for (size_t i = 0; i < spec->nr_volumes; i++)
         if (spec->volumes[i].source[0] != '/' &&
             (result = volume_check(NULL, spec->volumes[i].source, err)) < 0)
             return result;
-    if (!spec->vm && geteuid() != 0)
-        return err_set(err, -EOPNOTSUPP,
-                       "containers need a manager that runs as root so far; a virtual machine "
-                       "does not (\"isolation\": \"vm\", lodge run --vm)");
     if (!spec->vm && !*m->options.oci)
         return err_set(err, -EOPNOTSUPP, "lodge-oci was not found beside lodged");
     return 0;

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An ordinary user's manager, from nothing: containers in user namespaces, a user-mode network with published ports, and what root alone can do
+refused with the reason."""
+import json
+import os
+import pwd
+import shutil
+import socket
+import stat
+import subprocess
+import tempfile
+import threading
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from conftest import need_command, need_root
+from lodge_run import need_image
+from manager import until
+
+ENTER = 'mount --bind "$0" /dev/net/tun && exec setpriv --reuid "$1" --regid "$2" --clear-groups "${@:3}"'
+
+
+class User:
+    """`nobody` with a home, programs of their own, and a /dev/net/tun as it is on most hosts: open to all."""
+
+    def __init__(self, build, guest):
+        self.entry = pwd.getpwnam("nobody")
+        self.home = Path(tempfile.mkdtemp(prefix="lu", dir="/tmp"))
+        self.bin = self.home / "bin"
+        self.bin.mkdir()
+        for name in ("lodge", "lodged", "lodge-shim", "lodge-oci"):
+            shutil.copy(Path(build) / "bin" / name, self.bin / name)
+        shutil.copytree(guest / "images" / "busybox" / "rootfs", self.home / "rootfs", symlinks=True)
+        for path in [self.home, *self.home.rglob("*")]:
+            os.chown(path, self.entry.pw_uid, self.entry.pw_gid, follow_symlinks=False)
+        os.mknod(self.home / "tun", stat.S_IFCHR, os.makedev(10, 200))
+        os.chmod(self.home / "tun", 0o666)
+        self.environment = {"HOME": str(self.home), "PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "XDG_RUNTIME_DIR": str(self.home)}
+        self.environment |= {name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")}
+
+    def call(self, *words):
+        command = ["unshare", "-m", "bash", "-c", ENTER, self.home / "tun", self.entry.pw_uid, self.entry.pw_gid, self.bin / "lodge", *words]
+        return subprocess.run([*map(str, command)], env=self.environment, capture_output=True, text=True, timeout=120, cwd="/")
+
+    def lodge(self, *words):
+        done = self.call(*words)
+        assert done.returncode == 0, (words, done.stderr)
+        return done.stdout
+
+    def processes(self):
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if str(self.home) in os.readlink(entry / "exe"):
+                    found.append(int(entry.name))
+            except OSError:
+                pass
+        return found
+
+    def close(self):
+        for line in self.call("ps", "-aq").stdout.split():
+            self.call("rm", "-f", line)
+        for pid in self.processes():
+            if Path(f"/proc/{pid}/comm").read_text() == "lodged\n":
+                os.kill(pid, 15)
+        until(lambda: not self.processes())
+        shutil.rmtree(self.home)
+
+
+@pytest.fixture(scope="module")
+def user(build, guest):
+    need_root()
+    need_image(guest, "busybox")
+    need_command("setpriv")
+    switch = Path("/proc/sys/kernel/unprivileged_userns_clone")
+    if not os.path.exists("/dev/net/tun") or (switch.exists() and switch.read_text().strip() == "0"):
+        pytest.skip("needs /dev/net/tun and user namespaces for ordinary users")
+    user = User(build, guest)
+    user.lodge("image", "import", user.home / "rootfs", "box")
+    yield user
+    user.close()
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def test_containers_of_an_ordinary_user(user):
+    assert user.lodge("run", "box", "id", "-u") == "0\n"
+    user.lodge("run", "-d", "--name", "a", "box", "sh", "-c", "mkdir /closed /closed/x; chmod 0 /closed; rm -r /etc; echo kept >/file; exec sleep 1000")
+    until(lambda: "kept" in user.call("exec", "a", "cat", "/file").stdout)
+    pid = json.loads(user.lodge("inspect", "a"))[0]["pid"]
+    assert os.stat(f"/proc/{pid}").st_uid == user.entry.pw_uid
+    user.lodge("stop", "-t", "30", "a")
+    assert "exited (143)" in user.lodge("ps", "-a")
+    user.lodge("start", "a")
+    assert user.lodge("exec", "a", "cat", "/file") == "kept\n"
+    user.lodge("rm", "-f", "a")
+    assert list((user.home / ".local/share/lodge/manager/instances").iterdir()) == []
+
+
+def greet(server):
+    while True:
+        try:
+            with server.accept()[0] as client:
+                client.sendall(b"hello\n")
+        except OSError:
+            return
+
+
+def test_a_network_without_rights(user):
+    need = subprocess.run(["sh", "-c", "ldconfig -p | grep -q libslirp.so.0"], check=False)
+    if need.returncode:
+        pytest.skip("needs libslirp0")
+    port = free_port()
+    server = socket.create_server(("0.0.0.0", 0))
+    threading.Thread(target=greet, args=(server,), daemon=True).start()
+    address = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=False).stdout.split()
+    user.lodge("run", "-d", "--name", "web", "--net", "user", "-p", f"127.0.0.1:{port}:80", "box", "sh", "-c",
+               "mkdir /w; echo from outside >/w/index.html; exec httpd -f -p 80 -h /w")
+
+    def fetch():
+        try:
+            return urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30).read() == b"from outside\n"
+        except OSError:
+            return False
+
+    until(fetch)
+    assert "10.0.2.15/24" in user.lodge("exec", "web", "ip", "-4", "addr", "show", "eth0")
+    # Out, to an address of this host; its 127.0.0.1 is out of reach.
+    if address:
+        assert user.lodge("exec", "web", "sh", "-c", f"nc -w 20 {address[0]} {server.getsockname()[1]} </dev/null") == "hello\n"
+    assert user.call("exec", "web", "sh", "-c", f"nc -w 2 10.0.2.2 {server.getsockname()[1]} </dev/null").stdout == ""
+    server.close()
+    # A port that is taken is said at the start.
+    done = user.call("run", "--net", "user", "-p", f"127.0.0.1:{port}:1", "box", "true")
+    assert done.returncode != 0 and str(port) in done.stderr, done
+    user.lodge("restart", "-t", "0", "web")
+    until(fetch)
+    user.lodge("rm", "-f", "web")
+    with socket.socket() as s:
+        until(lambda: s.connect_ex(("127.0.0.1", port)) != 0)
+
+
+def test_what_needs_root_says_so(user):
+    for words, said in ((["--net", "front"], "root"), (["-m", "64M"], "root"), (["--net", "user", "-p", "[::1]:80:80"], "IPv4")):
+        done = user.call("run", *words, "box", "true")
+        assert done.returncode != 0 and said in done.stderr, (words, done)
