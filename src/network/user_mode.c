@@ -103,9 +103,10 @@ static _Noreturn void child_main(pid_t pid, int socket)
 {
     const char *what;
     int fd = make_tap(pid, &what);
-    char text[256];
+    char text[256] = "";
 
-    snprintf(text, sizeof(text), fd < 0 ? "%s: %s" : "", what, strerror(fd < 0 ? -fd : 0));
+    if (fd < 0)
+        snprintf(text, sizeof(text), "%s: %s", what, strerror(-fd));
     fdpass_send(socket, text, strlen(text) + 1, fd < 0 ? -1 : fd);
     _exit(0);
 }
