@@ -4,7 +4,7 @@
 
 Starts three hogs (an endless loop in a shell) on one processor, as containers, as VMs, and as a mix; divides by
 weight, by reservation and limit, and by weights changed while they run; reads the kernel's counters
-(bench/shares.c). Root, and an image with a shell (LODGE_HOME/images). Exit status 1 if any share is off by more
+(bench/shares.c). Then the same, and memory given back, through a manager and its commands (environments.py). Root, and an image with a shell (LODGE_HOME/images). Exit status 1 if any share is off by more
 than 5 %.
 
   bench/shares.py [--build DIR] [--image NAME] [--seconds 15] [--kinds containers,vms,mix]
@@ -17,6 +17,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+import environments
 
 HOG = ["sh", "-c", "echo ready; while :; do :; done"]
 BAR = 0.05
@@ -112,6 +114,8 @@ def main() -> int:
     parser.add_argument("--image", default="busybox")
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--kinds", default="containers,vms,mix")
+    parser.add_argument("--without-manager", action="store_true")
+    parser.add_argument("--manager-alone", action="store_true")
     options = parser.parse_args()
     if os.geteuid():
         sys.exit("shares.py: needs root")
@@ -119,7 +123,7 @@ def main() -> int:
     lodge, tool = options.build / "bin/lodge", options.build / "bench/bench_shares"
     kinds = {"containers": [False] * 3, "vms": [True] * 3, "mix": [False, True, False]}
     ok = True
-    for kind in options.kinds.split(","):
+    for kind in [] if options.manager_alone else options.kinds.split(","):
         hogs = [Hog(lodge, options.image, vm, f"share-{os.getpid()}-{kind}-{i}")
                 for i, vm in enumerate(kinds[kind])]
         try:
@@ -140,6 +144,8 @@ def main() -> int:
                 path.rmdir()
             except OSError:
                 pass
+    if not options.without_manager:
+        ok &= environments.run(options.build, options.image, options.seconds, {k: kinds[k] for k in options.kinds.split(",")}, BAR)
     return 0 if ok else 1
 
 

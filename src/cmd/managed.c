@@ -215,7 +215,9 @@ static void put_network(json_t *spec, const struct run_options *options)
 
     for (size_t i = 0; i < options->nr_ports; i++)
         json_array_append_new(ports, json_string(options->ports[i]));
-    put_string(spec, "network", options->network);
+    /* Else it may be its environment's. */
+    if (options->network_given)
+        put_string(spec, "network", options->network);
     put_string(spec, "ip", options->address4);
     json_object_set_new(spec, "ports", ports);
 }

@@ -324,6 +324,7 @@ static int apply(struct run_options *options, enum option_id id, const char *val
         return check_name("--hostname", value, err);
     case OPTION_NET:
         options->network = value;
+        options->network_given = true;
         return run_network_check(value, err);
     case OPTION_PUBLISH:
         if (options->nr_ports == RUN_PORTS_MAX)

@@ -34,8 +34,9 @@ struct run_options {
     const char *cwd, *user, *name, *hostname; /* NULL: not given */
     const char *ports[RUN_PORTS_MAX];
     size_t nr_ports;
-    const char *address4;   /* NULL: not given */
-    const char *network;    /* "none" unless given */
+    const char *address4; /* NULL: not given */
+    const char *network;  /* "none" unless given */
+    bool network_given;
     const char *kernel;     /* "cloud" unless given */
     const char *root_layer; /* NULL: in memory */
     const char *profile;    /* NULL: none */

@@ -142,6 +142,25 @@ int environment_find_locked(struct manager *m, const char *name, struct environm
         name, names, name);
 }
 
+int environment_inherit(struct manager *m, json_t *document, struct err *err)
+{
+    const char *name = json_string_value(json_object_get(document, "environment"));
+    struct environment *e;
+    char network[sizeof(e->spec.network)];
+    int result;
+
+    if (json_object_get(document, "network"))
+        return 0;
+    pthread_mutex_lock(&m->lock);
+    if ((result = environment_find_locked(m, name, &e, err)) == 0)
+        snprintf(network, sizeof(network), "%s", e->spec.network);
+    pthread_mutex_unlock(&m->lock);
+    if (result == 0 && *network &&
+        json_object_set_new(document, "network", json_string(network)) < 0)
+        return err_set(err, -ENOMEM, "out of memory");
+    return result;
+}
+
 bool environment_has_locked(const struct environment *e, const struct instance *instance)
 {
     const char *name = instance->brief->environment;

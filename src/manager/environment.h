@@ -67,6 +67,8 @@ void environments_free(struct manager *m);
 /* NULL or "": default. -ENOENT with the names that there are. */
 int environment_find_locked(struct manager *m, const char *name, struct environment **ret,
                             struct err *err);
+/* A new instance's document: what its environment has for members that say nothing (network). */
+int environment_inherit(struct manager *m, json_t *document, struct err *err);
 int environment_create(struct manager *m, json_t *document, char ret_name[SPEC_NAME_MAX + 1],
                        struct err *err);
 int environment_update(struct manager *m, const char *name, json_t *changes, struct err *err);

@@ -229,6 +229,8 @@ int instance_create(struct manager *m, json_t *document, struct instance_also *a
         return result;
     name = strdup(given ?: "unnamed");
     json_object_del(document, "name");
+    if ((result = environment_inherit(m, document, err)) < 0)
+        return result;
     if ((result = spec_parse(document, &spec, err)) < 0)
         return result;
     if ((result = instance_check_spec(m, &spec, err)) == 0)
