@@ -18,7 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define VM_LEAST      (96 * MIB) /* what a guest's kernel and agent need */
+#define VM_LEAST      (64 * MIB) /* what a guest's kernel and agent need */
 #define VM_SILENCE_NS (30 * NS_PER_S)
 /* A guest with less than this part of its memory available is in want of it. */
 #define VM_WANT         0.12
