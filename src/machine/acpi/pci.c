@@ -70,7 +70,6 @@ void acpi_add_pci(struct aml *aml, const unsigned *gsis)
     size_t device = aml_device_begin(aml, "PCI0"), resources;
 
     aml_name_eisa_id(aml, "_HID", "PNP0A03");
-    aml_name_integer(aml, "_ADR", 0);
     aml_name_integer(aml, "_UID", 0);
     aml_name(aml, "_CRS");
     resources = aml_resources_begin(aml);
