@@ -13,6 +13,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -50,7 +51,7 @@ static int connect_to(const char *path)
     return TAKE_FD(fd);
 }
 
-/* Of two that are started at once one gives up, after a while: whichever serves will do. *ret_fd: a
+/* Of those that are started at once all but one give up: whichever serves will do. *ret_fd: a
  * connection to it. */
 static int start_manager(const struct manager_paths *paths, int *ret_fd, struct err *err)
 {
@@ -68,13 +69,18 @@ static int start_manager(const struct manager_paths *paths, int *ret_fd, struct 
         return result;
     snprintf(log, sizeof(log), "%s/lodged.log", paths->state);
     if ((pid = fork()) == 0) {
+        /* Whoever reads what we print waits for us alone. */
+        for (int fd = 0, null = open("/dev/null", O_RDWR | O_CLOEXEC); fd < 3 && null >= 0; fd++)
+            dup2(null, fd);
         execl(program, program, "--detach", "--log", log, (char *)NULL);
         _exit(127);
     }
     if (pid < 0)
         return err_errno(err, -errno, "start '%s'", program);
-    while ((*ret_fd = connect_to(paths->socket)) < 0) {
-        if (waitpid(pid, &status, WNOHANG) == pid && status != 0)
+    /* Another may be starting as well, and ours end because that one serves. */
+    while (*ret_fd < 0 && (*ret_fd = connect_to(paths->socket)) < 0) {
+        if (waitpid(pid, &status, WNOHANG) == pid && status != 0 &&
+            (*ret_fd = connect_to(paths->socket)) < 0)
             return err_set(err, -EIO, "the manager did not start; its log is '%s'", log);
         if (clock_monotonic_ns() >= deadline_ns)
             return err_set(err, -ETIMEDOUT, "the manager does not come up; its log is '%s'", log);

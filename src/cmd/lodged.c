@@ -154,6 +154,17 @@ static int parse(int argc, char **argv, struct options *ret)
     return check_listen(ret);
 }
 
+static bool is_served(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    CLEANUP(fd_closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    return fd >= 0 &&
+           snprintf(address.sun_path, sizeof(address.sun_path), "%s", path) <
+               (int)sizeof(address.sun_path) &&
+           connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0;
+}
+
 /* Held as long as we live. A manager that was killed may have left a child between fork and exec,
  * which has it for another moment. */
 static int lock_socket(const char *path, struct err *err)
@@ -166,7 +177,7 @@ static int lock_socket(const char *path, struct err *err)
     if ((fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)) < 0)
         return err_errno(err, -errno, "open '%s'", lock);
     while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        if (clock_monotonic_ns() >= deadline_ns) {
+        if (clock_monotonic_ns() >= deadline_ns || is_served(path)) {
             close(fd);
             return err_set(err, -EBUSY, "a manager serves at '%s' already", path);
         }
@@ -195,7 +206,7 @@ static int listen_at(const char *path, struct err *err)
     if ((result = lock_socket(path, err)) < 0)
         return result;
     unlink(path);
-    before = umask(0077);
+    before = umask(0177); /* 0600 */
     result = bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 512) < 0
                  ? -errno
                  : 0;

@@ -2,6 +2,7 @@
 #include "manager/figures.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/util.h"
 #include "manager/internal.h"
 
@@ -117,6 +118,35 @@ static size_t take_running(struct manager *m, struct reading *readings)
     return nr;
 }
 
+/* As Prometheus wants its names: what only grows ends in _total, and times are in seconds. */
+static void write_family(struct buf *to, size_t k, const struct reading *readings, size_t nr)
+{
+    const char *name = counts[k].name;
+    size_t length = strlen(name);
+    bool gauge = strstr(name, "able_bytes") || strstr(name, "memory_");
+    bool time = length > 3 && !strcmp(name + length - 3, "_ns");
+    bool begun = false;
+    char full[80];
+
+    snprintf(full, sizeof(full), "lodge_instance_%.*s%s%s", (int)(time ? length - 3 : length), name,
+             time ? "_seconds" : "", gauge ? "" : "_total");
+    for (size_t i = 0; i < nr; i++) {
+        uint64_t value = count_of(&readings[i].figures, k);
+
+        if (value == UINT64_MAX)
+            continue;
+        if (!begun)
+            buf_printf(to, "# HELP %s Of an instance: %s.\n# TYPE %s %s\n", full, counts[k].help,
+                       full, gauge ? "gauge" : "counter");
+        begun = true;
+        buf_printf(to, "%s{instance=\"%s\"} ", full, readings[i].name);
+        if (time)
+            buf_printf(to, "%.9f\n", (double)value / (double)NS_PER_S);
+        else
+            buf_printf(to, "%llu\n", (unsigned long long)value);
+    }
+}
+
 void figures_metrics(struct manager *m, struct buf *to)
 {
     CLEANUP(freep) struct reading *readings = calloc(METRICS_MAX, sizeof(*readings));
@@ -130,17 +160,8 @@ void figures_metrics(struct manager *m, struct buf *to)
         if (good)
             readings[kept++] = readings[i];
     }
-    for (size_t k = 0; kept && k < ARRAY_LEN(counts); k++) {
-        buf_printf(
-            to, "# HELP lodge_instance_%s Of an instance: %s.\n# TYPE lodge_instance_%s %s\n",
-            counts[k].name, counts[k].help, counts[k].name,
-            strstr(counts[k].name, "able_bytes") || strstr(counts[k].name, "memory_") ? "gauge"
-                                                                                      : "counter");
-        for (size_t i = 0; i < kept; i++)
-            if (count_of(&readings[i].figures, k) != UINT64_MAX)
-                buf_printf(to, "lodge_instance_%s{instance=\"%s\"} %llu\n", counts[k].name,
-                           readings[i].name, (unsigned long long)count_of(&readings[i].figures, k));
-    }
+    for (size_t k = 0; k < ARRAY_LEN(counts); k++)
+        write_family(to, k, readings, kept);
     if (kept)
         buf_append_string(to, "# HELP lodge_instance_pressure Part of time in which a task stalled."
                               "\n# TYPE lodge_instance_pressure gauge\n");
