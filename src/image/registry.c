@@ -104,8 +104,10 @@ static int skopeo(const struct layout *layout, struct words *words,
                    *last ? last : "skopeo failed without a word");
 }
 
-static void add_common(struct words *words, const struct import_options *options,
-                       const char *tls_option)
+/* `skopeo copy FROM TO`, where one of the two is a layout whose blobs are the store's. */
+static void copy_words(struct words *words, const struct import_options *options,
+                       const char *tls_option, const char *blobs_option, const char *from,
+                       const char *to)
 {
     add_word(words, "skopeo");
     add_word(words, "--override-os=linux");
@@ -117,6 +119,10 @@ static void add_common(struct words *words, const struct import_options *options
     }
     if (options->insecure)
         add_word(words, tls_option);
+    add_word(words, blobs_option);
+    add_word(words, "blobs");
+    add_word(words, from);
+    add_word(words, to);
 }
 
 static int pull(const struct layout *layout, const char *reference,
@@ -131,11 +137,7 @@ static int pull(const struct layout *layout, const char *reference,
     layout_temporary("pull", name);
     snprintf(from, sizeof(from), "docker://%s", reference);
     snprintf(to, sizeof(to), "oci:%s:it", name);
-    add_common(&words, options, "--src-tls-verify=false");
-    add_word(&words, "--dest-shared-blob-dir");
-    add_word(&words, "blobs");
-    add_word(&words, from);
-    add_word(&words, to);
+    copy_words(&words, options, "--src-tls-verify=false", "--dest-shared-blob-dir", from, to);
     if ((result = skopeo(layout, &words, options, err)) == 0) {
         if ((dir = openat(layout->fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
             result = err_errno(err, -errno, "open what was fetched");
@@ -209,11 +211,7 @@ static int push(const struct layout *layout, const char *name, const char *to,
     layout_temporary("push", temporary);
     snprintf(from, sizeof(from), "oci:%s", temporary);
     snprintf(target, sizeof(target), "docker://%s", to);
-    add_common(&words, options, "--dest-tls-verify=false");
-    add_word(&words, "--src-shared-blob-dir");
-    add_word(&words, "blobs");
-    add_word(&words, from);
-    add_word(&words, target);
+    copy_words(&words, options, "--dest-tls-verify=false", "--src-shared-blob-dir", from, target);
     if ((result = make_layout(layout, temporary, &descriptor, err)) == 0)
         result = skopeo(layout, &words, options, err);
     tree_remove(layout->fd, temporary);

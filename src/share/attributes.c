@@ -201,20 +201,28 @@ static int xattr_fd(struct share *share, struct share_node *node)
     return share_node_virtual(share, node) ? -EOPNOTSUPP : share_node_fd(share, node);
 }
 
-int share_op_getxattr(struct share *share, struct share_node *node)
+/* Where an attribute of this name is to be had; NULL: the request was too short for one. */
+static int named_fd(struct share *share, struct share_node *node, const char *name)
 {
-    const struct fuse_getxattr_in *in = share_arguments(share, sizeof(*in));
-    const char *name = in ? share_string_at(share, sizeof(*in), 0) : NULL;
-    struct fuse_getxattr_out *out = (struct fuse_getxattr_out *)(void *)share->reply;
     int fd = xattr_fd(share, node);
-    ssize_t n;
 
     if (fd < 0)
         return fd;
     if (!name)
         return -EINVAL;
-    if (!name_allowed(name))
-        return -EOPNOTSUPP;
+    return name_allowed(name) ? fd : -EOPNOTSUPP;
+}
+
+int share_op_getxattr(struct share *share, struct share_node *node)
+{
+    const struct fuse_getxattr_in *in = share_arguments(share, sizeof(*in));
+    const char *name = in ? share_string_at(share, sizeof(*in), 0) : NULL;
+    struct fuse_getxattr_out *out = (struct fuse_getxattr_out *)(void *)share->reply;
+    int fd = named_fd(share, node, name);
+    ssize_t n;
+
+    if (fd < 0)
+        return fd;
     n = getxattr(share_path(fd).text, name, in->size ? share->reply : NULL,
                  in->size ? MIN(in->size, share->reply_room) : 0);
     if (n < 0)
@@ -271,14 +279,10 @@ int share_op_setxattr(struct share *share, struct share_node *node)
     const struct fuse_setxattr_in *in = share_arguments(share, FUSE_COMPAT_SETXATTR_IN_SIZE);
     const char *name = in ? share_string_at(share, FUSE_COMPAT_SETXATTR_IN_SIZE, 0) : NULL;
     size_t before;
-    int fd = xattr_fd(share, node);
+    int fd = named_fd(share, node, name);
 
     if (fd < 0)
         return fd;
-    if (!name)
-        return -EINVAL;
-    if (!name_allowed(name))
-        return -EOPNOTSUPP;
     before = FUSE_COMPAT_SETXATTR_IN_SIZE + strlen(name) + 1;
     if (in->size > share->arguments_length - before)
         return -EINVAL;
@@ -291,13 +295,9 @@ int share_op_setxattr(struct share *share, struct share_node *node)
 int share_op_removexattr(struct share *share, struct share_node *node)
 {
     const char *name = share_string_at(share, 0, 0);
-    int fd = xattr_fd(share, node);
+    int fd = named_fd(share, node, name);
 
     if (fd < 0)
         return fd;
-    if (!name)
-        return -EINVAL;
-    if (!name_allowed(name))
-        return -EOPNOTSUPP;
     return removexattr(share_path(fd).text, name) ? -errno : 0;
 }
