@@ -146,7 +146,7 @@ def test_weights_caps_and_a_change(manager):
     figures = manager.good("GET", "/v1/instances/hog1/figures")
     assert figures["run_ns"] > 0 and figures["waiting_ns"] > 0 and figures["throttled_periods"] > 0
     metrics = manager.request("GET", "/metrics")[2].decode()
-    assert 'lodge_instance_waiting_ns{instance="hog2"}' in metrics
+    assert 'lodge_instance_waiting_seconds_total{instance="hog2"}' in metrics
     manager.lodge("rm", "-f", *names)
     manager.lodge("env", "rm", "hogs")
 
