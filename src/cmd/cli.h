@@ -27,7 +27,8 @@ extern const struct cli_verb verb_run, verb_image, verb_images, verb_disk, verb_
     verb_network, verb_volume, verb_doctor, verb_plan, verb_job, verb_completion, verb_version,
     verb_help, verb_create, verb_start, verb_stop, verb_restart, verb_pause, verb_resume, verb_kill,
     verb_rm, verb_wait, verb_rename, verb_ps, verb_inspect, verb_top, verb_logs, verb_events,
-    verb_exec, verb_attach, verb_cp, verb_update, verb_vm, verb_env, verb_explain, verb_balance;
+    verb_exec, verb_attach, verb_cp, verb_operation, verb_update, verb_vm, verb_env, verb_explain,
+    verb_balance;
 extern const struct cli_verb *const cli_verbs[];
 extern const size_t cli_nr_verbs;
 

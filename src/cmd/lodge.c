@@ -11,13 +11,13 @@
 #include <unistd.h>
 
 const struct cli_verb *const cli_verbs[] = {
-    &verb_run,    &verb_create,  &verb_start,   &verb_stop,       &verb_restart, &verb_pause,
-    &verb_resume, &verb_kill,    &verb_rm,      &verb_exec,       &verb_attach,  &verb_cp,
-    &verb_logs,   &verb_ps,      &verb_inspect, &verb_top,        &verb_wait,    &verb_rename,
-    &verb_update, &verb_events,  &verb_image,   &verb_images,     &verb_disk,    &verb_kernels,
-    &verb_stats,  &verb_network, &verb_volume,  &verb_env,        &verb_explain, &verb_balance,
-    &verb_doctor, &verb_plan,    &verb_job,     &verb_completion, &verb_version, &verb_help,
-    &verb_vm};
+    &verb_run,       &verb_create, &verb_start,   &verb_stop,    &verb_restart,    &verb_pause,
+    &verb_resume,    &verb_kill,   &verb_rm,      &verb_exec,    &verb_attach,     &verb_cp,
+    &verb_operation, &verb_logs,   &verb_ps,      &verb_inspect, &verb_top,        &verb_wait,
+    &verb_rename,    &verb_update, &verb_events,  &verb_image,   &verb_images,     &verb_disk,
+    &verb_kernels,   &verb_stats,  &verb_network, &verb_volume,  &verb_env,        &verb_explain,
+    &verb_balance,   &verb_doctor, &verb_plan,    &verb_job,     &verb_completion, &verb_version,
+    &verb_help,      &verb_vm};
 const size_t cli_nr_verbs = ARRAY_LEN(cli_verbs);
 
 static const struct cli_verb *find_verb(const char *name)

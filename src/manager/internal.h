@@ -253,6 +253,8 @@ int operation_start(struct manager *m, struct operation *operation, struct err *
 bool operation_wait(struct manager *m, struct operation *operation, uint64_t timeout_ms);
 /* So that a promise survives us. */
 int operation_store(struct manager *m, struct operation *operation, struct err *err);
+/* Breaks off a start that is under way. -EBUSY: it is something else, or over. */
+int operation_cancel(struct manager *m, struct operation *operation, struct err *err);
 /* One that was never started. */
 void operation_abandon(struct manager *m, struct operation *operation, const struct err *err);
 void operation_progress(struct manager *m, struct operation *operation, const char *text);

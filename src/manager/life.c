@@ -145,7 +145,10 @@ static int launch(struct manager *m, struct instance *instance, struct operation
 
     if (lock < 0)
         return lock;
+    operation_progress(m, operation, "preparing its files");
     result = prepare_instance(m, instance, instance->row.run, client_fd >= 0, &holds, err);
+    if (result == 0)
+        operation_progress(m, operation, instance->brief->vm ? "booting" : "starting");
     if (result < 0) {
         leave(m, instance);
         close(lock);
@@ -465,6 +468,7 @@ int life_stop(struct manager *m, struct instance *instance, struct operation *op
             return 0;
         return set_state(m, instance, row->state, false, operation, err);
     }
+    operation_progress(m, operation, "waiting for its end");
     if ((result = set_state(m, instance, INSTANCE_STOPPING, false, operation, err)) < 0 ||
         (result = stop_now(m, instance, number, timeout_s, err)) < 0)
         return result;

@@ -260,6 +260,27 @@ int operation_start(struct manager *m, struct operation *operation, struct err *
     return 0;
 }
 
+int operation_cancel(struct manager *m, struct operation *operation, struct err *err)
+{
+    bool starts = !strcmp(operation->kind, "start") || !strcmp(operation->kind, "restart");
+    bool done;
+
+    pthread_mutex_lock(&m->lock);
+    done = operation->done;
+    starts = starts && !done && operation->target &&
+             operation->target->row.state == INSTANCE_STARTING;
+    if (starts) {
+        operation->target->cancel = true;
+        pthread_cond_broadcast(&operation->target->changed);
+    }
+    pthread_mutex_unlock(&m->lock);
+    if (starts)
+        return 0;
+    return err_set(err, -EBUSY, "operation %llu %s", (unsigned long long)operation->id,
+                   done ? "is over"
+                        : "is no start that is under way, which alone can be broken off");
+}
+
 bool operation_wait(struct manager *m, struct operation *operation, uint64_t timeout_ms)
 {
     uint64_t at_ns = clock_realtime_ns() + timeout_ms * NS_PER_MS;

@@ -110,6 +110,7 @@ def test_every_answer_is_as_described(manager, document):
     for path in ("/openapi.json", "/metrics", "/v1/info", "/v1/operations", "/v1/instances", "/v1/stats"):
         good("GET", path)
     good("GET", "/v1/operations/{id}", {"id": operation["id"]})
+    good("DELETE", "/v1/operations/{id}", {"id": operation["id"]}, status=409)
     lines = good("GET", "/v1/events", query="?follow=0&since=0").decode().splitlines()
     for line in filter(None, lines):
         check(document, document["components"]["schemas"]["Event"], json.loads(line))

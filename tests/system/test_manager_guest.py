@@ -237,6 +237,25 @@ def test_the_manager_killed_beside_programs(manager, vm):
     until(lambda: not any("4321" in p["command"] for p in json.loads(manager.lodge("top", "--json", vm))))
 
 
+def test_operations_are_looked_at_and_broken_off(manager):
+    manager.lodge("create", "--vm", "--name", "slow", "busybox", "sleep", "1000")
+    promised = manager.good("POST", "/v1/instances/slow/start?wait=0")
+    assert promised["status"] == "running"
+    until(lambda: manager.inspect("slow")["state"] == "starting")
+    shown = until(lambda: [o for o in json.loads(manager.lodge("operation", "ls", "--json")) if o["id"] == promised["id"]])
+    assert shown[0]["kind"] == "start" and shown[0]["progress"] in ("", "preparing its files", "booting")
+    # Either it is broken off, or it was up before.
+    status, answer = manager.ask("DELETE", f"/v1/operations/{promised['id']}")
+    assert (status == 200 and answer["status"] == "failed" and manager.inspect("slow")["state"] == "exited") or status == 409
+    manager.lodge("operation", "wait", promised["id"], status=125 if status == 200 else 0)
+    manager.lodge("operation", "cancel", promised["id"], status=125)
+    assert json.loads(manager.lodge("operation", "inspect", promised["id"]))["id"] == promised["id"]
+    assert str(promised["id"]) in manager.lodge("operation", "ls", "--all")
+    manager.lodge("operation", "inspect", "nosuch", status=125)
+    manager.lodge("operation", "foo", status=2)
+    manager.lodge("rm", "-f", "slow")
+
+
 def test_log_as_json(build, guest, tmp_path):
     need_guest(guest)
     m = Manager(build, guest)

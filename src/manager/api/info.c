@@ -13,6 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define CANCEL_MS 30000 /* until what was broken off has come to its end */
+
 extern const char api_openapi_start[], api_openapi_end[];
 
 /* docs/API/openapi.json, as it was when this was built. */
@@ -138,6 +140,27 @@ void api_operations(struct api_request *request, struct api_reply *reply)
         operation_unref(m, operation);
     }
     buf_append_string(&reply->body, "]}\n");
+}
+
+void api_operation_cancel(struct api_request *request, struct api_reply *reply)
+{
+    struct operation *operation;
+    struct err err = ERR_INIT;
+    char *end;
+    uint64_t id = strtoull(request->args[0], &end, 10);
+
+    if (*end || !(operation = operation_find(request->m, id))) {
+        api_fail(reply, 404, "there is no operation '%.40s'", request->args[0]);
+        return;
+    }
+    if (operation_cancel(request->m, operation, &err) < 0) {
+        api_fail_err(reply, err.code, &err);
+    } else {
+        operation_wait(request->m, operation, CANCEL_MS);
+        operation_write_json(request->m, operation, &reply->body);
+        buf_append(&reply->body, "\n", 1);
+    }
+    operation_unref(request->m, operation);
 }
 
 void api_operation(struct api_request *request, struct api_reply *reply)

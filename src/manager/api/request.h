@@ -62,7 +62,8 @@ const char *api_query(struct api_request *request, const char *name);
 /* The instance that args[0] names, or NULL: api_fail was called. */
 struct instance *api_instance(struct api_request *request, struct api_reply *reply);
 
-api_fn api_info, api_openapi, api_metrics, api_events, api_operations, api_operation;
+api_fn api_info, api_openapi, api_metrics, api_events, api_operations, api_operation,
+    api_operation_cancel;
 api_fn api_list, api_create, api_inspect, api_delete, api_patch;
 api_fn api_start, api_stop, api_restart, api_pause, api_resume, api_kill, api_wait;
 api_fn api_networks, api_network_create, api_network, api_network_delete;

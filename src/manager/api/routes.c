@@ -15,6 +15,7 @@ const struct api_route api_routes[] = {
     {"GET", "/v1/events", API_NO_BODY, api_events},
     {"GET", "/v1/operations", API_NO_BODY, api_operations},
     {"GET", "/v1/operations/{id}", API_NO_BODY, api_operation},
+    {"DELETE", "/v1/operations/{id}", API_NO_BODY, api_operation_cancel},
     {"GET", "/v1/instances", API_NO_BODY, api_list},
     {"POST", "/v1/instances", API_JSON_BODY, api_create},
     {"GET", "/v1/instances/{ref}", API_NO_BODY, api_inspect},
