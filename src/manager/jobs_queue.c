@@ -156,7 +156,7 @@ static void displace(struct jobs *js, struct job *job, int64_t now)
     job->row.since_ns = now;
     job->row.pauses++;
     job_set_state(job, JOB_PAUSED);
-    job_note(js, job, now, "pause", "the queue's capacity is less than it was", 0);
+    job_note(js, job, now, "pause", "there is no room for all that ran", 0);
     job->dirty = true;
     if (!job->pausing)
         job->queue->nr_pausing++;

