@@ -188,7 +188,7 @@ def test_estimates_outputs_and_retention(manager):
 
 
 def test_many_jobs(manager):
-    queue = Queue(manager, "many", policy="priority", hold=True, keep=0)
+    queue = Queue(manager, "many", policy="priority", hold=True, keep=5)
     body = {"queue": "many", "spec": {"image": "busybox", "command": ["true"]}, "count": 10000}
     for priority in (5, 3):
         assert manager.good("POST", "/v1/jobs", {**body, "priority": priority})["count"] == 10000
