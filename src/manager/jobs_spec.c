@@ -98,6 +98,8 @@ void job_class_name(uint64_t class_hash, char ret[JOBS_CLASS_NAME_MAX])
 /* What makes no sense for one that a queue starts and ends. */
 static int check_instance(const struct spec *spec, struct err *err)
 {
+    if (!spec->image || spec->hardware)
+        return err_set(err, -EINVAL, "spec: a job runs an image; a machine of parts has none");
     if (spec->restart != SPEC_RESTART_NO)
         return err_set(err, -EINVAL,
                        "spec.restart: a job ends once; say \"restartable\" for one that may be "

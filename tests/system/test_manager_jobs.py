@@ -221,6 +221,8 @@ JOB = {"spec": {"image": "busybox", "command": ["true"]}}
     ("/v1/jobs", {**JOB, "count": 0}, 400, "count"),
     ("/v1/jobs", {**JOB, "colour": 1}, 400, "colour"),
     ("/v1/jobs", {"spec": {"image": "nosuch"}}, 404, "nosuch"),
+    ("/v1/jobs", {"spec": {"image": "busybox", "environment": "nosuch"}}, 404, "nosuch"),
+    ("/v1/jobs", {"spec": {"isolation": "vm", "hardware": {}}}, 400, "spec"),
     ("/v1/jobs", {"spec": {"image": "busybox", "restart": {"policy": "always"}}}, 400, "restartable"),
     ("/v1/jobs", {"spec": {"image": "busybox", "tty": True}}, 400, "terminal"),
     ("/v1/jobs/batch", {"jobs": []}, 400, "jobs"),

@@ -3,6 +3,7 @@
 #include "manager/api/request.h"
 
 #include "base/util.h"
+#include "manager/environment.h"
 #include "manager/jobs_internal.h"
 
 #include <errno.h>
@@ -122,7 +123,13 @@ static int check_images(struct manager *m, const struct job_request *requests, s
             continue;
         if ((r = spec_parse_text(requests[i].spec, &spec, err)) < 0)
             return r;
-        r = instance_check_spec(m, &spec, err);
+        if ((r = instance_check_spec(m, &spec, err)) == 0) {
+            struct environment *environment;
+
+            pthread_mutex_lock(&m->lock);
+            r = environment_find_locked(m, spec_environment(&spec), &environment, err);
+            pthread_mutex_unlock(&m->lock);
+        }
         spec_done(&spec);
         if (r < 0)
             return r;

@@ -113,6 +113,7 @@ START_TEST(refused)
         {"{}", "spec"},
         {"{\"spec\": []}", "spec"},
         {"{\"spec\": {}}", "image"},
+        {"{\"spec\": {\"isolation\": \"vm\", \"hardware\": {}}}", "spec"},
         {"{\"spec\": {\"image\": \"i\"}, \"queue\": \"/\"}", "queue"},
         {"{\"spec\": {\"image\": \"i\"}, \"name\": \"\"}", "name"},
         {"{\"spec\": {\"image\": \"i\"}, \"estimate_s\": -1}", "estimate_s"},
