@@ -245,6 +245,13 @@ static int missing(const char *name, struct err *err)
                    name);
 }
 
+/* Is anything said but `hold` and `keep`, which the order of jobs does not depend on? */
+static bool about_config(const json_t *document)
+{
+    return json_object_size(document) > (size_t)(json_object_get(document, "hold") != NULL) +
+                                            (size_t)(json_object_get(document, "keep") != NULL);
+}
+
 int job_queue_change(struct jobs *js, const char *name, json_t *document, struct err *err)
 {
     struct job_queue *queue;
@@ -274,7 +281,7 @@ int job_queue_change(struct jobs *js, const char *name, json_t *document, struct
     if (!(queue = job_queue_find(js, name))) {
         r = missing(name, err);
     } else {
-        if (memcmp(&queue->spec.config, &spec.config, sizeof(spec.config)) != 0)
+        if (about_config(document))
             r = job_queue_rebuild(js, queue, &spec.config, err);
         queue->spec.hold = spec.hold;
         queue->spec.keep = spec.keep;
