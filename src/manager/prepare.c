@@ -415,9 +415,9 @@ int prepare_process(struct manager *m, const struct spec *spec, pid_t pid, uint1
         .command = &command, .image_root = root, .tty = spec->tty, .rows = rows, .cols = cols};
     int result;
 
+    buf_init(&lower, 1 << 20);
     if (!image)
         return err_set(err, -ENOMEM, "out of memory");
-    buf_init(&lower, 1 << 20);
     if ((result = image_open(m->options.images, spec->image, image, err)) == 0) {
         snprintf(root, sizeof(root), "/proc/%d/root", (int)pid);
         /* An ordinary user's manager may not look there; the users are the image's. */
