@@ -100,9 +100,10 @@ static int make_target(const char *path, struct cgroup **ret, struct err *err)
         cgroup_unmake(cgroup);
     if (result == -EEXIST)
         return cgroup_open(path, ret, err);
-    if (result == 0)
-        *ret = TAKE_PTR(cgroup);
-    return result;
+    if (result < 0)
+        return result;
+    *ret = TAKE_PTR(cgroup);
+    return 0;
 }
 
 int container_move(const char *root, const char *id, const char *path, struct err *err)
