@@ -171,6 +171,7 @@ struct manager {
     struct loop *loop;
     struct loop_timer *tick;
     struct watching *watchings; /* the loop's thread alone */
+    struct child *children;     /* likewise: shims that we started and have not reaped */
     atomic_bool stopping;
     atomic_int nr_streams; /* connections that shims serve */
     struct api *api;

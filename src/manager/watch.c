@@ -24,6 +24,7 @@ struct child {
     pid_t pid;
     int fd;
     struct loop_fd *watch;
+    struct child *next, **link; /* the manager's list */
 };
 
 struct watching {
@@ -125,15 +126,23 @@ static void on_packet(void *context, uint32_t events)
     json_decref(event);
 }
 
+static void child_free(struct child *child)
+{
+    *child->link = child->next;
+    if (child->next)
+        child->next->link = child->link;
+    loop_fd_remove(child->watch);
+    close(child->fd);
+    free(child);
+}
+
 static void on_child(void *context, uint32_t events)
 {
     struct child *child = context;
 
     (void)events;
     waitpid(child->pid, NULL, 0);
-    loop_fd_remove(child->watch);
-    close(child->fd);
-    free(child);
+    child_free(child);
 }
 
 struct addition {
@@ -155,7 +164,13 @@ static void add_child(struct manager *m, pid_t pid)
         loop_fd_add(m->loop, child->fd, EPOLLIN, on_child, child, &child->watch, NULL) < 0) {
         fd_closep(&child->fd);
         free(child);
+        return;
     }
+    child->next = m->children;
+    child->link = &m->children;
+    if (child->next)
+        child->next->link = &child->next;
+    m->children = child;
 }
 
 static void add_on_loop(void *context)
@@ -244,6 +259,8 @@ void watch_close(struct manager *m)
     loop_thread_stop(m->loop);
     while (m->watchings)
         watching_free(m->watchings);
+    while (m->children)
+        child_free(m->children);
     loop_timer_free(m->tick);
     loop_free(m->loop);
 }
