@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #define HANDSHAKE_MS   10000
+#define LINGER_MS      500
 #define HANDSHAKES_MAX 64
 #define CLIENTS_MAX    256
 #define STACK_SIZE     (256u << 10)
@@ -100,6 +101,19 @@ static bool admit(struct caller *caller)
     return good;
 }
 
+/* A connection that is closed with bytes unread is reset, and the alert that says why is lost: so
+ * what comes is read for a moment longer. */
+static void linger(int fd)
+{
+    struct pollfd wait = {.fd = fd, .events = POLLIN};
+    char rest[1024];
+
+    shutdown(fd, SHUT_WR);
+    for (int i = 0; i < 64 && poll(&wait, 1, LINGER_MS) > 0; i++)
+        if (recv(fd, rest, sizeof(rest), MSG_DONTWAIT) <= 0)
+            break;
+}
+
 static void serve(struct caller *caller)
 {
     struct tls_listener *listener = caller->listener;
@@ -111,6 +125,7 @@ static void serve(struct caller *caller)
     if (tls_session_open(listener->identity, caller->fd, NULL, HANDSHAKE_MS, &session, &err) < 0) {
         if (log_limit_allow(&listener->refusals))
             log_warning("client at %s refused: %s", caller->from, err.message);
+        linger(caller->fd);
         return;
     }
     tls_session_peer(session, peer, sizeof(peer));

@@ -109,7 +109,7 @@ def test_a_client_of_ours_has_all_verbs(manager, certificates):
     until(lambda: good("logs", "far") == "said\n")
     good("rm", "-f", "far")
     assert good("ps", "-aq") == ""
-    refused = lodge(manager, certificates, "network", "ls")
+    refused = lodge(manager, certificates, "image", "ls")
     assert refused.returncode == 125 and "works on this host only" in refused.stderr
 
 
@@ -133,7 +133,8 @@ def test_settings_come_from_environment_and_file(manager, certificates, tmp_path
 @pytest.mark.parametrize("who", ["over", "early", "stranger", "server"])
 def test_other_certificates_are_refused(manager, certificates, who):
     done = lodge(manager, certificates, "ps", who=who)
-    assert done.returncode == 125 and done.stdout == "" and "refused us" in done.stderr, done
+    assert done.returncode == 125 and done.stdout == "" and "reach the manager at" in done.stderr, done
+    assert "refused" in until(lambda: manager.log.read_text())
 
 
 def test_a_client_believes_only_its_authority_and_the_name(manager, certificates):
