@@ -35,13 +35,14 @@ static void poll(struct translator *tr)
 }
 
 /* Direct jumps backward, also to another page: every loop has one, or an indirect branch. Every
- * CALL, for returns.c; a RET without one comes to return_miss, which polls. */
+ * CALL, for returns.c. An indirect JMP comes to jump_miss when something is pending, a RET without
+ * a CALL to return_miss: they poll. */
 static bool may_close_loop(const struct translator *tr)
 {
-    if (!(tr->insn.traits & INSN_TRAIT_BRANCH) || tr->insn.id == INSN_RET)
+    if (!(tr->insn.traits & INSN_TRAIT_BRANCH))
         return false;
-    return tr->insn.id == INSN_CALL || tr->insn.operand[0].kind != INSN_OPERAND_REL ||
-           (int64_t)tr->insn.imm < 0;
+    return tr->insn.id == INSN_CALL ||
+           (tr->insn.operand[0].kind == INSN_OPERAND_REL && (int64_t)tr->insn.imm < 0);
 }
 
 /* The operation is interpreted alone; what follows it is translated again. */

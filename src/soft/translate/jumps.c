@@ -5,6 +5,10 @@
  * The table of the user class holds code of the lower half of the address space only, the others'
  * of the upper; each is emptied when that half of the TLB is flushed. An entry that another address
  * drives out goes to a second, smaller table, which jumps ask on their way out (jump_miss).
+ *
+ * Entry 0 is never used: hot.jump_mask is 0 while something is pending, so that jumps through the
+ * table need no poll of their own. They miss, and jump_miss looks. (All but one to address 4, which
+ * stands there for "nothing": its code is an exit that goes to R10.)
  */
 #include "soft/translate/translate_internal.h"
 
@@ -112,23 +116,24 @@ void jumps_init(struct translate *translate)
     for (uint64_t i = 0; i < TRANSLATE_SECONDS; i++) /* of an address with another index */
         translate->no_second[i] = -((i ^ 1) << TRANSLATE_JUMP_SHIFT);
     for (unsigned i = 0; i < MMU_NR_CLASSES; i++) {
+        /* Address 4 finds itself there when the mask is 0. */
+        translate->region[i]->jump_code[0] = (uintptr_t)translate->return_empty;
         translate->nr_jump_log[i] = TRANSLATE_JUMP_LOG + 1; /* all */
         translate->nr_seconds[i] = 1;
         class_jumps_flush(translate, i);
     }
-    translate->hot->jump_mask = TRANSLATE_JUMP_MASK;
     translate->hot->second_mask = TRANSLATE_SECOND_MASK;
 }
 
-/* What the entry holds goes to the second table. */
-static void second_set(struct translate *translate, unsigned number, unsigned from)
+static void second_set(struct translate *translate, unsigned number, uint64_t address,
+                       uint64_t code, struct translation *t)
 {
     struct translate_class *region = translate->region[number];
-    unsigned index = second_index(-region->jump_tag[from]);
+    unsigned index = second_index(address);
 
-    region->second_tag[index] = region->jump_tag[from];
-    region->second_code[index] = region->jump_code[from];
-    translate->second_translation[number][index] = translate->jump_translation[number][from];
+    region->second_tag[index] = -address;
+    region->second_code[index] = code;
+    translate->second_translation[number][index] = t;
     translate->nr_seconds[number]++;
 }
 
@@ -138,9 +143,14 @@ static void entry_set(struct translate *translate, unsigned number, uint64_t add
     struct translate_class *region = translate->region[number];
     unsigned index = jump_index(address);
 
-    if (region->jump_tag[index] != translate->no_jump[index] && region->jump_tag[index] != -address)
-        second_set(translate, number, index);
     t->tables |= (uint8_t)(1u << number);
+    if (!index) {
+        second_set(translate, number, address, (uintptr_t)t->entry_far, t);
+        return;
+    }
+    if (region->jump_tag[index] != translate->no_jump[index] && region->jump_tag[index] != -address)
+        second_set(translate, number, -region->jump_tag[index], region->jump_code[index],
+                   translate->jump_translation[number][index]);
     translate->jump_translation[number][index] = t;
     if (translate->nr_jump_log[number] < TRANSLATE_JUMP_LOG)
         translate->jump_log[number][translate->nr_jump_log[number]++] = (uint16_t)index;

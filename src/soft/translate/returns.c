@@ -122,10 +122,12 @@ void returns_kick(struct translate *translate)
     __atomic_store_n(&translate->hot->pending, 1, __ATOMIC_SEQ_CST);
     __atomic_store_n(&translate->hot->go_on, 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&translate->hot->call_poll, 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&translate->hot->jump_mask, 0, __ATOMIC_SEQ_CST);
 }
 
 void returns_kicked(struct translate *translate)
 {
+    __atomic_store_n(&translate->hot->jump_mask, TRANSLATE_JUMP_MASK, __ATOMIC_SEQ_CST);
     __atomic_store_n(&translate->hot->call_poll, RETURNS_LIMIT, __ATOMIC_SEQ_CST);
     __atomic_store_n(&translate->hot->go_on, 1, __ATOMIC_SEQ_CST);
     __atomic_store_n(&translate->hot->pending, 0, __ATOMIC_SEQ_CST);

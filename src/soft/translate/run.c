@@ -271,6 +271,14 @@ static void guarded(struct soft_cpu *cpu, struct translation *t)
     translate_block_killed(cpu, t->block);
 }
 
+/* Generated code has seen that something is pending. */
+static void polled(struct soft_cpu *cpu)
+{
+    returns_kicked(cpu->translate);
+    returns_poll(cpu->translate);
+    links_stable(cpu);
+}
+
 static int serve(struct soft_cpu *cpu, struct visit *visit, uint32_t exit)
 {
     struct translate *translate = cpu->translate;
@@ -292,12 +300,12 @@ static int serve(struct soft_cpu *cpu, struct visit *visit, uint32_t exit)
         return SOFT_OK;
     case TRANSLATE_EXIT_GOTO:
         cpu->rip = translate->hot->address;
+        if (__atomic_load_n(&translate->hot->pending, __ATOMIC_RELAXED))
+            polled(cpu);
         return SOFT_OK;
     case TRANSLATE_EXIT_POLL:
         cpu->rip = translate->hot->page + t->start + block->ops[op].offset;
-        returns_kicked(translate);
-        returns_poll(translate);
-        links_stable(cpu);
+        polled(cpu);
         return SOFT_OK;
     case TRANSLATE_EXIT_ONE:
         return interpret_one(cpu, visit, op);
@@ -323,6 +331,10 @@ static int serve(struct soft_cpu *cpu, struct visit *visit, uint32_t exit)
         break;
     case TRANSLATE_EXIT_GUARD:
         guarded(cpu, t);
+        break;
+    case TRANSLATE_EXIT_REST: /* jump_miss, perhaps */
+        if (__atomic_load_n(&translate->hot->pending, __ATOMIC_RELAXED))
+            polled(cpu);
         break;
     default:
         break;

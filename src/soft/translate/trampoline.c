@@ -217,17 +217,21 @@ static void return_miss_emit(struct emit *e, const uint8_t *leave)
 }
 
 /* R11 = index of R10 in the second table; the jump whose displacement is returned is taken when it
- * is there. */
+ * is there, and nothing is pending. */
 static uint8_t *second_probe(struct emit *e)
 {
-    uint8_t *hit;
+    uint8_t *hit, *out;
 
     emit_store_hot(e, HOST_RCX, HOT(spilled));
+    emit_load_hot(e, HOST_RCX, HOT(go_on));
+    emit8(e, 0xe3);
+    out = e->at++;
     emit_pext(e, HOST_R11, HOST_R10, HOT(second_mask));
     emit_load_indexed(e, HOST_RCX, CLASS(second_tag));
     emit_lea(e, HOST_RCX, HOST_RCX, HOST_R10, 0, 0);
     emit8(e, 0xe3);
     hit = e->at++;
+    *out = (uint8_t)(e->at - (out + 1));
     emit_load_hot(e, HOST_RCX, HOT(spilled));
     return hit;
 }

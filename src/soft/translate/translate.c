@@ -92,7 +92,6 @@ int translate_init(struct soft_cpu *cpu, struct err *err)
     error = view_init(cpu->vm, translate);
     if (error)
         return err_set(err, error, "engine soft: memory for translated code");
-    jumps_init(translate);
     translate->table[0] = &translate->nobody;
     translate->patience = (uint32_t)cpu->vm->translate_runs;
     translate->flushed_s = INT64_MIN / 2;
@@ -104,6 +103,7 @@ int translate_init(struct soft_cpu *cpu, struct err *err)
     translate->hot->cpu = (uintptr_t)cpu;
     hot_fill(translate);
     error = trampolines_emit(translate);
+    jumps_init(translate);
     if (!error)
         error = returns_init(translate);
     return error ? err_set(err, error, "engine soft: memory for translated code") : 0;

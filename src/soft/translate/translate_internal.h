@@ -135,7 +135,8 @@ struct translate_hot {
     uint64_t call_poll;       /* bits of RSP without which a CALL leaves: none when `pending` */
     uint64_t vector_here;     /* nonzero: the vector registers are the host's; 0: in fpu.area */
     uint64_t segment_base[2]; /* FS, GS */
-    uint64_t jump_mask, flat_mask, flat_user_mask;
+    uint64_t jump_mask;       /* TRANSLATE_JUMP_MASK; 0 when `pending`: every look misses */
+    uint64_t flat_mask, flat_user_mask;
 };
 
 struct translate_class {

@@ -658,6 +658,26 @@ START_TEST(kick_ends_an_endless_loop)
 }
 END_TEST
 
+/* Where every jump is one through the table, which has no poll. */
+START_TEST(kick_ends_a_loop_of_indirect_jumps)
+{
+    struct guest *f = fixture_new();
+    pthread_t thread;
+    void *kind;
+
+    /* lea rax, [rip]; jmp rax, which is where RAX points to */
+    GUEST_PROGRAM(f, CODE, 0x48, 0x8d, 0x05, 0, 0, 0, 0, 0xff, 0xe0);
+    for (unsigned i = 0; i < 20; i++) {
+        ck_assert_int_eq(pthread_create(&thread, NULL, run_second, f), 0);
+        sleep_ms(5);
+        cpu_request(f->cpu[1], CPU_REQUEST_KICK);
+        pthread_join(thread, &kind);
+        ck_assert_uint_eq((uintptr_t)kind, CPU_EXIT_KICK);
+    }
+    fixture_free(f);
+}
+END_TEST
+
 START_TEST(code_changed_by_a_device_reaches_a_running_vcpu)
 {
     struct guest *f = fixture_new();
@@ -728,5 +748,6 @@ TEST_MAIN("translate", tcase_add_test(tcase, loop_stays_inside);
           tcase_add_test(tcase, ranges_at_every_place_of_a_page_end);
           tcase_add_test(tcase, range_into_a_page_that_is_not_there);
           tcase_add_test(tcase, kick_ends_an_endless_loop);
+          tcase_add_test(tcase, kick_ends_a_loop_of_indirect_jumps);
           tcase_add_test(tcase, code_changed_by_a_device_reaches_a_running_vcpu);
           tcase_add_test(tcase, a_page_becomes_code_while_another_vcpu_stores_to_it);)
