@@ -3,7 +3,8 @@
  * Copies one instruction that is neither a branch nor a stack instruction: the same opcode with
  * the registers of emit.h and translator.operand for the memory operand. Which: copy_list.c.
  *
- * A register that lives in memory is loaded to a scratch register before and stored behind; the
+ * A register that lives in memory is the memory operand, where the instruction has that form and no
+ * other; else it is loaded to a scratch register before and stored behind; the
  * memory operand's check comes first. So are AH, BH, CH and DH where the copy needs a REX prefix,
  * and CH always: rotated to the lowest byte and back.
  */
@@ -13,7 +14,7 @@
 /* A guest register that a scratch register stands for. */
 struct copy_kept {
     uint8_t guest, scratch;
-    bool store;
+    bool load, store;
     bool high; /* its bits 8 to 15 */
 };
 
@@ -30,7 +31,8 @@ struct copy {
     unsigned nr_kept;
     bool vector, count; /* uses vector registers; CL holds a count */
     bool mmx;
-    bool rcx; /* RCX is scratch for a register */
+    bool rcx;      /* RCX is scratch for a register */
+    unsigned flip; /* of the opcode: the bit that says which operand is written */
 };
 
 static bool is_vector(const struct insn_operand *operand)
@@ -39,19 +41,35 @@ static bool is_vector(const struct insn_operand *operand)
            operand->reg_class == INSN_REG_MMX;
 }
 
+/* Does it write its first operand, up to the highest bit, without reading it? */
+static bool only_writes(const struct insn *insn, const struct insn_operand *operand)
+{
+    if (operand != &insn->operand[0] || operand->size < 4)
+        return false;
+    return insn->id == INSN_MOV || insn->id == INSN_MOVZX || insn->id == INSN_MOVSX ||
+           insn->id == INSN_MOVSXD;
+}
+
 /* The scratch register that stands for a guest register. */
 static unsigned kept_add(struct copy *c, const struct insn_operand *operand, unsigned scratch)
 {
     bool written = operand->access & INSN_WRITE, high = operand->reg_class == INSN_REG_GPR8_HIGH;
+    bool load = !only_writes(c->insn, operand);
 
     for (unsigned i = 0; i < c->nr_kept; i++) {
         if (c->kept[i].guest == operand->reg && c->kept[i].high == high) {
             c->kept[i].store |= written;
+            c->kept[i].load |= load;
             return c->kept[i].scratch;
         }
     }
     c->kept[c->nr_kept++] = (struct copy_kept){
-        .guest = operand->reg, .scratch = (uint8_t)scratch, .store = written, .high = high};
+        .guest = operand->reg,
+        .scratch = (uint8_t)scratch,
+        .load = load,
+        .store = written,
+        .high = high,
+    };
     c->rcx |= scratch == HOST_RCX;
     return scratch;
 }
@@ -294,7 +312,7 @@ static bool encode_legacy(struct translator *tr, const struct copy *c)
     if (rex || c->needs_rex)
         emit8(&tr->e, 0x40 | rex);
     opcode_map(&tr->e, insn->map);
-    emit8(&tr->e, insn->opcode);
+    emit8(&tr->e, insn->opcode ^ c->flip);
     modrm(tr, c);
     immediate(tr);
     return true;
@@ -329,9 +347,94 @@ static void kept_load(struct translator *tr, const struct copy *c)
 
         if (kept->high)
             emit_rorx(&tr->e, kept->scratch, emit_home[kept->guest], 8);
-        else
+        else if (kept->load)
             emit_load_hot(&tr->e, kept->scratch, emit_kept(kept->guest));
     }
+}
+
+/* Instructions that do the same to a register and to memory. */
+static bool same_in_memory(const struct insn *insn)
+{
+    switch (insn->id) {
+    case INSN_ADD:
+    case INSN_OR:
+    case INSN_ADC:
+    case INSN_SBB:
+    case INSN_AND:
+    case INSN_SUB:
+    case INSN_XOR:
+    case INSN_CMP:
+    case INSN_TEST:
+    case INSN_MOV:
+    case INSN_MOVZX:
+    case INSN_MOVSX:
+    case INSN_MOVSXD:
+    case INSN_CMOVCC:
+    case INSN_INC:
+    case INSN_DEC:
+    case INSN_NEG:
+    case INSN_NOT:
+        return true;
+    case INSN_IMUL:
+        return insn->map == 1 || insn->opcode == 0x69 || insn->opcode == 0x6b;
+    case INSN_SHL:
+    case INSN_SHR:
+    case INSN_SAR:
+        return insn->opcode == 0xc1 || insn->opcode == 0xd1;
+    default:
+        return false;
+    }
+}
+
+/* Is the order of the two registers of ModRM a matter of the opcode? *ret_flip: the bit. */
+static bool can_swap(const struct insn *insn, unsigned *ret_flip)
+{
+    *ret_flip = 2;
+    if (insn->map)
+        return false;
+    if (insn->opcode < 0x40 && (insn->opcode & 7) < 4)
+        return true;
+    if (insn->opcode >= 0x88 && insn->opcode <= 0x8b)
+        return true;
+    *ret_flip = 0;
+    return insn->opcode == 0x84 || insn->opcode == 0x85;
+}
+
+static unsigned size_of(const struct insn *insn, unsigned guest)
+{
+    for (unsigned i = 0; i < insn->nr_operands; i++)
+        if (insn->operand[i].kind == INSN_OPERAND_REG && insn->operand[i].reg == guest)
+            return insn->operand[i].size;
+    return 0;
+}
+
+/* The one register that lives in memory becomes a memory operand there, if that does the same:
+ * what is written must be all of it, as 4 bytes would leave the others, and fewer be slow to load
+ * again. */
+static void kept_address(struct translator *tr, struct copy *c)
+{
+    const struct copy_kept *kept = &c->kept[0];
+    unsigned flip;
+
+    if (c->memory || c->vex || c->vector || c->mmx || c->count || c->no_rex || c->nr_kept != 1 ||
+        kept->high || !same_in_memory(c->insn) ||
+        (kept->store && size_of(c->insn, kept->guest) != 8))
+        return;
+    if (kept->scratch == HOST_R10) { /* it is the field reg */
+        if (c->rm == HOST_R10 || !can_swap(c->insn, &flip))
+            return;
+        c->flip = flip;
+        c->reg = c->rm;
+    } else if (kept->scratch != HOST_R11 || c->rm != HOST_R11) {
+        return;
+    }
+    c->memory = true;
+    c->nr_kept = 0;
+    tr->operand = (struct emit_operand){
+        .base = HOST_BASE,
+        .index = HOST_NONE,
+        .displacement = emit_based(emit_kept(kept->guest)),
+    };
 }
 
 /* False: RCX is not what it was. */
@@ -420,6 +523,7 @@ static bool copy_modrm(struct translator *tr, enum copy_kind kind)
     }
     if ((c.count || c.rcx) && c.memory)
         translator_free_rcx(tr);
+    kept_address(tr, &c);
     kept_load(tr, &c);
     if (c.count)
         emit_move(&tr->e, HOST_RCX, HOST_R9);
