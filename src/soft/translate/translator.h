@@ -128,6 +128,8 @@ bool translator_system(struct translator *tr, bool last, bool *ret_open);
 bool translator_x87(struct translator *tr);
 void translator_x87_check(struct translator *tr);
 
+/* divide.c: the same as translator_copy for DIV and IDIV; what was emitted is to be undone. */
+bool translator_divide(struct translator *tr);
 /* copy.c: emits the current instruction; false: it is to be interpreted (nothing was emitted). */
 bool translator_copy(struct translator *tr);
 /* branch.c: the block's last instruction, if it is a near branch; PUSH, POP, LEAVE. */
