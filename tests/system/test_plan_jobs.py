@@ -3,12 +3,13 @@
 
 The jobs burn processor time in one container at a time. What each needed is measured in the same run (`ran`: a neighbour on
 the host stretches it), and the arrivals, estimates and priorities are the file's; all else, who runs when, is paused, waits
-how long, is the prediction's to say. Utilisation and throughput hold within 5 %, mean wait and turnaround within 15 %."""
+how long, is the prediction's to say. Utilisation and throughput hold within 5 %, mean wait and turnaround within 15 %; a run that a neighbour spoiled is repeated (plan_load.holds)."""
 import json
 import subprocess
 
 import pytest
 
+from plan_load import holds
 from test_job import lodge, write_jobs  # noqa: F401 (a fixture)
 
 QUANTUM = .35
@@ -35,8 +36,7 @@ def predicted(lodge, tmp_path, policy, real):  # noqa: F811
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_a_queue_is_as_predicted(lodge, tmp_path, policy):  # noqa: F811
+def compare(lodge, tmp_path, policy):  # noqa: F811
     real = really(lodge, tmp_path, policy)
     result = predicted(lodge, tmp_path, policy, real)
     plan = {row["id"]: row for row in result["per_job"]}
@@ -52,6 +52,11 @@ def test_a_queue_is_as_predicted(lodge, tmp_path, policy):  # noqa: F811
     if not slack:
         assert sorted(plan, key=lambda n: plan[n]["finish"]) == sorted(real, key=lambda n: real[n]["ended"])
         assert sorted(plan, key=lambda n: plan[n]["start"]) == sorted(real, key=lambda n: real[n]["started"])
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_queue_is_as_predicted(lodge, tmp_path, policy):  # noqa: F811
+    holds(lambda: compare(lodge, tmp_path, policy))
 
 
 def test_the_policies_differ(lodge, tmp_path):  # noqa: F811
