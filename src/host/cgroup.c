@@ -233,16 +233,21 @@ int host_cgroup_attach(struct host_cgroup *cgroup, pid_t pid, struct err *err)
     return 0;
 }
 
-int host_cgroup_set_memory_high(struct host_cgroup *cgroup, uint64_t high_bytes, struct err *err)
+static int set_bytes(struct host_cgroup *cgroup, const char *file, uint64_t bytes, struct err *err)
 {
     char value[32];
 
-    if (high_bytes == UINT64_MAX)
+    if (bytes == UINT64_MAX)
         snprintf(value, sizeof(value), "%s", cgroup->v2 ? "max" : "-1");
     else
-        snprintf(value, sizeof(value), "%" PRIu64, high_bytes);
-    return host_cgroup_write(cgroup, HOST_MEMORY,
-                             cgroup->v2 ? "memory.high" : "memory.soft_limit_in_bytes", value, err);
+        snprintf(value, sizeof(value), "%" PRIu64, bytes);
+    return host_cgroup_write(cgroup, HOST_MEMORY, file, value, err);
+}
+
+int host_cgroup_set_memory_high(struct host_cgroup *cgroup, uint64_t high_bytes, struct err *err)
+{
+    return set_bytes(cgroup, cgroup->v2 ? "memory.high" : "memory.soft_limit_in_bytes", high_bytes,
+                     err);
 }
 
 const char *host_read_text(int fd, const char *file, char text[HOST_STAT_MAX])
@@ -256,14 +261,7 @@ const char *host_read_text(int fd, const char *file, char text[HOST_STAT_MAX])
 
 int host_cgroup_set_memory_limit(struct host_cgroup *cgroup, uint64_t bytes, struct err *err)
 {
-    char value[32];
-
-    if (bytes == UINT64_MAX)
-        snprintf(value, sizeof(value), "%s", cgroup->v2 ? "max" : "-1");
-    else
-        snprintf(value, sizeof(value), "%" PRIu64, bytes);
-    return host_cgroup_write(cgroup, HOST_MEMORY,
-                             cgroup->v2 ? "memory.max" : "memory.limit_in_bytes", value, err);
+    return set_bytes(cgroup, cgroup->v2 ? "memory.max" : "memory.limit_in_bytes", bytes, err);
 }
 
 int host_cgroup_set_cpuset(struct host_cgroup *cgroup, const char *list, struct err *err)

@@ -5,6 +5,7 @@
  */
 #include "host/cgroup_internal.h"
 
+#include "base/cgroup_procs.h"
 #include "base/cleanup.h"
 #include "base/file.h"
 
@@ -24,30 +25,6 @@ static void pause_a_moment(void)
     nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 }
 
-/* The number of processes seen. One that ends meanwhile is no failure. */
-static int move_once(int from, int to, int *ret_error)
-{
-    CLEANUP(fd_closep) int fd = openat(from, "cgroup.procs", O_RDONLY | O_CLOEXEC);
-    CLEANUP(file_closep) FILE *list = fd < 0 ? NULL : fdopen(fd, "r");
-    char line[32];
-    int seen = 0;
-
-    *ret_error = 0;
-    if (!list)
-        return 0;
-    fd = -1; /* the stream has it */
-    while (fgets(line, sizeof(line), list)) {
-        int r;
-
-        line[strcspn(line, "\n")] = '\0';
-        r = file_write_string(to, "cgroup.procs", line);
-        seen++;
-        if (r < 0 && r != -ESRCH)
-            *ret_error = r;
-    }
-    return seen;
-}
-
 int host_cgroup_move(const struct host_cgroup *from, struct host_cgroup *to, struct err *err)
 {
     for (unsigned i = 0; i < HOST_CONTROLLERS; i++) {
@@ -55,7 +32,7 @@ int host_cgroup_move(const struct host_cgroup *from, struct host_cgroup *to, str
 
         if (from->fds[i] < 0 || to->fds[i] < 0)
             continue;
-        for (unsigned round = 0; move_once(from->fds[i], to->fds[i], &error); round++) {
+        for (unsigned round = 0; cgroup_move_once(from->fds[i], to->fds[i], &error); round++) {
             if (round == MOVE_ROUNDS)
                 return err_errno(err, error ? error : -EBUSY,
                                  "move processes from cgroup '%s' to '%s'", from->path, to->path);

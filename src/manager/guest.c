@@ -28,12 +28,7 @@ static json_t *strings(char *const *list)
 int guest_vm_process(struct manager *m, const struct spec *spec, uint16_t rows, uint16_t cols,
                      json_t **ret, struct err *err)
 {
-    struct launch_request request = {.argv = spec->command,
-                                     .env = (const char *const *)spec->env,
-                                     .nr_env = spec->nr_env,
-                                     .cwd = spec->cwd,
-                                     .user = spec->user,
-                                     .term = spec->tty ? "xterm" : NULL};
+    struct launch_request request = prepare_request(spec);
     CLEANUP(freep) struct image *image = calloc(1, sizeof(*image));
     struct launch_command command;
     int result;

@@ -337,6 +337,23 @@ void instance_store_form(const struct instance *instance, const struct instance_
                                    .wanted = row->wanted};
 }
 
+int instance_put_spec(struct manager *m, struct instance *instance, const char *text,
+                      struct err *err)
+{
+    struct store_instance put;
+    struct store_change change = {.put = &put};
+    int result;
+
+    instance_store_form(instance, &instance->row, &put);
+    put.spec = text;
+    if ((result = state_store_apply(m->store, &change, err)) < 0)
+        return result;
+    pthread_mutex_lock(&m->lock);
+    result = instance_set_spec(instance, text, err);
+    pthread_mutex_unlock(&m->lock);
+    return result;
+}
+
 int instance_change(struct manager *m, struct instance *instance, const struct instance_row *row,
                     struct operation *operation, struct err *err)
 {

@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/json.h"
 #include "base/loop.h"
+#include "launch/command.h"
 #include "manager/environment.h"
 #include "manager/manager.h"
 #include "manager/spec.h"
@@ -192,6 +193,9 @@ const char *instance_state_name(enum instance_state state);
 int instance_new(const char *id, const char *name, const char *spec, struct instance **ret,
                  struct err *err);
 int instance_set_spec(struct instance *instance, const char *spec, struct err *err);
+/* Without the lock, by who has the instance: its description into the store, then into memory. */
+int instance_put_spec(struct manager *m, struct instance *instance, const char *text,
+                      struct err *err);
 void instance_insert(struct manager *m, struct instance *instance);
 void instance_remove(struct manager *m, struct instance *instance);
 void instance_rename(struct manager *m, struct instance *instance, char *name);
@@ -332,6 +336,8 @@ struct volume_holds;
 int prepare_instance(struct manager *m, const struct instance *instance, uint64_t run, bool client,
                      struct volume_holds *holds, struct err *err);
 /* An OCI process object for a further program of the container whose first process is pid. */
+/* What of a description says which program runs; it borrows from the description. */
+struct launch_request prepare_request(const struct spec *spec);
 int prepare_process(struct manager *m, const struct spec *spec, pid_t pid, uint16_t rows,
                     uint16_t cols, json_t **ret, struct err *err);
 /* The writable layer of a container, made if it is not there. */

@@ -102,16 +102,21 @@ int prepare_layers(const struct image *image, struct buf *lower, char users[PATH
     return buf_string(lower) ? 0 : -ENOMEM;
 }
 
+struct launch_request prepare_request(const struct spec *spec)
+{
+    return (struct launch_request){.argv = spec->command,
+                                   .env = (const char *const *)spec->env,
+                                   .nr_env = spec->nr_env,
+                                   .cwd = spec->cwd,
+                                   .user = spec->user,
+                                   .term = spec->tty ? "xterm" : NULL};
+}
+
 static int write_container(struct manager *m, const struct instance *instance,
                            const struct spec *spec, const struct image *image,
                            const struct network_place *place, struct err *err)
 {
-    struct launch_request request = {.argv = spec->command,
-                                     .env = (const char *const *)spec->env,
-                                     .nr_env = spec->nr_env,
-                                     .cwd = spec->cwd,
-                                     .user = spec->user,
-                                     .term = spec->tty ? "xterm" : NULL};
+    struct launch_request request = prepare_request(spec);
     char upper[PATH_SIZE], work[PATH_SIZE], config[PATH_SIZE], rootfs[PATH_SIZE];
     char cgroup[ENVIRONMENT_PATH_MAX];
     char users[PATH_MAX];
@@ -401,12 +406,7 @@ int prepare_instance(struct manager *m, const struct instance *instance, uint64_
 int prepare_process(struct manager *m, const struct spec *spec, pid_t pid, uint16_t rows,
                     uint16_t cols, json_t **ret, struct err *err)
 {
-    struct launch_request request = {.argv = spec->command,
-                                     .env = (const char *const *)spec->env,
-                                     .nr_env = spec->nr_env,
-                                     .cwd = spec->cwd,
-                                     .user = spec->user,
-                                     .term = spec->tty ? "xterm" : NULL};
+    struct launch_request request = prepare_request(spec);
     struct image *image = calloc(1, sizeof(*image));
     CLEANUP(buf_donep) struct buf lower;
     struct launch_command command;

@@ -7,6 +7,7 @@
  */
 #include "oci/move.h"
 
+#include "base/cgroup_procs.h"
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -45,30 +46,6 @@ static int apply_limits(const struct container_state *state, struct cgroup *cgro
     return cgroup_apply(cgroup, &spec->resources, err);
 }
 
-/* How many processes were seen; one that ends meanwhile is no failure. */
-static int move_once(int from, int to, int *ret_error)
-{
-    CLEANUP(fd_closep) int fd = openat(from, "cgroup.procs", O_RDONLY | O_CLOEXEC);
-    CLEANUP(file_closep) FILE *list = fd < 0 ? NULL : fdopen(fd, "r");
-    char line[32];
-    int seen = 0;
-
-    *ret_error = 0;
-    if (!list)
-        return 0;
-    fd = -1; /* the stream has it */
-    while (fgets(line, sizeof(line), list)) {
-        int result;
-
-        line[strcspn(line, "\n")] = '\0';
-        result = file_write_string(to, "cgroup.procs", line);
-        seen++;
-        if (result < 0 && result != -ESRCH)
-            *ret_error = result;
-    }
-    return seen;
-}
-
 static int move_processes(struct cgroup *from, struct cgroup *to, struct err *err)
 {
     for (unsigned i = 0; i < from->nr_hierarchies && i < to->nr_hierarchies; i++) {
@@ -78,7 +55,7 @@ static int move_processes(struct cgroup *from, struct cgroup *to, struct err *er
 
         if (source < 0 || target < 0)
             continue;
-        for (unsigned round = 0; move_once(source, target, &error); round++) {
+        for (unsigned round = 0; cgroup_move_once(source, target, &error); round++) {
             if (round == ROUNDS_MAX)
                 return err_errno(err, error ? error : -EBUSY, "move processes from cgroup '%s'",
                                  from->path);

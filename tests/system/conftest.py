@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from manager import Manager
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -61,3 +63,13 @@ def main_kernel(request):
     """Under the sanitizers one kernel stands for the three that Debian has."""
     if request.getfixturevalue("name") != "cloud":
         skip_when_sanitized()
+
+
+def manager_of_test(build, guest):
+    """A fixture's function: a manager with the images at hand, taken away with all it has."""
+    need_root()
+    if not (guest / "images" / "busybox").exists():
+        pytest.skip("needs the busybox image (make guest)")
+    m = Manager(build, guest).start()
+    yield m
+    m.close()

@@ -6,18 +6,11 @@ import subprocess
 
 import pytest
 
-from conftest import need_root
-from manager import Manager, until
+from conftest import manager_of_test
+from manager import until
 
 
-@pytest.fixture(scope="module")
-def manager(build, guest):
-    need_root()
-    if not (guest / "images" / "busybox").exists():
-        pytest.skip("needs the busybox image (make guest)")
-    m = Manager(build, guest).start()
-    yield m
-    m.close()
+manager = pytest.fixture(scope="module")(manager_of_test)
 
 
 def logged(manager, ref):

@@ -9,18 +9,10 @@ import socket
 
 import pytest
 
-from conftest import ROOT, need_root
-from manager import Manager
+from conftest import ROOT, manager_of_test
 
 
-@pytest.fixture(scope="module")
-def manager(build, guest):
-    need_root()
-    if not (guest / "images" / "busybox").exists():
-        pytest.skip("needs the busybox image (make guest)")
-    m = Manager(build, guest).start()
-    yield m
-    m.close()
+manager = pytest.fixture(scope="module")(manager_of_test)
 
 
 @pytest.fixture(scope="module")

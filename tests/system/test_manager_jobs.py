@@ -9,18 +9,11 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from conftest import need_root
+from conftest import manager_of_test, need_root
 from manager import Manager, until
 
 
-@pytest.fixture(scope="module")
-def manager(build, guest):
-    need_root()
-    if not (guest / "images" / "busybox").exists():
-        pytest.skip("needs the busybox image (make guest)")
-    m = Manager(build, guest).start()
-    yield m
-    m.close()
+manager = pytest.fixture(scope="module")(manager_of_test)
 
 
 class Queue:
@@ -188,7 +181,7 @@ def test_estimates_outputs_and_retention(manager):
 
 
 def test_many_jobs(manager):
-    queue = Queue(manager, "many", policy="priority", hold=True, keep=5)
+    Queue(manager, "many", policy="priority", hold=True, keep=5)
     body = {"queue": "many", "spec": {"image": "busybox", "command": ["true"]}, "count": 10000}
     for priority in (5, 3):
         assert manager.good("POST", "/v1/jobs", {**body, "priority": priority})["count"] == 10000

@@ -7,18 +7,11 @@ import threading
 
 import pytest
 
-from conftest import need_root
-from manager import Manager, until
+from conftest import manager_of_test
+from manager import until
 
 
-@pytest.fixture
-def manager(build, guest):
-    need_root()
-    if not (guest / "images" / "busybox").exists():
-        pytest.skip("needs the busybox image (make guest)")
-    m = Manager(build, guest).start()
-    yield m
-    m.close()
+manager = pytest.fixture(manager_of_test)
 
 
 def lives(pid):

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from conftest import need_root
-from manager import Connection, Manager
+from conftest import manager_of_test
+from manager import Connection
 
 CLIENTS = 12
 SECONDS = 4
@@ -18,14 +18,7 @@ SHARED = ("shared0", "shared1", "shared2")
 RACE = (404, 409, 422)
 
 
-@pytest.fixture
-def manager(build, guest):
-    need_root()
-    if not (guest / "images" / "busybox").exists():
-        pytest.skip("needs the busybox image (make guest)")
-    m = Manager(build, guest).start()
-    yield m
-    m.close()
+manager = pytest.fixture(manager_of_test)
 
 
 class Client(threading.Thread):

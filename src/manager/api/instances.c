@@ -349,23 +349,6 @@ static int apply_vm_limits(struct manager *m, const struct instance *instance,
     return result;
 }
 
-/* Into the store, then into memory. */
-static int put_spec(struct manager *m, struct instance *instance, const char *text, struct err *err)
-{
-    struct store_instance put;
-    struct store_change change = {.put = &put};
-    int result;
-
-    instance_store_form(instance, &instance->row, &put);
-    put.spec = text;
-    if ((result = state_store_apply(m->store, &change, err)) < 0)
-        return result;
-    pthread_mutex_lock(&m->lock);
-    result = instance_set_spec(instance, text, err);
-    pthread_mutex_unlock(&m->lock);
-    return result;
-}
-
 /* Stored first: what was acknowledged, or begun, is completed after a crash. */
 static int carry_out(struct manager *m, struct instance *instance, const struct spec *spec,
                      const char *text, bool resources, struct err *err)
@@ -385,12 +368,12 @@ static int carry_out(struct manager *m, struct instance *instance, const struct 
                           : apply_limits(m, instance, spec, err);
     else
         result = 0;
-    if (result < 0 || (result = put_spec(m, instance, text, err)) < 0)
+    if (result < 0 || (result = instance_put_spec(m, instance, text, err)) < 0)
         return result;
     if (moves && active && (result = environment_move(m, instance, err)) < 0) {
         struct err ignored = ERR_INIT;
 
-        put_spec(m, instance, before, &ignored);
+        instance_put_spec(m, instance, before, &ignored);
         environment_move(m, instance, &ignored);
     }
     if (active)

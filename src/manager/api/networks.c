@@ -144,22 +144,13 @@ static int store_spec(struct manager *m, struct instance *instance, const json_t
                       struct err *err)
 {
     CLEANUP(freep) char *text = json_text(document, JSON_COMPACT);
-    struct store_instance put;
-    struct store_change change = {.put = &put};
     struct spec spec;
     int result = text ? spec_parse_text(text, &spec, err) : err_set(err, -ENOMEM, "out of memory");
 
     if (result < 0)
         return result;
     spec_done(&spec);
-    instance_store_form(instance, &instance->row, &put);
-    put.spec = text;
-    if ((result = state_store_apply(m->store, &change, err)) < 0)
-        return result;
-    pthread_mutex_lock(&m->lock);
-    result = instance_set_spec(instance, text, err);
-    pthread_mutex_unlock(&m->lock);
-    return result;
+    return instance_put_spec(m, instance, text, err);
 }
 
 static json_t *list_of(json_t *document)
