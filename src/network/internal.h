@@ -52,6 +52,20 @@ bool lease_has_address(const struct network *network, uint32_t address);
 int lease_put(struct network *network, const char *id, uint32_t address);
 bool lease_drop(struct network *network, const char *id);
 
+/* --- user_jail.c --- */
+
+/* For good, this process: no rights, and no system calls but those of a user-mode network.
+ * resolv_conf: files may be opened for reading. */
+int user_jail_enter(bool resolv_conf, struct err *err);
+
+/* --- names.c --- */
+
+/* Where a guest may find an endpoint with that name: on `own`, or on another of the networks that
+ * it is joined to, in their order. from: the address that it asks from. NULL: nowhere. */
+const struct network_endpoint *names_find(const struct network *own, const struct network *others,
+                                          unsigned nr, const struct sockaddr_storage *from,
+                                          const char *name, const struct network **ret_network);
+
 /* --- dns.c --- */
 
 #define DNS_MESSAGE_MAX 1232

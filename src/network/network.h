@@ -158,7 +158,7 @@ void network_namespace_remove(const char *path);
 
 /* Gives the container whose first process is pid an interface, behind a user-mode stack of this
  * process, and serves it until that process ends. One byte goes to ready_fd (then closed) when the
- * interface is there. */
+ * interface is there. From then on this process can do nothing else, and should end. */
 int network_user_serve(pid_t pid, const struct net_user_options *options, int ready_fd,
                        struct err *err);
 /* Appends [ADDRESS:]PORT:GUESTPORT as the stack's ",hostfwd=tcp:ADDRESS:PORT-:GUESTPORT". */
@@ -176,8 +176,9 @@ json_t *network_endpoint_json(const struct network *network,
 
 /*
  * Answers at the gateway's addresses, UDP and TCP port 53, until the network has no endpoints:
- * names of its endpoints from the state, everything else from the host's name server. 0 at once
- * when another process does it already.
+ * names of its endpoints from the state, then those of the other networks that the asking guest is
+ * joined to, everything else from the host's name server. 0 at once when another process does it
+ * already.
  */
 int network_resolve(const char *dir, const char *name, struct err *err);
 /* Starts `PROGRAM network resolve NAME`, which goes to the background by itself. */

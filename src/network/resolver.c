@@ -44,6 +44,8 @@ struct pending {
 struct resolver {
     const char *dir, *name;
     struct network network;
+    struct network *others; /* of this host */
+    unsigned nr_others;
     uint64_t looked_ns;
     bool gone;
     int fds[PLACES]; /* UDP; -1: none */
@@ -52,6 +54,15 @@ struct resolver {
     socklen_t upstream_bytes; /* 0: the host has none */
     struct pending pending[PENDING_MAX];
 };
+
+static void others_done(struct resolver *r)
+{
+    for (unsigned i = 0; i < r->nr_others; i++)
+        network_done(&r->others[i]);
+    free(r->others);
+    r->others = NULL;
+    r->nr_others = 0;
+}
 
 /* The state again, if its file is another. Dead owners are taken back on the way. */
 static void look(struct resolver *r)
@@ -64,11 +75,14 @@ static void look(struct resolver *r)
         return; /* as before */
     found = network_find(&state, r->name);
     network_done(&r->network);
+    others_done(r);
     if (found) {
         r->network = *found;
-        found->endpoints = NULL;
-        found->leases = NULL;
+        *found = (struct network){0};
     }
+    r->others = TAKE_PTR(state.networks);
+    r->nr_others = state.nr;
+    state.nr = 0;
     network_state_close(&state);
     r->gone = !r->network.nr_endpoints;
 }
@@ -100,14 +114,6 @@ static void read_upstream(struct resolver *r)
             return;
         }
     }
-}
-
-static const struct network_endpoint *endpoint_named(const struct resolver *r, const char *name)
-{
-    for (unsigned i = 0; i < r->network.nr_endpoints; i++)
-        if (!strcasecmp(r->network.endpoints[i].id, name))
-            return &r->network.endpoints[i];
-    return NULL;
 }
 
 static void reply_to(struct resolver *r, unsigned place, const uint8_t *data, size_t length,
@@ -168,10 +174,12 @@ static bool forward(struct resolver *r, unsigned place, uint8_t *query, size_t l
 }
 
 /* From the state: the reply's length; 0: it is not ours to know; -EBADMSG. */
-static int answer(void *context, const uint8_t *query, size_t length, uint8_t *reply)
+static int answer(void *context, const struct sockaddr_storage *guest, const uint8_t *query,
+                  size_t length, uint8_t *reply)
 {
     struct resolver *r = context;
     const struct network_endpoint *e;
+    const struct network *on;
     struct dns_question question;
     struct in6_addr address6;
     uint32_t address4;
@@ -179,16 +187,19 @@ static int answer(void *context, const uint8_t *query, size_t length, uint8_t *r
     if (dns_parse(query, length, &question) < 0)
         return -EBADMSG;
     /* Names of guests alone have no dot as a rule: one that is not known may be new. */
-    if (!strchr(question.name, '.') && !endpoint_named(r, question.name) &&
-        clock_monotonic_ns() - r->looked_ns > FRESH_NS)
+    e = names_find(&r->network, r->others, r->nr_others, guest, question.name, &on);
+    if (!strchr(question.name, '.') && !e && clock_monotonic_ns() - r->looked_ns > FRESH_NS) {
         look(r);
-    e = question.class == DNS_CLASS_IN ? endpoint_named(r, question.name) : NULL;
+        e = names_find(&r->network, r->others, r->nr_others, guest, question.name, &on);
+    }
+    if (question.class != DNS_CLASS_IN)
+        e = NULL;
     if (e && question.type == DNS_TYPE_A) {
         address4 = htonl(e->address4);
         return (int)dns_reply(query, &question, DNS_ADDRESS, &address4, 4, reply);
     }
-    if (e && question.type == DNS_TYPE_AAAA && r->network.has6) {
-        address6 = network_address6(&r->network, e);
+    if (e && question.type == DNS_TYPE_AAAA && on->has6) {
+        address6 = network_address6(on, e);
         return (int)dns_reply(query, &question, DNS_ADDRESS, &address6, 16, reply);
     }
     if (e)
@@ -205,7 +216,7 @@ static void take_query(struct resolver *r, unsigned place)
     struct sockaddr_storage guest;
     socklen_t bytes = sizeof(guest);
     ssize_t n = recvfrom(r->fds[place], query, sizeof(query), MSG_DONTWAIT, (void *)&guest, &bytes);
-    int length = n <= 0 ? -EBADMSG : answer(r, query, (size_t)n, reply);
+    int length = n <= 0 ? -EBADMSG : answer(r, &guest, query, (size_t)n, reply);
 
     if (length < 0 || (length == 0 && forward(r, place, query, (size_t)n, &guest, bytes)))
         return;
@@ -353,5 +364,6 @@ int network_resolve(const char *dir, const char *name, struct err *err)
     }
     close_places(r);
     network_done(&r->network);
+    others_done(r);
     return result;
 }

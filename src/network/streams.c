@@ -109,8 +109,13 @@ static int ask_upstream(struct streams *streams, struct stream *s)
 static int take_query(struct streams *streams, struct stream *s)
 {
     uint8_t reply[DNS_MESSAGE_MAX];
-    int n = streams->answer(streams->context, s->bytes + 2, s->length - 2, reply);
+    struct sockaddr_storage guest = {0};
+    socklen_t bytes = sizeof(guest);
+    int n;
 
+    if (getpeername(s->fd, (void *)&guest, &bytes))
+        return -errno;
+    n = streams->answer(streams->context, &guest, s->bytes + 2, s->length - 2, reply);
     if (n < 0)
         return n;
     if (n == 0)

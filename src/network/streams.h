@@ -34,7 +34,8 @@ struct streams {
     int listeners[STREAM_LISTENERS]; /* -1: none; owned by the resolver */
     struct stream stream[STREAMS_MAX];
     /* The reply's length, in ret (DNS_MESSAGE_MAX bytes); 0: the name server's; -1: not a query. */
-    int (*answer)(void *context, const uint8_t *query, size_t length, uint8_t *ret);
+    int (*answer)(void *context, const struct sockaddr_storage *guest, const uint8_t *query,
+                  size_t length, uint8_t *ret);
     void *context;
     const struct sockaddr_storage *upstream;
     const socklen_t *upstream_bytes;

@@ -6,8 +6,9 @@
  *      container ── eth0 (tap) ── descriptor ── this process: net tap ⇄ net user ── host's sockets
  *
  * A child enters the container's namespaces, makes the tap and hands its descriptor over; the
- * process that serves never enters them. It ends with the container's first process. Frames that
- * find no room are dropped, as on a wire. One thread.
+ * process that serves never enters them, and confines itself before the first frame (user_jail.c).
+ * It ends with the container's first process. Frames that find no room are dropped, as on a wire.
+ * One thread.
  */
 #include "network/internal.h"
 
@@ -26,7 +27,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -228,8 +228,8 @@ int network_user_serve(pid_t pid, const struct net_user_options *options, int re
 
     if (end_fd < 0)
         return err_errno(err, -errno, "user-mode network: process %d", (int)pid);
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    if ((r = carrier_open(&c, pid, end_fd, options, err)) == 0) {
+    if ((r = carrier_open(&c, pid, end_fd, options, err)) == 0 &&
+        (r = user_jail_enter(net_host_resolver() == 0, err)) == 0) {
         (void)!write(ready_fd, "", 1);
         close(ready_fd);
         r = loop_run(c.loop);

@@ -130,6 +130,13 @@ def test_connect_and_disconnect(host):
     m.lodge("network", "connect", "--ip", m.good("GET", "/v1/networks/two")["gateway"][:-1] + "77", "two", "both")
     shown = m.lodge("exec", "both", "ip", "-4", "addr")
     assert "eth0" in shown and ".77/24" in shown and "eth1" in shown
+    # Names of both networks, for who is on both; of one's own network only for who is not.
+    m.lodge("run", "-d", "--name", "near", "--net", "one", "busybox", "sleep", "1000")
+    m.lodge("run", "-d", "--name", "far", "--net", "two", "busybox", "sleep", "1000")
+    for name, network in (("near", "one"), ("far", "two")):
+        until(lambda: endpoints(m, network)[name] in m.lodge("exec", "both", "sh", "-c", f"nslookup {name}; true"))
+    assert "NAMED" not in m.lodge("exec", "near", "sh", "-c", "nslookup far >/dev/null 2>&1 && echo NAMED; true")
+    m.lodge("rm", "-f", "near", "far")
     for words, status in ((["connect", "two", "both"], 409), (["disconnect", "three", "both"], 404), (["connect", "two", "nosuch"], 404)):
         assert m.ask("POST", f"/v1/networks/{words[1]}/{words[0]}", {"instance": words[2]})[0] == status, words
     m.lodge("restart", "-t", "0", "both")

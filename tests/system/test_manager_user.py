@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from conftest import need_command, need_root
-from lodge_run import need_image
+from lodge_run import SANITIZED, need_image
 from manager import until
 
 ENTER = 'mount --bind "$0" /dev/net/tun && exec setpriv --reuid "$1" --regid "$2" --clear-groups "${@:3}"'
@@ -130,6 +130,11 @@ def test_a_network_without_rights(user):
             return False
 
     until(fetch)
+    # Who carries the frames has nothing left of what it does not need.
+    serving = [pid for pid in user.processes() if b"\0serve\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert len(serving) == 1
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{serving[0]}/status").read_text().splitlines())
+    assert status["NoNewPrivs"] == "1" and int(status["CapEff"], 16) == 0 and status["Seccomp"] == ("0" if SANITIZED else "2")
     assert "10.0.2.15/24" in user.lodge("exec", "web", "ip", "-4", "addr", "show", "eth0")
     # Out, to an address of this host; its 127.0.0.1 is out of reach.
     if address:

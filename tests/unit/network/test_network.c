@@ -1,13 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Subnets and ports as text, DNS messages, state files, and the rules that come of them. */
 #include "base/buf.h"
+#include "base/sanitizer.h"
 #include "base/util.h"
 #include "network/internal.h"
 #include "testing.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 START_TEST(subnets)
 {
@@ -145,6 +151,62 @@ START_TEST(state_files)
 }
 END_TEST
 
+static struct sockaddr_storage asker(const char *address)
+{
+    struct sockaddr_storage from = {0};
+    struct sockaddr_in *v4 = (void *)&from;
+    struct sockaddr_in6 *v6 = (void *)&from;
+
+    if (inet_pton(AF_INET, address, &v4->sin_addr) == 1)
+        from.ss_family = AF_INET;
+    else if (inet_pton(AF_INET6, address, &v6->sin6_addr) == 1)
+        from.ss_family = AF_INET6;
+    return from;
+}
+
+START_TEST(names_of_other_networks)
+{
+    struct network_endpoint on_one[] = {
+        {.id = "both", .address4 = 0x0a580002, .lock = "/l/both"},
+        {.id = "near", .address4 = 0x0a580003, .lock = "/l/near"},
+        {.id = "pair", .address4 = 0x0a580004, .owner = 7, .owner_started = 70},
+        {.id = "old", .address4 = 0x0a580005, .owner = 7, .owner_started = 69}};
+    struct network_endpoint on_two[] = {
+        {.id = "both", .address4 = 0x0a590002, .lock = "/l/both"},
+        {.id = "far", .address4 = 0x0a590003, .lock = "/l/far"},
+        {.id = "near", .address4 = 0x0a590004, .lock = "/l/other"},
+        {.id = "pair", .address4 = 0x0a590005, .owner = 7, .owner_started = 70}};
+    struct network one = {.name = "one", .endpoints = on_one, .nr_endpoints = 4, .has6 = true};
+    struct network two = {.name = "two", .endpoints = on_two, .nr_endpoints = 4};
+    const struct {
+        const char *from, *name;
+        const struct network_endpoint *endpoint;
+    } cases[] = {{"10.88.0.2", "near", &on_one[1]},  {"10.88.0.2", "FAR", &on_two[1]},
+                 {"10.88.0.3", "far", NULL},         {"10.88.0.4", "far", &on_two[1]},
+                 {"10.88.0.5", "far", NULL},         {"10.88.0.9", "far", NULL},
+                 {"10.89.0.2", "far", NULL},         {"10.88.0.2", "none", NULL},
+                 {"fd00::a58:2", "far", &on_two[1]}, {"fd00::a58:3", "far", NULL}};
+    const struct network *on;
+
+    inet_pton(AF_INET6, "fd00::", &one.prefix6);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct sockaddr_storage from = asker(cases[i].from);
+
+        if (from.ss_family == AF_INET6) {
+            struct in6_addr six =
+                network_address6(&one, &on_one[cases[i].from[strlen(cases[i].from) - 1] - '2']);
+
+            memcpy(&((struct sockaddr_in6 *)(void *)&from)->sin6_addr, &six, sizeof(six));
+        }
+        ck_assert_msg(names_find(&one, &two, 1, &from, cases[i].name, &on) == cases[i].endpoint,
+                      "%s asks for %s", cases[i].from, cases[i].name);
+        if (cases[i].endpoint)
+            ck_assert_ptr_eq(
+                on, cases[i].endpoint >= on_two && cases[i].endpoint < on_two + 4 ? &two : &one);
+    }
+}
+END_TEST
+
 START_TEST(processes)
 {
     ck_assert_uint_gt(process_started(getpid()), 0);
@@ -153,6 +215,46 @@ START_TEST(processes)
 }
 END_TEST
 
+/* In a child, since there is no way back. Which of these it can still do, one bit each. */
+static unsigned possible_in_jail(bool resolv_conf)
+{
+    char *const nothing[] = {NULL};
+    unsigned can = 0;
+    pid_t child = fork();
+    int status;
+
+    if (child == 0) {
+        if (user_jail_enter(resolv_conf, NULL) < 0)
+            _exit(0xff);
+        can |= socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0) >= 0 ? 1 : 0;
+        can |= socket(AF_INET, SOCK_DGRAM, 0) >= 0 ? 2 : 0;
+        can |= open("/etc/passwd", O_RDONLY | O_CLOEXEC) >= 0 ? 4 : 0;
+        can |= open("/dev/null", O_WRONLY | O_CLOEXEC) >= 0 ? 8 : 0;
+        can |= socket(AF_UNIX, SOCK_STREAM, 0) >= 0 || socket(AF_INET, SOCK_RAW, 1) >= 0 ? 16 : 0;
+        can |= kill(getppid(), 0) == 0 || fork() > 0 ? 32 : 0;
+        can |= mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) !=
+                       MAP_FAILED
+                   ? 64
+                   : 0;
+        execve("/bin/true", nothing, nothing);
+        _exit((int)can);
+    }
+    ck_assert_int_gt(child, 0);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_msg(WIFEXITED(status), "%x", (unsigned)status);
+    return (unsigned)WEXITSTATUS(status);
+}
+
+START_TEST(jail_of_the_user_mode_network)
+{
+    if (SANITIZER_ADDRESS || SANITIZER_THREAD)
+        return; /* no filter there */
+    ck_assert_uint_eq(possible_in_jail(false), 1 | 2);
+    ck_assert_uint_eq(possible_in_jail(true), 1 | 2 | 4);
+}
+END_TEST
+
 TEST_MAIN("network", tcase_add_test(tcase, subnets); tcase_add_test(tcase, ports);
-          tcase_add_test(tcase, names); tcase_add_test(tcase, dns_questions);
-          tcase_add_test(tcase, state_files); tcase_add_test(tcase, processes);)
+          tcase_add_test(tcase, names); tcase_add_test(tcase, names_of_other_networks);
+          tcase_add_test(tcase, dns_questions); tcase_add_test(tcase, state_files);
+          tcase_add_test(tcase, processes); tcase_add_test(tcase, jail_of_the_user_mode_network);)
