@@ -20,6 +20,7 @@
 struct run_volume {
     const char *source, *target; /* target is absolute; source as given */
     bool read_only;
+    bool disk; /* source is an image, to be a disk of the virtual machine (run_volumes_take) */
 };
 
 struct run_options {

@@ -118,7 +118,7 @@ static const char *const *extra_modules(const struct run_context *context,
 
     if (networked(context))
         storage[nr++] = "virtio_net";
-    if (context->options->nr_volumes)
+    if (run_shares_any(context->options))
         storage[nr++] = "virtiofs";
     if (context->options->balloon)
         storage[nr++] = "virtio_balloon";

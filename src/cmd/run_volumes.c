@@ -39,26 +39,29 @@ static int own_mounts(struct run_volumes *volumes, struct err *err)
     return 0;
 }
 
-static int take_one(struct run_volumes *volumes, struct run_volume *volume,
+static int take_one(struct run_volumes *volumes, struct run_volume *volume, bool vm,
                     const struct run_dir *dir, struct err *err)
 {
+    struct volume_use *use = &volumes->uses[volumes->nr];
     char name[32], *place = volumes->places[volumes->nr];
+    const char *user = getenv("LODGE_ENDPOINT"); /* of an instance of the manager */
     struct volume found;
-    const char *endpoint;
     int r;
 
     if ((r = volume_find(NULL, volume->source, &found, err)) < 0)
         return r;
-    if (found.size_bytes) {
+    volume->disk = vm && found.size_bytes;
+    if (found.size_bytes && !vm) {
         snprintf(name, sizeof(name), "volume%zu", volumes->nr);
         if ((r = own_mounts(volumes, err)) < 0 || (r = run_dir_path(dir, name, place, err)) < 0)
             return r;
         if (mkdir(place, 0700))
             return err_errno(err, -errno, "make '%s'", place);
     }
-    endpoint = getenv("LODGE_ENDPOINT"); /* of an instance of the manager */
-    r = volume_take(NULL, volume->source, place, endpoint ?: dir->id, &volumes->uses[volumes->nr],
-                    err);
+    if (!user)
+        user = dir->id;
+    r = volume->disk ? volume_take_disk(NULL, volume->source, volume->read_only, user, use, err)
+                     : volume_take(NULL, volume->source, place, user, use, err);
     if (r < 0)
         return r;
     volume->source = volumes->uses[volumes->nr++].path;
@@ -75,7 +78,7 @@ int run_volumes_take(struct run_options *options, const struct run_dir *dir,
         return err_set(err, -ENOMEM, "out of memory");
     for (size_t i = 0; r == 0 && i < options->nr_volumes; i++)
         if (run_volume_is_name(options->volumes[i].source))
-            r = take_one(volumes, &options->volumes[i], dir, err);
+            r = take_one(volumes, &options->volumes[i], options->vm, dir, err);
     if (r < 0) {
         run_volumes_release(volumes);
         return r;

@@ -12,7 +12,8 @@ struct run_volumes;
 bool run_volume_is_name(const char *source);
 
 /* Takes each volume that is named and puts its path in the place of the name. Those with a size are
- * mounted below the run's directory, in a mount namespace of this process from then on. */
+ * disks of a virtual machine; for a container they are mounted below the run's directory, in a
+ * mount namespace of this process from then on. */
 int run_volumes_take(struct run_options *options, const struct run_dir *dir,
                      struct run_volumes **ret, struct err *err);
 void run_volumes_release(struct run_volumes *volumes);

@@ -23,8 +23,8 @@ struct init_params {
     char net6[96];              /* lodge.net6=ADDRESS/BITS,GATEWAY of eth0; "": none */
     char rw[32];                /* lodge.rw=SIZE of the writable layer, as tmpfs takes it (50%), or
                                  * the disk that it is on, /dev/... */
-    char mounts[INIT_MOUNTS_MAX]; /* lodge.mount=NAME,TARGET[,ro], repeated: their texts, by blanks
-                                   */
+    char mounts[INIT_MOUNTS_MAX]; /* lodge.mount=NAME,TARGET[,ro], repeated: their texts, by blanks;
+                                   * NAME: of a share, or /dev/... */
 };
 
 void init_params_parse(const char *cmdline, struct init_params *ret);
@@ -35,6 +35,8 @@ int init_mount_early(struct err *err);
 int init_load_modules(struct err *err);
 /* Mounts the image with its writable layer and makes it the root directory. */
 int init_switch_root(const struct init_params *params, struct err *err);
+/* A disk that may still have to appear. */
+int init_disk_open(const char *path, int *ret, struct err *err);
 /* What lodge.mount says, in the new root directory. */
 int init_mount_volumes(const struct init_params *params, struct err *err);
 int init_loopback_up(struct err *err);

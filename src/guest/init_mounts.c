@@ -2,6 +2,7 @@
 /*
  * The host's directories and files (-v): one virtio-fs file system of tag "lodge" holds them by
  * name, each is bound to its place in the image. Afterwards the file system itself is out of sight.
+ * Volumes with a size are disks of their own, named by their device.
  */
 #include "guest/init.h"
 
@@ -16,6 +17,7 @@
 #include <sys/stat.h>
 
 #define PLACE "/run/.volumes"
+#define DISKS "/dev/"
 
 /* "%41" is "A"; the host writes what is no plain character so. */
 static int decode(const char *from, char *to, size_t size)
@@ -58,21 +60,13 @@ static int make_target(char *target, bool directory)
     return 0;
 }
 
-/* "NAME,TARGET[,ro]" */
-static int bind_one(char *text, struct err *err)
+/* One member of the shared file system. */
+static int bind_share(const char *name, char *path, bool read_only, struct err *err)
 {
-    char *name = text, *target = strchr(text, ','), *mode;
-    char source[128], path[INIT_PARAM_MAX];
+    char source[128];
     struct stat st;
     int r;
 
-    if (!target)
-        return err_set(err, -EINVAL, "lodge.mount=%s: NAME,TARGET is needed", text);
-    *target++ = '\0';
-    if ((mode = strchr(target, ',')))
-        *mode++ = '\0';
-    if (strchr(name, '/') || decode(target, path, sizeof(path)) < 0 || path[0] != '/')
-        return err_set(err, -EINVAL, "lodge.mount=%s,%s is malformed", name, target);
     snprintf(source, sizeof(source), PLACE "/%s", name);
     if (stat(source, &st) < 0)
         return err_errno(err, -errno, "volume for '%s'", path);
@@ -80,27 +74,85 @@ static int bind_one(char *text, struct err *err)
         return err_errno(err, r, "make '%s' for a volume", path);
     if (mount(source, path, NULL, MS_BIND, NULL) < 0)
         return err_errno(err, -errno, "mount a volume at '%s'", path);
-    if (mode && !strcmp(mode, "ro") &&
-        mount(NULL, path, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL) < 0)
+    if (read_only && mount(NULL, path, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL) < 0)
         return err_errno(err, -errno, "make the volume at '%s' read-only", path);
     return 0;
+}
+
+/* One of our own disks; what is deleted there is given back to the host. */
+static int mount_disk(const char *disk, char *path, bool read_only, struct err *err)
+{
+    CLEANUP(fd_closep) int fd = -1;
+    int r = init_disk_open(disk, &fd, err);
+
+    if (r < 0)
+        return err_wrap(err, "volume for '%s'", path);
+    if ((r = make_target(path, true)) < 0)
+        return err_errno(err, r, "make '%s' for a volume", path);
+    if (mount(disk, path, "ext4", MS_NOSUID | MS_NODEV | (read_only ? MS_RDONLY : 0),
+              read_only ? NULL : "noinit_itable,discard") < 0)
+        return err_errno(err, -errno, "mount the volume's disk %s at '%s'", disk, path);
+    fd_closep(&fd);
+    fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    /* As a volume without a size has none; one that holds something stays. */
+    if (fd >= 0 && !read_only)
+        (void)!unlinkat(fd, "lost+found", AT_REMOVEDIR);
+    return 0;
+}
+
+static bool is_disk(const char *text)
+{
+    return !strncmp(text, DISKS, strlen(DISKS));
+}
+
+/* "NAME,TARGET[,ro]" */
+static int mount_one(char *text, struct err *err)
+{
+    char *name = text, *target = strchr(text, ','), *mode;
+    char path[INIT_PARAM_MAX];
+    bool read_only;
+
+    if (!target)
+        return err_set(err, -EINVAL, "lodge.mount=%s: NAME,TARGET is needed", text);
+    *target++ = '\0';
+    if ((mode = strchr(target, ',')))
+        *mode++ = '\0';
+    if (strchr(is_disk(name) ? name + strlen(DISKS) : name, '/') ||
+        decode(target, path, sizeof(path)) < 0 || path[0] != '/')
+        return err_set(err, -EINVAL, "lodge.mount=%s,%s is malformed", name, target);
+    read_only = mode && !strcmp(mode, "ro");
+    return is_disk(name) ? mount_disk(name, path, read_only, err)
+                         : bind_share(name, path, read_only, err);
+}
+
+/* Is any of them a share? Before they are taken apart. */
+static bool any_share(const char *mounts)
+{
+    for (const char *at = mounts; *at; at += strspn(at, " ")) {
+        if (!is_disk(at))
+            return true;
+        at += strcspn(at, " ");
+    }
+    return false;
 }
 
 int init_mount_volumes(const struct init_params *params, struct err *err)
 {
     char *text = NULL, *rest;
     CLEANUP(freep) char *copy = strdup(params->mounts);
+    bool shares = any_share(params->mounts);
     int r = 0;
 
     if (!copy)
         return err_set(err, -ENOMEM, "out of memory");
-    if (!*copy)
-        return 0;
-    if (mkdir(PLACE, 0700) < 0 || mount("lodge", PLACE, "virtiofs", MS_NOSUID | MS_NODEV, NULL) < 0)
+    if (shares && (mkdir(PLACE, 0700) < 0 ||
+                   mount("lodge", PLACE, "virtiofs", MS_NOSUID | MS_NODEV, NULL) < 0))
         return err_errno(err, -errno, "mount the host's directories (virtiofs)");
     for (text = strtok_r(copy, " ", &rest); r == 0 && text; text = strtok_r(NULL, " ", &rest))
-        r = bind_one(text, err);
-    umount2(PLACE, MNT_DETACH);
-    rmdir(PLACE);
+        r = mount_one(text, err);
+    if (shares) {
+        umount2(PLACE, MNT_DETACH);
+        rmdir(PLACE);
+    }
     return r;
 }

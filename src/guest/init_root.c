@@ -57,7 +57,7 @@ int init_mount_early(struct err *err)
     return 0;
 }
 
-static int open_disk(const char *path, int *ret, struct err *err)
+int init_disk_open(const char *path, int *ret, struct err *err)
 {
     uint64_t deadline_ns = clock_monotonic_ns() + ROOT_WAIT_NS;
     struct timespec pause = {.tv_nsec = 2 * NS_PER_MS};
@@ -65,10 +65,9 @@ static int open_disk(const char *path, int *ret, struct err *err)
 
     while ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0) {
         if (errno != ENOENT && errno != ENXIO)
-            return err_errno(err, -errno, "open the image's disk '%s'", path);
+            return err_errno(err, -errno, "open the disk '%s'", path);
         if (clock_monotonic_ns() > deadline_ns)
-            return err_set(err, -ENODEV,
-                           "no disk '%s' in this machine: the image's disk is missing", path);
+            return err_set(err, -ENODEV, "no disk '%s' in this machine", path);
         nanosleep(&pause, NULL);
     }
     *ret = fd;
@@ -97,7 +96,7 @@ static int mount_image(const struct init_params *params, struct err *err)
     const char *type;
     int result;
 
-    if ((result = open_disk(params->root, &fd, err)) < 0)
+    if ((result = init_disk_open(params->root, &fd, err)) < 0)
         return result;
     if (!(type = disk_type(fd)))
         return err_set(err, -EINVAL, "'%s' holds no ext4, erofs or squashfs file system",
@@ -119,7 +118,7 @@ static int mount_writable(const struct init_params *params, struct err *err)
             return err_errno(err, -errno, "mount a tmpfs (%s) for the writable layer", options);
         return 0;
     }
-    if ((result = open_disk(params->rw, &fd, err)) < 0)
+    if ((result = init_disk_open(params->rw, &fd, err)) < 0)
         return result;
     /* What is deleted is given back to the host; tables are not zeroed, as a sparse file is zeros.
      */

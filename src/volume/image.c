@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mke2fs on a file, and the file mounted through /dev/loopN (loop(4)). Guests write files into the
- * image, never the image itself, so it is as trustworthy as the host's kernel left it.
+ * mke2fs on a file, and the file mounted through /dev/loopN (loop(4)). Containers write files into
+ * the image, never the image itself, so it is as trustworthy as the host's kernel left it; one that
+ * was a disk of a virtual machine is made sound by e2fsck first (image_check).
  */
 #include "volume/image.h"
 
 #include "base/cleanup.h"
+#include "base/util.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -26,22 +28,19 @@
 #define UNMOUNT_TRIES 200 /* ten seconds */
 #define TRIES         16  /* another process may take the free device first */
 
-static int run_mke2fs(int fd, struct err *err)
+/* One of e2fsprogs on the open file, which it knows as the last of its arguments; its exit status,
+ * or -errno. */
+static int run_tool(const char **argv, char *ret_path, size_t size, int fd, struct err *err)
 {
-    char path[32];
     pid_t pid;
     int status;
 
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    snprintf(ret_path, size, "/proc/self/fd/%d", fd);
     pid = fork();
     if (pid < 0)
-        return err_errno(err, -errno, "start mke2fs");
+        return err_errno(err, -errno, "start %s", argv[0]);
     if (pid == 0) {
         const char *env[] = {"PATH=/usr/sbin:/sbin:/usr/bin:/bin", NULL};
-        const char *argv[] = {"mke2fs", "-q",   "-F",
-                              "-t",     "ext4", "-m",
-                              "0",      "-E",   "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
-                              path,     NULL};
         int null = open("/dev/null", O_RDWR);
         sigset_t none;
 
@@ -50,16 +49,46 @@ static int run_mke2fs(int fd, struct err *err)
         fcntl(fd, F_SETFD, 0);
         dup2(null, STDIN_FILENO);
         dup2(null, STDOUT_FILENO);
-        execvpe("mke2fs", (char **)(uintptr_t)argv, (char **)(uintptr_t)env);
-        dprintf(STDERR_FILENO, "mke2fs cannot be run (%s): install e2fsprogs\n", strerror(errno));
+        execvpe(argv[0], (char **)(uintptr_t)argv, (char **)(uintptr_t)env);
+        dprintf(STDERR_FILENO, "%s cannot be run (%s): install e2fsprogs\n", argv[0],
+                strerror(errno));
         _exit(127);
     }
     while (waitpid(pid, &status, 0) < 0)
         if (errno != EINTR)
-            return err_errno(err, -errno, "wait for mke2fs");
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0
-               ? 0
-               : err_set(err, -EIO, "mke2fs could not make the volume's file system");
+            return err_errno(err, -errno, "wait for %s", argv[0]);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+}
+
+static int run_mke2fs(int fd, struct err *err)
+{
+    char path[32];
+    const char *argv[] = {"mke2fs", "-q",   "-F",
+                          "-t",     "ext4", "-m",
+                          "0",      "-E",   "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
+                          path,     NULL};
+    int status = run_tool(argv, path, sizeof(path), fd, err);
+
+    return status > 0 ? err_set(err, -EIO, "mke2fs could not make the volume's file system")
+                      : status;
+}
+
+int image_check(const char *path, struct err *err)
+{
+    CLEANUP(fd_closep) int fd = open(path, O_RDWR | O_CLOEXEC);
+    char name[32];
+    const char *argv[] = {"e2fsck", "-f", "-p", name, NULL};
+    int status;
+
+    if (fd < 0)
+        return err_errno(err, -errno, "open '%s'", path);
+    status = run_tool(argv, name, sizeof(name), fd, err);
+    /* 1: repaired. */
+    return status > 1 ? err_set(err, -EUCLEAN,
+                                "its file system is damaged, and e2fsck alone could not mend it: "
+                                "look at it with `e2fsck %s`",
+                                path)
+                      : MIN(status, 0);
 }
 
 int image_make(int dir_fd, const char *name, uint64_t size_bytes, struct err *err)
@@ -127,18 +156,26 @@ static bool is_mounted(const char *path)
     return false;
 }
 
-/* A user that was killed is gone at once, but what it had mounted goes with the last process of its
- * namespace. Two mounts of one image by two devices would destroy it. */
-static int wait_unmounted(const char *path, struct err *err)
+/* A monitor locks some of the bytes of its disks' images, as long as it lives. */
+static bool is_locked(const char *path)
+{
+    CLEANUP(fd_closep) int fd = open(path, O_RDWR | O_CLOEXEC);
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+    return fd >= 0 && fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
+/* Two mounts of one image by two kernels would destroy it. */
+int image_wait(const char *path, struct err *err)
 {
     struct timespec pause = {.tv_nsec = 50 * 1000 * 1000};
     char real[PATH_MAX];
 
     if (!realpath(path, real))
         return err_errno(err, -errno, "'%s'", path);
-    for (unsigned tries = 0; is_mounted(real); tries++) {
+    for (unsigned tries = 0; is_mounted(real) || is_locked(real); tries++) {
         if (tries == UNMOUNT_TRIES)
-            return err_set(err, -EBUSY, "it is still mounted by a guest that has ended");
+            return err_set(err, -EBUSY, "a guest that has ended still has it mounted");
         nanosleep(&pause, NULL);
     }
     return 0;
@@ -149,12 +186,9 @@ int image_mount(const char *path, const char *place, struct err *err)
     CLEANUP(fd_closep) int file = open(path, O_RDWR | O_CLOEXEC), loop = -1;
     CLEANUP(fd_closep) int root = -1;
     char device[32];
-    int r;
 
     if (file < 0)
         return err_errno(err, -errno, "open '%s'", path);
-    if ((r = wait_unmounted(path, err)) < 0)
-        return r;
     if ((loop = loop_open(file, device, sizeof(device), err)) < 0)
         return loop;
     if (mount(device, place, "ext4", MS_NODEV | MS_NOSUID, NULL))

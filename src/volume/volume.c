@@ -393,37 +393,104 @@ int volume_remove(const char *dir, const char *name, struct err *err)
     return remove_tree(old, err);
 }
 
+/* The lock, and the volume that it holds. */
+static int take(const char *dir, const char *name, struct volume *volume, struct volume_use *ret,
+                struct err *err)
+{
+    int r = check_name(name, err);
+
+    *ret = (struct volume_use){.lock_fd = -1, .user_fd = -1};
+    if (r < 0 || (r = describe(directory(dir), name, false, volume, err)) < 0)
+        return r;
+    return hold(volume, volume->size_bytes ? LOCK_EX : LOCK_SH, &ret->lock_fd, err);
+}
+
+/* With the result of what came after the lock. */
+static int taken(const struct volume *volume, int result, const char *user, struct volume_use *ret,
+                 struct err *err)
+{
+    if (result < 0) {
+        err_wrap(err, "volume '%s'", volume->name);
+        volume_release(ret);
+        return result;
+    }
+    /* The volume may have been renamed away between the look and the lock. */
+    if (access(volume->path, F_OK)) {
+        volume_release(ret);
+        return err_set(err, -ENOENT, "volume '%s' was just removed", volume->name);
+    }
+    ret->user_fd = name_user(volume->path, user);
+    return 0;
+}
+
+static int foreign_path(const struct volume *volume, char ret[PATH_MAX], struct err *err)
+{
+    return path_of(volume->path, "", "foreign", "", ret, err);
+}
+
+/* Checked, where a guest's kernel wrote it: then only what e2fsck lets pass reaches ours. */
+static int check_foreign(const struct volume *volume, const char *disk, struct err *err)
+{
+    char mark[PATH_MAX];
+    int r = foreign_path(volume, mark, err);
+
+    if (r < 0 || access(mark, F_OK))
+        return r;
+    return image_check(disk, err);
+}
+
+static int mount_disk(const struct volume *volume, const char *place, struct volume_use *ret,
+                      struct err *err)
+{
+    char disk[PATH_MAX], mark[PATH_MAX];
+    int r;
+
+    if ((r = path_of(volume->path, "", "disk", "", disk, err)) < 0 ||
+        (r = foreign_path(volume, mark, err)) < 0)
+        return r;
+    snprintf(ret->path, sizeof(ret->path), "%s", place);
+    if ((r = image_wait(disk, err)) < 0 || (r = check_foreign(volume, disk, err)) < 0 ||
+        (r = image_mount(disk, place, err)) < 0)
+        return r;
+    unlink(mark);
+    return 0;
+}
+
 int volume_take(const char *dir, const char *name, const char *place, const char *user,
                 struct volume_use *ret, struct err *err)
 {
     struct volume volume;
-    char disk[PATH_MAX + 8];
-    int r = check_name(name, err);
+    int r = take(dir, name, &volume, ret, err);
 
-    *ret = (struct volume_use){.lock_fd = -1, .user_fd = -1};
-    if (r < 0 || (r = describe(directory(dir), name, false, &volume, err)) < 0 ||
-        (r = hold(&volume, volume.size_bytes ? LOCK_EX : LOCK_SH, &ret->lock_fd, err)) < 0)
+    if (r < 0)
         return r;
-    if (!volume.size_bytes) {
-        r = path_of(volume.path, "", "data", "", ret->path, err);
-    } else {
-        snprintf(disk, sizeof(disk), "%s/disk", volume.path);
-        snprintf(ret->path, sizeof(ret->path), "%s", place);
-        r = image_mount(disk, place, err);
-    }
-    if (r < 0) {
-        err_wrap(err, "volume '%s'", name);
-        fd_closep(&ret->lock_fd);
-        ret->lock_fd = -1;
+    r = volume.size_bytes ? mount_disk(&volume, place, ret, err)
+                          : path_of(volume.path, "", "data", "", ret->path, err);
+    return taken(&volume, r, user, ret, err);
+}
+
+int volume_take_disk(const char *dir, const char *name, bool read_only, const char *user,
+                     struct volume_use *ret, struct err *err)
+{
+    CLEANUP(fd_closep) int fd = -1;
+    struct volume volume;
+    char mark[PATH_MAX];
+    int r = take(dir, name, &volume, ret, err);
+
+    if (r < 0)
         return r;
-    }
-    /* The volume may have been renamed away between the look and the lock. */
-    if (access(volume.path, F_OK)) {
-        volume_release(ret);
-        return err_set(err, -ENOENT, "volume '%s' was just removed", name);
-    }
-    ret->user_fd = name_user(volume.path, user);
-    return 0;
+    if (!volume.size_bytes)
+        r = err_set(err, -EINVAL, "it has no size, so it is no disk");
+    if (r == 0 && (r = path_of(volume.path, "", "disk", "", ret->path, err)) == 0 &&
+        (r = foreign_path(&volume, mark, err)) == 0)
+        r = image_wait(ret->path, err);
+    /* A guest that only reads cannot write back what an unclean end left in the journal. */
+    if (r == 0 && read_only)
+        r = check_foreign(&volume, ret->path, err);
+    if (r == 0 && !read_only &&
+        ((fd = open(mark, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)) < 0 || fsync(fd)))
+        r = err_errno(err, -errno, "make '%s'", mark);
+    return taken(&volume, r, user, ret, err);
 }
 
 void volume_release(struct volume_use *use)

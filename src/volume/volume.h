@@ -8,9 +8,12 @@
  *      DIR/NAME/users/USER     locked by that user
  *      DIR/NAME/data/          the contents of a volume without a size
  *      DIR/NAME/disk           an ext4 image, of a volume with one: that is its quota
+ *      DIR/NAME/foreign        the image was written by a guest's kernel: it is checked before ours
+ *                              mounts it
  *
  * Locks are of open files: a user that dies, however, lets go. A volume with a size is mounted by
- * its user, through a loop device that the kernel frees with the mount, and used by one at a time.
+ * its user, through a loop device that the kernel frees with the mount, or is a disk of a virtual
+ * machine; either way it is used by one at a time.
  *
  * Threads: none are started; any may call.
  */
@@ -66,6 +69,10 @@ struct volume_use {
  */
 int volume_take(const char *dir, const char *name, const char *place, const char *user,
                 struct volume_use *ret, struct err *err);
+/* The same for a virtual machine, of a volume with a size: the path is the image's, which the guest
+ * mounts by itself. -EINVAL: it has none. */
+int volume_take_disk(const char *dir, const char *name, bool read_only, const char *user,
+                     struct volume_use *ret, struct err *err);
 void volume_release(struct volume_use *use);
 
 #endif

@@ -201,6 +201,35 @@ def test_whoever_is_killed_nothing_is_left(host, guest, program):
     m.lodge("network", "rm", "net")
 
 
+def test_a_volume_with_a_size_is_a_disk_of_a_vm(host, guest, program):
+    """Mounted by the guest itself, for one at a time, sound again after whatever end; both isolations read what the other wrote."""
+    need_kernel(guest, "cloud")
+    program("lodge-vmm")
+    m = host
+    m.lodge("volume", "create", "--size", "16M", "solid")
+    m.lodge("run", "-d", "--vm", "--name", "disk", "-v", "solid:/a b/s", "busybox", "sh", "-c",
+            "cd '/a b/s'; ls; grep b/s /proc/mounts; dd if=/dev/zero of=big bs=1M count=64 2>/dev/null && echo ALL; rm -f big; echo one >>file; sync; "
+            "echo done; exec sleep 1000")
+    until(lambda: "done\n" in m.lodge("logs", "disk"))
+    shown = m.lodge("logs", "disk")
+    assert shown.startswith("/dev/vd") and " ext4 rw,nosuid,nodev" in shown and "ALL" not in shown and shown.count("\n") == 2
+    for words in ((), ("--vm",)):
+        done = subprocess.run([*m.enter, m.bin / "lodge", "run", *words, "--rm", "-v", "solid:/s", "busybox", "true"], env=m.environment,
+                              capture_output=True, text=True, timeout=120)
+        assert done.returncode and "'solid' is in use by disk" in done.stderr, done
+    monitor = next(int(p) for p in os.listdir("/proc") if p.isdigit() and is_monitor(p, m))
+    os.kill(monitor, signal.SIGKILL)
+    until(lambda: m.inspect("disk")["state"] == "exited")
+    read = "cat /s/file; touch /s/new 2>/dev/null && echo WRITTEN; true"
+    assert m.lodge("run", "--vm", "-v", "solid:/s:ro", "busybox", "sh", "-c", read) == "one\n"
+    m.lodge("start", "disk")
+    until(lambda: m.lodge("logs", "disk").count("done\n") == 2)
+    m.lodge("stop", "-t", "1", "disk")
+    assert m.lodge("run", "--rm", "-v", "solid:/s", "busybox", "sh", "-c", "ls /s; cat /s/file").split() == ["file", "one", "one"]
+    m.lodge("rm", "-f", "disk")
+    m.lodge("volume", "rm", "solid")
+
+
 def is_monitor(pid, m):
     try:
         words = open(f"/proc/{pid}/cmdline").read().split("\0")
