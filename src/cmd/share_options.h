@@ -24,7 +24,7 @@ int real_parse(const char *text, const char *what, double least, double most, do
 int put_processors(json_t *object, const char *name, const char *option, const char *text,
                    struct err *err);
 int put_bytes(json_t *object, const char *name, const char *option, const char *text,
-             struct err *err);
+              struct err *err);
 int put_real(json_t *object, const char *name, const char *option, const char *text, double least,
              double most, struct err *err);
 
