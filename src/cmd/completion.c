@@ -8,6 +8,7 @@
 #include "base/util.h"
 #include "cmd/cli.h"
 #include "cmd/plan.h"
+#include "cmd/remote.h"
 #include "cmd/run_options.h"
 
 #include <stdbool.h>
@@ -175,10 +176,9 @@ static const struct verb_words {
                            "--policy", "--overcommit", "--instances", "--keep-free", "--net",
                            "--output", "-o", NULL}},
     {"balance",
-     (const char *const[]){"--dry-run", "--hosts", "--aim", "--host", "--threshold", "--rule",
-                           "--overcommit", "--moves", "--json", NULL},
-     (const char *const[]){"--hosts", "--aim", "--host", "--threshold", "--rule", "--overcommit",
-                           "--moves", NULL}},
+     (const char *const[]){"--dry-run", "--hosts", "--aim", "--host", "--threshold", "--moves",
+                           "--json", NULL},
+     (const char *const[]){"--hosts", "--aim", "--host", "--threshold", "--moves", NULL}},
 };
 
 static void offer_word(const char *candidate, void *context)
@@ -363,14 +363,51 @@ static void complete_arguments(struct completion *c, const char *name, size_t nr
     }
 }
 
+static const char *remote_option(const char *word, bool *ret_file)
+{
+    const char *option;
+
+    for (size_t i = 0; (option = remote_option_at(i, ret_file)); i++)
+        if (strlen(option) == strcspn(word, "=") && !strncmp(option, word, strlen(option)))
+            return option;
+    return NULL;
+}
+
+/* How many words before the verb say where the manager is; all of them: the last is a value. */
+static size_t skip_remote(size_t nr, char **words, bool *ret_file)
+{
+    size_t at = 0;
+
+    while (at + 1 < nr && remote_option(words[at], ret_file)) {
+        if (strchr(words[at++], '='))
+            continue;
+        at += !strcmp(words[at], "=");
+        /* bash splits a value at each colon */
+        while (at + 1 < nr && (!strcmp(words[at + 1], ":") || !strcmp(words[at], ":")))
+            at++;
+        at++;
+    }
+    return at;
+}
+
 void completion_offer(const struct completion_names *names, size_t nr_words, char **words,
                       void (*offer)(const char *candidate, void *context), void *context)
 {
     struct completion c = {.names = names, .prefix = "", .offer = offer, .context = context};
+    bool file = false;
+    size_t skipped;
 
     if (nr_words == 0)
         return;
+    skipped = skip_remote(nr_words, words, &file);
     c.word = words[nr_words - 1];
+    if (skipped >= nr_words) {
+        if (file)
+            offer(COMPLETION_FILES, context);
+        return;
+    }
+    nr_words -= skipped;
+    words += skipped;
     if (nr_words > 1) {
         complete_arguments(&c, words[0], nr_words - 1, words + 1);
         return;
@@ -380,5 +417,7 @@ void completion_offer(const struct completion_names *names, size_t nr_words, cha
     if (c.word[0] == '-') {
         offer_word("--help", &c);
         offer_word("--version", &c);
+        for (size_t i = 0; remote_option_at(i, &file); i++)
+            offer_word(remote_option_at(i, &file), &c);
     }
 }

@@ -41,6 +41,12 @@ static const struct setting *find_option(const char *word, size_t length)
     return NULL;
 }
 
+const char *remote_option_at(size_t at, bool *ret_file)
+{
+    *ret_file = at != HOST;
+    return at < NR_SETTINGS ? settings[at].option : NULL;
+}
+
 int remote_take_options(int *argc, char **argv, struct err *err)
 {
     int at = 1;

@@ -13,6 +13,7 @@
 
 #include <limits.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 struct remote {
     char where[300]; /* HOST:PORT; "": the manager is this host's own */
@@ -22,6 +23,8 @@ struct remote {
 /* Takes the options off argv[1..] and puts them into our environment. -EINVAL says what is wrong.
  */
 int remote_take_options(int *argc, char **argv, struct err *err);
+/* Their names; NULL after the last. *ret_file: the value is a file. */
+const char *remote_option_at(size_t at, bool *ret_file);
 /* -EINVAL: a setting that cannot be understood. */
 int remote_find(struct remote *ret, struct err *err);
 bool remote_is_set(void);
