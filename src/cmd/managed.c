@@ -296,6 +296,23 @@ static int run_attached(const struct run_options *options, const char *id, int *
     return result;
 }
 
+/* What never ran nobody wants to find later; what ran (and failed then) is left to be looked at. */
+static void remove_unstarted(const char *id)
+{
+    json_t *instance = NULL;
+    char path[MANAGED_PATH_MAX];
+    struct err ignored = ERR_INIT;
+    const char *state;
+
+    managed_path(path, id, "");
+    if (api_ask("GET", path, NULL, &instance, NULL, &ignored) < 0)
+        return;
+    state = json_string_value(json_object_get(instance, "state")) ?: "";
+    if (!strcmp(state, "created"))
+        api_ask("DELETE", path, NULL, NULL, NULL, &ignored);
+    json_decref(instance);
+}
+
 int run_managed(const struct run_options *options, int *ret_status, struct err *err)
 {
     json_t *made = NULL;
@@ -319,6 +336,8 @@ int run_managed(const struct run_options *options, int *ret_status, struct err *
     } else {
         result = run_attached(options, id, ret_status, err);
     }
+    if (result < 0 || *ret_status)
+        remove_unstarted(id);
     json_decref(made);
     return result;
 }

@@ -110,6 +110,13 @@ def test_life_and_refusals(manager):
     manager.lodge("create", "--in", "life", "--name", "second", "--reserve-cpu", "0.6", "busybox", "sleep", "1000")
     refused = subprocess.run([manager.bin / "lodge", "start", "second"], env=manager.environment, capture_output=True, text=True, timeout=60)
     assert refused.returncode and "0.5 of 1.5 cores are not reserved yet, 0.6 were asked for" in refused.stderr
+    # `run` leaves nothing behind of which nothing ran; `create` had made "second".
+    for words in (["-d"], [], ["--rm"]):
+        refused = subprocess.run([manager.bin / "lodge", "run", *words, "--in", "life", "--name", "third", "--reserve-cpu", "0.6", "busybox", "true"],
+                                 env=manager.environment, capture_output=True, text=True, timeout=60)
+        assert refused.returncode and "0.6 were asked for" in refused.stderr, refused
+        assert manager.ask("GET", "/v1/instances/third")[0] == 404, words
+    assert manager.inspect("second")["state"] == "created"
     manager.lodge("env", "update", "life", "--overcommit", "2")
     manager.lodge("start", "second")
     manager.kill()
