@@ -408,6 +408,13 @@ int host_cgroup_set_frozen(struct host_cgroup *cgroup, bool frozen, struct err *
                    frozen ? "freeze" : "thaw");
 }
 
+int host_cgroup_is_frozen(const struct host_cgroup *cgroup)
+{
+    bool frozen = is_frozen(cgroup, true);
+
+    return frozen || is_frozen(cgroup, false) ? frozen : -ENOENT;
+}
+
 static void read_pressures(int fd, struct host_figures *figures)
 {
     figures->cpu_pressure = read_pressure(fd, "cpu.pressure");

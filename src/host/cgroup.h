@@ -90,6 +90,8 @@ int host_cgroup_set_io_weight(struct host_cgroup *cgroup, uint64_t weight, struc
 /* Stops all its processes where they are, or lets them go on; returns when the kernel says it is so
  * (bounded: -ETIMEDOUT, and thawed). */
 int host_cgroup_set_frozen(struct host_cgroup *cgroup, bool frozen, struct err *err);
+/* 1: all its processes stand; 0: they do not (or not all yet); -ENOENT: no freezer says. */
+int host_cgroup_is_frozen(const struct host_cgroup *cgroup);
 
 /*
  * Makes the kernel reclaim until the cgroup holds about target_bytes, without leaving a limit

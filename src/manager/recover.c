@@ -6,12 +6,17 @@
  *      free, exit file of run    it ended meanwhile: settle
  *      free, state starting      the shim was never started: start it now
  *      free, otherwise           shim or host were killed: it ended, nobody knows how
+ *
+ * One that is adopted may be frozen, or not, unlike what is stored: if its manager was killed
+ * between doing that and storing it. What is stored is made true.
  */
 #include "manager/internal.h"
 #include "manager/pins.h"
+#include "vmm_control.h"
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "host/cgroup.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -63,6 +68,43 @@ static void end_unknown(struct manager *m, struct instance *instance)
     pthread_mutex_unlock(&m->lock);
 }
 
+/* 1, 0; negative: nobody says. */
+static int is_frozen(struct manager *m, const struct instance *instance)
+{
+    CLEANUP(host_cgroup_closep) struct host_cgroup *cgroup = NULL;
+    char path[ENVIRONMENT_PATH_MAX];
+    struct err ignored = ERR_INIT;
+    json_t *status = NULL;
+    const char *state;
+    int frozen = -ENOENT;
+
+    if (!instance->brief->vm) {
+        instance_cgroup_path(m, instance, path);
+        return host_cgroup_open(path, &cgroup, &ignored) < 0 ? -ENOENT
+                                                             : host_cgroup_is_frozen(cgroup);
+    }
+    if (vm_ask(m, instance->id, json_pack("{s:s}", "command", VMM_CONTROL_STATUS), &status,
+               &ignored) == 0 &&
+        (state = json_string_value(json_object_get(status, "state"))))
+        frozen = !strcmp(state, "paused");
+    json_decref(status);
+    return frozen;
+}
+
+static void freeze_as_stored(struct manager *m, struct instance *instance)
+{
+    bool paused = instance->row.state == INSTANCE_PAUSED;
+    struct err err = ERR_INIT;
+    int frozen;
+
+    if ((instance->row.state != INSTANCE_RUNNING && !paused) ||
+        (frozen = is_frozen(m, instance)) < 0 || frozen == paused)
+        return;
+    log_info("instance %s was found %s", instance->name, frozen ? "frozen" : "not frozen");
+    if (life_pause_surely(m, instance, paused, &err) < 0)
+        log_warning("instance %s: %s", instance->name, err.message);
+}
+
 static void take_up(struct manager *m, struct instance *instance)
 {
     struct err err = ERR_INIT;
@@ -73,6 +115,7 @@ static void take_up(struct manager *m, struct instance *instance)
             if (instance->row.state == INSTANCE_STARTING)
                 life_finish_start(m, instance, &err);
             environment_reconcile(m, instance);
+            freeze_as_stored(m, instance);
             return;
         }
         log_warning("instance %s: %s", instance->name, err.message);

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """kill -9 of the manager at any moment: guests go on, what was acknowledged is there, nothing is started twice or lost."""
+import json
 import os
 import random
 import signal
+import socket
+import subprocess
 import threading
 
 import pytest
@@ -36,6 +39,37 @@ def test_guests_go_on_and_are_adopted(manager):
     assert len(manager.shims()) == 1
     manager.good("POST", "/v1/instances/runs/stop", {"timeout_s": 1})
     assert manager.inspect(runs)["state"] == "exited"
+
+
+def test_frozen_and_not_stored(manager, guest):
+    """Killed between freezing a guest (or letting it go on) and storing that: what is stored is made true."""
+    isolations = ["container"] + (["vm"] if (guest / "kernels").exists() else [])
+    refs = {}
+    for isolation in isolations:
+        for name in ("runs", "stands"):
+            command = ["sh", "-c", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.1; done"]
+            refs[isolation, name] = manager.create(*command, isolation=isolation, name=f"{name}-{isolation}", start=True)
+        until(lambda: manager.lodge("logs", f"stands-{isolation}"))
+        manager.lodge("pause", f"stands-{isolation}")
+    manager.kill()
+    for (isolation, name), ref in refs.items():
+        verb = "pause" if name == "runs" else "resume"
+        if isolation == "container":
+            subprocess.run([manager.bin / "lodge-oci", "--root", manager.dir / "run" / "oci", verb, ref], check=True, timeout=60)
+        else:
+            with socket.socket(socket.AF_UNIX) as control:
+                control.connect(str(manager.dir / "run" / "i" / ref / "v" / "vm" / "control"))
+                control.sendall(json.dumps({"command": verb}).encode() + b"\n")
+                assert json.loads(control.recv(4096))["ok"]
+    manager.start()
+    until(lambda: manager.log.read_text().count("was found") == len(refs))
+    for isolation in isolations:
+        before = manager.lodge("logs", f"runs-{isolation}")
+        until(lambda: len(manager.lodge("logs", f"runs-{isolation}")) > len(before))
+        assert manager.inspect(f"runs-{isolation}")["state"] == "running" and manager.inspect(f"stands-{isolation}")["state"] == "paused"
+        manager.lodge("resume", f"stands-{isolation}")
+        before = manager.lodge("logs", f"stands-{isolation}")
+        until(lambda: len(manager.lodge("logs", f"stands-{isolation}")) > len(before))
 
 
 def test_a_killed_shim_takes_its_guest_with_it(manager):
