@@ -97,7 +97,8 @@ static void take_decisions(struct drawing *d, const json_t *decisions)
             row->runs = true;
             row->run_since = at;
             row->server = (uint32_t)job_number(decision, "server");
-        } else if (!strcmp(what, "pause") || !strcmp(what, "lost") || !strcmp(what, "end")) {
+        } else if (!strcmp(what, "pause") || !strcmp(what, "lost") || !strcmp(what, "wait") ||
+                   !strcmp(what, "end")) {
             stop(d, row, at);
         }
         if (!strcmp(what, "end"))

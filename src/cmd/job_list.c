@@ -46,6 +46,8 @@ static void print_table(const json_t *list)
         print_seconds(job, "waited_s");
         print_seconds(job, "ran_s");
         printf("  %-14s %.60s\n", job_text(job, "image"), job_text(job, "command"));
+        if (json_is_string(json_object_get(job, "waits_for")))
+            printf("%-7s waits: %s\n", "", job_text(job, "waits_for"));
     }
 }
 

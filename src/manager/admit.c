@@ -121,7 +121,9 @@ int admission_fits_locked(struct manager *m, const struct environment *e, struct
     return 0;
 }
 
-int admission_ever(struct manager *m, const struct spec *spec, struct err *err)
+/* As if nothing else ran. */
+static int ask_alone_locked(struct manager *m, const char *environment,
+                            const struct spec_share *share, struct err *err)
 {
     struct admission_level levels[2];
     double reservation[ALLOCATION_RESOURCES];
@@ -129,9 +131,8 @@ int admission_ever(struct manager *m, const struct spec *spec, struct err *err)
     char name[SPEC_NAME_MAX + 32];
     int result;
 
-    admission_reservation(&spec->share, reservation);
-    pthread_mutex_lock(&m->lock);
-    if ((result = environment_find_locked(m, spec->environment, &e, err)) == 0) {
+    admission_reservation(share, reservation);
+    if ((result = environment_find_locked(m, environment, &e, err)) == 0) {
         unsigned nr = admission_levels_locked(m, e, NULL, levels, name);
 
         for (unsigned i = 0; i < nr; i++) {
@@ -140,18 +141,44 @@ int admission_ever(struct manager *m, const struct spec *spec, struct err *err)
         }
         result = ask(levels, nr, reservation, " (and could not be alone either)", err);
     }
+    return result;
+}
+
+int admission_ever(struct manager *m, const struct spec *spec, struct err *err)
+{
+    int result;
+
+    pthread_mutex_lock(&m->lock);
+    result = ask_alone_locked(m, spec->environment, &spec->share, err);
     pthread_mutex_unlock(&m->lock);
     return result;
 }
 
-int admission_start(struct manager *m, struct instance *instance, struct err *err)
+bool admission_never_locked(struct manager *m, const struct instance *instance)
+{
+    const struct instance_brief *brief = instance->brief;
+
+    return ask_alone_locked(m, brief->environment, &brief->share, NULL) < 0;
+}
+
+bool admission_never(struct manager *m, const struct instance *instance)
+{
+    bool never;
+
+    pthread_mutex_lock(&m->lock);
+    never = admission_never_locked(m, instance);
+    pthread_mutex_unlock(&m->lock);
+    return never;
+}
+
+int admission_would_start_locked(struct manager *m, const struct instance *instance,
+                                 struct err *err)
 {
     struct admission_question question = {.but = instance};
     const struct instance_brief *brief = instance->brief;
     struct environment *e;
     int result;
 
-    pthread_mutex_lock(&m->lock);
     question.environment = brief->environment;
     admission_reservation(&brief->share, question.reservation);
     result = environment_find_locked(m, brief->environment, &e, err);
@@ -159,7 +186,15 @@ int admission_start(struct manager *m, struct instance *instance, struct err *er
     if (result == 0 && (brief->share.reserve_cpu_millis || brief->share.reserve_memory_bytes ||
                         e->spec.instances_max))
         result = admission_question_locked(m, &question, err);
-    if (result == 0)
+    return result;
+}
+
+int admission_start(struct manager *m, struct instance *instance, struct err *err)
+{
+    int result;
+
+    pthread_mutex_lock(&m->lock);
+    if ((result = admission_would_start_locked(m, instance, err)) == 0)
         instance->admitted = true;
     pthread_mutex_unlock(&m->lock);
     return result;

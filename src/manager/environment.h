@@ -97,6 +97,12 @@ int admission_ever(struct manager *m, const struct spec *spec, struct err *err);
 /* Now, beside those that run? On success it counts as running (instance->admitted) until
  * admission_settled. */
 int admission_start(struct manager *m, struct instance *instance, struct err *err);
+/* What admission_start would say; nothing is taken. */
+int admission_would_start_locked(struct manager *m, const struct instance *instance,
+                                 struct err *err);
+/* Could it not even be alone? */
+bool admission_never_locked(struct manager *m, const struct instance *instance);
+bool admission_never(struct manager *m, const struct instance *instance);
 void admission_settled(struct manager *m, struct instance *instance);
 /* Do those that run fit what is promised at most (after a change of a quota)? */
 int admission_fits_locked(struct manager *m, const struct environment *e, struct err *err);

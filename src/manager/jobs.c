@@ -70,6 +70,7 @@ void job_unref(struct job *job)
     free(job->image);
     free(job->command);
     free(job->error);
+    free(job->waits_for);
     free(job->notes);
     free(job);
 }
@@ -323,6 +324,8 @@ void job_end(struct jobs *js, struct job *job, int exit_code, bool lost, int64_t
     if (known) {
         job->row.ran_ns = record.ran_ns;
         job->row.waited_ns = record.waited_ns;
+    } else if (job->row.state == JOB_QUEUED) {
+        job->row.waited_ns += (uint64_t)MAX(now - job->row.since_ns, INT64_C(0));
     }
     if (lost && job->restartable && !job->row.cancel && job->row.attempts < JOBS_ATTEMPTS_MAX &&
         begin_again(js, job, now) == 0) {
@@ -345,6 +348,7 @@ void job_end(struct jobs *js, struct job *job, int exit_code, bool lost, int64_t
     count_end(js, job);
     job_ended_list(job, true);
     job_kick(js, job);
+    jobs_room_forget(js, job);
     jobs_pump(js, queue);
 }
 
@@ -353,9 +357,15 @@ void jobs_instance_ended(struct manager *m, struct instance *instance, bool lost
     struct jobs *js = m->jobs;
     struct job *job = NULL;
 
-    if (!js || !instance->job)
+    if (!js)
         return;
     pthread_mutex_lock(&js->lock);
+    js->room_changed = true;
+    pthread_cond_signal(&js->clock_changed);
+    if (!instance->job) {
+        pthread_mutex_unlock(&js->lock);
+        return;
+    }
     /* Before we are open nothing need be done: all are looked at then. */
     if (js->open && (job = job_find(js, instance->job)) && !strcmp(job->row.instance, instance->id))
         job_end(js, job, instance->row.exit_code, lost, instance->row.finished_ns,
@@ -461,7 +471,9 @@ static void enqueue(struct jobs *js, struct job *const *made, size_t nr)
 
         job_queue_spec_of(job, &spec);
         job_set_state(job, JOB_QUEUED);
-        if (queue_submit(job->queue->queue, at, &spec, &job->handle, &err) < 0)
+        jobs_room_newcomer(js, job);
+        if (!job->queue->short_of_room && job->handle == QUEUE_NO_JOB &&
+            queue_submit(job->queue->queue, at, &spec, &job->handle, &err) < 0)
             job_end(js, job, 125, false, 0, err.message);
     }
     for (size_t i = 0; i < nr; i++)
@@ -573,10 +585,10 @@ int job_change(struct jobs *js, struct job *job, json_t *document, struct err *e
     pthread_mutex_lock(&js->lock);
     job_queue_spec_of(job, &spec);
     r = job_change_parse(document, &spec, err);
-    if (r == 0 && (!job_is_live(job->row.state) || job->handle == QUEUE_NO_JOB))
+    if (r == 0 && !job_is_live(job->row.state))
         r = err_set(err, -EALREADY, "job %llu has ended: it is %s", (unsigned long long)job->id,
                     job_state_name(job->row.state));
-    if (r == 0) {
+    if (r == 0 && job->handle != QUEUE_NO_JOB) { /* else it waits for room, or for who does */
         r = queue_change(job->queue->queue, jobs_queue_time(jobs_now(js)), job->handle, &spec);
         if (r < 0)
             err_errno(err, r, "change job %llu", (unsigned long long)job->id);

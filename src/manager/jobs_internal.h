@@ -2,7 +2,8 @@
 /*
  * What the files of the job queues share: jobs.c (the tables, submission, decisions), jobs_queue.c
  * (queues made, changed, removed), jobs_work.c (decisions carried out on instances), jobs_load.c
- * (after a start), jobs_store.c (SQL), jobs_json.c (what is told).
+ * (after a start), jobs_room.c (no room for a job yet), jobs_store.c (SQL), jobs_json.c (what is
+ * told).
  *
  *      submitted ─▶ queued ──run──▶ running ⇄ paused
  *                     │ ▲ lost, restartable │      │
@@ -78,6 +79,7 @@ struct job {
     uint64_t id;
     struct job_queue *queue;
     char *name, *image, *command, *error; /* name, error: NULL if none */
+    char *waits_for;                      /* of queue->short_of_room, else NULL */
     bool vm, restartable;
     uint64_t class_hash, need[QUEUE_RESOURCES];
     int64_t submitted_ns;
@@ -114,6 +116,7 @@ struct job_queue {
     size_t nr_states[JOB_NR_STATES];
     unsigned nr_pausing;
     struct job *deferred, *first_ended, *last_ended;
+    struct job *short_of_room; /* a reference; blocks those that have not begun */
     struct job_totals totals[QUEUE_POLICIES];
     uint64_t next_ns; /* when its queue is to be asked again; QUEUE_NEVER */
     struct job_queue *next;
@@ -126,6 +129,7 @@ struct jobs {
     pthread_cond_t clock_changed;
     pthread_t clock;
     bool clock_runs, stop, open;
+    bool room_changed;        /* reservations went: those that wait for room are looked at */
     struct job_queue *queues; /* in order of creation */
     size_t nr_queues;
     struct job **table; /* by id, rising; NULL: gone */
@@ -201,6 +205,16 @@ void job_queue_free(struct job_queue *queue);
 /* jobs_work.c. Work for the workers: consumes a reference and `busy`. */
 void job_work(struct manager *m, void *job);
 int jobs_log_path(const struct manager *m, char ret[PATH_SIZE], uint64_t id);
+
+/* jobs_room.c. With the lock held. */
+/* Its start was refused for now: it is queued again, and blocks the queue. */
+void jobs_room_short(struct jobs *js, struct job *job, const char *why);
+/* It has come in: it may be one for which that one is not to be waited for. */
+void jobs_room_newcomer(struct jobs *js, struct job *job);
+/* It ends. */
+void jobs_room_forget(struct jobs *js, struct job *job);
+/* Lets it try again if there is room now. True: one waits (still, or anew). */
+bool jobs_room_look(struct jobs *js, struct job_queue *queue);
 
 /* jobs_store.c: each is the `also` of a store_change; its context is named. */
 struct job_insert_rows {

@@ -66,6 +66,7 @@ void out_job(struct buf *to, const struct jobs *js, const struct job *job)
         buf_append_string(to, ", \"exit_code\": null");
     else
         buf_printf(to, ", \"exit_code\": %d", row->exit_code);
+    out_text(to, "waits_for", job->waits_for);
     out_text(to, "error", job->error ? job->error : "");
     buf_append_string(to, "}");
 }

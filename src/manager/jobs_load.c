@@ -216,17 +216,27 @@ static int go_on(struct jobs *js, struct err *err)
 static void *clock_main(void *context)
 {
     struct jobs *js = context;
+    uint64_t look_ns = 0; /* when those that wait for room are looked at again */
 
     pthread_mutex_lock(&js->lock);
     while (!js->stop) {
         uint64_t now = jobs_queue_time(jobs_now(js)), next = QUEUE_NEVER;
+        bool look = js->room_changed || now >= look_ns;
 
+        js->room_changed = false;
+        if (look)
+            look_ns = QUEUE_NEVER;
         for (struct job_queue *at = js->queues; at; at = at->next) {
             if (at->next_ns <= now)
                 jobs_pump(js, at);
+            if (at->short_of_room && (!look || jobs_room_look(js, at)))
+                look_ns = MIN(look_ns, now + NS_PER_S);
             next = MIN(next, at->next_ns);
         }
         now = jobs_queue_time(jobs_now(js));
+        next = MIN(next, look_ns);
+        if (js->room_changed || js->stop)
+            continue;
         if (next == QUEUE_NEVER) {
             pthread_cond_wait(&js->clock_changed, &js->lock);
         } else if (next > now) {

@@ -57,6 +57,7 @@ void job_queue_free(struct job_queue *queue)
     if (!queue)
         return;
     queue_free(queue->queue);
+    job_unref(queue->short_of_room);
     free(queue->name);
     free(queue);
 }
@@ -200,7 +201,8 @@ int job_queue_rebuild(struct jobs *js, struct job_queue *queue, const struct que
             struct queue_spec spec;
             struct err why = ERR_INIT;
 
-            if ((job->row.state == JOB_RUNNING) != running || job->handle != QUEUE_NO_JOB)
+            if ((job->row.state == JOB_RUNNING) != running || job->handle != QUEUE_NO_JOB ||
+                (queue->short_of_room && job->row.state == JOB_QUEUED))
                 continue;
             spec_now(job, now, &spec);
             if (running && queue_adopt(fresh, at, &spec, &job->handle, &why) == 0)

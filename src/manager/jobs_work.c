@@ -245,7 +245,7 @@ static void act(struct jobs *js, struct job *job, make_fn *fn)
     struct err err = ERR_INIT;
     struct instance *instance;
     char id[INSTANCE_ID_LENGTH + 1];
-    bool over = false, lost = false, unsure = job->unsure;
+    bool over = false, lost = false, unsure = job->unsure, no_room = false;
     int64_t finished_ns = 0;
     int r, code = 125;
 
@@ -256,6 +256,8 @@ static void act(struct jobs *js, struct job *job, make_fn *fn)
                  : err_set(&err, -ENOENT, "its instance was removed");
     if (r == 0) {
         r = fn(js, instance, unsure, &over, &err);
+        no_room = r == -ECANCELED && instance->row.state == INSTANCE_CREATED &&
+                  !admission_never(js->m, instance);
         if (r < 0 && instance->row.state != INSTANCE_EXITED && !atomic_load(&js->m->stopping))
             end_instance(js, instance);
         if (over) {
@@ -270,7 +272,9 @@ static void act(struct jobs *js, struct job *job, make_fn *fn)
     instance_unref(js->m, instance);
     pthread_mutex_lock(&js->lock);
     job->unsure = job->unsure && r < 0;
-    if ((r < 0 || over) && !atomic_load(&js->m->stopping))
+    if (no_room && !atomic_load(&js->m->stopping))
+        jobs_room_short(js, job, err.message);
+    else if ((r < 0 || over) && !atomic_load(&js->m->stopping))
         job_end(js, job, code, lost, finished_ns, err.message);
 }
 

@@ -162,6 +162,47 @@ def test_capacity_and_live_change(manager):
     assert not [i for i in manager.good("GET", "/v1/instances?all=1")["instances"] if i["labels"].get("lodge.job") in map(str, numbers)]
 
 
+def test_without_room_a_job_waits(manager):
+    """Its environment is full when its turn comes: it says so, others of its queue that have begun go on, and it runs when there is room."""
+    manager.lodge("env", "create", "narrow", "--cpus", "1")
+    holder = manager.create("sleep", "1000", environment="narrow", resources={"reserve_cpu_millis": 800}, start=True)
+    queue = Queue(manager, "narrow", policy="fcfs", slots=2)
+    needs = {"environment": "narrow", "resources": {"reserve_cpu_millis": 500}}
+    waits = queue.submit("true", spec=needs)
+    job = until(lambda: queue.job(waits) if queue.job(waits)["waits_for"] else None)
+    assert job["state"] == "queued" and "0.2 of 1 cores are not reserved yet, 0.5 were asked for" in job["waits_for"], job
+    behind = queue.submit("true")
+    assert "waits: not admitted" in manager.lodge("job", "ls", "--queue", "narrow")
+    assert "not admitted" in json.loads(manager.lodge("job", "inspect", waits))[0]["waits_for"]
+    assert queue.job(behind)["state"] == "queued"  # it may not pass: a large one would wait for ever
+    manager.kill()
+    manager.start()
+    until(lambda: queue.job(waits)["waits_for"])
+    assert queue.job(waits)["state"] == "queued" and queue.job(waits)["ran_s"] == 0
+    manager.lodge("rm", "-f", holder)
+    first, second = queue.ended(waits, behind)
+    assert (first["state"], second["state"]) == ("done", "done") and first["waits_for"] is None
+    assert first["waited_s"] > 0 and first["pauses"] == 0
+    # What it waits for may also be given up, by it or by its environment.
+    holder = manager.create("sleep", "1000", environment="narrow", resources={"reserve_cpu_millis": 800}, start=True)
+    given_up, runs = queue.submit("true", spec=needs), queue.submit("true", spec={"resources": {"reserve_cpu_millis": 1}})
+    until(lambda: queue.job(given_up)["waits_for"])
+    manager.lodge("job", "cancel", given_up)
+    assert [job["state"] for job in queue.ended(given_up, runs)] == ["cancelled", "done"]
+    never = queue.submit("true", spec=needs)
+    until(lambda: queue.job(never)["waits_for"])
+    manager.lodge("rm", "-f", holder)
+    assert queue.ended(never)[0]["state"] == "done"
+    manager.lodge("job", "queue", "update", "narrow", "--hold")
+    never = queue.submit("true", spec=needs)
+    manager.lodge("env", "update", "narrow", "--cpus", "0.3")
+    manager.lodge("job", "queue", "update", "narrow", "--release")
+    failed, = queue.ended(never)
+    assert failed["state"] == "failed" and "0.5 were asked for" in failed["error"], failed
+    manager.lodge("job", "queue", "rm", "--force", "narrow")
+    manager.lodge("env", "rm", "narrow")
+
+
 def test_estimates_outputs_and_retention(manager):
     queue = Queue(manager, "keeps", keep=2)
     command = ["sh", "-c", "echo out; echo err >&2; sleep 0.1"]
