@@ -149,6 +149,31 @@ def test_connect_and_disconnect(host):
     m.lodge("network", "rm", "one", "two")
 
 
+def test_the_network_of_an_environment(host, guest):
+    """Who says nothing of a network is on its environment's, in both isolations; who says one, or none, is where it says."""
+    m = host
+    for name in ("shared", "other"):
+        m.lodge("network", "create", name)
+    m.lodge("env", "create", "team", "--net", "nosuch")
+    status, answer = m.ask("POST", "/v1/instances", {"image": "busybox", "command": ["true"], "environment": "team"})
+    assert status == 404 and "no network 'nosuch'" in answer["error"]["message"]
+    m.lodge("env", "update", "team", "--net", "shared")
+    sleeper = ["busybox", "sleep", "1000"]
+    m.lodge("run", "-d", "--in", "team", "--name", "plain", *sleeper)
+    m.lodge("run", "-d", "--in", "team", "--name", "says", "--net", "other", *sleeper)
+    m.lodge("run", "-d", "--name", "outside", *sleeper)
+    names = ["plain"]
+    if (guest / "kernels").exists():
+        m.lodge("run", "-d", "--vm", "--in", "team", "--name", "machine", *sleeper)
+        names.append("machine")
+    assert set(endpoints(m, "shared")) == set(names) and set(endpoints(m, "other")) == {"says"}
+    assert "endpoints" not in m.inspect("outside")
+    assert f"inet {endpoints(m, 'shared')['plain']}/" in m.lodge("exec", "plain", "ip", "-4", "addr")
+    m.lodge("rm", "-f", "says", "outside", *names)
+    m.lodge("env", "rm", "team")
+    m.lodge("network", "rm", "shared", "other")
+
+
 def test_bad_specifications_are_refused(host):
     m = host
     m.lodge("network", "create", "real")
