@@ -4,7 +4,9 @@
  * network measurement. Times are taken on the host: a guest's clock is not to be trusted here.
  *
  *   io_work net-guest ADDRESS PORT      obeys the host: connections with a letter and a count
- *   io_work net-host ADDRESS PORT BYTES ROUNDS   prints one line a measurement
+ *   io_work net-host ADDRESS PORT BYTES ROUNDS   prints one line a measurement; the stream to the
+ *       guest twice where the host's own congestion control is another than the usual one: a
+ *       paced one (BBR) measures how soon acknowledgements come, not how much the guest can take
  *   io_work random DEVICE READS         4 KiB reads at random places, one at a time, uncached
  *   io_work sequential DEVICE           reads it all through the page cache
  */
@@ -22,7 +24,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CHUNK (256 << 10)
+#define CHUNK    (256 << 10)
+#define TCP_NAME 16 /* of the kernel's TCP_CA_NAME_MAX */
 
 struct order {
     uint64_t what; /* 's'end, 'r'eceive, 'e'cho, 'q'uit: as the guest sees it */
@@ -148,17 +151,35 @@ static double measure(int server, char what, uint64_t count)
     return seconds;
 }
 
+/* Cubic, or what every kernel has. Connections made from now on have it. */
+static void choose_congestion(int server, char name[TCP_NAME])
+{
+    static const char *const usual[] = {"cubic", "reno"};
+
+    for (unsigned i = 0; i < sizeof(usual) / sizeof(usual[0]); i++) {
+        snprintf(name, TCP_NAME, "%s", usual[i]);
+        if (!setsockopt(server, IPPROTO_TCP, TCP_CONGESTION, name, (socklen_t)strlen(name)))
+            return;
+    }
+    die("congestion control");
+}
+
 static int net_host(const char *address, const char *port, uint64_t bytes, uint64_t rounds)
 {
     struct sockaddr_in in = address_of(address, port);
     int server = socket(AF_INET, SOCK_STREAM, 0), on = 1;
+    char own[TCP_NAME] = "", chosen[TCP_NAME];
+    socklen_t length = sizeof(own) - 1;
 
+    if (getsockopt(server, IPPROTO_TCP, TCP_CONGESTION, own, &length) < 0)
+        die("congestion control");
+    choose_congestion(server, chosen);
     setsockopt(server, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     if (bind(server, (struct sockaddr *)&in, sizeof(in)) < 0 || listen(server, 4) < 0)
         die("listen");
     setvbuf(stdout, NULL, _IOLBF, 0);
-    alarm(120);
-    puts("ready");
+    alarm(170);
+    printf("ready %s %s\n", chosen, own);
     fflush(stdout);
     measure(server, 'e', 50);
     measure(server, 's', bytes / 8);
@@ -166,6 +187,13 @@ static int net_host(const char *address, const char *port, uint64_t bytes, uint6
     measure(server, 'r', bytes / 8);
     printf("to %.6f\n", measure(server, 'r', bytes) * 1e9 / (double)bytes);
     printf("round %.6f\n", measure(server, 'e', rounds) * 1e6 / (double)rounds);
+    if (strcmp(own, chosen) != 0) {
+        if (setsockopt(server, IPPROTO_TCP, TCP_CONGESTION, own, (socklen_t)strlen(own)) < 0)
+            die("congestion control");
+        measure(server, 'e', 1); /* this one was made before */
+        measure(server, 'r', bytes / 8);
+        printf("own %.6f\n", measure(server, 'r', bytes) * 1e9 / (double)bytes);
+    }
     measure(server, 'q', 0);
     return 0;
 }
