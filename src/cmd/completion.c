@@ -74,7 +74,7 @@ static const struct verb_words {
                            "tag",         "rm",       "prune",     "inspect",    "history",
                            "--json",      "--quiet",  "--all",     "--force",    "--insecure",
                            "--authfile",  "--output", "--devices", "--max-size", "--max-files",
-                           "--max-ratio", NULL},
+                           "--max-ratio", "--local",  NULL},
      (const char *const[]){"--authfile", "--output", "-o", "--devices", "--max-size", "--max-files",
                            "--max-ratio", NULL}},
     {"disk",

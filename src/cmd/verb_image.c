@@ -33,7 +33,14 @@ static const struct subverb {
 
 static void show(void *context, const char *what, uint64_t done, uint64_t total)
 {
-    progress_show(context, what, done, total);
+    struct image_cli *cli = context;
+
+    if (cli->report && !*what)
+        return; /* how far it came stays */
+    if (cli->report)
+        report_progress(&cli->reported, what, done, total);
+    else
+        progress_show(&cli->progress, what, done, total);
 }
 
 static int parse_devices(const char *value, struct image_cli *cli, struct err *err)
@@ -81,7 +88,8 @@ static bool parse_flag(const char *word, struct image_cli *cli)
         bool *flag;
     } flags[] = {{"--json", &cli->json},   {"--quiet", &cli->quiet},
                  {"-q", &cli->quiet},      {"--all", &cli->all},
-                 {"--force", &cli->force}, {"--insecure", &cli->import.insecure}};
+                 {"--force", &cli->force}, {"--insecure", &cli->import.insecure},
+                 {"--local", &cli->local}, {"--report", &cli->report}};
 
     for (size_t i = 0; i < ARRAY_LEN(flags); i++)
         if (!strcmp(word, flags[i].name)) {
@@ -149,7 +157,6 @@ static int run(int argc, char **argv)
 {
     CLEANUP(freep) struct store *store = calloc(1, sizeof(*store));
     struct image_cli cli = {.store = store};
-    struct progress progress;
     const struct subverb *subverb;
     struct err err = ERR_INIT;
     int result;
@@ -168,18 +175,19 @@ static int run(int argc, char **argv)
     if (cli.nr < subverb->least || cli.nr > subverb->most)
         return cli_usage_error(&verb_image, "usage: lodge image %s %s", subverb->name,
                                subverb->arguments);
-    progress_init(&progress, cli.quiet || cli.json);
+    cli.quiet |= cli.report;
+    progress_init(&cli.progress, cli.quiet || cli.json);
     cli.import.progress = show;
-    cli.import.context = &progress;
+    cli.import.context = &cli;
     result = store ? store_open(store, &err) : -ENOMEM;
-    if (result == 0)
+    if (result == 0 && (cli.local || cli.report || !image_managed(&cli, argv[1], &result, &err)))
         result = subverb->run(&cli, &err);
-    progress_end(&progress);
-    if (result < 0) {
+    progress_end(&cli.progress);
+    if (result < 0 && cli.report)
+        report_error(result, &err);
+    else if (result < 0)
         log_error("%s", err.message);
-        return CLI_EXIT_FAILURE;
-    }
-    return result;
+    return result < 0 ? CLI_EXIT_FAILURE : result;
 }
 
 const struct cli_verb verb_image = {
@@ -203,6 +211,8 @@ const struct cli_verb verb_image = {
         "\n"
         "What an archive may unpack to: --max-size SIZE (64G), --max-files N (1000000),\n"
         "--max-ratio N (200). Device nodes in it: --devices skip|refuse|make (skip).\n"
+        "import, pull and push are the manager's work (lodge operation) where one runs; --local: "
+        "not so.\n"
         "-q, --quiet: no progress bar. An IMAGE is NAME[:TAG] or the first digits of a digest.\n",
     .run = run,
 };

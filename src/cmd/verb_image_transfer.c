@@ -12,27 +12,41 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+void image_cli_report(const struct image_cli *cli, json_t *result)
+{
+    json_int_t skipped = json_integer_value(json_object_get(result, "devices_skipped"));
+    json_t *name;
+    size_t i;
+
+    if (cli->report) {
+        report_result(result);
+        return;
+    }
+    if (cli->json) {
+        json_dumpf(result, stdout, JSON_INDENT(2));
+        putchar('\n');
+        json_decref(result);
+        return;
+    }
+    json_array_foreach(json_object_get(result, "names"), i, name)
+    {
+        printf("%s\n", json_string_value(name));
+    }
+    if (skipped > 0 && !cli->quiet)
+        log_info("%lld device nodes were left out (--devices make keeps them)", (long long)skipped);
+    json_decref(result);
+}
+
 static int report(const struct image_cli *cli, const struct import_result *result)
 {
-    if (cli->json) {
-        json_t *names = json_array(), *object;
+    json_t *names = json_array();
 
-        for (size_t i = 0; i < result->nr_references; i++)
-            json_array_append_new(names, json_string(result->references[i]));
-        object = json_pack("{s:o, s:s, s:I, s:I, s:I}", "names", names, "digest", result->digest,
-                           "layers", (json_int_t)result->nr_layers, "layers_new",
-                           (json_int_t)result->nr_layers_new, "devices_skipped",
-                           (json_int_t)result->nr_devices_skipped);
-        json_dumpf(object, stdout, JSON_INDENT(2));
-        putchar('\n');
-        json_decref(object);
-        return 0;
-    }
     for (size_t i = 0; i < result->nr_references; i++)
-        printf("%s\n", result->references[i]);
-    if (result->nr_devices_skipped && !cli->quiet)
-        log_info("%llu device nodes were left out (--devices make keeps them)",
-                 (unsigned long long)result->nr_devices_skipped);
+        json_array_append_new(names, json_string(result->references[i]));
+    image_cli_report(cli, json_pack("{s:o, s:s, s:I, s:I, s:I}", "names", names, "digest",
+                                    result->digest, "layers", (json_int_t)result->nr_layers,
+                                    "layers_new", (json_int_t)result->nr_layers_new,
+                                    "devices_skipped", (json_int_t)result->nr_devices_skipped));
     return 0;
 }
 

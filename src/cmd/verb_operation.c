@@ -7,6 +7,7 @@
 #include "base/util.h"
 #include "cmd/api_client.h"
 #include "cmd/managed.h"
+#include "cmd/operate.h"
 #include "cmd/progress.h"
 
 #include <stdio.h>
@@ -20,6 +21,19 @@ static const char *text(const json_t *object, const char *name)
 static bool is_running(const json_t *operation)
 {
     return !strcmp(text(operation, "status"), "running");
+}
+
+/* "layer 1 of 2, 40 %" */
+static void describe(const json_t *operation, char *ret, size_t size)
+{
+    const json_t *at = json_object_get(operation, "progress");
+    double done = json_number_value(json_object_get(at, "done"));
+    double total = json_number_value(json_object_get(at, "total"));
+
+    if (total > 0)
+        snprintf(ret, size, "%s, %.0f %%", text(at, "text"), MIN(done / total, 1.0) * 100);
+    else
+        snprintf(ret, size, "%s", text(at, "text"));
 }
 
 static int list(bool all, bool json)
@@ -39,14 +53,16 @@ static int list(bool all, bool json)
         putchar('\n');
         return 0;
     }
-    printf("%8s %-10s %-12s %-8s %s\n", "ID", "KIND", "INSTANCE", "STATUS", "PROGRESS");
+    printf("%8s %-12s %-12s %-8s %s\n", "ID", "KIND", "OF", "STATUS", "PROGRESS");
     for (size_t i = 0; i < json_array_size(operations); i++) {
         const json_t *one = json_array_get(operations, i);
+        char progress[160];
 
-        printf("%8lld %-10s %-12s %-8s %s\n",
+        describe(one, progress, sizeof(progress));
+        printf("%8lld %-12s %-12s %-8s %s\n",
                (long long)json_integer_value(json_object_get(one, "id")), text(one, "kind"),
-               text(one, "instance"), text(one, "status"),
-               *text(one, "error") ? text(one, "error") : text(one, "progress"));
+               *text(one, "subject") ? text(one, "subject") : text(one, "instance"),
+               text(one, "status"), *text(one, "error") ? text(one, "error") : progress);
     }
     return 0;
 }
@@ -81,7 +97,7 @@ static int wait_for(const char *id, bool quiet)
         }
         if (!is_running(operation))
             break;
-        progress_show(&progress, text(operation, "progress"), 0, 0);
+        operate_show(&progress, operation);
     }
     progress_end(&progress);
     if (!strcmp(text(operation, "status"), "done"))
@@ -126,10 +142,11 @@ const struct cli_verb verb_operation = {
     .name = "operation",
     .summary = "Shows what the manager is at, and breaks it off",
     .usage = "operation ls [--all] [--json] | inspect ID | wait [--quiet] ID | cancel ID",
-    .help = "What takes time is an operation with an id: starts, stops, removals.\n"
+    .help = "What takes time is an operation with an id: starts, stops, removals,\n"
+            "and work on images.\n"
             "  ls         those under way; --all: those that are over, too\n"
             "  inspect    one, as JSON\n"
             "  wait       until it is over; fails as it did\n"
-            "  cancel     breaks off a start that is under way\n",
+            "  cancel     breaks off a start that is under way, or work on images; nothing of it stays\n",
     .run = run,
 };

@@ -4,16 +4,19 @@
  * layers, disk images and what killed processes left in tmp/. Nothing is counted in the files
  * themselves, so nothing can be counted wrong.
  */
-#include "image/layout.h"
+#include "image/import.h"
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/util.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 struct marks {
     json_t *blobs, *layers, *disks; /* objects: hexadecimal digests */
@@ -91,6 +94,7 @@ struct sweep {
     const struct layout *layout;
     struct layout_collected *collected;
     json_t *keep;
+    pid_t pid; /* of image_abandon */
 };
 
 static void each_name(int dirfd, const char *path,
@@ -188,4 +192,39 @@ int layout_collect(const struct layout *layout, const char *store_dir, struct la
     json_decref(marks.layers);
     json_decref(marks.disks);
     return result;
+}
+
+/* tmp/WHAT.PID.N, and tmp/WHAT.PID.N.more */
+static void sweep_process(struct sweep *sweep, int fd, const char *name)
+{
+    const char *dot = strchr(name, '.');
+    char *end;
+
+    if (dot && strtol(dot + 1, &end, 10) == sweep->pid && *end == '.')
+        tree_remove(fd, name);
+}
+
+static void abandon(const struct layout *layout, const char *store_dir, pid_t pid)
+{
+    uint64_t deadline_ns = clock_monotonic_ns() + (pid ? NS_PER_S / 5 : 5 * NS_PER_S);
+    struct sweep sweep = {.layout = layout, .pid = pid};
+    struct layout_collected collected;
+
+    if (pid)
+        each_name(layout->fd, "tmp", sweep_process, &sweep);
+    /* One that was killed has its locks for another moment. */
+    while (layout_collect(layout, store_dir, &collected, NULL) == -EAGAIN &&
+           clock_monotonic_ns() < deadline_ns)
+        usleep(20000);
+}
+
+void image_abandon(const struct store *store, pid_t pid)
+{
+    char dir[PATH_MAX];
+    struct layout layout;
+
+    if (import_store_dir(store, dir, NULL) < 0 || layout_open(dir, false, &layout, NULL) < 0)
+        return;
+    abandon(&layout, dir, pid);
+    layout_close(&layout);
 }

@@ -13,6 +13,8 @@
 #include "image/store.h"
 #include "image/unpack.h"
 
+#include <sys/types.h>
+
 #define IMPORT_REFERENCES_MAX 16
 
 struct import_options {
@@ -44,6 +46,9 @@ int image_pull(const struct store *store, const char *reference,
                const struct import_options *options, struct import_result *ret, struct err *err);
 int image_push(const struct store *store, const char *name, const char *to,
                const struct import_options *options, struct err *err);
+/* After a process (pid; 0: not known which) that was killed at any of these: removes what it had
+ * made, as far as nobody else adds; the rest goes with the next collection. */
+void image_abandon(const struct store *store, pid_t pid);
 /* A tar that is an OCI layout and a docker-archive at once. fd: where it is written to. */
 int image_save(const struct store *store, const char *name, int fd,
                const struct import_options *options, struct err *err);

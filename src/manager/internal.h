@@ -115,6 +115,12 @@ struct instance {
     struct instance_meter meter;       /* (lock) */
 };
 
+struct operation_progress {
+    char text[64];
+    uint64_t done, total; /* total 0: not known */
+    char unit[8];         /* "bytes"; "": nothing is counted */
+};
+
 struct operation {
     uint64_t id;
     char kind[16], instance[INSTANCE_ID_LENGTH + 1];
@@ -124,13 +130,20 @@ struct operation {
     bool resumed;      /* taken up again after a crash */
     int code;          /* (lock) HTTP status of a failure; 0: none */
     char error[ERROR_MAX];
-    char progress[64];
-    unsigned nr_refs; /* (lock) */
+    struct operation_progress progress; /* (lock) */
+    unsigned nr_refs;                   /* (lock) */
     struct operation *next;
     struct manager *manager;
     struct instance *target; /* a reference */
     int client_fd;           /* to be attached at a start; -1: none */
     bool handed_over;        /* a shim has it, and tells it of failures */
+    /* tasks.c: of the host, without an instance */
+    bool task;
+    char *subject;                  /* what it is about; NULL: of an instance */
+    char *result;                   /* (lock) a JSON object; NULL: none */
+    pid_t worker;                   /* (lock) its process, until that is reaped; 0: none */
+    bool cancelled;                 /* (lock) */
+    struct operation *next_waiting; /* (lock) */
 };
 
 struct event {
@@ -156,6 +169,9 @@ struct manager {
     size_t nr_operations;
     uint64_t next_operation;
     pthread_cond_t operation_changed;
+    /* tasks.c */
+    struct operation *tasks_waiting, **tasks_waiting_last; /* (lock) */
+    unsigned nr_tasks, nr_tasks_waiting;                   /* (lock) that run, that wait */
     /* workers.c */
     struct work *work, **work_last; /* (lock) */
     unsigned nr_workers, nr_idle;   /* (lock) */
@@ -250,7 +266,7 @@ struct work {
 int work_post(struct manager *m, void (*fn)(struct manager *m, void *context), void *context);
 void workers_stop(struct manager *m);
 
-/* operations.c */
+/* operations.c. instance: NULL for one of the host. */
 int operation_new(struct manager *m, const char *kind, struct instance *instance,
                   const char *arguments, struct operation **ret, struct err *err);
 int operation_start(struct manager *m, struct operation *operation, struct err *err);
@@ -258,10 +274,13 @@ int operation_start(struct manager *m, struct operation *operation, struct err *
 bool operation_wait(struct manager *m, struct operation *operation, uint64_t timeout_ms);
 /* So that a promise survives us. */
 int operation_store(struct manager *m, struct operation *operation, struct err *err);
-/* Breaks off a start that is under way. -EBUSY: it is something else, or over. */
+/* Breaks off a start that is under way, or a task. -EBUSY: it is something else, or over. */
 int operation_cancel(struct manager *m, struct operation *operation, struct err *err);
 /* One that was never started. */
 void operation_abandon(struct manager *m, struct operation *operation, const struct err *err);
+/* It is over; its result is stored where it was promised. */
+void operation_finish(struct manager *m, struct operation *operation, int result,
+                      const struct err *err);
 void operation_progress(struct manager *m, struct operation *operation, const char *text);
 void operation_unref(struct manager *m, struct operation *operation);
 void operation_store_form(const struct operation *operation, struct store_operation *ret);
@@ -271,6 +290,22 @@ int operation_load(struct manager *m, const struct store_operation *stored);
 void operations_resume(struct manager *m);
 void operations_free(struct manager *m);
 int error_status(int code);
+
+/*
+ * tasks.c: operations of the host, each the work of a process `lodge ... --report` of its own.
+ * words: its words, a JSON array (consumed). At most a few run at a time, the others wait.
+ */
+int task_new(struct manager *m, const char *kind, const char *subject, json_t *words,
+             struct operation **ret, struct err *err);
+int task_start(struct manager *m, struct operation *operation, struct err *err);
+/* lock; false: it is over. */
+bool task_cancel_locked(struct operation *operation);
+/* Out of the store: takes over what its arguments say. */
+int task_load(struct operation *operation);
+/* Of a manager that is no more: what it left is removed, then it has failed. */
+int task_resume(struct manager *m, struct operation *operation);
+/* Ends those that run, at the manager's end. */
+void tasks_stop(struct manager *m);
 
 /* life.c: by who has the instance. */
 int life_start(struct manager *m, struct instance *instance, struct operation *operation,

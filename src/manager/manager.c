@@ -129,6 +129,7 @@ int manager_open(const struct manager_options *options, struct manager **ret, st
     m->lock_fd = -1;
     m->operations_last = &m->operations;
     m->work_last = &m->work;
+    m->tasks_waiting_last = &m->tasks_waiting;
     m->next_operation = 1;
     /* Higher than any number that a manager before us gave: a client may go on from there. */
     m->first_event = m->next_event = clock_realtime_ns() / NS_PER_US;
@@ -161,6 +162,7 @@ void manager_close(struct manager *m)
     pthread_cond_broadcast(&m->operation_changed);
     pthread_mutex_unlock(&m->lock);
     jobs_stop(m);
+    tasks_stop(m);
     workers_stop(m);
     /* Closing them here would close them for the shims, too. */
     if (atomic_load(&m->nr_streams) > 0) {

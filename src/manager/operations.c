@@ -78,6 +78,8 @@ static void drop_locked(struct manager *m, struct operation *operation)
     if (operation->target)
         instance_unref_locked(operation->target);
     fd_closep(&operation->client_fd);
+    free(operation->subject);
+    free(operation->result);
     free(operation->arguments);
     free(operation);
 }
@@ -121,10 +123,11 @@ int operation_new(struct manager *m, const char *kind, struct instance *instance
     operation->created_ns = (int64_t)clock_realtime_ns();
     operation->nr_refs = 1;
     snprintf(operation->kind, sizeof(operation->kind), "%s", kind);
-    snprintf(operation->instance, sizeof(operation->instance), "%s", instance->id);
+    snprintf(operation->instance, sizeof(operation->instance), "%s", instance ? instance->id : "");
     pthread_mutex_lock(&m->lock);
     operation->id = m->next_operation++;
-    instance_ref_locked(instance);
+    if (instance)
+        instance_ref_locked(instance);
     operation->target = instance;
     list_add(m, operation);
     pthread_mutex_unlock(&m->lock);
@@ -183,8 +186,8 @@ static int carry_out(struct manager *m, struct operation *operation, struct err 
     return result;
 }
 
-static void finish(struct manager *m, struct operation *operation, int result,
-                   const struct err *err)
+void operation_finish(struct manager *m, struct operation *operation, int result,
+                      const struct err *err)
 {
     struct store_operation form;
     struct store_change change = {.operation = &form};
@@ -214,7 +217,7 @@ static void finish(struct manager *m, struct operation *operation, int result,
 
 void operation_abandon(struct manager *m, struct operation *operation, const struct err *err)
 {
-    finish(m, operation, err->code < 0 ? err->code : -EIO, err);
+    operation_finish(m, operation, err->code < 0 ? err->code : -EIO, err);
 }
 
 static void operation_work(struct manager *m, void *context)
@@ -235,7 +238,7 @@ static void operation_work(struct manager *m, void *context)
     }
     log_debug("%s: %s", operation->kind, result < 0 ? err.message : "done");
     log_set_subject(before);
-    finish(m, operation, result, &err);
+    operation_finish(m, operation, result, &err);
     operation_unref(m, operation);
 }
 
@@ -244,6 +247,8 @@ int operation_start(struct manager *m, struct operation *operation, struct err *
     bool breaks_off = !strcmp(operation->kind, "stop") || !strcmp(operation->kind, "remove");
     int result;
 
+    if (operation->task)
+        return task_start(m, operation, err);
     pthread_mutex_lock(&m->lock);
     operation->nr_refs++;
     if (breaks_off && operation->target->row.state == INSTANCE_STARTING &&
@@ -273,12 +278,13 @@ int operation_cancel(struct manager *m, struct operation *operation, struct err 
         operation->target->cancel = true;
         pthread_cond_broadcast(&operation->target->changed);
     }
+    starts |= task_cancel_locked(operation);
     pthread_mutex_unlock(&m->lock);
     if (starts)
         return 0;
     return err_set(err, -EBUSY, "operation %llu %s", (unsigned long long)operation->id,
                    done ? "is over"
-                        : "is no start that is under way, which alone can be broken off");
+                        : "can not be broken off: only starts and the host's own can");
 }
 
 bool operation_wait(struct manager *m, struct operation *operation, uint64_t timeout_ms)
@@ -319,7 +325,7 @@ void operation_progress(struct manager *m, struct operation *operation, const ch
     if (!operation)
         return;
     pthread_mutex_lock(&m->lock);
-    snprintf(operation->progress, sizeof(operation->progress), "%s", text);
+    snprintf(operation->progress.text, sizeof(operation->progress.text), "%s", text);
     pthread_mutex_unlock(&m->lock);
 }
 
@@ -344,8 +350,14 @@ void operation_write_json(struct manager *m, struct operation *operation, struct
                !operation->done  ? "running"
                : operation->code ? "failed"
                                  : "done");
-    buf_append_string(to, "\"progress\": ");
-    out_string(to, operation->progress);
+    buf_append_string(to, "\"subject\": ");
+    out_string(to, operation->subject ?: "");
+    buf_append_string(to, ", \"progress\": {\"text\": ");
+    out_string(to, operation->progress.text);
+    buf_printf(to, ", \"done\": %llu, \"total\": %llu, \"unit\": \"%s\"}, \"result\": %s",
+               (unsigned long long)operation->progress.done,
+               (unsigned long long)operation->progress.total, operation->progress.unit,
+               operation->result ?: "{}");
     buf_append_string(to, ", \"error\": ");
     out_string(to, operation->error);
     buf_append_string(to, ", \"created\": ");
@@ -375,6 +387,11 @@ int operation_load(struct manager *m, const struct store_operation *stored)
     snprintf(operation->kind, sizeof(operation->kind), "%s", stored->kind);
     snprintf(operation->instance, sizeof(operation->instance), "%s", stored->instance);
     snprintf(operation->error, sizeof(operation->error), "%s", stored->error);
+    if (strchr(operation->kind, '-') && task_load(operation) < 0) {
+        free(operation->arguments);
+        free(operation);
+        return -ENOMEM;
+    }
     pthread_mutex_lock(&m->lock);
     if (operation->id >= m->next_operation)
         m->next_operation = operation->id + 1;
@@ -389,7 +406,7 @@ void operations_resume(struct manager *m)
         struct instance *instance;
         struct err gone = {-ENOENT, "its instance is not there any more"};
 
-        if (at->done)
+        if (at->done || (at->task && task_resume(m, at) == 0))
             continue;
         pthread_mutex_lock(&m->lock);
         if ((instance = instance_find_id(m, at->instance)))
@@ -399,7 +416,7 @@ void operations_resume(struct manager *m)
         if (instance)
             operation_start(m, at, NULL);
         else
-            finish(m, at, !strcmp(at->kind, "remove") ? 0 : -ENOENT, &gone);
+            operation_finish(m, at, !strcmp(at->kind, "remove") ? 0 : -ENOENT, &gone);
     }
 }
 

@@ -243,7 +243,7 @@ def test_operations_are_looked_at_and_broken_off(manager):
     assert promised["status"] == "running"
     until(lambda: manager.inspect("slow")["state"] == "starting")
     shown = until(lambda: [o for o in json.loads(manager.lodge("operation", "ls", "--json")) if o["id"] == promised["id"]])
-    assert shown[0]["kind"] == "start" and shown[0]["progress"] in ("", "preparing its files", "booting")
+    assert shown[0]["kind"] == "start" and shown[0]["progress"]["text"] in ("", "preparing its files", "booting")
     # Either it is broken off, or it was up before.
     status, answer = manager.ask("DELETE", f"/v1/operations/{promised['id']}")
     assert (status == 200 and answer["status"] == "failed" and manager.inspect("slow")["state"] == "exited") or status == 409

@@ -31,18 +31,13 @@ static void reply_operation(struct api_request *request, struct api_reply *reply
     buf_append(&reply->body, "\n", 1);
 }
 
-/* One that is not waited for is promised: it is stored before it is acknowledged. */
-static int run(struct api_request *request, const char *kind, struct instance *instance,
-               const char *arguments, uint64_t wait_s, struct operation **ret, bool *ret_done,
+/* One that is not waited for, or of the host, is promised: it is stored before it is acknowledged. */
+static int run(struct manager *m, struct operation *operation, uint64_t wait_s, bool *ret_done,
                struct err *err)
 {
-    struct manager *m = request->m;
-    struct operation *operation;
-    int result = operation_new(m, kind, instance, arguments, &operation, err);
+    int result;
 
-    if (result < 0)
-        return result;
-    if (wait_s == 0 && (result = operation_store(m, operation, err)) < 0) {
+    if ((wait_s == 0 || operation->task) && (result = operation_store(m, operation, err)) < 0) {
         operation_abandon(m, operation, err);
         operation_unref(m, operation);
         return result;
@@ -55,8 +50,22 @@ static int run(struct api_request *request, const char *kind, struct instance *i
     *ret_done = wait_s > 0 && operation_wait(m, operation, wait_s * 1000);
     if (!*ret_done && wait_s > 0)
         operation_store(m, operation, NULL);
-    *ret = operation;
     return 0;
+}
+
+void api_operate(struct api_request *request, struct api_reply *reply, struct operation *operation,
+                 uint64_t wait_s)
+{
+    struct err err = ERR_INIT;
+    bool done;
+    int result = run(request->m, operation, wait_s, &done, &err);
+
+    if (result < 0) {
+        api_fail_err(reply, result, &err);
+        return;
+    }
+    reply_operation(request, reply, operation, done);
+    operation_unref(request->m, operation);
 }
 
 static void operate(struct api_request *request, struct api_reply *reply, const char *kind,
@@ -66,20 +75,17 @@ static void operate(struct api_request *request, struct api_reply *reply, const 
     struct operation *operation;
     struct err err = ERR_INIT;
     uint64_t wait_s;
-    bool done;
     int result;
 
     if (api_query_number(request, reply, "wait", WAIT_MOST, WAIT_USUAL, &wait_s) < 0 ||
         !(instance = api_instance(request, reply)))
         return;
-    result = run(request, kind, instance, arguments, wait_s, &operation, &done, &err);
+    result = operation_new(request->m, kind, instance, arguments, &operation, &err);
     instance_unref(request->m, instance);
-    if (result < 0) {
+    if (result < 0)
         api_fail_err(reply, result, &err);
-        return;
-    }
-    reply_operation(request, reply, operation, done);
-    operation_unref(request->m, operation);
+    else
+        api_operate(request, reply, operation, wait_s);
 }
 
 void api_start(struct api_request *request, struct api_reply *reply)

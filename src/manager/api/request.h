@@ -59,6 +59,9 @@ int api_query_number(struct api_request *request, struct api_reply *reply, const
                      uint64_t most, uint64_t otherwise, uint64_t *ret);
 bool api_query_flag(struct api_request *request, const char *name);
 const char *api_query(struct api_request *request, const char *name);
+/* Starts it and answers with it, once it is over or wait_s are; it is consumed. */
+void api_operate(struct api_request *request, struct api_reply *reply, struct operation *operation,
+                 uint64_t wait_s);
 /* The instance that args[0] names, or NULL: api_fail was called. */
 struct instance *api_instance(struct api_request *request, struct api_reply *reply);
 
@@ -68,6 +71,7 @@ api_fn api_list, api_create, api_inspect, api_delete, api_patch;
 api_fn api_start, api_stop, api_restart, api_pause, api_resume, api_kill, api_wait;
 api_fn api_networks, api_network_create, api_network, api_network_delete;
 api_fn api_network_connect, api_network_disconnect;
+api_fn api_images, api_image_add, api_image_remove, api_images_prune;
 api_fn api_volumes, api_volume_create, api_volume, api_volume_delete, api_volumes_prune;
 api_fn api_logs, api_attach, api_exec, api_copy, api_stats, api_stats_all, api_top;
 api_fn api_jobs, api_job_submit, api_job_batch, api_job, api_job_patch, api_job_delete,

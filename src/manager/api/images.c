@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * /v1/images: what the store has, and what is done to it as operations (manager/tasks.c). A path is
+ * one of the manager's host.
+ */
+#include "manager/api/request.h"
+
+#include "base/util.h"
+#include "image/manifest.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define WAIT_MOST  86400u
+#define WAIT_USUAL 600u
+
+static void list_one(const struct image *image, void *context)
+{
+    json_t *one = json_pack("{s:s, s:s, s:b}", "name", image->name, "digest", image->digest,
+                            "imported", image->imported);
+
+    if (one)
+        json_array_append_new(context, one);
+}
+
+void api_images(struct api_request *request, struct api_reply *reply)
+{
+    const struct store *store = request->m->options.images;
+    json_t *list = json_array();
+    char directory[PATH_MAX];
+
+    image_list(store, list_one, list);
+    if (store_writable_dir(store, "oci", directory) < 0)
+        *directory = '\0';
+    api_reply_json(reply, json_pack("{s:o, s:s}", "images", list, "directory", directory));
+}
+
+/* What the body says; strings are borrowed. */
+struct adding {
+    const char *action, *path, *reference, *name, *devices, *auth_file;
+    uint64_t most_bytes, most_files, most_ratio;
+    bool insecure;
+};
+
+static int parse(json_t *json, struct adding *ret, struct err *err)
+{
+    static const char *const known[] = {"action",    "path",       "reference", "name",
+                                        "devices",   "auth_file",  "max_bytes", "max_files",
+                                        "max_ratio", "insecure",   NULL};
+    struct json_at body;
+    int r;
+
+    json_at_root(json, &body);
+    if ((r = json_reject_unknown(&body, known, err)) < 0 ||
+        (r = json_get_string(&body, "action", &ret->action, err)) < 0 ||
+        (r = json_opt_string(&body, "path", &ret->path, err)) < 0 ||
+        (r = json_opt_string(&body, "reference", &ret->reference, err)) < 0 ||
+        (r = json_opt_string(&body, "name", &ret->name, err)) < 0 ||
+        (r = json_opt_string(&body, "devices", &ret->devices, err)) < 0 ||
+        (r = json_opt_string(&body, "auth_file", &ret->auth_file, err)) < 0 ||
+        (r = json_opt_uint(&body, "max_bytes", &ret->most_bytes, err)) < 0 ||
+        (r = json_opt_uint(&body, "max_files", &ret->most_files, err)) < 0 ||
+        (r = json_opt_uint(&body, "max_ratio", &ret->most_ratio, err)) < 0 ||
+        (r = json_opt_bool(&body, "insecure", &ret->insecure, err)) < 0)
+        return r;
+    return 0;
+}
+
+/* A word of a command line that is no option. */
+static int check_word(const char *what, const char *word, bool required, struct err *err)
+{
+    if (!word)
+        return required ? err_set(err, -EINVAL, "%s is missing", what) : 0;
+    if (!*word || *word == '-' || strlen(word) >= PATH_MAX)
+        return err_set(err, -EINVAL, "%s '%.40s' is none", what, word);
+    return 0;
+}
+
+static int check_path(const char *what, const char *path, bool required, struct err *err)
+{
+    if (path && *path != '/')
+        return err_set(err, -EINVAL, "%s '%.40s' is not absolute", what, path);
+    return check_word(what, path, required, err);
+}
+
+static int check_reference(const char *what, const char *text, bool required, struct err *err)
+{
+    char normal[REFERENCE_MAX];
+    int r = check_word(what, text, required, err);
+
+    return r < 0 || !text ? r : reference_normalize(text, normal, err);
+}
+
+static void add_option(json_t *words, const char *option, const char *value)
+{
+    if (!value)
+        return;
+    json_array_append_new(words, json_string(option));
+    json_array_append_new(words, json_string(value));
+}
+
+static void add_number(json_t *words, const char *option, uint64_t value)
+{
+    char text[24];
+
+    snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
+    add_option(words, option, value ? text : NULL);
+}
+
+static void add_word(json_t *words, const char *word)
+{
+    if (word)
+        json_array_append_new(words, json_string(word));
+}
+
+static int import_words(const struct adding *a, json_t *words, struct err *err)
+{
+    static const char *const kinds[] = {"skip", "refuse", "make"};
+    bool known = !a->devices;
+    int r;
+
+    for (size_t i = 0; i < ARRAY_LEN(kinds) && !known; i++)
+        known = !strcmp(a->devices, kinds[i]);
+    if (!known)
+        return err_set(err, -EINVAL, "devices '%.40s' is none of skip, refuse, make", a->devices);
+    if ((r = check_path("path", a->path, !strcmp(a->action, "import"), err)) < 0 ||
+        (r = check_reference("name", a->name, false, err)) < 0 ||
+        (r = check_path("auth_file", a->auth_file, false, err)) < 0)
+        return r;
+    add_option(words, "--devices", a->devices);
+    add_number(words, "--max-size", a->most_bytes);
+    add_number(words, "--max-files", a->most_files);
+    add_number(words, "--max-ratio", a->most_ratio);
+    add_option(words, "--authfile", a->auth_file);
+    if (a->insecure)
+        add_word(words, "--insecure");
+    return 0;
+}
+
+/* The words of `lodge image`; what each action needs is checked, since it is to be a refusal and
+ * not an operation that fails. */
+static int make_words(const struct adding *a, json_t *words, const char **ret_subject,
+                      struct err *err)
+{
+    bool import = !strcmp(a->action, "import"), push = !strcmp(a->action, "push");
+    int r;
+
+    if (!import && !push && strcmp(a->action, "pull") != 0)
+        return err_set(err, -EINVAL, "action '%.40s' is none of import, pull, push", a->action);
+    if (import && a->reference)
+        return err_set(err, -EINVAL, "reference is of pull and push; import has a path");
+    if (!import && a->path)
+        return err_set(err, -EINVAL, "path is of import");
+    add_word(words, "image");
+    add_word(words, a->action);
+    if ((r = import_words(a, words, err)) < 0 ||
+        (r = check_reference("reference", a->reference, !import && !push, err)) < 0 ||
+        (push && (r = check_word("name", a->name, true, err)) < 0))
+        return r;
+    *ret_subject = import ? a->path : push ? a->name : a->reference;
+    add_word(words, *ret_subject);
+    add_word(words, push ? a->reference : a->name);
+    return 0;
+}
+
+/* words: consumed. */
+static void operate(struct api_request *request, struct api_reply *reply, const char *kind,
+                    const char *subject, json_t *words, uint64_t wait_s)
+{
+    struct operation *operation;
+    struct err err = ERR_INIT;
+    int result = task_new(request->m, kind, subject, words, &operation, &err);
+
+    if (result < 0)
+        api_fail_err(reply, result, &err);
+    else
+        api_operate(request, reply, operation, wait_s);
+}
+
+void api_image_add(struct api_request *request, struct api_reply *reply)
+{
+    json_t *words = json_array();
+    struct adding adding = {0};
+    struct err err = ERR_INIT;
+    const char *subject = "";
+    uint64_t wait_s;
+    char kind[16];
+    int result;
+
+    if (api_query_number(request, reply, "wait", WAIT_MOST, WAIT_USUAL, &wait_s) < 0) {
+        json_decref(words);
+        return;
+    }
+    if ((result = parse(request->json, &adding, &err)) < 0 ||
+        (result = make_words(&adding, words, &subject, &err)) < 0) {
+        json_decref(words);
+        api_fail_err(reply, result, &err);
+        return;
+    }
+    snprintf(kind, sizeof(kind), "image-%s", adding.action);
+    operate(request, reply, kind, subject, words, wait_s);
+}
+
+void api_image_remove(struct api_request *request, struct api_reply *reply)
+{
+    const char *name = api_query(request, "name");
+    struct err err = ERR_INIT;
+    uint64_t wait_s;
+    int result;
+
+    if (api_query_number(request, reply, "wait", WAIT_MOST, WAIT_USUAL, &wait_s) < 0)
+        return;
+    if ((result = check_word("name", name, true, &err)) < 0)
+        api_fail_err(reply, result, &err);
+    else
+        operate(request, reply, "image-remove", name,
+                json_pack("[s, s, s]", "image", "rm", name), wait_s);
+}
+
+void api_images_prune(struct api_request *request, struct api_reply *reply)
+{
+    static const char *const known[] = {"all", NULL};
+    json_t *words = json_pack("[s, s]", "image", "prune");
+    struct err err = ERR_INIT;
+    struct json_at body;
+    uint64_t wait_s;
+    bool all = false;
+    int result = 0;
+
+    json_at_root(request->json, &body);
+    if (request->json && (result = json_reject_unknown(&body, known, &err)) == 0)
+        result = json_opt_bool(&body, "all", &all, &err);
+    if (result < 0)
+        api_fail_err(reply, result, &err);
+    if (result < 0 ||
+        api_query_number(request, reply, "wait", WAIT_MOST, WAIT_USUAL, &wait_s) < 0) {
+        json_decref(words);
+        return;
+    }
+    if (all)
+        add_word(words, "--all");
+    operate(request, reply, "image-prune", all ? "all" : "", words, wait_s);
+}
