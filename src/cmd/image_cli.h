@@ -14,8 +14,8 @@ struct image_cli {
     const char *arguments[IMAGE_ARGUMENTS_MAX];
     size_t nr;
     bool json, quiet, all, force;
-    bool local;  /* never by the manager */
-    bool report; /* for a program that watches: cmd/report.h */
+    bool local;         /* never by the manager */
+    bool report;        /* for a program that watches: cmd/report.h */
     const char *output; /* save -o */
     struct import_options import;
     struct store *store;

@@ -3,7 +3,8 @@
  * What `lodge ... --report` writes on standard output for a program that watches it, the manager
  * above all: a line of JSON each.
  *
- *      {"progress": {"text": "layer 1 of 2", "done": 1048576, "total": 4194304}}    bytes; 0: unknown
+ *      {"progress": {"text": "layer 1 of 2", "done": 1048576, "total": 4194304}}    bytes; 0:
+ * unknown
  *      {"result": {...}}                                                            at the end
  *      {"error": {"code": 2, "message": "..."}}                                     an errno
  */

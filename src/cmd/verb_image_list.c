@@ -234,12 +234,10 @@ static void print_collected(const struct image_cli *cli, const struct layout_col
 
     image_cli_size(collected->bytes, size);
     if (cli->report)
-        report_result(json_pack("{s:I, s:I, s:I, s:I, s:I}", "blobs",
-                                (json_int_t)collected->nr_blobs, "layers",
-                                (json_int_t)collected->nr_layers, "disks",
-                                (json_int_t)collected->nr_disks, "bytes",
-                                (json_int_t)collected->bytes, "busy",
-                                (json_int_t)collected->nr_busy));
+        report_result(json_pack(
+            "{s:I, s:I, s:I, s:I, s:I}", "blobs", (json_int_t)collected->nr_blobs, "layers",
+            (json_int_t)collected->nr_layers, "disks", (json_int_t)collected->nr_disks, "bytes",
+            (json_int_t)collected->bytes, "busy", (json_int_t)collected->nr_busy));
     else if (cli->json)
         printf("{\"blobs\": %llu, \"layers\": %llu, \"disks\": %llu, \"bytes\": %llu, \"busy\": "
                "%llu}\n",

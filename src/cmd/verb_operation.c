@@ -147,6 +147,7 @@ const struct cli_verb verb_operation = {
             "  ls         those under way; --all: those that are over, too\n"
             "  inspect    one, as JSON\n"
             "  wait       until it is over; fails as it did\n"
-            "  cancel     breaks off a start that is under way, or work on images; nothing of it stays\n",
+            "  cancel     breaks off a start that is under way, or work on images; nothing of it "
+            "stays\n",
     .run = run,
 };

@@ -41,6 +41,8 @@ int blob_write(struct blob_writer *writer, const void *data, size_t length, stru
         return err_errno(err, result, "write an image's content to '%s'", writer->layout->path);
     sha256_update(&writer->sha, data, length);
     writer->bytes += length;
+    if (writer->layout->wrote)
+        writer->layout->wrote(writer->layout->context, writer->bytes);
     return 0;
 }
 

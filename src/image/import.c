@@ -25,6 +25,8 @@ struct import {
     struct import_result *result;
     char what[64];
     uint64_t total;
+    const char *taking; /* "packing", "copying" */
+    uint64_t taken_total;
 };
 
 static void progress(const struct import *import, const char *what, uint64_t done, uint64_t total)
@@ -38,6 +40,14 @@ static void layer_progress(void *context, uint64_t bytes)
     const struct import *import = context;
 
     progress(import, import->what, bytes, import->total);
+}
+
+static void blob_progress(void *context, uint64_t bytes)
+{
+    const struct import *import = context;
+
+    if (import->taking)
+        progress(import, import->taking, bytes, import->taken_total);
 }
 
 /* Everything below a directory's file system on the disk, before it gets its name. */
@@ -138,13 +148,18 @@ static int ensure_blob(struct import *import, const struct descriptor *blob, str
     CLEANUP(fd_closep) int fd = -1;
     char name[96], digest[DIGEST_MAX];
     uint64_t bytes;
+    int result;
 
     if (blob_exists(import->layout, blob->digest, blob->bytes))
         return 0;
     snprintf(name, sizeof(name), "blobs/sha256/%s", digest_hex(blob->digest));
     if ((fd = source_member(import->source, name, err)) < 0)
         return fd;
-    return blob_copy(import->layout, fd, blob->digest, digest, &bytes, err);
+    import->taking = "copying";
+    import->taken_total = blob->bytes;
+    result = blob_copy(import->layout, fd, blob->digest, digest, &bytes, err);
+    import->taking = NULL;
+    return result;
 }
 
 /* Follows indexes down to a manifest. */
@@ -296,9 +311,11 @@ static int import_docker_layer(struct import *import, const char *member, char d
 
     if (fd < 0)
         return fd;
-    import->total = fstat(fd, &st) == 0 ? (uint64_t)st.st_size : 0;
-    if ((result = blob_copy(import->layout, fd, NULL, digest, &bytes, err)) < 0 ||
-        (result = add_layer(import, digest, diff_id, err)) < 0)
+    import->total = import->taken_total = fstat(fd, &st) == 0 ? (uint64_t)st.st_size : 0;
+    import->taking = "copying";
+    result = blob_copy(import->layout, fd, NULL, digest, &bytes, err);
+    import->taking = NULL;
+    if (result < 0 || (result = add_layer(import, digest, diff_id, err)) < 0)
         return result;
     return json_array_append_new(layers, layer_descriptor(import->layout, digest, bytes)) < 0
                ? err_set(err, -ENOMEM, "out of memory")
@@ -400,10 +417,12 @@ static int import_tree(struct import *import, int fd, bool directory, const char
     int result;
 
     snprintf(import->what, sizeof(import->what), "layer 1 of 1");
-    progress(import, directory ? "packing" : "copying", 0, 0);
+    import->taking = directory ? "packing" : "copying";
+    progress(import, import->taking, 0, import->taken_total);
     result = directory ? tree_tar(import->layout, fd, blob, &bytes, err)
                        : tar_take(import->layout, fd, blob, &bytes, err);
     import->total = bytes;
+    import->taking = NULL;
     if (result < 0 || (result = add_layer(import, blob, diff_id, err)) < 0)
         return result;
     strftime(created, sizeof(created), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
@@ -479,8 +498,9 @@ static int import_opened(struct import *import, int fd, bool directory, const ch
     progress(import, "reading", 0, 0);
     if ((result = source_open(import->layout, fd, directory, &source, err)) < 0)
         return result;
-    result = import_source(import->layout, &source, kind == SOURCE_DOCKER, reference,
-                           import->options, import->result, err);
+    import->source = &source;
+    result = kind == SOURCE_DOCKER ? import_docker(import, reference, err)
+                                   : import_oci(import, reference, err);
     source_close(&source);
     return result;
 }
@@ -529,6 +549,8 @@ int image_import(const struct store *store, const char *path, const struct impor
         (result = layout_open(dir, true, &layout, err)) < 0)
         return result;
     import.layout = &layout;
+    layout.wrote = blob_progress;
+    layout.context = &import;
     if ((lock = layout_lock(&layout, LAYOUT_ADD, err)) < 0)
         result = lock;
     else if (!strcmp(path, "-"))
@@ -540,6 +562,8 @@ int image_import(const struct store *store, const char *path, const struct impor
     if (result >= 0 && !S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode))
         result = err_set(err, -EINVAL,
                          "'%s' is neither a directory nor a file ('-' is standard input)", path);
+    if (result >= 0 && S_ISREG(st.st_mode))
+        import.taken_total = (uint64_t)st.st_size;
     if (result >= 0)
         result = import_opened(&import, fd, S_ISDIR(st.st_mode), reference, err);
     layout_close(&layout);

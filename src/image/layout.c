@@ -40,6 +40,7 @@ int layout_open(const char *store_dir, bool create, struct layout *ret, struct e
         return err_errno(err, -errno, "open '%s'", ret->path);
     if (create && (result = make_directories(fd, ret->path, err)) < 0)
         return result;
+    ret->wrote = NULL;
     ret->fd = TAKE_FD(fd);
     return 0;
 }

@@ -33,6 +33,9 @@
 struct layout {
     int fd; /* STORE/oci */
     char path[PATH_MAX];
+    /* How long the blob that is being written is by now; NULL after layout_open. */
+    void (*wrote)(void *context, uint64_t bytes);
+    void *context; /* of wrote */
 };
 
 /* -ENOENT when there is none and it is not to be made. */

@@ -298,8 +298,8 @@ int error_status(int code);
 int task_new(struct manager *m, const char *kind, const char *subject, json_t *words,
              struct operation **ret, struct err *err);
 int task_start(struct manager *m, struct operation *operation, struct err *err);
-/* lock; false: it is over. */
-bool task_cancel_locked(struct operation *operation);
+/* false: it is over, or no task. */
+bool task_cancel(struct manager *m, struct operation *operation);
 /* Out of the store: takes over what its arguments say. */
 int task_load(struct operation *operation);
 /* Of a manager that is no more: what it left is removed, then it has failed. */

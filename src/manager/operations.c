@@ -278,13 +278,11 @@ int operation_cancel(struct manager *m, struct operation *operation, struct err 
         operation->target->cancel = true;
         pthread_cond_broadcast(&operation->target->changed);
     }
-    starts |= task_cancel_locked(operation);
     pthread_mutex_unlock(&m->lock);
-    if (starts)
+    if (starts || task_cancel(m, operation))
         return 0;
     return err_set(err, -EBUSY, "operation %llu %s", (unsigned long long)operation->id,
-                   done ? "is over"
-                        : "can not be broken off: only starts and the host's own can");
+                   done ? "is over" : "can not be broken off: only starts and the host's own can");
 }
 
 bool operation_wait(struct manager *m, struct operation *operation, uint64_t timeout_ms)

@@ -49,7 +49,7 @@ static const char *const statement_texts[NR_STATEMENTS] = {
     [REMOVE_INSTANCE] = "DELETE FROM instances WHERE id=?1",
     [PUT_OPERATION] =
         "INSERT INTO operations VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9) ON CONFLICT(id) DO "
-        "UPDATE SET status=?4, error=?6, code=?7, finished_ns=?9",
+        "UPDATE SET status=?4, arguments=?5, error=?6, code=?7, finished_ns=?9",
     [PRUNE] = "DELETE FROM operations WHERE status<>'running' AND id<=(SELECT max(id) FROM "
               "operations)-?1",
     [PUT_ENVIRONMENT] = "INSERT INTO environments VALUES(?1,?2,?3,?4) ON CONFLICT(name) DO UPDATE "

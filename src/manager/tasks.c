@@ -181,10 +181,12 @@ static int read_report(struct operation *operation, int fd, struct err *err)
     }
 }
 
-/* lock */
-static bool is_broken_off(const struct operation *operation)
+/* lock. Why it is broken off; NULL: it is not. */
+static const char *broken_off(const struct operation *operation)
 {
-    return operation->cancelled || atomic_load(&operation->manager->stopping);
+    return operation->cancelled                         ? "it was cancelled"
+           : atomic_load(&operation->manager->stopping) ? "the manager ended"
+                                                        : NULL;
 }
 
 /* Ends what is left of its group, then reaps it. */
@@ -217,22 +219,20 @@ static void clean_up(struct operation *operation, pid_t pid)
 static int judge(struct operation *operation, int status, struct err *err)
 {
     struct manager *m = operation->manager;
-    bool ended;
+    const char *why;
 
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return 0;
     pthread_mutex_lock(&m->lock);
-    ended = is_broken_off(operation);
+    why = broken_off(operation);
     pthread_mutex_unlock(&m->lock);
-    if (ended && operation->cancelled)
-        return err_set(err, -ECANCELED, "it was cancelled");
-    if (ended)
-        return err_set(err, -ECANCELED, "the manager ended");
+    if (why)
+        return err_set(err, -ECANCELED, "%s", why);
     if (WIFSIGNALED(status))
         return err_set(err, -EIO, "its process was ended by signal %d", WTERMSIG(status));
-    return err->code < 0 ? err->code
-                         : err_set(err, -EIO, "its process ended with status %d",
-                                   WEXITSTATUS(status));
+    return err->code < 0
+               ? err->code
+               : err_set(err, -EIO, "its process ended with status %d", WEXITSTATUS(status));
 }
 
 static int run_worker(struct operation *operation, json_t *words, struct err *err)
@@ -246,7 +246,7 @@ static int run_worker(struct operation *operation, json_t *words, struct err *er
         return pid;
     pthread_mutex_lock(&m->lock);
     operation->worker = pid;
-    if (is_broken_off(operation))
+    if (broken_off(operation))
         kill(-pid, SIGKILL);
     pthread_mutex_unlock(&m->lock);
     if (read_report(operation, fd, err) < 0)
@@ -265,8 +265,8 @@ static void keep_result(struct operation *operation, json_t *arguments)
     char *text;
 
     pthread_mutex_lock(&m->lock);
-    if (operation->result && json_parse(operation->result, strlen(operation->result), "result",
-                                        &value, NULL) == 0) {
+    if (operation->result &&
+        json_parse(operation->result, strlen(operation->result), "result", &value, NULL) == 0) {
         json_object_set_new(arguments, "result", value);
         if ((text = json_text(arguments, JSON_COMPACT))) {
             free(operation->arguments);
@@ -282,16 +282,15 @@ static void run_task(struct manager *m, struct operation *operation)
     const struct log_subject *before = log_set_subject(&subject);
     json_t *arguments = NULL;
     struct err err = ERR_INIT;
-    bool ended;
+    const char *why;
     int result = json_parse(operation->arguments, strlen(operation->arguments), "arguments",
                             &arguments, &err);
 
     pthread_mutex_lock(&m->lock);
-    ended = is_broken_off(operation);
+    why = broken_off(operation);
     pthread_mutex_unlock(&m->lock);
-    if (result == 0 && ended)
-        result = err_set(&err, -ECANCELED, "%s",
-                         operation->cancelled ? "it was cancelled" : "the manager ended");
+    if (result == 0 && why)
+        result = err_set(&err, -ECANCELED, "%s", why);
     if (result == 0 &&
         (result = run_worker(operation, json_object_get(arguments, "words"), &err)) == 0)
         keep_result(operation, arguments);
@@ -348,14 +347,38 @@ int task_start(struct manager *m, struct operation *operation, struct err *err)
     return 0;
 }
 
-bool task_cancel_locked(struct operation *operation)
+/* lock: out of those that wait; false: it does not. */
+static bool withdraw(struct manager *m, struct operation *operation)
 {
-    if (!operation->task || operation->done)
+    struct operation **at = &m->tasks_waiting;
+
+    while (*at && *at != operation)
+        at = &(*at)->next_waiting;
+    if (!*at)
         return false;
-    operation->cancelled = true;
+    if (!(*at = operation->next_waiting))
+        m->tasks_waiting_last = at;
+    m->nr_tasks_waiting--;
+    return true;
+}
+
+bool task_cancel(struct manager *m, struct operation *operation)
+{
+    const struct err cancelled = {-ECANCELED, "it was cancelled"};
+    bool under_way, waiting;
+
+    pthread_mutex_lock(&m->lock);
+    under_way = operation->task && !operation->done;
+    waiting = under_way && withdraw(m, operation);
+    operation->cancelled |= under_way;
     if (operation->worker)
         kill(-operation->worker, SIGKILL);
-    return true;
+    pthread_mutex_unlock(&m->lock);
+    if (waiting) {
+        operation_finish(m, operation, -ECANCELED, &cancelled);
+        operation_unref(m, operation);
+    }
+    return under_way;
 }
 
 void tasks_stop(struct manager *m)

@@ -131,6 +131,10 @@ def test_every_answer_is_as_described(manager, document):
     good("POST", "/v1/networks", body={"name": "no name"}, status=400)
     good("GET", "/v1/networks/{ref}", {"ref": "nosuch"}, status=404)
     good("DELETE", "/v1/networks/{ref}", {"ref": "nosuch"}, status=404)
+    good("GET", "/v1/images")
+    assert json.loads(good("POST", "/v1/images", body={"action": "import", "path": "/nosuch", "name": "x"}, query="?wait=0", status=202))["subject"] == "/nosuch"
+    good("DELETE", "/v1/images", query="?name=nosuch", status=404)
+    good("POST", "/v1/images/prune", body={"all": 1}, status=400)
     good("POST", "/v1/volumes", body={"name": "shape"}, status=201)
     good("GET", "/v1/volumes")
     good("GET", "/v1/volumes/{ref}", {"ref": "shape"})

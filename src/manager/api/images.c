@@ -44,9 +44,9 @@ struct adding {
 
 static int parse(json_t *json, struct adding *ret, struct err *err)
 {
-    static const char *const known[] = {"action",    "path",       "reference", "name",
-                                        "devices",   "auth_file",  "max_bytes", "max_files",
-                                        "max_ratio", "insecure",   NULL};
+    static const char *const known[] = {"action",    "path",      "reference", "name",
+                                        "devices",   "auth_file", "max_bytes", "max_files",
+                                        "max_ratio", "insecure",  NULL};
     struct json_at body;
     int r;
 
@@ -213,8 +213,8 @@ void api_image_remove(struct api_request *request, struct api_reply *reply)
     if ((result = check_word("name", name, true, &err)) < 0)
         api_fail_err(reply, result, &err);
     else
-        operate(request, reply, "image-remove", name,
-                json_pack("[s, s, s]", "image", "rm", name), wait_s);
+        operate(request, reply, "image-remove", name, json_pack("[s, s, s]", "image", "rm", name),
+                wait_s);
 }
 
 void api_images_prune(struct api_request *request, struct api_reply *reply)

@@ -31,7 +31,8 @@ static void reply_operation(struct api_request *request, struct api_reply *reply
     buf_append(&reply->body, "\n", 1);
 }
 
-/* One that is not waited for, or of the host, is promised: it is stored before it is acknowledged. */
+/* One that is not waited for, or of the host, is promised: it is stored before it is acknowledged.
+ */
 static int run(struct manager *m, struct operation *operation, uint64_t wait_s, bool *ret_done,
                struct err *err)
 {

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Work on images as operations of the manager: with figures while it goes on, a result afterwards, and nothing half-made when it is broken off."""
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from conftest import need_root
+from manager import Manager, until
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def manager(build, tmp_path):
+    need_root()
+    home = tmp_path / "home"
+    home.mkdir()
+    m = Manager(build, home)
+    m.home = home
+    m.tree = tmp_path / "tree"
+    (m.tree / "bin").mkdir(parents=True)
+    (m.tree / "bin" / "sh").write_bytes(b"x" * MIB)
+    m.start()
+    yield m
+    m.close()
+
+
+def contents(home):
+    """What there is of images."""
+    return sorted(str(path.relative_to(home)) for path in (home / "oci").rglob("*") if not path.name.endswith(".lock") and path.name not in ("index.json", "oci-layout"))
+
+
+def start_endless(manager):
+    """An import that does not end by itself: of a file with a very large hole."""
+    path = manager.home.parent / "endless"
+    path.mkdir(exist_ok=True)
+    with open(path / "hole", "wb") as hole:
+        hole.truncate(1 << 40)
+    operation = manager.good("POST", "/v1/images?wait=0", {"action": "import", "path": str(path), "name": "endless"})
+    assert operation["status"] == "running" and operation["kind"] == "image-import" and operation["subject"] == str(path)
+    return operation["id"]
+
+
+def get(manager, number, wait=0):
+    return manager.good("GET", f"/v1/operations/{number}?wait={wait}")
+
+
+def stop_workers(manager):
+    """They shall not fill the disk meanwhile."""
+    for pid in workers(manager):
+        os.kill(pid, signal.SIGSTOP)
+
+
+def endless(manager):
+    """Likewise, standing still in the middle of its work."""
+    number = start_endless(manager)
+    until(lambda: get(manager, number)["progress"]["done"])
+    stop_workers(manager)
+    return number
+
+
+def workers(manager):
+    """Pids of the processes that work for our store."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"--report" in (entry / "cmdline").read_bytes() and f"LODGE_HOME={manager.home}".encode() in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            pass
+    return found
+
+
+def test_import_is_an_operation_that_is_remembered(manager):
+    assert manager.lodge("image", "import", "tree", "app:1", cwd=manager.tree.parent) == "app:1\n"  # a path from where we are
+    made = json.loads(manager.lodge("image", "import", "--json", manager.tree, "app:2"))
+    assert made["names"] == ["app:2"] and made["layers"] == 1 and made["layers_new"] == 0
+    assert "no tar archive" in subprocess.run([manager.bin / "lodge", "image", "import", manager.tree / "bin/sh"], env=manager.environment, capture_output=True, text=True).stderr
+    assert manager.lodge("image", "import", "--local", manager.tree, "app:3") == "app:3\n"  # no operation
+    with open(manager.tree.parent / "t.tar", "wb") as tar:
+        subprocess.run(["tar", "c", "-C", manager.tree, "."], stdout=tar, check=True)
+    with open(manager.tree.parent / "t.tar", "rb") as tar:
+        assert manager.lodge("image", "import", "-", "app:4", stdin=tar) == "app:4\n"  # nor that
+    before = manager.good("GET", "/v1/operations")["operations"]
+    assert [(one["kind"], one["status"]) for one in before] == [("image-import", "done")] * 2 + [("image-import", "failed")]
+    assert before[1]["result"] == made and before[2]["result"] == {} and "no tar archive" in before[2]["error"]
+    manager.kill()
+    manager.start()
+    after = manager.good("GET", "/v1/operations")["operations"]
+    assert [(one["id"], one["subject"], one["result"], one["error"]) for one in after] == [(one["id"], one["subject"], one["result"], one["error"]) for one in before]
+    assert {one["name"] for one in manager.good("GET", "/v1/images")["images"]} == {"app:1", "app:2", "app:3", "app:4"}
+    for name in ("app:1", "app:2", "app:3"):
+        manager.good("DELETE", f"/v1/images?name={name}")
+    assert manager.ask("DELETE", "/v1/images?name=app:1")[0] == 404
+    assert manager.good("POST", "/v1/images/prune", {"all": True})["result"]["layers"] >= 1
+    assert manager.good("GET", "/v1/images")["images"] == [] and not [name for name in contents(manager.home) if "/layers/" in name or "sha256/" in name]
+
+
+def test_what_is_cancelled_leaves_nothing(manager):
+    manager.lodge("image", "import", "-q", manager.tree, "app:1")
+    before = contents(manager.home)
+    number = start_endless(manager)
+    first = until(lambda: get(manager, number)["progress"]["done"])
+    progress = until(lambda: get(manager, number)["progress"]["done"] > first and get(manager, number)["progress"])
+    stop_workers(manager)
+    assert progress["text"] == "packing" and progress["unit"] == "bytes" and len(workers(manager)) == 1
+    assert "packing" in manager.lodge("operation", "ls")
+    assert json.loads(manager.lodge("operation", "cancel", number))["error"] == "it was cancelled"
+    assert workers(manager) == [] and contents(manager.home) == before
+    assert get(manager, number)["status"] == "failed" and manager.ask("DELETE", f"/v1/operations/{number}")[0] == 409
+    # More than run at a time: those that wait are cancelled as well as those that work.
+    numbers = [endless(manager) for _ in range(4)] + [start_endless(manager) for _ in range(2)]
+    assert len(workers(manager)) == 4 and get(manager, numbers[5])["progress"]["text"] == "waiting"
+    for number in reversed(numbers):
+        assert manager.good("DELETE", f"/v1/operations/{number}")["status"] == "failed"
+    assert workers(manager) == [] and manager.good("GET", "/v1/info")
+    manager.lodge("image", "prune")
+    assert contents(manager.home) == before
+
+
+def test_whoever_interrupts_the_verb_cancels(manager):
+    manager.good("DELETE", f"/v1/operations/{endless(manager)}")
+    verb = subprocess.Popen([manager.bin / "lodge", "image", "import", manager.home.parent / "endless", "x"], env=manager.environment, stderr=subprocess.PIPE, text=True)
+    until(lambda: workers(manager))
+    stop_workers(manager)
+    verb.send_signal(signal.SIGINT)
+    assert "it was cancelled" in verb.communicate(timeout=60)[1] and verb.returncode == 125
+    assert workers(manager) == [] and list((manager.home / "oci" / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_when_the_manager_ends_the_work_does(manager, how):
+    manager.lodge("image", "import", "-q", manager.tree, "app:1")
+    before = contents(manager.home)
+    number = endless(manager)
+    manager.kill() if how == "killed" else manager.stop()
+    until(lambda: workers(manager) == [])
+    manager.start()
+    over = get(manager, number, 60)
+    assert (over["status"], over["error"]) == ("failed", "the manager ended")
+    assert contents(manager.home) == before and len(manager.good("GET", "/v1/operations")["operations"]) == 2
+
+
+def test_a_worker_that_dies_is_a_failure(manager):
+    number = endless(manager)
+    os.kill(workers(manager)[0], signal.SIGKILL)
+    over = get(manager, number, 60)
+    assert over["status"] == "failed" and over["error"] == "its process was ended by signal 9"
+    assert list((manager.home / "oci" / "tmp").iterdir()) == []
