@@ -50,8 +50,8 @@ static int take_one(struct run_volumes *volumes, struct run_volume *volume, bool
 
     if ((r = volume_find(NULL, volume->source, &found, err)) < 0)
         return r;
-    volume->disk = vm && found.size_bytes;
-    if (found.size_bytes && !vm) {
+    volume->disk = vm && found.image;
+    if (found.image && !vm) {
         snprintf(name, sizeof(name), "volume%zu", volumes->nr);
         if ((r = own_mounts(volumes, err)) < 0 || (r = run_dir_path(dir, name, place, err)) < 0)
             return r;

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/util.h"
 #include "volume/image.h"
+#include "volume/quota.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -123,9 +124,30 @@ static int lock_directory(const char *dir, int *ret, struct err *err)
     return 0;
 }
 
+/* The contents, and what limits them. */
+static int fill_data(int dir_fd, uint64_t size_bytes, uint32_t *ret_project, struct err *err)
+{
+    CLEANUP(fd_closep) int data = -1;
+    int r;
+
+    if (mkdirat(dir_fd, "data", 0755))
+        return err_errno(err, -errno, "make the directory of its contents");
+    if (!size_bytes)
+        return 0;
+    data = openat(dir_fd, "data", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (data < 0)
+        return err_errno(err, -errno, "open the directory of its contents");
+    if ((r = quota_limit(data, size_bytes, ret_project, err)) != -EOPNOTSUPP)
+        return r;
+    if (unlinkat(dir_fd, "data", AT_REMOVEDIR))
+        return err_errno(err, -errno, "remove the directory of its contents");
+    return image_make(dir_fd, "disk", size_bytes, err);
+}
+
 static int fill(const char *path, uint64_t size_bytes, struct err *err)
 {
     CLEANUP(fd_closep) int fd = -1, lock = -1;
+    uint32_t project = 0;
     char text[128];
     int r;
 
@@ -135,15 +157,15 @@ static int fill(const char *path, uint64_t size_bytes, struct err *err)
     lock = fd < 0 ? -1 : openat(fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (lock < 0)
         return err_errno(err, -errno, "fill '%s'", path);
-    if (size_bytes)
-        r = image_make(fd, "disk", size_bytes, err);
-    else
-        r = mkdirat(fd, "data", 0755) ? err_errno(err, -errno, "fill '%s'", path) : 0;
-    if (r < 0)
-        return r;
-    snprintf(text, sizeof(text), "{\"version\": 1, \"size\": %llu, \"created\": %llu}\n",
-             (unsigned long long)size_bytes, (unsigned long long)time(NULL));
-    return file_replace(fd, "volume.json", text, strlen(text), 0644, err);
+    if ((r = fill_data(fd, size_bytes, &project, err)) < 0)
+        return err_wrap(err, "fill '%s'", path);
+    snprintf(text, sizeof(text),
+             "{\"version\": 1, \"size\": %llu, \"created\": %llu, \"project\": %u}\n",
+             (unsigned long long)size_bytes, (unsigned long long)time(NULL), project);
+    r = file_replace(fd, "volume.json", text, strlen(text), 0644, err);
+    if (r < 0 && project)
+        quota_drop(fd, project);
+    return r;
 }
 
 int volume_create(const char *dir, const char *name, uint64_t size_bytes, struct err *err)
@@ -259,23 +281,59 @@ static int name_user(const char *volume, const char *user)
 
 json_t *volume_json(const struct volume *volume)
 {
-    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:b, s:s}", "name", volume->name, "path",
+    const char *limit = volume->image ? "image" : volume->project ? "quota" : "none";
+
+    return json_pack("{s:s, s:s, s:I, s:I, s:s, s:I, s:b, s:s}", "name", volume->name, "path",
                      volume->path, "size_bytes", (json_int_t)volume->size_bytes, "used_bytes",
-                     (json_int_t)volume->used_bytes, "created", (json_int_t)volume->created_s,
-                     "in_use", (int)volume->in_use, "users", volume->users);
+                     (json_int_t)volume->used_bytes, "limit", limit, "created",
+                     (json_int_t)volume->created_s, "in_use", (int)volume->in_use, "users",
+                     volume->users);
 }
 
-static int describe(const char *dir, const char *name, bool measure, struct volume *ret,
-                    struct err *err)
+static uint64_t measure(int fd, const struct volume *volume)
 {
-    CLEANUP(fd_closep) int fd = -1;
+    CLEANUP(fd_closep) int data = -1;
+    uint64_t bytes;
+    struct stat st;
+
+    if (volume->image)
+        return fstatat(fd, "disk", &st, 0) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+    data = openat(fd, "data", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (volume->project && data >= 0 && quota_used(data, volume->project, &bytes) == 0)
+        return bytes;
+    return data < 0 ? 0 : tree_bytes(TAKE_FD(data), 64);
+}
+
+static int read_description(int fd, const char *name, struct volume *ret, struct err *err)
+{
     CLEANUP(buf_donep) struct buf text;
+    uint64_t project = 0;
     struct json_at root;
     json_t *document;
-    struct stat st;
     int r;
 
     buf_init(&text, DESCRIPTION_MAX);
+    if ((r = file_load(fd, "volume.json", &text, err)) < 0 ||
+        (r = json_parse(text.data ? text.data : "", text.length, name, &document, err)) < 0)
+        return r;
+    json_at_root(document, &root);
+    if ((r = json_get_uint(&root, "size", &ret->size_bytes, err)) == 0 &&
+        (r = json_get_uint(&root, "created", &ret->created_s, err)) == 0)
+        r = json_opt_uint(&root, "project", &project, err);
+    json_decref(document);
+    if (r == 0 && project > UINT32_MAX)
+        r = err_set(err, -EINVAL, "project %llu is none", (unsigned long long)project);
+    ret->project = (uint32_t)project;
+    ret->image = ret->size_bytes && !project;
+    return r;
+}
+
+static int describe(const char *dir, const char *name, bool with_usage, struct volume *ret,
+                    struct err *err)
+{
+    CLEANUP(fd_closep) int fd = -1;
+    int r;
+
     *ret = (struct volume){0};
     snprintf(ret->name, sizeof(ret->name), "%s", name);
     if ((r = path_of(dir, "", name, "", ret->path, err)) < 0)
@@ -286,21 +344,12 @@ static int describe(const char *dir, const char *name, bool measure, struct volu
                        "there is no volume '%s'; `lodge volume create %s` makes it (a directory of "
                        "the host has a '/' in its name)",
                        name, name);
-    if ((r = file_load(fd, "volume.json", &text, err)) < 0 ||
-        (r = json_parse(text.data ? text.data : "", text.length, name, &document, err)) < 0)
-        return err_wrap(err, "volume '%s'", name);
-    json_at_root(document, &root);
-    if ((r = json_get_uint(&root, "size", &ret->size_bytes, err)) == 0)
-        r = json_get_uint(&root, "created", &ret->created_s, err);
-    json_decref(document);
-    if (r < 0)
+    if ((r = read_description(fd, name, ret, err)) < 0)
         return err_wrap(err, "volume '%s'", name);
     ret->in_use = is_used(fd);
     find_users(fd, ret->users);
-    if (measure && ret->size_bytes && fstatat(fd, "disk", &st, 0) == 0)
-        ret->used_bytes = (uint64_t)st.st_blocks * 512;
-    else if (measure)
-        ret->used_bytes = tree_bytes(openat(fd, "data", O_RDONLY | O_DIRECTORY | O_CLOEXEC), 64);
+    if (with_usage)
+        ret->used_bytes = measure(fd, ret);
     return 0;
 }
 
@@ -362,8 +411,7 @@ static int hold(const struct volume *volume, int how, int *ret, struct err *err)
         int r = errno == EWOULDBLOCK
                     ? err_set(err, -EBUSY, "volume '%s' is in use%s%s%s", volume->name,
                               volume->users[0] ? " by " : "", volume->users,
-                              volume->size_bytes ? " (one with a size is for one guest at a time)"
-                                                 : "")
+                              volume->image ? " (one with a size is for one guest at a time)" : "")
                     : err_errno(err, -errno, "lock '%s'", path);
 
         close(fd);
@@ -390,6 +438,9 @@ int volume_remove(const char *dir, const char *name, struct err *err)
         return r;
     if (rename(volume.path, old))
         return err_errno(err, -errno, "remove '%s'", volume.path);
+    /* hold_fd is of the same file system. */
+    if (volume.project)
+        quota_drop(hold_fd, volume.project);
     return remove_tree(old, err);
 }
 
@@ -402,7 +453,7 @@ static int take(const char *dir, const char *name, struct volume *volume, struct
     *ret = (struct volume_use){.lock_fd = -1, .user_fd = -1};
     if (r < 0 || (r = describe(directory(dir), name, false, volume, err)) < 0)
         return r;
-    return hold(volume, volume->size_bytes ? LOCK_EX : LOCK_SH, &ret->lock_fd, err);
+    return hold(volume, volume->image ? LOCK_EX : LOCK_SH, &ret->lock_fd, err);
 }
 
 /* With the result of what came after the lock. */
@@ -464,8 +515,11 @@ int volume_take(const char *dir, const char *name, const char *place, const char
 
     if (r < 0)
         return r;
-    r = volume.size_bytes ? mount_disk(&volume, place, ret, err)
-                          : path_of(volume.path, "", "data", "", ret->path, err);
+    if (volume.project)
+        r = quota_check(ret->lock_fd, err);
+    if (r == 0)
+        r = volume.image ? mount_disk(&volume, place, ret, err)
+                         : path_of(volume.path, "", "data", "", ret->path, err);
     return taken(&volume, r, user, ret, err);
 }
 
@@ -479,8 +533,8 @@ int volume_take_disk(const char *dir, const char *name, bool read_only, const ch
 
     if (r < 0)
         return r;
-    if (!volume.size_bytes)
-        r = err_set(err, -EINVAL, "it has no size, so it is no disk");
+    if (!volume.image)
+        r = err_set(err, -EINVAL, "it is a directory, not an image");
     if (r == 0 && (r = path_of(volume.path, "", "disk", "", ret->path, err)) == 0 &&
         (r = foreign_path(&volume, mark, err)) == 0)
         r = image_wait(ret->path, err);

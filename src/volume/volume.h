@@ -6,14 +6,14 @@
  *      DIR/NAME/lock           held shared by each user, exclusively by who uses it alone or
  *                              removes it
  *      DIR/NAME/users/USER     locked by that user
- *      DIR/NAME/data/          the contents of a volume without a size
- *      DIR/NAME/disk           an ext4 image, of a volume with one: that is its quota
+ *      DIR/NAME/data/          the contents; of a volume with a size, under a project quota
+ *      DIR/NAME/disk           instead, where the file system has no such quotas: an ext4 image
  *      DIR/NAME/foreign        the image was written by a guest's kernel: it is checked before ours
  *                              mounts it
  *
- * Locks are of open files: a user that dies, however, lets go. A volume with a size is mounted by
- * its user, through a loop device that the kernel frees with the mount, or is a disk of a virtual
- * machine; either way it is used by one at a time.
+ * Locks are of open files: a user that dies, however, lets go. An image is mounted by its user,
+ * through a loop device that the kernel frees with the mount, or is a disk of a virtual machine;
+ * either way it is used by one at a time.
  *
  * Threads: none are started; any may call.
  */
@@ -38,6 +38,8 @@ struct volume {
     uint64_t size_bytes; /* 0: as much as the file system has */
     uint64_t used_bytes; /* on the disk, as far as the directory may be read */
     uint64_t created_s;  /* since 1970 */
+    uint32_t project;    /* that its quota is of; 0: none */
+    bool image;          /* its contents are in an ext4 image */
     bool in_use;
     char users[VOLUME_USERS_MAX]; /* who uses it, as far as they gave a name: "a, b" */
 };
@@ -47,6 +49,7 @@ json_t *volume_json(const struct volume *volume);
 bool volume_name_ok(const char *name);
 /* What dir NULL is in all of these: $LODGE_VOLUMES, or /var/lib/lodge/volumes. */
 const char *volume_directory(void);
+/* With a size: under a project quota where the file system of dir enforces such, else an image. */
 int volume_create(const char *dir, const char *name, uint64_t size_bytes, struct err *err);
 int volume_find(const char *dir, const char *name, struct volume *ret, struct err *err);
 /* 0, or -ENOENT with what to do; without measuring it. */
@@ -63,14 +66,14 @@ struct volume_use {
 };
 /*
  * Holds the volume until volume_release or the end of the process. place: an empty directory of the
- * caller's, where a volume with a size is mounted: the caller's mount namespace should be its own,
+ * caller's, where an image is mounted: the caller's mount namespace should be its own,
  * so that the mount ends with it. user: whom to name to others (NULL: nobody). Who inherits the
  * descriptors holds it on.
  */
 int volume_take(const char *dir, const char *name, const char *place, const char *user,
                 struct volume_use *ret, struct err *err);
-/* The same for a virtual machine, of a volume with a size: the path is the image's, which the guest
- * mounts by itself. -EINVAL: it has none. */
+/* The same for a virtual machine, of a volume that is an image: the path is that, and the guest
+ * mounts it by itself. -EINVAL: it is none. */
 int volume_take_disk(const char *dir, const char *name, bool read_only, const char *user,
                      struct volume_use *ret, struct err *err);
 void volume_release(struct volume_use *use);

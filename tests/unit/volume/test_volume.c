@@ -63,7 +63,7 @@ START_TEST(life)
     ck_assert_int_eq(volume_take(dir, "a", "", "web", &one, &err), 0);
     ck_assert_int_eq(volume_take(dir, "a", "", NULL, &two, &err), 0);
     ck_assert_int_eq(volume_find(dir, "a", &volume, &err), 0);
-    ck_assert(volume.in_use && !volume.size_bytes);
+    ck_assert(volume.in_use && !volume.size_bytes && !volume.image && !volume.project);
     ck_assert_int_eq(volume_remove(dir, "a", &err), -EBUSY);
     snprintf(path, sizeof(path), "%s/file", one.path);
     close(open(path, O_WRONLY | O_CREAT, 0600));
@@ -103,6 +103,35 @@ START_TEST(leftovers)
 }
 END_TEST
 
+/* Of a project quota that nothing enforces: it is not used as if it held. */
+START_TEST(quota_that_is_off)
+{
+    static const char text[] =
+        "{\"version\": 1, \"size\": 8388608, \"created\": 1, \"project\": 1073741830}";
+    static const char wrong[] =
+        "{\"version\": 1, \"size\": 8388608, \"created\": 1, \"project\": 4294967296}";
+    struct volume_use use;
+    struct volume volume;
+    struct err err = ERR_INIT;
+    char path[128];
+    FILE *file;
+
+    ck_assert_int_eq(volume_create(dir, "a", 0, &err), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        snprintf(path, sizeof(path), "%s/a/volume.json", dir);
+        file = fopen(path, "we");
+        ck_assert_ptr_nonnull(file);
+        fputs(i ? wrong : text, file);
+        fclose(file);
+        ck_assert_int_eq(volume_find(dir, "a", &volume, &err), i ? -EINVAL : 0);
+        ck_assert(i || (volume.project == 1073741830 && !volume.image));
+        ck_assert_int_eq(volume_take(dir, "a", "", NULL, &use, &err), i ? -EINVAL : -EOPNOTSUPP);
+        ck_assert_int_eq(volume_take_disk(dir, "a", false, NULL, &use, &err), -EINVAL);
+        ck_assert(use.lock_fd < 0);
+    }
+}
+END_TEST
+
 TEST_MAIN("volume", tcase_add_checked_fixture(tcase, setup, clean);
           tcase_add_test(tcase, wrong_names); tcase_add_test(tcase, life);
-          tcase_add_test(tcase, leftovers);)
+          tcase_add_test(tcase, leftovers); tcase_add_test(tcase, quota_that_is_off);)
