@@ -181,9 +181,10 @@ static int put_texts(json_t *document, const struct hardware *hardware)
 }
 
 /* Slots for parts that come later are in the place of some that are there from the beginning. */
-static bool has_room(const struct hardware *hardware)
+static bool has_room(const struct hardware *hardware, unsigned nr_more)
 {
-    return hardware->nr_disks + hardware->nr_nets + (hardware->cdrom ? 1u : 0u) + DEVICES_ALWAYS <=
+    return hardware->nr_disks + hardware->nr_nets + (hardware->cdrom ? 1u : 0u) + DEVICES_ALWAYS +
+               nr_more <=
            DEVICES_WITH_SLOTS;
 }
 
@@ -197,10 +198,12 @@ static int write_config(struct manager *m, const struct instance *instance, cons
     int result = add_disks(m, hardware, disks, err);
 
     run_path(m, control, sizeof(control), "i/%s/v/vm/control", instance->id);
-    document = json_pack("{s:o, s:I, s:I, s:s, s:s, s:b, s:b}", "disks", disks, "memory",
+    /* The balloon is a part, too: slots go before it. */
+    document = json_pack("{s:o, s:I, s:I, s:s, s:s, s:b, s:b, s:b}", "disks", disks, "memory",
                          (json_int_t)hardware->memory_bytes, "cpus", (json_int_t)hardware->cpus,
                          "control", control, "engine", spec->engine ?: "auto", "hotplug",
-                         (int)has_room(hardware), "quiet", 1);
+                         (int)has_room(hardware, 0), "balloon", (int)has_room(hardware, 1), "quiet",
+                         1);
     if (result == 0 && (!document || put_texts(document, hardware) < 0 ||
                         !(text = json_text(document, JSON_COMPACT))))
         result = err_set(err, -EINVAL, "the machine's configuration: a path is not UTF-8");

@@ -90,7 +90,8 @@ static struct instance_brief *make_brief(const struct spec *spec)
                                      .networked = spec_is_networked(spec),
                                      .environment = strings + environment_at,
                                      .share = spec->share,
-                                     .memory_bytes = spec->memory_bytes,
+                                     .memory_bytes = spec->hardware ? spec->hardware->memory_bytes
+                                                                    : spec->memory_bytes,
                                      .cpu_limit_millis = spec_cpu_limit_millis(spec),
                                      .cpu_shares = spec->cpu_shares,
                                      .io_weight = spec->io_weight};

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Disks and network interfaces that come to a running machine and go: a real kernel takes them, the host finds what it wrote."""
+import json
 import os
 import shutil
+import socket
 import subprocess
 
 import pytest
@@ -20,7 +22,7 @@ def running(manager, guest, home):  # noqa: F811
     tree = next((vmlinuz.parent / "lib" / "modules").iterdir()) / "kernel"
     net = [str(path.relative_to(tree)) for name in ("failover", "net_failover", "virtio_net") for path in tree.rglob(f"{name}.ko")]
     manager.lodge("disk", "create", "first", "1M")
-    manager.lodge("vm", "create", "live", "--kernel", vmlinuz, "--initrd", initrd(home / "pci", vmlinuz, (*BASE, *PCI, *net)),
+    manager.lodge("vm", "create", "live", "--kernel", vmlinuz, "--initrd", initrd(home / "pci", vmlinuz, (*BASE, *PCI, *net, "drivers/virtio/virtio_balloon.ko")),
                   "--cmdline", "console=ttyS0 quiet", "--engine", "soft", "--memory", "128M", "--disk", "first")
     manager.lodge("vm", "start", "live")
     logged(manager, "live", "the guest is up")
@@ -31,6 +33,25 @@ def running(manager, guest, home):  # noqa: F811
 
 def attached(manager, name):  # noqa: F811
     return [disk["disk"] for disk in manager.inspect(name)["spec"]["hardware"].get("disks", [])]
+
+
+def test_its_memory_is_shared_out(manager, running):  # noqa: F811
+    """By its balloon: while the host is to keep more free than it has, a machine of parts gives what its guest does not
+    need, and has it back."""
+    path = manager.dir / "run" / "i" / manager.inspect(running)["id"] / "v" / "vm" / "control"
+
+    def balloon():
+        with socket.socket(socket.AF_UNIX) as control:
+            control.connect(str(path))
+            control.sendall(b'{"command": "balloon"}\n')
+            return json.loads(control.makefile().readline())["result"]
+
+    until(lambda: balloon()["driver"], LIMIT_S)
+    assert balloon()["guest_bytes"] == 128 << 20
+    manager.lodge("env", "update", "default", "--keep-free", "0.99")
+    until(lambda: balloon()["guest_bytes"] < 120 << 20, LIMIT_S)
+    manager.lodge("env", "update", "default", "--keep-free", "0.01")
+    until(lambda: balloon()["guest_bytes"] == 128 << 20, LIMIT_S)
 
 
 @pytest.mark.parametrize("form", ["raw", "qcow2"])
