@@ -277,25 +277,6 @@ json_t *managed_spec(const struct run_options *options)
     return spec;
 }
 
-static int run_attached(const struct run_options *options, const char *id, int *ret_status,
-                        struct err *err)
-{
-    char path[MANAGED_PATH_MAX];
-    struct err ignored = ERR_INIT;
-    int fd, result;
-
-    managed_path(path, id, "/attach?start=1");
-    if ((result = api_upgrade(path, NULL, &fd, err)) < 0)
-        return result;
-    result = managed_serve(fd, options->stdin_open, options->tty && options->stdin_open, ret_status,
-                           err);
-    if (options->remove) {
-        managed_path(path, id, "/wait?condition=removed&timeout=30");
-        api_ask("GET", path, NULL, NULL, NULL, &ignored);
-    }
-    return result;
-}
-
 /* What never ran nobody wants to find later; what ran (and failed then) is left to be looked at. */
 static void remove_unstarted(const char *id)
 {
@@ -311,6 +292,26 @@ static void remove_unstarted(const char *id)
     if (!strcmp(state, "created"))
         api_ask("DELETE", path, NULL, NULL, NULL, &ignored);
     json_decref(instance);
+}
+
+static int run_attached(const struct run_options *options, const char *id, int *ret_status,
+                        struct err *err)
+{
+    char path[MANAGED_PATH_MAX];
+    struct err ignored = ERR_INIT;
+    int fd, result;
+
+    managed_path(path, id, "/attach?start=1");
+    if ((result = api_upgrade(path, NULL, &fd, err)) == 0)
+        result = managed_serve(fd, options->stdin_open, options->tty && options->stdin_open,
+                               ret_status, err);
+    if (result < 0 || *ret_status)
+        remove_unstarted(id);
+    if (options->remove) {
+        managed_path(path, id, "/wait?condition=removed&timeout=30");
+        api_ask("GET", path, NULL, NULL, NULL, &ignored);
+    }
+    return result;
 }
 
 int run_managed(const struct run_options *options, int *ret_status, struct err *err)
@@ -332,12 +333,12 @@ int run_managed(const struct run_options *options, int *ret_status, struct err *
         if ((result = api_ask("POST", path, NULL, NULL, NULL, err)) == 0) {
             puts(id);
             *ret_status = 0;
+        } else {
+            remove_unstarted(id);
         }
     } else {
         result = run_attached(options, id, ret_status, err);
     }
-    if (result < 0 || *ret_status)
-        remove_unstarted(id);
     json_decref(made);
     return result;
 }
