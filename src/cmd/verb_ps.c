@@ -7,6 +7,7 @@
 #include "base/util.h"
 #include "cmd/api_client.h"
 #include "cmd/managed.h"
+#include "cmd/managed_figures.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -152,11 +153,44 @@ static int inspect(int argc, char **argv)
     return status;
 }
 
+static void print_processes(const json_t *list)
+{
+    printf("%8s %10s %10s  %s\n", "PID", "CPU ms", "MEM KiB", "COMMAND");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *p = json_array_get(list, i);
+
+        printf("%8lld %10lld %10lld  %s\n",
+               (long long)json_integer_value(json_object_get(p, "pid")),
+               (long long)json_integer_value(json_object_get(p, "cpu_ms")),
+               (long long)json_integer_value(json_object_get(p, "resident_bytes")) / 1024,
+               text(p, "command"));
+    }
+}
+
+/* What is counted of the whole instance; NULL after an error that was told. */
+static json_t *whole(const char *ref)
+{
+    char path[MANAGED_PATH_MAX];
+    struct err err = ERR_INIT;
+    json_t *instance = NULL, *list;
+
+    managed_path(path, ref, "");
+    if (api_ask("GET", path, NULL, &instance, NULL, &err) < 0) {
+        managed_fail(&err);
+        return NULL;
+    }
+    list = json_pack("[o]", instance);
+    managed_figures_add(list);
+    return list;
+}
+
 static int top(int argc, char **argv)
 {
-    bool json = false;
-    const struct managed_option options[] = {{"--json", 0, &json, NULL}};
-    int nr = managed_parse(&verb_top, options, 1, argc, argv);
+    bool json = false, all = false;
+    const struct managed_option options[] = {{"--json", 0, &json, NULL},
+                                             {"--all", 'a', &all, NULL}};
+    int nr = managed_parse(&verb_top, options, 2, argc, argv);
+    CLEANUP(json_decrefp) json_t *figures = NULL;
     char path[MANAGED_PATH_MAX];
     struct err err = ERR_INIT;
     json_t *answer = NULL;
@@ -169,21 +203,20 @@ static int top(int argc, char **argv)
     managed_path(path, argv[1], "/top");
     if (api_ask("GET", path, NULL, &answer, NULL, &err) < 0)
         return managed_fail(&err);
+    if (all && !(figures = whole(argv[1]))) {
+        json_decref(answer);
+        return CLI_EXIT_FAILURE;
+    }
     list = json_object_get(answer, "processes");
     if (json) {
-        json_dumpf(list, stdout, JSON_INDENT(2));
+        if (all)
+            json_object_set(answer, "figures",
+                            json_object_get(json_array_get(figures, 0), "figures"));
+        json_dumpf(all ? answer : list, stdout, JSON_INDENT(2));
         putchar('\n');
     } else {
-        printf("%8s %10s %10s  %s\n", "PID", "CPU ms", "MEM KiB", "COMMAND");
-        for (size_t i = 0; i < json_array_size(list); i++) {
-            const json_t *p = json_array_get(list, i);
-
-            printf("%8lld %10lld %10lld  %s\n",
-                   (long long)json_integer_value(json_object_get(p, "pid")),
-                   (long long)json_integer_value(json_object_get(p, "cpu_ms")),
-                   (long long)json_integer_value(json_object_get(p, "resident_bytes")) / 1024,
-                   text(p, "command"));
-        }
+        managed_figures_print(figures);
+        print_processes(list);
     }
     json_decref(answer);
     return 0;
@@ -214,7 +247,9 @@ const struct cli_verb verb_inspect = {
 const struct cli_verb verb_top = {
     .name = "top",
     .summary = "Lists the processes of an instance",
-    .usage = "top [--json] INSTANCE",
-    .help = "Of a virtual machine as its guest's agent sees them.\n",
+    .usage = "top [--json] [--all] INSTANCE",
+    .help = "Of a virtual machine as its guest's agent sees them.\n"
+            "  -a, --all   first the figures of the whole: see lodge help stats\n"
+            "  --json      the processes; with --all, an object with them and the figures\n",
     .run = top,
 };

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "cmd/managed.h"
+#include "cmd/managed_figures.h"
 #include "cmd/managed_stats.h"
 #include "cmd/run_dir.h"
 #include "cmd/vmm_client.h"
@@ -28,6 +29,7 @@
 struct stats {
     char **names; /* NULL-terminated; empty: all */
     bool *seen;   /* of each name */
+    bool all;     /* figures of scheduler, cgroup and devices, too */
     json_t *array;
 };
 
@@ -218,6 +220,8 @@ static int show(struct stats *stats, bool json, struct err *err)
     if (r < 0)
         return r;
     select_managed(stats, managed);
+    if (stats->all)
+        managed_figures_add(managed);
     if ((r = run_dir_each(machine_add, stats, err)) < 0 || (r = check_seen(stats, err)) < 0)
         return r;
     if (json) {
@@ -227,6 +231,7 @@ static int show(struct stats *stats, bool json, struct err *err)
         return 0;
     }
     managed_stats_print(managed, NULL, 0);
+    managed_figures_print(managed);
     for (size_t i = 0; i < json_array_size(stats->array); i++)
         machine_print(json_array_get(stats->array, i));
     if (!json_array_size(managed) && !json_array_size(stats->array))
@@ -252,12 +257,15 @@ static int follow(struct stats *stats, bool json, struct err *err)
             json_decref(now);
             return r;
         }
+        if (stats->all)
+            managed_figures_add(now);
         if (json) {
             json_dumpf(now, stdout, JSON_COMPACT);
             putchar('\n');
         } else {
             fputs(isatty(STDOUT_FILENO) ? "\033[H\033[J" : first ? "" : "\n", stdout);
             managed_stats_print(now, before, (double)(now_ns - before_ns) / 1e9);
+            managed_figures_print(now);
         }
         json_decref(before);
         before = now;
@@ -275,9 +283,10 @@ static int run(int argc, char **argv)
     struct err err = ERR_INIT;
     CLEANUP(freep) char **names = calloc((size_t)argc + 1, sizeof(*names));
     CLEANUP(freep) bool *seen = calloc((size_t)argc + 1, sizeof(*seen));
-    bool json = false, following = false;
+    bool json = false, following = false, all = false;
     const struct managed_option options[] = {{"--json", 0, &json, NULL},
-                                             {"--follow", 'f', &following, NULL}};
+                                             {"--follow", 'f', &following, NULL},
+                                             {"--all", 'a', &all, NULL}};
     int nr = managed_parse(&verb_stats, options, ARRAY_LEN(options), argc, argv), r;
 
     if (nr < 0)
@@ -287,6 +296,7 @@ static int run(int argc, char **argv)
     memcpy(names, argv + 1, (size_t)nr * sizeof(*names));
     stats.names = names;
     stats.seen = seen;
+    stats.all = all;
     r = following ? follow(&stats, json, &err) : show(&stats, json, &err);
     if (r < 0)
         log_error("%s", err.message);
@@ -296,15 +306,20 @@ static int run(int argc, char **argv)
 const struct cli_verb verb_stats = {
     .name = "stats",
     .summary = "Says what running instances use, and what virtual processors have done",
-    .usage = "stats [--json] [--follow] [NAME...]",
-    .help = "NAME is an instance's name or id, or the name of a run; all that run without one.\n"
-            "Of managed instances: processor time, time held up by a cap, memory and its limit,\n"
-            "processes, network and disk traffic (of a virtual machine as its guest counts it).\n"
-            "Of machines that `lodge run` runs by itself, since their start: instructions that\n"
-            "were translated, blocks, exits of translated code by reason and by instruction,\n"
-            "interrupts; for all vCPUs and for each.\n"
-            "  -f, --follow   of managed instances: again every second, with the share of a\n"
-            "                 processor\n"
-            "  --json         all figures, one JSON array (with --follow: one a line)\n",
+    .usage = "stats [--json] [--all] [--follow] [NAME...]",
+    .help =
+        "NAME is an instance's name or id, or the name of a run; all that run without one.\n"
+        "Of managed instances: processor time, time held up by a cap, memory and its limit,\n"
+        "processes, network and disk traffic (of a virtual machine as its guest counts it).\n"
+        "Of machines that `lodge run` runs by itself, since their start: instructions that\n"
+        "were translated, blocks, exits of translated code by reason and by instruction,\n"
+        "interrupts; for all vCPUs and for each.\n"
+        "  -f, --follow   of managed instances: again every second, with the share of a\n"
+        "                 processor\n"
+        "  -a, --all      of managed instances: also the time that they waited for a processor\n"
+        "                 (WAIT) and were stopped by a cap (HELD, and in how many periods),\n"
+        "                 the part of time in which a task stalled (PSI), reclaim of memory,\n"
+        "                 requests to block devices\n"
+        "  --json         all figures, one JSON array (with --follow: one a line)\n",
     .run = run,
 };

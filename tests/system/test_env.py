@@ -152,6 +152,15 @@ def test_weights_caps_and_a_change(manager):
         assert words in text, text
     figures = manager.good("GET", "/v1/instances/hog1/figures")
     assert figures["run_ns"] > 0 and figures["waiting_ns"] > 0 and figures["throttled_periods"] > 0
+    shown = {line.split()[0]: line.split() for line in manager.lodge("stats", "--all").split("PSI cpu", 1)[1].splitlines()[1:]}
+    assert set(shown) == set(names) and shown["hog1"][1] == "container" and shown["hog1"][10] != "-"
+    run, wait, held, periods = map(float, shown["hog1"][2:6])
+    assert run > 0 and wait > 0 and held > 0 and periods > 0 and float(shown["hog2"][4]) == 0
+    of_one, = json.loads(manager.lodge("stats", "--all", "--json", "hog1"))
+    assert of_one["figures"]["throttled_ns"] >= figures["throttled_ns"] and of_one["figures"]["pressure"].keys() == {"cpu", "memory", "io"}
+    top = manager.lodge("top", "--all", "hog1")
+    assert "WAIT s" in top and top.index("hog1") < top.index("PID")
+    assert json.loads(manager.lodge("top", "--all", "--json", "hog1"))["figures"]["waiting_ns"] > 0
     metrics = manager.request("GET", "/metrics")[2].decode()
     assert 'lodge_instance_waiting_seconds_total{instance="hog2"}' in metrics
     manager.lodge("rm", "-f", *names)

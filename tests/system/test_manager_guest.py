@@ -115,6 +115,8 @@ def test_what_is_said_of_it(manager, vm):
     assert stats["isolation"] == "vm" and stats["cpu_ns"] > 0 and 0 < stats["guest_memory_bytes"] < stats["memory_limit_bytes"] == 512 << 20
     assert stats["pids"] > 10 and stats["block_read_bytes"] > 0
     assert manager.lodge("stats").splitlines()[1].split()[:2] == ["vm", "vm"]
+    wide = manager.lodge("stats", "--all", vm).splitlines()
+    assert "WAIT s" in wide[-2] and wide[-1].split()[:2] == ["vm", "vm"] and float(wide[-1].split()[2]) > 0, wide
     followed = start(manager, "stats", "-f", "--json", vm)
     first, second = (json.loads(followed.stdout.readline())[0] for _ in range(2))
     assert second["cpu_ns"] >= first["cpu_ns"] > 0
