@@ -42,7 +42,27 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
 static void clean_up(void)
 {
     manager_close(manager);
+}
+
+/* However we end, a child of ours sees that, and then the directory goes. */
+static void mind_directory(void)
+{
+    int ends[2];
+    char byte;
+    pid_t pid;
+
+    if (pipe2(ends, O_CLOEXEC) < 0 || (pid = fork()) < 0)
+        abort();
+    if (pid) {
+        close(ends[0]); /* the other one is closed by our end */
+        return;
+    }
+    close(ends[1]);
+    setsid();
+    while (read(ends[0], &byte, 1) < 0)
+        ;
     nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    _exit(0);
 }
 
 static void start(void)
@@ -57,6 +77,7 @@ static void start(void)
     log_set_fd(open("/dev/null", O_WRONLY | O_CLOEXEC));
     if (!mkdtemp(dir))
         abort();
+    mind_directory();
     snprintf(options.state_dir, sizeof(options.state_dir), "%s/state", dir);
     snprintf(options.runtime_dir, sizeof(options.runtime_dir), "%s/run", dir);
     snprintf(address.sun_path, sizeof(address.sun_path), "%s/sock", dir);
