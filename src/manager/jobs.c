@@ -602,6 +602,7 @@ int job_change(struct jobs *js, struct job *job, json_t *document, struct err *e
         job->dirty = true;
         job_note(js, job, jobs_now(js), "change", "a user changed it", 0);
         job_kick(js, job);
+        jobs_room_newcomer(js, job);
         jobs_pump(js, job->queue);
     }
     pthread_mutex_unlock(&js->lock);

@@ -183,6 +183,20 @@ def test_without_room_a_job_waits(manager):
     first, second = queue.ended(waits, behind)
     assert (first["state"], second["state"]) == ("done", "done") and first["waits_for"] is None
     assert first["waited_s"] > 0 and first["pauses"] == 0
+    # One that goes before it by the policy's order need not wait for it.
+    queue.update(policy="priority")
+    holder = manager.create("sleep", "1000", environment="narrow", resources={"reserve_cpu_millis": 800}, start=True)
+    waits = queue.submit("true", spec=needs, priority=3)
+    until(lambda: queue.job(waits)["waits_for"])
+    behind = queue.submit("true", priority=3)
+    assert queue.ended(queue.submit("true", priority=1))[0]["state"] == "done"
+    until(lambda: queue.job(waits)["waits_for"])
+    raised = queue.submit("true", priority=5)
+    manager.lodge("job", "update", "--priority", "0", raised)
+    assert queue.ended(raised)[0]["state"] == "done"
+    manager.lodge("rm", "-f", holder)
+    assert {job["state"] for job in queue.ended(waits, behind)} == {"done"}
+    queue.update(policy="fcfs")
     # What it waits for may also be given up, by it or by its environment.
     holder = manager.create("sleep", "1000", environment="narrow", resources={"reserve_cpu_millis": 800}, start=True)
     given_up, runs = queue.submit("true", spec=needs), queue.submit("true", spec={"resources": {"reserve_cpu_millis": 1}})

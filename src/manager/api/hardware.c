@@ -70,8 +70,9 @@ static int check_instance(const struct instance *instance, struct err *err)
 
     if (!instance->brief->hardware)
         return err_set(err, -EOPNOTSUPP,
-                       "'%s' was made of an image; disks and networks are attached to machines of "
-                       "`lodge vm create`",
+                       "'%s' was made of an image, and takes no disks or networks later: `lodge "
+                       "run -v` gives it a volume at its start; machines of `lodge vm create` "
+                       "take disks while they run",
                        instance->name);
     if (state == INSTANCE_STARTING || state == INSTANCE_STOPPING || state == INSTANCE_REMOVING)
         return err_set(err, -EBUSY, "'%s' is %s; try again", instance->name,
