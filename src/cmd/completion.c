@@ -81,7 +81,7 @@ static const struct verb_words {
      (const char *const[]){"ls",     "create",    "inspect", "resize",      "convert",  "snapshot",
                            "check",  "attach",    "detach",  "--read-only", INSTANCES,  "rm",
                            "--json", "--quiet",   "--force", "--shrink",    "--repair", "--format",
-                           "--to",   "--backing", NULL},
+                           "--to",   "--backing", "--local", NULL},
      (const char *const[]){"--format", "--to", "--backing", NULL}},
     {"vm", (const char *const[]){"create",   "ls",       "inspect",  "update",     "start",
                                  "stop",     "delete",   "console",  "attach-net", "detach-net",

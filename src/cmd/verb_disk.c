@@ -2,7 +2,9 @@
 /* lodge disk: disks for virtual machines, as files: made, looked at, sized, converted, checked. */
 #include "cmd/cli.h"
 #include "cmd/disk_attach.h"
+#include "cmd/disk_managed.h"
 #include "cmd/progress.h"
+#include "cmd/report.h"
 
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -12,19 +14,23 @@
 #include "image/vdisk.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define ARGUMENTS_MAX 8
 
 struct disk_cli {
     const char *arguments[ARGUMENTS_MAX];
     size_t nr;
-    bool json, quiet, force, shrink, repair, read_only;
+    bool json, quiet, force, shrink, repair, read_only, local, report;
     const char *format, *to_format;
     struct block_backing backing[BLOCK_BACKING_MAX];
     unsigned nr_backing;
     struct progress progress;
+    struct report reported;
     struct store *store;
 };
 
@@ -44,6 +50,35 @@ static int find(struct disk_cli *cli, const char *name, struct vdisk *disk,
     return result;
 }
 
+/* What was made. */
+static void show_path(struct disk_cli *cli, const char *path)
+{
+    progress_end(&cli->progress);
+    if (cli->report)
+        report_result(json_pack("{s:s}", "path", path));
+    else if (!cli->quiet)
+        printf("%s\n", path);
+}
+
+/* It appears whole, by rename. */
+static int create_at(const char *path, enum block_format format, const struct block_create *create,
+                     struct err *err)
+{
+    char temporary[PATH_MAX + 24];
+    int result;
+
+    if (access(path, F_OK) == 0)
+        return err_set(err, -EEXIST, "create '%s': there is a file already", path);
+    snprintf(temporary, sizeof(temporary), "%s.%d.tmp", path, (int)getpid());
+    unlink(temporary);
+    if ((result = disk_create(temporary, format, create, err)) == 0 &&
+        renameat2(AT_FDCWD, temporary, AT_FDCWD, path, RENAME_NOREPLACE) < 0)
+        result = err_errno(err, -errno, "create '%s'", path);
+    if (result < 0)
+        unlink(temporary);
+    return result;
+}
+
 static int create(struct disk_cli *cli, struct err *err)
 {
     struct block_create create = {0};
@@ -57,11 +92,9 @@ static int create(struct disk_cli *cli, struct err *err)
         create.backing = cli->backing[0].path;
         create.backing_format = cli->backing[0].format;
     }
-    if ((result = disk_create(disk.path, format_of(&disk), &create, err)) < 0)
-        return result;
-    if (!cli->quiet)
-        printf("%s\n", disk.path);
-    return 0;
+    if ((result = create_at(disk.path, format_of(&disk), &create, err)) == 0)
+        show_path(cli, disk.path);
+    return result;
 }
 
 static json_t *describe(const struct vdisk *disk, const struct disk_info *info)
@@ -182,22 +215,40 @@ static int resize(struct disk_cli *cli, struct err *err)
     if ((result = find(cli, cli->arguments[0], &disk, &source, err)) < 0 ||
         (result = size_parse(cli->arguments[1], &bytes, err)) < 0)
         return result;
-    return disk_resize(&source, bytes, cli->shrink, err);
+    if ((result = disk_resize(&source, bytes, cli->shrink, err)) == 0 && cli->report)
+        show_path(cli, disk.path);
+    return result;
 }
 
 static void show(void *context, uint64_t done, uint64_t total)
 {
-    progress_show(context, "converting", done, total);
+    struct disk_cli *cli = context;
+
+    if (cli->report)
+        report_progress(&cli->reported, "converting", done, total);
+    else
+        progress_show(&cli->progress, "converting", done, total);
 }
 
 static int convert(struct disk_cli *cli, struct err *err)
 {
-    struct disk_convert convert = {
-        .replace = cli->force, .progress = show, .context = &cli->progress};
+    struct disk_convert convert = {.replace = cli->force, .progress = show, .context = cli};
+    struct disk_managed managed = {.from = cli->arguments[0],
+                                   .to = cli->arguments[1],
+                                   .from_format = cli->format,
+                                   .to_format = cli->to_format,
+                                   .force = cli->force};
     struct disk_source source;
     struct vdisk disk, target;
     int result;
 
+    /* What is below it is named by the caller alone. */
+    if (!cli->local && !cli->report && !cli->nr_backing &&
+        disk_managed_convert(cli->store, &managed, &cli->progress, &result, err)) {
+        if (result == 0)
+            show_path(cli, managed.path);
+        return result;
+    }
     if ((result = find(cli, cli->arguments[0], &disk, &source, err)) < 0)
         return result;
     result = vdisk_place(cli->store, cli->arguments[1], cli->to_format, &target, err);
@@ -207,10 +258,8 @@ static int convert(struct disk_cli *cli, struct err *err)
         return result;
     convert.format = format_of(&target);
     result = disk_convert(&source, target.path, &convert, err);
-    if (result == 0 && !cli->quiet) {
-        progress_end(&cli->progress);
-        printf("%s\n", target.path);
-    }
+    if (result == 0)
+        show_path(cli, target.path);
     return result;
 }
 
@@ -342,9 +391,9 @@ static bool parse_flag(const char *word, struct disk_cli *cli)
         const char *name;
         bool *flag;
     } flags[] = {
-        {"--json", &cli->json},          {"--quiet", &cli->quiet},   {"-q", &cli->quiet},
-        {"--force", &cli->force},        {"--shrink", &cli->shrink}, {"--repair", &cli->repair},
-        {"--read-only", &cli->read_only}};
+        {"--json", &cli->json},           {"--quiet", &cli->quiet},   {"-q", &cli->quiet},
+        {"--force", &cli->force},         {"--shrink", &cli->shrink}, {"--repair", &cli->repair},
+        {"--read-only", &cli->read_only}, {"--local", &cli->local},   {"--report", &cli->report}};
 
     for (size_t i = 0; i < ARRAY_LEN(flags); i++)
         if (!strcmp(word, flags[i].name)) {
@@ -426,16 +475,16 @@ static int run(int argc, char **argv)
     if (cli.nr < subverb->least || cli.nr > subverb->most)
         return cli_usage_error(&verb_disk, "usage: lodge disk %s %s", subverb->name,
                                subverb->arguments);
-    progress_init(&cli.progress, cli.quiet || cli.json);
+    progress_init(&cli.progress, cli.quiet || cli.json || cli.report);
     result = store ? store_open(store, &err) : -ENOMEM;
     if (result == 0)
         result = subverb->run(&cli, &err);
     progress_end(&cli.progress);
-    if (result < 0) {
+    if (result < 0 && cli.report)
+        report_error(result, &err);
+    else if (result < 0)
         log_error("%s", err.message);
-        return CLI_EXIT_FAILURE;
-    }
-    return result;
+    return result < 0 ? CLI_EXIT_FAILURE : result;
 }
 
 const struct cli_verb verb_disk = {
@@ -448,7 +497,10 @@ const struct cli_verb verb_disk = {
         "raw|qcow2:FILE\n"
         "  inspect DISK              size, space, snapshots\n"
         "  resize DISK SIZE          --shrink: what is behind a smaller end may be lost\n"
-        "  convert DISK NEW          a copy in another format; --to raw|qcow2, --force\n"
+        "  convert DISK NEW          a copy in another format; --to raw|qcow2, --force; the "
+        "manager's "
+        "work\n"
+        "                            (lodge operation) where one runs, unless --local\n"
         "  snapshot create|apply|rm DISK NAME   states of a qcow2 disk\n"
         "  check DISK                of qcow2; --repair gives lost clusters back. Status 1: not "
         "clean\n"

@@ -143,11 +143,12 @@ const struct cli_verb verb_operation = {
     .summary = "Shows what the manager is at, and breaks it off",
     .usage = "operation ls [--all] [--json] | inspect ID | wait [--quiet] ID | cancel ID",
     .help = "What takes time is an operation with an id: starts, stops, removals,\n"
-            "and work on images.\n"
+            "and work on images and disks.\n"
             "  ls         those under way; --all: those that are over, too\n"
             "  inspect    one, as JSON\n"
             "  wait       until it is over; fails as it did\n"
-            "  cancel     breaks off a start that is under way, or work on images; nothing of it "
+            "  cancel     breaks off a start that is under way, or work on images and disks; "
+            "nothing of it "
             "stays\n",
     .run = run,
 };

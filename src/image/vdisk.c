@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "image/vdisk.h"
 
+#include "base/clock.h"
 #include "base/cleanup.h"
 #include "base/util.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static bool ends_with(const char *text, const char *end)
@@ -122,5 +126,42 @@ void vdisk_list(const struct store *store, void (*each)(const struct vdisk *disk
             if (at(store->dirs[i], name, qcow2, &disk) == 0)
                 each(&disk, context);
         }
+    }
+}
+
+/* One that was sent a signal may be for another moment. */
+static bool is_gone(pid_t pid)
+{
+    uint64_t deadline_ns = clock_monotonic_ns() + 5 * NS_PER_S;
+
+    while (kill(pid, 0) == 0 || errno != ESRCH) {
+        if (clock_monotonic_ns() >= deadline_ns)
+            return false;
+        usleep(20000);
+    }
+    return true;
+}
+
+void vdisk_abandon(const char *path, pid_t pid)
+{
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+    CLEANUP(dir_closep) DIR *dir = NULL;
+    struct dirent *entry;
+    char parent[PATH_MAX];
+
+    snprintf(parent, sizeof(parent), "%.*s", slash ? (int)(slash - path + 1) : 1,
+             slash ? path : ".");
+    dir = opendir(parent);
+    while (dir && (entry = readdir(dir))) {
+        size_t length = strlen(base);
+        char *end;
+        long number;
+
+        if (strncmp(entry->d_name, base, length) != 0 || entry->d_name[length] != '.')
+            continue;
+        number = strtol(entry->d_name + length + 1, &end, 10);
+        if (number > 0 && number <= INT_MAX && !strcmp(end, ".tmp") &&
+            (pid ? number == pid : is_gone((pid_t)number)))
+            unlinkat(dirfd(dir), entry->d_name, 0);
     }
 }

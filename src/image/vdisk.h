@@ -10,6 +10,7 @@
 #include "image/store.h"
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #define VDISK_NAME_MAX 64
 
@@ -27,6 +28,9 @@ int vdisk_find(const struct store *store, const char *name_or_path, const char *
 /* Where a disk of this name is to be made: names are letters, digits and . _ -; -EEXIST. */
 int vdisk_place(const struct store *store, const char *name_or_path, const char *format,
                 struct vdisk *ret, struct err *err);
+/* A disk is made as PATH.PID.tmp. After a process (pid; 0: whichever are gone) that was killed
+ * while it made one at `path`: removes that. */
+void vdisk_abandon(const char *path, pid_t pid);
 void vdisk_list(const struct store *store, void (*each)(const struct vdisk *disk, void *context),
                 void *context);
 

@@ -293,10 +293,11 @@ int error_status(int code);
 
 /*
  * tasks.c: operations of the host, each the work of a process `lodge ... --report` of its own.
- * words: its words, a JSON array (consumed). At most a few run at a time, the others wait.
+ * words: its words, a JSON array (consumed). target: the file that it makes; NULL: none. At most a
+ * few run at a time, the others wait.
  */
-int task_new(struct manager *m, const char *kind, const char *subject, json_t *words,
-             struct operation **ret, struct err *err);
+int task_new(struct manager *m, const char *kind, const char *subject, const char *target,
+             json_t *words, struct operation **ret, struct err *err);
 int task_start(struct manager *m, struct operation *operation, struct err *err);
 /* false: it is over, or no task. */
 bool task_cancel(struct manager *m, struct operation *operation);

@@ -19,6 +19,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "image/import.h"
+#include "image/vdisk.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -34,7 +35,7 @@
 #define LINE_BYTES  65536
 #define WORDS_MAX   32
 
-/* Takes what `operation->arguments` says of it: {"subject", "words", "result"}. */
+/* Takes what `operation->arguments` says of it: {"subject", "target", "words", "result"}. */
 int task_load(struct operation *operation)
 {
     json_t *arguments = NULL;
@@ -51,10 +52,11 @@ int task_load(struct operation *operation)
     return operation->subject ? 0 : -ENOMEM;
 }
 
-int task_new(struct manager *m, const char *kind, const char *subject, json_t *words,
-             struct operation **ret, struct err *err)
+int task_new(struct manager *m, const char *kind, const char *subject, const char *target,
+             json_t *words, struct operation **ret, struct err *err)
 {
-    json_t *arguments = json_pack("{s:s, s:o}", "subject", subject, "words", words);
+    json_t *arguments = json_pack("{s:s, s:s, s:o}", "subject", subject, "target", target ?: "",
+                                  "words", words);
     CLEANUP(freep) char *text = json_text(arguments, JSON_COMPACT);
     struct operation *operation;
     int result;
@@ -210,9 +212,16 @@ static int reap(struct operation *operation, pid_t pid)
 static void clean_up(struct operation *operation, pid_t pid)
 {
     struct manager *m = operation->manager;
+    json_t *arguments = NULL;
+    const char *target;
 
     if (!strncmp(operation->kind, "image-", 6))
         image_abandon(m->options.images, pid);
+    json_parse(operation->arguments, strlen(operation->arguments), "arguments", &arguments, NULL);
+    target = json_string_value(json_object_get(arguments, "target"));
+    if (target && *target)
+        vdisk_abandon(target, pid);
+    json_decref(arguments);
 }
 
 /* What became of it, once its process is over. */

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work on images as operations of the manager: with figures while it goes on, a result afterwards, and nothing half-made when it is broken off."""
+"""Work on images and disks as operations of the manager: with figures while it goes on, a result afterwards, and nothing half-made when it is broken off."""
 import json
 import os
 import signal
@@ -151,3 +151,73 @@ def test_a_worker_that_dies_is_a_failure(manager):
     over = get(manager, number, 60)
     assert over["status"] == "failed" and over["error"] == "its process was ended by signal 9"
     assert list((manager.home / "oci" / "tmp").iterdir()) == []
+
+
+def disks(manager):
+    directory = manager.home / "vdisks"
+    return sorted(path.name for path in directory.iterdir()) if directory.exists() else []
+
+
+def test_disks(manager, tmp_path):
+    made = manager.good("POST", "/v1/disks", {"name": "a", "size_bytes": 4 * MIB})
+    path = Path(made["result"]["path"])
+    assert made["kind"] == "disk-create" and made["subject"] == "a" and path.stat().st_size == 4 * MIB and disks(manager) == ["a.raw"]
+    assert manager.ask("POST", "/v1/disks", {"name": "a", "size_bytes": MIB})[0] == 409
+    assert manager.ask("POST", "/v1/disks", {"name": "b", "size_bytes": 5})[0] == 400
+    assert manager.ask("POST", "/v1/disks", {"name": str(path), "size_bytes": MIB})[0] == 409 and path.stat().st_size == 4 * MIB
+    path.write_bytes(os.urandom(4 * MIB))
+    manager.good("POST", "/v1/disks/resize", {"disk": "a", "size_bytes": 6 * MIB})
+    status, refused = manager.ask("POST", "/v1/disks/resize", {"disk": "a", "size_bytes": MIB})
+    assert status == 400 and "--shrink" in refused["error"]["message"] and path.stat().st_size == 6 * MIB
+    made = manager.good("POST", "/v1/disks/convert", {"disk": "a", "new": "c", "to": "qcow2"})
+    assert made["progress"]["total"] == 6 * MIB and made["progress"]["unit"] == "bytes" and disks(manager) == ["a.raw", "c.qcow2"]
+    # The verb, with paths from where it is, by the manager and not.
+    assert manager.lodge("disk", "convert", "c", "./back.raw", cwd=tmp_path) == f"{tmp_path}/./back.raw\n"
+    assert (tmp_path / "back.raw").read_bytes() == path.read_bytes()
+    assert manager.lodge("disk", "convert", "--local", "c", "./own.raw", cwd=tmp_path) == "./own.raw\n"
+    manager.lodge("disk", "convert", "a", "c", status=125)
+    manager.lodge("disk", "convert", "--force", "-q", "a", "c")
+    kinds = [(one["kind"], one["status"]) for one in manager.good("GET", "/v1/operations")["operations"]]
+    assert kinds.count(("disk-convert", "done")) == 3
+    assert disks(manager) == ["a.raw", "c.qcow2"]
+
+
+def go_on(manager):
+    for pid in workers(manager):
+        os.kill(pid, signal.SIGCONT)
+
+
+# A worker that stands still when it has begun: there is no disk whose conversion surely lasts.
+SLOW = """#!/bin/sh
+if [ "$2" = convert ]; then
+    echo half > "$4.$$.tmp"
+    echo '{"progress": {"text": "converting", "done": 1048576, "total": 4194304}}'
+    kill -STOP $$
+fi
+exec %s "$@"
+"""
+
+
+@pytest.mark.parametrize("how", ["cancelled", "killed", "goes on"])
+def test_a_conversion_that_is_broken_off_leaves_nothing(manager, tmp_path, how):
+    slow = tmp_path / "slow"
+    slow.write_text(SLOW % (manager.bin / "lodge"))
+    slow.chmod(0o755)
+    manager.stop()
+    manager.environment["LODGE_PROGRAM"] = str(slow)
+    manager.start()
+    manager.good("POST", "/v1/disks", {"name": "a", "size_bytes": 4 * MIB})
+    number = manager.good("POST", "/v1/disks/convert?wait=0", {"disk": "a", "new": "b", "to": "raw"})["id"]
+    until(lambda: get(manager, number)["progress"]["done"])
+    assert get(manager, number)["progress"]["total"] == 4 * MIB and len(disks(manager)) == 2 and disks(manager)[1].startswith("b.raw.")
+    (manager.home / "vdisks" / "b.raw.tmp").touch()  # somebody else's
+    if how == "cancelled":
+        assert manager.good("DELETE", f"/v1/operations/{number}")["error"] == "it was cancelled"
+    elif how == "killed":
+        manager.kill()
+        manager.start()
+        assert get(manager, number, 60)["error"] == "the manager ended"
+    else:
+        until(lambda: go_on(manager) or get(manager, number)["status"] == "done")  # it may be about to stand still only
+        assert get(manager, number)["result"]["path"].endswith("/b.raw")
+    assert disks(manager) == ["a.raw", *(["b.raw"] if how == "goes on" else []), "b.raw.tmp"] and workers(manager) == []

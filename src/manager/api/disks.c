@@ -58,11 +58,14 @@ static void add_disk(const struct vdisk *disk, void *context)
 void api_disks(struct api_request *request, struct api_reply *reply)
 {
     struct listing listing = {request->m, json_array()};
+    char directory[PATH_MAX];
     json_t *answer;
     CLEANUP(freep) char *text = NULL;
 
     vdisk_list(request->m->options.images, add_disk, &listing);
-    answer = json_pack("{s:o}", "disks", listing.array);
+    if (store_writable_dir(request->m->options.images, "vdisks", directory) < 0)
+        *directory = '\0';
+    answer = json_pack("{s:o, s:s}", "disks", listing.array, "directory", directory);
     text = json_text(answer, JSON_INDENT(2));
     json_decref(answer);
     if (!text)

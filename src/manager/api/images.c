@@ -3,16 +3,13 @@
  * /v1/images: what the store has, and what is done to it as operations (manager/tasks.c). A path is
  * one of the manager's host.
  */
-#include "manager/api/request.h"
+#include "manager/api/words.h"
 
 #include "base/util.h"
 #include "image/manifest.h"
 
 #include <errno.h>
 #include <string.h>
-
-#define WAIT_MOST  86400u
-#define WAIT_USUAL 600u
 
 static void list_one(const struct image *image, void *context)
 {
@@ -66,51 +63,12 @@ static int parse(json_t *json, struct adding *ret, struct err *err)
     return 0;
 }
 
-/* A word of a command line that is no option. */
-static int check_word(const char *what, const char *word, bool required, struct err *err)
-{
-    if (!word)
-        return required ? err_set(err, -EINVAL, "%s is missing", what) : 0;
-    if (!*word || *word == '-' || strlen(word) >= PATH_MAX)
-        return err_set(err, -EINVAL, "%s '%.40s' is none", what, word);
-    return 0;
-}
-
-static int check_path(const char *what, const char *path, bool required, struct err *err)
-{
-    if (path && *path != '/')
-        return err_set(err, -EINVAL, "%s '%.40s' is not absolute", what, path);
-    return check_word(what, path, required, err);
-}
-
 static int check_reference(const char *what, const char *text, bool required, struct err *err)
 {
     char normal[REFERENCE_MAX];
-    int r = check_word(what, text, required, err);
+    int r = words_check(what, text, required, err);
 
     return r < 0 || !text ? r : reference_normalize(text, normal, err);
-}
-
-static void add_option(json_t *words, const char *option, const char *value)
-{
-    if (!value)
-        return;
-    json_array_append_new(words, json_string(option));
-    json_array_append_new(words, json_string(value));
-}
-
-static void add_number(json_t *words, const char *option, uint64_t value)
-{
-    char text[24];
-
-    snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
-    add_option(words, option, value ? text : NULL);
-}
-
-static void add_word(json_t *words, const char *word)
-{
-    if (word)
-        json_array_append_new(words, json_string(word));
 }
 
 static int import_words(const struct adding *a, json_t *words, struct err *err)
@@ -123,17 +81,17 @@ static int import_words(const struct adding *a, json_t *words, struct err *err)
         known = !strcmp(a->devices, kinds[i]);
     if (!known)
         return err_set(err, -EINVAL, "devices '%.40s' is none of skip, refuse, make", a->devices);
-    if ((r = check_path("path", a->path, !strcmp(a->action, "import"), err)) < 0 ||
+    if ((r = words_check_path("path", a->path, !strcmp(a->action, "import"), err)) < 0 ||
         (r = check_reference("name", a->name, false, err)) < 0 ||
-        (r = check_path("auth_file", a->auth_file, false, err)) < 0)
+        (r = words_check_path("auth_file", a->auth_file, false, err)) < 0)
         return r;
-    add_option(words, "--devices", a->devices);
-    add_number(words, "--max-size", a->most_bytes);
-    add_number(words, "--max-files", a->most_files);
-    add_number(words, "--max-ratio", a->most_ratio);
-    add_option(words, "--authfile", a->auth_file);
+    words_add_option(words, "--devices", a->devices);
+    words_add_number(words, "--max-size", a->most_bytes);
+    words_add_number(words, "--max-files", a->most_files);
+    words_add_number(words, "--max-ratio", a->most_ratio);
+    words_add_option(words, "--authfile", a->auth_file);
     if (a->insecure)
-        add_word(words, "--insecure");
+        words_add(words, "--insecure");
     return 0;
 }
 
@@ -151,30 +109,16 @@ static int make_words(const struct adding *a, json_t *words, const char **ret_su
         return err_set(err, -EINVAL, "reference is of pull and push; import has a path");
     if (!import && a->path)
         return err_set(err, -EINVAL, "path is of import");
-    add_word(words, "image");
-    add_word(words, a->action);
+    words_add(words, "image");
+    words_add(words, a->action);
     if ((r = import_words(a, words, err)) < 0 ||
         (r = check_reference("reference", a->reference, !import && !push, err)) < 0 ||
-        (push && (r = check_word("name", a->name, true, err)) < 0))
+        (push && (r = words_check("name", a->name, true, err)) < 0))
         return r;
     *ret_subject = import ? a->path : push ? a->name : a->reference;
-    add_word(words, *ret_subject);
-    add_word(words, push ? a->reference : a->name);
+    words_add(words, *ret_subject);
+    words_add(words, push ? a->reference : a->name);
     return 0;
-}
-
-/* words: consumed. */
-static void operate(struct api_request *request, struct api_reply *reply, const char *kind,
-                    const char *subject, json_t *words, uint64_t wait_s)
-{
-    struct operation *operation;
-    struct err err = ERR_INIT;
-    int result = task_new(request->m, kind, subject, words, &operation, &err);
-
-    if (result < 0)
-        api_fail_err(reply, result, &err);
-    else
-        api_operate(request, reply, operation, wait_s);
 }
 
 void api_image_add(struct api_request *request, struct api_reply *reply)
@@ -187,7 +131,7 @@ void api_image_add(struct api_request *request, struct api_reply *reply)
     char kind[16];
     int result;
 
-    if (api_query_number(request, reply, "wait", WAIT_MOST, WAIT_USUAL, &wait_s) < 0) {
+    if (api_task_wait(request, reply, &wait_s) < 0) {
         json_decref(words);
         return;
     }
@@ -198,7 +142,7 @@ void api_image_add(struct api_request *request, struct api_reply *reply)
         return;
     }
     snprintf(kind, sizeof(kind), "image-%s", adding.action);
-    operate(request, reply, kind, subject, words, wait_s);
+    api_task(request, reply, kind, subject, NULL, words, wait_s);
 }
 
 void api_image_remove(struct api_request *request, struct api_reply *reply)
@@ -208,13 +152,13 @@ void api_image_remove(struct api_request *request, struct api_reply *reply)
     uint64_t wait_s;
     int result;
 
-    if (api_query_number(request, reply, "wait", WAIT_MOST, WAIT_USUAL, &wait_s) < 0)
+    if (api_task_wait(request, reply, &wait_s) < 0)
         return;
-    if ((result = check_word("name", name, true, &err)) < 0)
+    if ((result = words_check("name", name, true, &err)) < 0)
         api_fail_err(reply, result, &err);
     else
-        operate(request, reply, "image-remove", name, json_pack("[s, s, s]", "image", "rm", name),
-                wait_s);
+        api_task(request, reply, "image-remove", name, NULL,
+                 json_pack("[s, s, s]", "image", "rm", name), wait_s);
 }
 
 void api_images_prune(struct api_request *request, struct api_reply *reply)
@@ -232,12 +176,11 @@ void api_images_prune(struct api_request *request, struct api_reply *reply)
         result = json_opt_bool(&body, "all", &all, &err);
     if (result < 0)
         api_fail_err(reply, result, &err);
-    if (result < 0 ||
-        api_query_number(request, reply, "wait", WAIT_MOST, WAIT_USUAL, &wait_s) < 0) {
+    if (result < 0 || api_task_wait(request, reply, &wait_s) < 0) {
         json_decref(words);
         return;
     }
     if (all)
-        add_word(words, "--all");
-    operate(request, reply, "image-prune", all ? "all" : "", words, wait_s);
+        words_add(words, "--all");
+    api_task(request, reply, "image-prune", all ? "all" : "", NULL, words, wait_s);
 }

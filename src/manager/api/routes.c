@@ -76,6 +76,9 @@ const struct api_route api_routes[] = {
     {"POST", "/v1/instances/{ref}/attach-network", API_JSON_BODY, api_attach_network},
     {"POST", "/v1/instances/{ref}/detach-network", API_JSON_BODY, api_detach_network},
     {"GET", "/v1/disks", API_NO_BODY, api_disks},
+    {"POST", "/v1/disks", API_JSON_BODY, api_disk_create},
+    {"POST", "/v1/disks/resize", API_JSON_BODY, api_disk_resize},
+    {"POST", "/v1/disks/convert", API_JSON_BODY, api_disk_convert},
     {"DELETE", "/v1/disks/{name}", API_NO_BODY, api_remove_disk},
 };
 const size_t api_nr_routes = ARRAY_LEN(api_routes);
