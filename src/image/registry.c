@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -19,6 +20,7 @@
 #include <sys/wait.h>
 
 #define WORDS_MAX 16
+#define LOOK_MS   250
 
 struct words {
     const char *list[WORDS_MAX];
@@ -51,34 +53,87 @@ static _Noreturn void skopeo_child(const struct layout *layout, int output,
     _exit(127);
 }
 
-/* Its lines are progress while it runs; the last one, without what stands before its message, is
- * the reason of a failure. */
-static void read_lines(int fd, const struct import_options *options, char *last, size_t size)
+/* What a pull has written so far: the layout's files, where a blob is until it is whole (it moves
+ * to the store's blobs then). Counted in steps, so that a blob that moves away does not count
+ * twice. */
+struct fetching {
+    const struct layout *layout;
+    const char *dir; /* NULL: nothing is fetched */
+    const struct import_options *options;
+    char what[64];
+    uint64_t whole, partly; /* bytes of blobs that moved away; of those that are there */
+};
+
+static void look(struct fetching *f)
 {
+    CLEANUP(dir_closep) DIR *dir = NULL;
+    int fd = f->dir ? openat(f->layout->fd, f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    struct dirent *entry;
+    uint64_t bytes = 0;
+
+    if (fd < 0 || !(dir = fdopendir(fd))) {
+        fd_closep(&fd);
+        return;
+    }
+    while ((entry = readdir(dir))) {
+        struct stat st;
+
+        if (fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode))
+            bytes += (uint64_t)st.st_size;
+    }
+    if (bytes < f->partly)
+        f->whole += f->partly - bytes;
+    f->partly = bytes;
+    f->options->progress(f->options->context, f->what, f->whole + f->partly, 0);
+}
+
+/* The last line, without what stands before its message, is the reason of a failure. */
+static void take_line(struct fetching *f, char *line, char *last, size_t size)
+{
+    const char *message = strstr(line, "msg=\"");
+
+    line[strcspn(line, "\n")] = '\0';
+    if (!*line)
+        return;
+    snprintf(last, size, "%.*s", (int)size - 1, message ? message + 5 : line);
+    if (message)
+        return;
+    snprintf(f->what, sizeof(f->what), "%s", line);
+    if (f->options->progress)
+        f->options->progress(f->options->context, f->what, f->whole + f->partly, 0);
+}
+
+/* Its lines are progress while it runs, and so is what it writes. */
+static void read_lines(int fd, struct fetching *f, char *last, size_t size)
+{
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
     FILE *lines = fdopen(fd, "r");
     char *line = NULL;
     size_t room = 0;
 
-    while (lines && getline(&line, &room, lines) > 0) {
-        const char *message = strstr(line, "msg=\"");
-
-        line[strcspn(line, "\n")] = '\0';
-        if (!*line)
+    if (!lines)
+        close(fd);
+    else
+        setvbuf(lines, NULL, _IONBF, 0); /* so that what poll says is all that there is */
+    while (lines) {
+        if (f->options->progress && poll(&poll_fd, 1, LOOK_MS) == 0) {
+            look(f);
             continue;
-        snprintf(last, size, "%.*s", (int)size - 1, message ? message + 5 : line);
-        if (options->progress && !message)
-            options->progress(options->context, line, 0, 0);
+        }
+        if (getline(&line, &room, lines) <= 0)
+            break;
+        take_line(f, line, last, size);
     }
     free(line);
     if (lines)
         fclose(lines);
-    else
-        close(fd);
 }
 
-static int skopeo(const struct layout *layout, struct words *words,
+/* dir: where it fetches to; NULL: it sends. */
+static int skopeo(const struct layout *layout, struct words *words, const char *dir,
                   const struct import_options *options, struct err *err)
 {
+    struct fetching fetching = {.layout = layout, .dir = dir, .options = options};
     char last[700] = "";
     int fds[2], status = 0;
     pid_t pid;
@@ -93,7 +148,7 @@ static int skopeo(const struct layout *layout, struct words *words,
         close(fds[0]);
         return err_errno(err, -errno, "start skopeo");
     }
-    read_lines(fds[0], options, last, sizeof(last));
+    read_lines(fds[0], &fetching, last, sizeof(last));
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         continue;
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
@@ -138,7 +193,7 @@ static int pull(const struct layout *layout, const char *reference,
     snprintf(from, sizeof(from), "docker://%s", reference);
     snprintf(to, sizeof(to), "oci:%s:it", name);
     copy_words(&words, options, "--src-tls-verify=false", "--dest-shared-blob-dir", from, to);
-    if ((result = skopeo(layout, &words, options, err)) == 0) {
+    if ((result = skopeo(layout, &words, name, options, err)) == 0) {
         if ((dir = openat(layout->fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
             result = err_errno(err, -errno, "open what was fetched");
         else if ((result = source_open(layout, dir, true, &source, err)) == 0) {
@@ -213,7 +268,7 @@ static int push(const struct layout *layout, const char *name, const char *to,
     snprintf(target, sizeof(target), "docker://%s", to);
     copy_words(&words, options, "--dest-tls-verify=false", "--src-shared-blob-dir", from, target);
     if ((result = make_layout(layout, temporary, &descriptor, err)) == 0)
-        result = skopeo(layout, &words, options, err);
+        result = skopeo(layout, &words, NULL, options, err);
     tree_remove(layout->fd, temporary);
     return result;
 }

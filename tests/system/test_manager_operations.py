@@ -10,6 +10,7 @@ import pytest
 
 from conftest import need_root
 from manager import Manager, until
+from test_images import registry  # noqa: F401, a fixture
 
 MIB = 1 << 20
 
@@ -32,6 +33,21 @@ def manager(build, tmp_path):
 def contents(home):
     """What there is of images."""
     return sorted(str(path.relative_to(home)) for path in (home / "oci").rglob("*") if not path.name.endswith(".lock") and path.name not in ("index.json", "oci-layout"))
+
+
+def test_push_and_pull(manager, registry):
+    (manager.tree / "bin" / "data").write_bytes(os.urandom(8 * MIB))
+    manager.lodge("image", "import", "-q", manager.tree, "app:1")
+    manager.lodge("image", "push", "--insecure", "app:1", f"{registry}/some/app:v1")
+    manager.lodge("image", "rm", "app:1")
+    pulled = manager.lodge("image", "pull", "--insecure", f"{registry}/some/app:v1", "app:2")
+    assert pulled == "app:2\n"
+    assert manager.ask("POST", "/v1/images", {"action": "push", "name": "nosuch"})[0] == 404
+    refused = manager.ask("POST", "/v1/images", {"action": "pull", "reference": f"{registry}/some/other", "insecure": True})[1]
+    assert "manifest unknown" in refused["error"]["message"]
+    kinds = [(one["kind"], one["status"]) for one in manager.good("GET", "/v1/operations")["operations"]]
+    assert kinds[1:] == [("image-push", "done"), ("image-pull", "done"), ("image-push", "failed"), ("image-pull", "failed")]
+    assert list((manager.home / "oci" / "tmp").iterdir()) == []
 
 
 def start_endless(manager):
