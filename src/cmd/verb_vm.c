@@ -143,13 +143,30 @@ static int create(struct options *o, int argc, char **argv, struct err *err)
     return result;
 }
 
+/* What comes and goes by verbs of its own, or stays as it was made. */
+static int refuse_at_update(const struct options *o, const char *name, struct err *err)
+{
+    if (o->parts.nr_disks)
+        return err_set(err, -EINVAL, "update does not take --disk; try: lodge disk attach %s %s",
+                       o->parts.disks[0], name);
+    if (o->parts.nr_nets)
+        return err_set(err, -EINVAL,
+                       "update does not take --net; try: lodge vm attach-net %s ID %s", name,
+                       o->parts.nets[0]);
+    if (o->engine)
+        return err_set(err, -EINVAL, "a machine keeps the engine that it was created with");
+    return 0;
+}
+
 static int update(struct options *o, int argc, char **argv, struct err *err)
 {
     char path[MANAGED_PATH_MAX];
     json_t *changes = json_object(), *hardware = NULL;
-    int result = hardware_of(o, &hardware, err);
+    int result = refuse_at_update(o, argv[1], err);
 
     (void)argc;
+    if (result == 0)
+        result = hardware_of(o, &hardware, err);
     if (result == 0 && json_object_size(hardware))
         json_object_set(changes, "hardware", hardware);
     if (o->restart)

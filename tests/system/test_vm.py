@@ -134,6 +134,8 @@ def test_what_cannot_be_is_said(manager, boot, tmp_path):
     for options in (("--cpus", "65"), ("--memory", "1K"), ("--boot", "floppy"), ("--boot", "disk,disk"), ("--disk", "nosuch"),
                     ("--kernel", tmp_path / "nosuch"), ("--net", "bridge"), ("--restart", "sometimes")):
         assert refused(manager, "vm", "create", "bad", *options).strip(), options
+    for options, way in ((("--disk", "mine"), "lodge disk attach mine two"), (("--net", "user"), "lodge vm attach-net two"), (("--engine", "soft"), "keeps")):
+        assert way in refused(manager, "vm", "update", "two", *options), options
     assert "did you mean 'start'" in refused(manager, "vm", "strat", status=2)
     status, answer = manager.ask("POST", "/v1/instances", {"isolation": "vm", "image": "busybox", "hardware": {}})
     assert status == 400 and "image" in answer["error"]["message"]
