@@ -272,7 +272,8 @@ static int endpoint_fill(const struct network *network, const struct network_att
     strcpy(e->id, attach->id);
     snprintf(e->interface, sizeof(e->interface), "lg%c-%02x%02x%02x%02x", attach->tap ? 't' : 'v',
              random[0], random[1], random[2], random[3]);
-    memcpy(e->ports, attach->ports, attach->nr_ports * sizeof(*attach->ports));
+    if (attach->nr_ports)
+        memcpy(e->ports, attach->ports, attach->nr_ports * sizeof(*attach->ports));
     if (attach->lock)
         strcpy(e->lock, attach->lock);
     if (attach->owner)

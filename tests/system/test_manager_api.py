@@ -153,7 +153,8 @@ def test_every_answer_is_as_described(manager, document):
     good("GET", "/v1/disks")
     for path, body in (("", {"name": "no name", "size_bytes": 512}), ("/resize", {"disk": "-x", "size_bytes": 512}), ("/convert", {"disk": "./x", "new": "y"})):
         good("POST", "/v1/disks" + path, body=body, status=400)
-    assert call(manager, document, "DELETE", "/v1/disks/{name}", {"name": "nosuch"})[0] == 404
+    removed = call(manager, document, "DELETE", "/v1/disks/{name}", {"name": "nosuch"})
+    assert removed[0] == 404, removed
     seen.add(("delete", "/v1/disks/{name}"))
     for verb, body in (("attach", None), ("exec", {"command": ["x"]}), ("copy", {"path": "/", "direction": "out"})):
         assert call(manager, document, "POST", f"{one}/{verb}", {"ref": "nosuch"}, body)[0] == 426

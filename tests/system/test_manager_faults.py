@@ -52,7 +52,8 @@ class Disk:
         self.control.unlink(missing_ok=True)
         self.remount("rw")
         try:
-            self.manager.end()
+            if self.manager.process:
+                self.manager.end()
         finally:
             subprocess.run(["umount", "-l", self.state], check=False)
             shutil.rmtree(self.manager.dir, ignore_errors=True)

@@ -60,6 +60,7 @@ def test_a_disk_comes_and_goes(manager, running, form):  # noqa: F811
     path = f"{manager.environment['LODGE_HOME']}/vdisks/{name}.{form}"
     manager.lodge("disk", "create", "--format", form, name, "16M")
     with Console(manager, running) as console:
+        console.begin()
         manager.lodge("disk", "attach", name, running)
         killed(manager)
         assert attached(manager, running) == ["first", name]
