@@ -5,7 +5,7 @@
 Stages: unit (the Check programs), diff (the CPU against the host CPU), system (pytest on the built programs), asan (all of
 these in a build with AddressSanitizer and UndefinedBehaviorSanitizer), tsan (what has threads, with ThreadSanitizer), fuzz (each
 fuzzer for a few seconds on its corpus). Without --only: all of them. As many tests run at once as --jobs says (the host's
-processors): every test keeps to names, directories and cgroups of its own. A failure's output is printed where it happens; the exit status is 1 when anything failed.
+processors; of system tests twice as many): every test keeps to names, directories and cgroups of its own. A failure's output is printed where it happens; the exit status is 1 when anything failed.
 """
 import argparse
 import concurrent.futures
@@ -22,6 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECK_LINE = re.compile(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)", re.M)
+WAITING = 2  # system tests wait more than they work: so many at once for each processor
 SLOWEST = 12  # system tests that are named with their times, for whoever wants to shorten a run
 SKIP_LINE = re.compile(r"^SKIP (.*)$", re.M)
 
@@ -127,7 +128,7 @@ def run_system(build, tally, label="", env=None, timeout=1500, tests="tests/syst
         command = [sys.executable, "-m", "pytest", "-q", "-ra", "--color=no", "-p", "no:cacheprovider",
                    f"--junitxml={result}", tests]
         if tally.jobs > 1 and importlib.util.find_spec("xdist"):
-            command += ["-n", str(tally.jobs), "--dist", "loadfile"]
+            command += ["-n", str(WAITING * tally.jobs), "--dist", "loadfile"]
         merged = dict(os.environ, LODGE_BUILD=str(build), **(env or {}))
         status, output = run(command, timeout, merged)
         if not result.exists():

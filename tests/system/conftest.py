@@ -65,6 +65,16 @@ def main_kernel(request):
         skip_when_sanitized()
 
 
+@pytest.fixture(scope="module")
+def home(guest, tmp_path_factory):
+    """A store of a test's own, with the kernels and images of all: for what makes or removes disks."""
+    folder = tmp_path_factory.mktemp("home")
+    for name in ("kernels", "images"):
+        (folder / name).symlink_to(guest / name)
+    (folder / "vdisks").mkdir()
+    return folder
+
+
 def manager_of_test(build, guest):
     """A fixture's function: a manager with the images at hand, taken away with all it has."""
     need_root()

@@ -19,11 +19,11 @@ JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
-def manager(build, guest):
+def manager(build, guest, home):
     need_root()
     if not (guest / "images" / "busybox").exists():
         pytest.skip("needs the busybox image (make guest)")
-    m = Manager(build, guest).start()
+    m = Manager(build, home).start()
     m.create("sleep", "1000", name="there")
     yield m
     m.close()

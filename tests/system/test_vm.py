@@ -23,16 +23,6 @@ def initrd(target, vmlinuz, modules):
 
 
 @pytest.fixture(scope="module")
-def home(guest, tmp_path_factory):
-    """A store of our own over the kernels of the guests."""
-    folder = tmp_path_factory.mktemp("home")
-    for name in ("kernels", "images"):
-        (folder / name).symlink_to(guest / name)
-    (folder / "vdisks").mkdir()
-    return folder
-
-
-@pytest.fixture(scope="module")
 def manager(build, home):
     m = Manager(build, home).start()
     yield m

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from manager import until
-from test_vm import BASE, LIMIT_S, Console, home, initrd, killed, logged, manager, refused  # noqa: F401 (fixtures)
+from test_vm import BASE, LIMIT_S, Console, initrd, killed, logged, manager, refused  # noqa: F401 (fixtures)
 from vmm import kernel
 
 PCI = tuple(f"drivers/virtio/virtio_pci{part}.ko" for part in ("_legacy_dev", "_modern_dev", ""))
