@@ -5,7 +5,7 @@
 Stages: unit (the Check programs), diff (the CPU against the host CPU), system (pytest on the built programs), asan (all of
 these in a build with AddressSanitizer and UndefinedBehaviorSanitizer), tsan (what has threads, with ThreadSanitizer), fuzz (each
 fuzzer for a few seconds on its corpus). Without --only: all of them. As many tests run at once as --jobs says (the host's
-processors; of system tests twice as many): every test keeps to names, directories and cgroups of its own. A failure's output is printed where it happens; the exit status is 1 when anything failed.
+processors): every test keeps to names, directories and cgroups of its own. A failure's output is printed where it happens; the exit status is 1 when anything failed.
 """
 import argparse
 import concurrent.futures
@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECK_LINE = re.compile(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)", re.M)
-WAITING = 2  # system tests wait more than they work: so many at once for each processor
+WAITING = 1  # system tests at once for each processor
 SLOWEST = 12  # system tests that are named with their times, for whoever wants to shorten a run
 SKIP_LINE = re.compile(r"^SKIP (.*)$", re.M)
 
