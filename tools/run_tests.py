@@ -5,7 +5,9 @@
 Stages: unit (the Check programs), diff (the CPU against the host CPU), system (pytest on the built programs), asan (all of
 these in a build with AddressSanitizer and UndefinedBehaviorSanitizer), tsan (what has threads, with ThreadSanitizer), fuzz (each
 fuzzer for a few seconds on its corpus). Without --only: all of them. As many tests run at once as --jobs says (the host's
-processors): every test keeps to names, directories and cgroups of its own. A failure's output is printed where it happens; the exit status is 1 when anything failed.
+processors): every test keeps to names, directories and cgroups of its own. A failure's output is printed where it happens; the
+exit status is 1 when anything failed. System tests that failed beside others run once more, alone: one that passes then
+depends on time, counts as passed and is named under "unsteady:" at the end, for somebody to find out why.
 """
 import argparse
 import concurrent.futures
@@ -23,6 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CHECK_LINE = re.compile(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)", re.M)
 WAITING = 1  # system tests at once for each processor
+AGAIN = 12  # so many failed system tests run once more, alone; more than that are no accident
 SLOWEST = 12  # system tests that are named with their times, for whoever wants to shorten a run
 SKIP_LINE = re.compile(r"^SKIP (.*)$", re.M)
 
@@ -34,6 +37,7 @@ class Tally:
         self.jobs = jobs
         self.passed = self.failed = self.skipped = 0
         self.reasons = []
+        self.unsteady = []
 
     def add(self, passed=0, failed=0, skipped=0):
         self.passed += passed
@@ -122,38 +126,61 @@ def run_programs(build, tally, suites, label="", env=None, factor=1):
         report(tally, label + test["name"], *result)
 
 
-def run_system(build, tally, label="", env=None, timeout=1500, tests="tests/system"):
+def pytest_cases(tests, workers, timeout, env):
+    """Pytest's status, its output, and its test cases (None: it did not come to an end)."""
     with tempfile.TemporaryDirectory() as scratch:
         result = Path(scratch) / "junit.xml"
-        command = [sys.executable, "-m", "pytest", "-q", "-ra", "--color=no", "-p", "no:cacheprovider",
-                   f"--junitxml={result}", tests]
-        if tally.jobs > 1 and importlib.util.find_spec("xdist"):
-            command += ["-n", str(WAITING * tally.jobs), "--dist", "loadfile"]
-        merged = dict(os.environ, LODGE_BUILD=str(build), **(env or {}))
-        status, output = run(command, timeout, merged)
-        if not result.exists():
-            say(output)
-            if status == 5:
-                return
+        command = [sys.executable, "-m", "pytest", "-q", "-ra", "--color=no", "-p", "no:cacheprovider", f"--junitxml={result}", *tests]
+        if workers > 1 and importlib.util.find_spec("xdist"):
+            command += ["-n", str(workers), "--dist", "loadfile"]
+        status, output = run(command, timeout, env)
+        return status, output, list(ElementTree.parse(result).getroot().iter("testcase")) if result.exists() else None
+
+
+def has_failed(case):
+    return case.find("failure") is not None or case.find("error") is not None
+
+
+def place_of(case):
+    """A case's file (tests/system/test_x.py) and the test's name in it."""
+    return case.get("classname").replace(".", "/") + ".py", case.get("name")
+
+
+def passed_alone(cases, timeout, env):
+    """Pytest's output, and the places that passed. The files run again whole: a module's tests share what they set up."""
+    _, output, again = pytest_cases(sorted({place_of(case)[0] for case in cases}), 1, timeout, env)
+    return output, {place_of(case) for case in again or [] if not has_failed(case) and case.find("skipped") is None}
+
+
+def run_system(build, tally, label="", env=None, timeout=1500, tests="tests/system"):
+    merged = dict(os.environ, LODGE_BUILD=str(build), **(env or {}))
+    status, output, cases = pytest_cases([tests], WAITING * tally.jobs, timeout, merged)
+    if cases is None:
+        say(output)
+        if status != 5:
             tally.add(failed=1)
-            return
-        failed = 0
-        for suite in ElementTree.parse(result).getroot().iter("testsuite"):
-            bad = int(suite.get("failures")) + int(suite.get("errors"))
-            skipped = int(suite.get("skipped"))
-            failed += bad
-            tally.add(int(suite.get("tests")) - bad - skipped, bad, skipped)
-        cases = list(ElementTree.parse(result).getroot().iter("testcase"))
-        for case in cases:
-            for skip in case.iter("skipped"):
-                tally.reasons.append(f"{label}{case.get('name')}: {skip.get('message')}")
-        for case in sorted(cases, key=lambda case: -float(case.get("time")))[:SLOWEST]:
-            say(f"      {float(case.get('time')):6.1f} s  {label}{case.get('classname').rpartition('tests.system.')[2]} {case.get('name')}")
-        # Pytest's own closing line would read as ours.
-        lines = [line for line in output.splitlines() if not re.match(r"^\d+ (passed|failed|skipped)", line)]
-        say("\n".join(lines[-200:] if failed else lines[-12:]))
-        if status not in (0, 5) and not failed:
-            tally.add(failed=1)
+        return
+    failures = [case for case in cases if has_failed(case)]
+    skips = [case for case in cases if not has_failed(case) and case.find("skipped") is not None]
+    for case in skips:
+        tally.reasons.append(f"{label}{case.get('name')}: {case.find('skipped').get('message')}")
+    for case in sorted(cases, key=lambda case: -float(case.get("time")))[:SLOWEST]:
+        say(f"      {float(case.get('time')):6.1f} s  {label}{case.get('classname').rpartition('tests.system.')[2]} {case.get('name')}")
+    # Pytest's own closing line would read as ours.
+    lines = [line for line in output.splitlines() if not re.match(r"^\d+ (passed|failed|skipped)", line)]
+    say("\n".join(lines[-200:] if failures else lines[-12:]))
+    failed = len(failures)
+    if 0 < failed <= AGAIN:
+        say(f"{label}{failed} failed: their files once more, alone")
+        output, passed = passed_alone(failures, timeout, merged)
+        unsteady = [f"{label}{' '.join(place_of(case))}" for case in failures if place_of(case) in passed]
+        tally.unsteady += unsteady
+        failed -= len(unsteady)
+        if failed:
+            say("\n".join(output.splitlines()[-200:-1]))
+    tally.add(len(cases) - failed - len(skips), failed, len(skips))
+    if status not in (0, 5) and not failures:
+        tally.add(failed=1)
 
 
 def configure(build, options, env=None, wanted=None):
@@ -237,6 +264,10 @@ def main():
         say("skipped:")
         for reason in tally.reasons:
             say(f"  {reason}")
+    if tally.unsteady:
+        say("unsteady: failed beside other tests, passed alone:")
+        for name in tally.unsteady:
+            say(f"  {name}")
     say(f"{tally.passed} passed, {tally.failed} failed, {tally.skipped} skipped")
     return 1 if tally.failed else 0
 
