@@ -3,6 +3,13 @@
  * The resolver of one network. A query is answered from the state, or sent on under a random number
  * of ours from a socket of its own to the host's name server, whose reply goes back under the
  * guest's number. At most PENDING_MAX wait at once, the oldest goes first, each for five seconds.
+ *
+ * There is one for each network that has guests:
+ * 1. Whoever joins starts one, which ends at once when another holds the network's lock. It is
+ *    given up under the lock of the state: who joins after that finds it free.
+ * 2. The resolver of a network that was removed keeps its address until it looks again. That of the
+ *    next network with this subnet tries for it as long as it has guests.
+ * 3. A network made anew under the same name is another one: it is known by its bridge.
  */
 #include "network/internal.h"
 #include "network/streams.h"
@@ -22,10 +29,12 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define PENDING_MAX   64
 #define PENDING_NS    (5 * NS_PER_S)
 #define LOOK_MS       500
+#define RETRY_MS      50 /* while another holds our address */
 #define FRESH_NS      (20 * NS_PER_MS)
 #define MESSAGE_BYTES 4096 /* of a name server with EDNS */
 
@@ -47,8 +56,10 @@ struct resolver {
     struct network *others; /* of this host */
     unsigned nr_others;
     uint64_t looked_ns;
-    bool gone;
+    char bridge[IFNAMSIZ];
+    int lock_fd;     /* -1: given up, we are over */
     int fds[PLACES]; /* UDP; -1: none */
+    bool awaited;    /* a place that another holds still */
     struct streams streams;
     struct sockaddr_storage upstream;
     socklen_t upstream_bytes; /* 0: the host has none */
@@ -64,27 +75,63 @@ static void others_done(struct resolver *r)
     r->nr_others = 0;
 }
 
-/* The state again, if its file is another. Dead owners are taken back on the way. */
-static void look(struct resolver *r)
+static void close_one(int *fd)
+{
+    fd_closep(fd);
+    *fd = -1;
+}
+
+static void pending_end(struct pending *p)
+{
+    close_one(&p->fd);
+}
+
+static void close_places(struct resolver *r)
+{
+    streams_done(&r->streams);
+    for (unsigned i = 0; i < PENDING_MAX; i++)
+        pending_end(&r->pending[i]);
+    for (unsigned i = 0; i < PLACES; i++) {
+        close_one(&r->fds[i]);
+        close_one(&r->streams.listeners[i]);
+    }
+}
+
+static void leave(struct resolver *r)
+{
+    close_places(r);
+    close_one(&r->lock_fd);
+}
+
+/* The state again. Dead owners are taken back on the way. may_leave: when there are no guests any
+ * more, it is over with us; not in the middle of a query. */
+static void look(struct resolver *r, bool may_leave)
 {
     struct network_state state;
     struct network *found;
 
     r->looked_ns = clock_monotonic_ns();
+    if (may_leave && access(r->dir, F_OK) && errno == ENOENT) {
+        leave(r); /* opening would make the directory again */
+        return;
+    }
     if (network_state_open(r->dir, false, &state, NULL) < 0)
         return; /* as before */
     found = network_find(&state, r->name);
+    if (found && !r->bridge[0])
+        memcpy(r->bridge, found->bridge, sizeof(r->bridge));
     network_done(&r->network);
     others_done(r);
-    if (found) {
+    if (found && !strcmp(found->bridge, r->bridge)) {
         r->network = *found;
         *found = (struct network){0};
     }
     r->others = TAKE_PTR(state.networks);
     r->nr_others = state.nr;
     state.nr = 0;
+    if (may_leave && !r->network.nr_endpoints)
+        leave(r);
     network_state_close(&state);
-    r->gone = !r->network.nr_endpoints;
 }
 
 static void read_upstream(struct resolver *r)
@@ -122,12 +169,6 @@ static void reply_to(struct resolver *r, unsigned place, const uint8_t *data, si
     if (sendto(r->fds[place], data, length, MSG_DONTWAIT | MSG_NOSIGNAL, (const void *)guest,
                guest_bytes) < 0)
         return; /* as lost on the wire: the guest asks again */
-}
-
-static void pending_end(struct pending *p)
-{
-    close(p->fd);
-    p->fd = -1;
 }
 
 static struct pending *pending_slot(struct resolver *r)
@@ -189,9 +230,12 @@ static int answer(void *context, const struct sockaddr_storage *guest, const uin
     /* Names of guests alone have no dot as a rule: one that is not known may be new. */
     e = names_find(&r->network, r->others, r->nr_others, guest, question.name, &on);
     if (!strchr(question.name, '.') && !e && clock_monotonic_ns() - r->looked_ns > FRESH_NS) {
-        look(r);
+        look(r, false);
         e = names_find(&r->network, r->others, r->nr_others, guest, question.name, &on);
     }
+    /* Who asks is a guest of the next network here, whose resolver gets it when asked again. */
+    if (!r->network.nr_endpoints)
+        return -EBADMSG;
     if (question.class != DNS_CLASS_IN)
         e = NULL;
     if (e && question.type == DNS_TYPE_A) {
@@ -252,7 +296,7 @@ static void turn(struct resolver *r)
     for (unsigned i = 0; i < PLACES; i++)
         guests[i] = (struct pollfd){.fd = r->fds[i], .events = POLLIN};
     streams_poll(&r->streams, streams);
-    if (poll(fds, ARRAY_LEN(fds), LOOK_MS) < 0)
+    if (poll(fds, ARRAY_LEN(fds), r->awaited ? RETRY_MS : LOOK_MS) < 0)
         return;
     for (unsigned i = 0; i < PENDING_MAX; i++)
         if (fds[i].revents)
@@ -268,18 +312,16 @@ static void turn(struct resolver *r)
 }
 
 /* 1: we hold it now; 0: another process does. */
-static int take_lock(const struct resolver *r, int *ret, struct err *err)
+static int take_lock(struct resolver *r, struct err *err)
 {
     char path[PATH_MAX + NETWORK_NAME_MAX + 8];
-    CLEANUP(fd_closep) int fd = -1;
 
     snprintf(path, sizeof(path), "%s/.%s.dns", r->dir, r->name);
-    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0)
+    r->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (r->lock_fd < 0)
         return err_errno(err, -errno, "open '%s'", path);
-    if (flock(fd, LOCK_EX | LOCK_NB))
+    if (flock(r->lock_fd, LOCK_EX | LOCK_NB))
         return errno == EWOULDBLOCK ? 0 : err_errno(err, -errno, "lock '%s'", path);
-    *ret = TAKE_FD(fd);
     return 1;
 }
 
@@ -304,6 +346,7 @@ static int open_place(struct resolver *r, unsigned place, const struct sockaddr 
     return 0;
 }
 
+/* Those that are not open yet, as far as others let us. */
 static int open_places(struct resolver *r, struct err *err)
 {
     struct sockaddr_in v4 = {.sin_family = AF_INET,
@@ -312,39 +355,45 @@ static int open_places(struct resolver *r, struct err *err)
     struct sockaddr_in6 v6 = {.sin6_family = AF_INET6,
                               .sin6_port = htons(53),
                               .sin6_addr = network_gateway6(&r->network)};
-    int result = open_place(r, 0, (const void *)&v4, sizeof(v4));
+    int four = r->fds[0] < 0 ? open_place(r, 0, (const void *)&v4, sizeof(v4)) : 0, six = 0;
 
-    if (result < 0)
-        return err_errno(err, result, "answer for names at %s, port 53", inet_ntoa(v4.sin_addr));
+    if (four < 0 && four != -EADDRINUSE)
+        return err_errno(err, four, "answer for names at %s, port 53", inet_ntoa(v4.sin_addr));
     /* A host without IPv6 does without. */
-    if (r->network.has6)
-        open_place(r, 1, (const void *)&v6, sizeof(v6));
+    if (r->network.has6 && r->fds[1] < 0)
+        six = open_place(r, 1, (const void *)&v6, sizeof(v6));
+    r->awaited = four == -EADDRINUSE || six == -EADDRINUSE;
     return 0;
 }
 
-static void close_places(struct resolver *r)
+/* Until there are no guests any more. */
+static int serve(struct resolver *r, struct err *err)
 {
-    streams_done(&r->streams);
-    for (unsigned i = 0; i < PENDING_MAX; i++)
-        if (r->pending[i].fd >= 0)
-            pending_end(&r->pending[i]);
-    for (unsigned i = 0; i < PLACES; i++) {
-        fd_closep(&r->fds[i]);
-        fd_closep(&r->streams.listeners[i]);
+    int result = 0;
+
+    look(r, true);
+    read_upstream(r);
+    r->awaited = true;
+    while (result == 0 && r->lock_fd >= 0) {
+        if (r->awaited && (result = open_places(r, err)) < 0)
+            break;
+        turn(r);
+        if (!r->network.nr_endpoints || clock_monotonic_ns() - r->looked_ns > LOOK_MS * NS_PER_MS)
+            look(r, true);
     }
+    return result;
 }
 
 int network_resolve(const char *dir, const char *name, struct err *err)
 {
     CLEANUP(freep) struct resolver *r = calloc(1, sizeof(*r));
-    CLEANUP(fd_closep) int lock = -1;
     int result;
 
     if (!r)
         return err_set(err, -ENOMEM, "out of memory");
     r->dir = dir;
     r->name = name;
-    r->fds[0] = r->fds[1] = -1;
+    r->lock_fd = r->fds[0] = r->fds[1] = -1;
     for (unsigned i = 0; i < PENDING_MAX; i++)
         r->pending[i].fd = -1;
     streams_init(&r->streams);
@@ -352,17 +401,9 @@ int network_resolve(const char *dir, const char *name, struct err *err)
     r->streams.context = r;
     r->streams.upstream = &r->upstream;
     r->streams.upstream_bytes = &r->upstream_bytes;
-    if ((result = take_lock(r, &lock, err)) <= 0)
-        return result;
-    look(r);
-    read_upstream(r);
-    result = r->gone ? 0 : open_places(r, err);
-    while (result == 0 && !r->gone) {
-        turn(r);
-        if (clock_monotonic_ns() - r->looked_ns > LOOK_MS * NS_PER_MS)
-            look(r);
-    }
-    close_places(r);
+    if ((result = take_lock(r, err)) > 0)
+        result = serve(r, err);
+    leave(r);
     network_done(&r->network);
     others_done(r);
     return result;

@@ -64,9 +64,10 @@ def interfaces(host):
 
 def until(condition, seconds=60):
     end = time.monotonic() + seconds
-    while not condition():
+    while not (value := condition()):
         assert time.monotonic() < end, "not within the time"
         time.sleep(0.1)
+    return value
 
 
 def test_the_life_of_a_network(host):
@@ -121,6 +122,50 @@ def test_guests_of_both_isolations_on_one_network(host, guest, program):
         web.communicate(timeout=LIMIT)
     good(lodge_in(host, "network", "rm", "net", "other"))
     assert tables(host) == "" and interfaces(host) == set()
+
+
+def resolvers(host):
+    """Pids and networks of the resolvers of this test's networks."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            if words[1:3] == [b"network", b"resolve"] and os.fsencode(host.env["LODGE_NETWORKS"]) in (entry / "environ").read_bytes():
+                found[int(entry.name)] = words[3].decode()
+        except OSError:
+            pass
+    return found
+
+
+@pytest.mark.parametrize(("name", "subnet"), [("second", "10.88.0.0/24"), ("first", "10.88.0.0/24"), ("first", "10.9.0.0/24")])
+def test_the_resolver_of_a_removed_network_makes_room(host, name, subnet):
+    """One that is late to see that its network is gone holds the address of the next one for some time, but not for good; nor does it stay."""
+    good(lodge_in(host, "network", "create", "first"))
+    guest = start_in(host, "run", "--net", "first", "busybox", "sh", "-c", "echo up; sleep 1000")
+    assert guest.stdout.readline() == "up\n"
+    late = until(lambda: next(iter(resolvers(host)), None))
+    os.kill(late, signal.SIGSTOP)
+    try:
+        guest.send_signal(signal.SIGTERM)
+        guest.communicate(timeout=LIMIT)
+        good(lodge_in(host, "network", "rm", "first"))
+        good(lodge_in(host, "network", "create", name, "--subnet", subnet))
+        web = start_in(host, "run", "--net", name, "--name", WEB, "busybox", "sh", "-c", "echo up; sleep 1000")
+        try:
+            assert web.stdout.readline() == "up\n"
+            until(lambda: set(resolvers(host)) - {late})
+            os.kill(late, signal.SIGCONT)
+            asked = f"until nslookup {WEB}; do sleep 0.1; done | sed -n 's/^Address:.*\\(10[.].*[.]2\\)$/\\1/p'"
+            assert good(lodge_in(host, "run", "--net", name, "busybox", "timeout", "60", "sh", "-c", asked)) == subnet.replace("0/24", "2\n")
+            until(lambda: late not in resolvers(host))
+            assert list(resolvers(host).values()) == [name]
+        finally:
+            web.send_signal(signal.SIGTERM)
+            web.communicate(timeout=LIMIT)
+    finally:
+        os.kill(late, signal.SIGCONT) if late in resolvers(host) else None
+    good(lodge_in(host, "network", "rm", name))
+    until(lambda: not resolvers(host))
 
 
 def test_what_was_killed_leaves_nothing(host):
