@@ -86,10 +86,15 @@ static bool parse_flag(const char *word, struct image_cli *cli)
     const struct {
         const char *name;
         bool *flag;
-    } flags[] = {{"--json", &cli->json},   {"--quiet", &cli->quiet},
-                 {"-q", &cli->quiet},      {"--all", &cli->all},
-                 {"--force", &cli->force}, {"--insecure", &cli->import.insecure},
-                 {"--local", &cli->local}, {"--report", &cli->report}};
+    } flags[] = {{"--json", &cli->json},
+                 {"--quiet", &cli->quiet},
+                 {"-q", &cli->quiet},
+                 {"--all", &cli->all},
+                 {"--force", &cli->force},
+                 {"-f", &cli->force},
+                 {"--insecure", &cli->import.insecure},
+                 {"--local", &cli->local},
+                 {"--report", &cli->report}};
 
     for (size_t i = 0; i < ARRAY_LEN(flags); i++)
         if (!strcmp(word, flags[i].name)) {
@@ -205,8 +210,11 @@ const struct cli_verb verb_image = {
         "  save IMAGE -o FILE        a tar for other tools (OCI layout and docker-archive); "
         "'-': standard output\n"
         "  tag IMAGE NAME            gives an image one more name\n"
-        "  rm IMAGE...               removes names, and what nothing names any more\n"
-        "  prune                     removes what nothing names; --all: and every image\n"
+        "  rm IMAGE...               removes names, and what nothing names any more; -f, --force:\n"
+        "                            also a name that instances or jobs need\n"
+        "  prune                     removes what nothing names; --all: and every image that is "
+        "not in\n"
+        "                            use; --all --force: the names of those, too\n"
         "  inspect IMAGE, history IMAGE   what it is made of; --json\n"
         "\n"
         "What an archive may unpack to: --max-size SIZE (64G), --max-files N (1000000),\n"

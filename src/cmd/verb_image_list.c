@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* lodge image ls, inspect, history, tag, rm, prune: what there is, under which names. */
+/* lodge image ls, inspect, history, tag: what there is, under which names, and who uses it. */
 #include "cmd/cli.h"
 #include "cmd/image_cli.h"
 
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/util.h"
+#include "image/pin.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -56,8 +57,8 @@ struct listing {
     size_t nr;
 };
 
-/* The sizes and layers of an imported image; false for one that a script made. */
-static bool load(const struct image *image, struct layout_image *ret)
+/* The sizes, layers and users of an imported image; false for one that a script made. */
+static bool load(const struct image *image, struct layout_image *ret, json_t **ret_users)
 {
     struct layout layout;
     bool loaded;
@@ -65,20 +66,34 @@ static bool load(const struct image *image, struct layout_image *ret)
     if (!image->imported || layout_open(image->store_dir, false, &layout, NULL) < 0)
         return false;
     loaded = layout_image_load(&layout, image->name, ret, NULL) == 0;
+    if (loaded)
+        *ret_users = pin_users(&layout, image->digest, image->name);
     layout_close(&layout);
     return loaded;
+}
+
+/* "", the one user, or how many there are. */
+static void describe_users(const json_t *users, char *ret, size_t size)
+{
+    size_t nr = json_array_size(users);
+
+    if (nr < 2)
+        snprintf(ret, size, "%s", nr ? json_string_value(json_array_get(users, 0)) : "-");
+    else
+        snprintf(ret, size, "%s and %zu more", json_string_value(json_array_get(users, 0)), nr - 1);
 }
 
 static void list_one(const struct image *image, void *context)
 {
     struct listing *listing = context;
     CLEANUP(freep) struct layout_image *from = calloc(1, sizeof(*from));
-    char size[24] = "-", layers[24] = "-";
+    char size[24] = "-", layers[24] = "-", users[PIN_USER_MAX + 32];
+    json_t *used_by = NULL;
     bool loaded;
 
     if (listing->name && strncmp(image->name, listing->name, strlen(listing->name)) != 0)
         return;
-    loaded = from && load(image, from);
+    loaded = from && load(image, from, &used_by);
     if (listing->array) {
         json_t *object = json_pack("{s:s, s:s, s:b, s:b, s:O}", "name", image->name, "digest",
                                    image->digest, "imported", image->imported, "disk",
@@ -89,6 +104,7 @@ static void list_one(const struct image *image, void *context)
                                 json_integer((json_int_t)total_bytes(&from->manifest)));
             json_object_set_new(object, "layers",
                                 json_integer((json_int_t)from->manifest.nr_layers));
+            json_object_set(object, "used_by", used_by);
         }
         json_array_append_new(listing->array, object);
     } else {
@@ -96,12 +112,15 @@ static void list_one(const struct image *image, void *context)
             image_cli_size(total_bytes(&from->manifest), size);
             snprintf(layers, sizeof(layers), "%zu", from->manifest.nr_layers);
         }
+        describe_users(used_by, users, sizeof(users));
         if (listing->nr == 0)
-            printf("%-40s %-20s %10s %7s %s\n", "IMAGE", "DIGEST", "SIZE", "LAYERS", "DISK");
-        printf("%-40s %-20.19s %10s %7s %s\n", image->name, image->digest, size, layers,
-               has_disk(image) ? "ready" : "-");
+            printf("%-40s %-20s %10s %7s %-5s %s\n", "IMAGE", "DIGEST", "SIZE", "LAYERS", "DISK",
+                   "USED BY");
+        printf("%-40s %-20.19s %10s %7s %-5s %s\n", image->name, image->digest, size, layers,
+               has_disk(image) ? "ready" : "-", users);
     }
     listing->nr++;
+    json_decref(used_by);
     if (loaded)
         layout_image_done(from);
 }
@@ -226,115 +245,4 @@ int image_cli_tag(struct image_cli *cli, struct err *err)
         result = layout_tag(&layout, reference, &target, err);
     layout_close(&layout);
     return result;
-}
-
-static void print_collected(const struct image_cli *cli, const struct layout_collected *collected)
-{
-    char size[24];
-
-    image_cli_size(collected->bytes, size);
-    if (cli->report)
-        report_result(json_pack(
-            "{s:I, s:I, s:I, s:I, s:I}", "blobs", (json_int_t)collected->nr_blobs, "layers",
-            (json_int_t)collected->nr_layers, "disks", (json_int_t)collected->nr_disks, "bytes",
-            (json_int_t)collected->bytes, "busy", (json_int_t)collected->nr_busy));
-    else if (cli->json)
-        printf("{\"blobs\": %llu, \"layers\": %llu, \"disks\": %llu, \"bytes\": %llu, \"busy\": "
-               "%llu}\n",
-               (unsigned long long)collected->nr_blobs, (unsigned long long)collected->nr_layers,
-               (unsigned long long)collected->nr_disks, (unsigned long long)collected->bytes,
-               (unsigned long long)collected->nr_busy);
-    else if (!cli->quiet)
-        printf("removed %llu blobs, %llu layers, %llu disk images (%s of blobs and disks)%s\n",
-               (unsigned long long)collected->nr_blobs, (unsigned long long)collected->nr_layers,
-               (unsigned long long)collected->nr_disks, size,
-               collected->nr_busy ? "; layers in use stay for the next time" : "");
-}
-
-/* The store's directory is the layout's without "/oci". */
-static int collect(const struct layout *layout, struct layout_collected *ret, struct err *err)
-{
-    char dir[PATH_MAX];
-
-    snprintf(dir, sizeof(dir), "%s", layout->path);
-    *strrchr(dir, '/') = '\0';
-    return layout_collect(layout, dir, ret, err);
-}
-
-int image_cli_remove(struct image_cli *cli, struct err *err)
-{
-    struct layout_collected collected;
-    int result = 0;
-
-    for (size_t i = 0; i < cli->nr; i++) {
-        char reference[REFERENCE_MAX];
-        struct descriptor target;
-        struct layout layout;
-        struct err later = ERR_INIT;
-
-        if ((result = import_find(cli->store, cli->arguments[i], &layout, err)) < 0) {
-            if (cli->force)
-                continue;
-            return result;
-        }
-        if ((result = layout_find(&layout, cli->arguments[i], &target, reference, err)) == 0 &&
-            (result = layout_untag(&layout, reference, err)) == 0) {
-            if (!cli->quiet && !cli->json)
-                printf("%s\n", reference);
-            /* What is being added meanwhile keeps the rest for a later collection. */
-            if (i + 1 == cli->nr && collect(&layout, &collected, &later) < 0 && !cli->quiet)
-                log_info("the content stays for now (lodge image prune): %s", later.message);
-        }
-        layout_close(&layout);
-        if (result < 0)
-            return result;
-    }
-    return 0;
-}
-
-/* With --all every tag goes first. */
-static int untag_all(const struct layout *layout, struct err *err)
-{
-    json_t *index, *list;
-    int result = layout_index(layout, &index, err);
-
-    if (result < 0)
-        return result;
-    list = json_object_get(index, "manifests");
-    for (size_t i = 0; result == 0 && i < json_array_size(list); i++) {
-        json_t *notes = json_object_get(json_array_get(list, i), "annotations");
-        const char *name = json_string_value(json_object_get(notes, ANNOTATION_NAME));
-
-        if (name && (result = layout_untag(layout, name, err)) == -ENOENT)
-            result = 0;
-    }
-    json_decref(index);
-    return result;
-}
-
-int image_cli_prune(struct image_cli *cli, struct err *err)
-{
-    struct layout_collected sum = {0}, one;
-
-    for (size_t i = 0; i < cli->store->nr_dirs; i++) {
-        struct layout layout;
-        int result;
-
-        if (layout_open(cli->store->dirs[i], false, &layout, NULL) < 0 ||
-            faccessat(layout.fd, ".", W_OK, 0) < 0)
-            continue;
-        result = cli->all ? untag_all(&layout, err) : 0;
-        if (result == 0)
-            result = collect(&layout, &one, err);
-        layout_close(&layout);
-        if (result < 0)
-            return result;
-        sum.nr_blobs += one.nr_blobs;
-        sum.nr_layers += one.nr_layers;
-        sum.nr_disks += one.nr_disks;
-        sum.bytes += one.bytes;
-        sum.nr_busy += one.nr_busy;
-    }
-    print_collected(cli, &sum);
-    return 0;
 }

@@ -5,6 +5,7 @@
  * themselves, so nothing can be counted wrong.
  */
 #include "image/import.h"
+#include "image/pin.h"
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -20,6 +21,11 @@
 
 struct marks {
     json_t *blobs, *layers, *disks; /* objects: hexadecimal digests */
+};
+
+struct marking {
+    const struct layout *layout;
+    struct marks *marks;
 };
 
 static void mark(json_t *set, const char *digest)
@@ -54,25 +60,18 @@ static void mark_image(const struct layout *layout, const char *digest, struct m
     image_config_done(parsed);
 }
 
-static void mark_pins(const struct layout *layout, struct marks *marks)
+static void mark_pin(const struct image_pin *pin, void *context)
 {
-    int fd = openat(layout->fd, "pins", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    CLEANUP(dir_closep) DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-    struct dirent *entry;
+    const struct marking *marking = context;
 
-    while (dir && (entry = readdir(dir))) {
-        CLEANUP(buf_donep) struct buf text;
-        const char *digest;
-
-        buf_init(&text, 4096);
-        if (entry->d_name[0] != '.' && file_load(fd, entry->d_name, &text, NULL) == 0 &&
-            (digest = buf_string(&text)) && digest_valid(digest))
-            mark_image(layout, digest, marks);
-    }
+    if (json_object_get(marking->marks->disks, digest_hex(pin->digest)))
+        return; /* many have the same one */
+    mark_image(marking->layout, pin->digest, marking->marks);
 }
 
 static int mark_all(const struct layout *layout, struct marks *marks, struct err *err)
 {
+    struct marking marking = {layout, marks};
     json_t *index, *list;
     int result = layout_index(layout, &index, err);
 
@@ -86,7 +85,7 @@ static int mark_all(const struct layout *layout, struct marks *marks, struct err
             mark_image(layout, digest, marks);
     }
     json_decref(index);
-    mark_pins(layout, marks);
+    pin_each(layout, mark_pin, &marking);
     return 0;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * An image as a tar that both kinds of tools read: an OCI layout (index.json, blobs/) with a
- * manifest.json beside it that names the same blobs in Docker's way. And what keeps an image: pins.
+ * manifest.json beside it that names the same blobs in Docker's way.
  */
 #include "image/import.h"
 
@@ -169,48 +169,4 @@ int import_find(const struct store *store, const char *name, struct layout *ret,
         layout_close(ret);
     }
     return err_set(err, -ENOENT, "no imported image '%.200s' here (see: lodge image ls)", name);
-}
-
-static int pin_path(const struct image *image, const char *owner, struct layout *layout,
-                    char ret[160], struct err *err)
-{
-    if (!*owner || *owner == '.' || strchr(owner, '/') || strlen(owner) > 128)
-        return err_set(err, -EINVAL, "'%.100s' is no name for what keeps an image", owner);
-    snprintf(ret, 160, "pins/%s", owner);
-    return layout_open(image->store_dir, false, layout, err);
-}
-
-int image_pin(const struct image *image, const char *owner, struct err *err)
-{
-    CLEANUP(fd_closep) int lock = -1;
-    struct layout layout;
-    char path[160];
-    int result;
-
-    if (!image->imported)
-        return 0;
-    if ((result = pin_path(image, owner, &layout, path, err)) < 0)
-        return result;
-    if ((lock = layout_lock(&layout, LAYOUT_ADD, err)) < 0)
-        result = lock;
-    else
-        result = file_replace(layout.fd, path, image->digest, strlen(image->digest), 0644, err);
-    layout_close(&layout);
-    return result;
-}
-
-int image_unpin(const struct image *image, const char *owner, struct err *err)
-{
-    struct layout layout;
-    char path[160];
-    int result;
-
-    if (!image->imported)
-        return 0;
-    if ((result = pin_path(image, owner, &layout, path, err)) < 0)
-        return result;
-    if (unlinkat(layout.fd, path, 0) < 0 && errno != ENOENT)
-        result = err_errno(err, -errno, "remove '%s/%s'", layout.path, path);
-    layout_close(&layout);
-    return result;
 }

@@ -62,8 +62,4 @@ int import_source(const struct layout *layout, const struct image_source *source
                   const char *fallback, const struct import_options *options,
                   struct import_result *ret, struct err *err);
 
-/* owner: a name without '/'; the image stays until image_unpin, whatever tags are removed. */
-int image_pin(const struct image *image, const char *owner, struct err *err);
-int image_unpin(const struct image *image, const char *owner, struct err *err);
-
 #endif

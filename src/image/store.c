@@ -281,7 +281,7 @@ static int open_layers(const struct layout *layout, const struct layout_image *f
         int result = open_layer(layout, diff_id, &layer->fd);
 
         if (result < 0)
-            return err_errno(err, result, "image '%s': its layer %.19s", image->name, diff_id);
+            return err_errno(err, result, "image '%s': open its layer %.19s", image->name, diff_id);
         snprintf(layer->path, sizeof(layer->path), "%.3900s/layers/%s", layout->path,
                  digest_hex(diff_id));
     }
@@ -331,6 +331,10 @@ static int image_open_imported(const struct store *store, const char *name, stru
             !strcmp(layout.path + strlen(store->dirs[i]), "/oci"))
             result = load_imported(&layout, store->dirs[i], name, ret, err);
     layout_close(&layout);
+    if (result == -ENOENT) { /* the image is there, and not whole: that is another thing */
+        err_wrap(err, "image '%s' is damaged in the store; import or pull it again", name);
+        result = -ENODATA;
+    }
     return result;
 }
 
@@ -364,6 +368,10 @@ int image_open(const struct store *store, const char *name_or_dir, struct image 
         if (result != -ENOENT)
             return result;
     }
+    if (digest_valid(name_or_dir))
+        return err_set(err, -ENOENT,
+                       "image '%s' is not in the store any more; import or pull it again",
+                       name_or_dir);
     image_list(store, names_add_image, &names);
     if (*names.text)
         return err_set(err, -ENOENT,

@@ -99,6 +99,9 @@ int job_insert(struct jobs *js, struct job *job)
         js->table = table;
         js->table_capacity = capacity;
     }
+    if ((job->row.state == JOB_SUBMITTED || job_is_live(job->row.state)) &&
+        job_image_use(js, job) < 0)
+        return -ENOMEM;
     js->table[js->nr_table++] = job;
     js->nr_jobs++;
     job->queue->nr_states[job->row.state]++;
@@ -111,6 +114,7 @@ void job_remove(struct jobs *js, struct job *job)
 
     if (job->gone || at == js->nr_table || js->table[at] != job)
         return;
+    job_image_release(js, job);
     js->table[at] = NULL;
     js->nr_jobs--;
     job->queue->nr_states[job->row.state]--;
@@ -346,6 +350,7 @@ void job_end(struct jobs *js, struct job *job, int exit_code, bool lost, int64_t
     job_note(js, job, now, "end", job_state_name(job->row.state), 0);
     job->dirty = true;
     count_end(js, job);
+    job_image_release(js, job);
     job_ended_list(job, true);
     job_kick(js, job);
     jobs_room_forget(js, job);
@@ -503,6 +508,8 @@ int jobs_submit(struct jobs *js, const struct job_request *requests, size_t nr, 
     pthread_mutex_lock(&js->lock);
     r = admit(js, requests, nr, made, of, count, &nr_made, err);
     pthread_mutex_unlock(&js->lock);
+    if (r == 0)
+        jobs_images_pin(js);
     rows.jobs = (const struct job *const *)made;
     rows.requests = of;
     rows.nr = nr_made;

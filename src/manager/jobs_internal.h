@@ -2,8 +2,8 @@
 /*
  * What the files of the job queues share: jobs.c (the tables, submission, decisions), jobs_queue.c
  * (queues made, changed, removed), jobs_work.c (decisions carried out on instances), jobs_load.c
- * (after a start), jobs_room.c (no room for a job yet), jobs_store.c (SQL), jobs_json.c (what is
- * told).
+ * (after a start), jobs_room.c (no room for a job yet), jobs_images.c (what keeps their images),
+ * jobs_store.c (SQL), jobs_json.c (what is told).
  *
  *      submitted ─▶ queued ──run──▶ running ⇄ paused
  *                     │ ▲ lost, restartable │      │
@@ -96,6 +96,7 @@ struct job {
     bool pausing;    /* counted in queue->nr_pausing */
     bool deferred;   /* waits for those that are being paused */
     bool gone;       /* not in the table any more */
+    bool uses_image; /* counted in jobs->images */
     unsigned nr_refs;
     struct job *next_deferred;
     struct job *next_ended, *previous_ended; /* of the queue, in order of ending */
@@ -136,6 +137,7 @@ struct jobs {
     size_t nr_table, table_capacity, nr_jobs;
     uint64_t next_id, next_note;
     struct estimator *estimates;
+    struct job_image *images; /* of jobs that have not ended (jobs_images.c) */
     int64_t base_real_ns;
     uint64_t base_monotonic_ns;
     /* jobs_store.c: statements of the writer's thread; a connection that only reads */
@@ -215,6 +217,13 @@ void jobs_room_newcomer(struct jobs *js, struct job *job);
 void jobs_room_forget(struct jobs *js, struct job *job);
 /* Lets it try again if there is room now. True: one waits (still, or anew). */
 bool jobs_room_look(struct jobs *js, struct job_queue *queue);
+
+/* jobs_images.c. With the lock held: a job begins and ends to need its image. */
+int job_image_use(struct jobs *js, struct job *job);
+void job_image_release(struct jobs *js, struct job *job);
+/* Without the lock: each image that is needed is kept. */
+void jobs_images_pin(struct jobs *js);
+void jobs_images_free(struct jobs *js);
 
 /* jobs_store.c: each is the `also` of a store_change; its context is named. */
 struct job_insert_rows {

@@ -273,6 +273,7 @@ int jobs_open(struct manager *m, struct err *err)
         if (r < 0)
             return r;
     }
+    jobs_images_pin(js);
     pthread_mutex_lock(&js->lock);
     sweep_logs(js);
     r = go_on(js, err);
@@ -324,6 +325,7 @@ void jobs_free(struct manager *m)
         job_queue_free(first);
     }
     job_store_close_reader(js);
+    jobs_images_free(js);
     estimator_free(js->estimates);
     free(js->table);
     pthread_cond_destroy(&js->changed);

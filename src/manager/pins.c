@@ -10,7 +10,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "image/import.h"
-#include "image/manifest.h"
+#include "image/pin.h"
 #include "manager/internal.h"
 
 #include <dirent.h>
@@ -40,19 +40,18 @@ static void owner(const struct manager *m, const char *id, char ret[OWNER_SIZE])
     snprintf(ret + length, OWNER_SIZE - length, "%s", id);
 }
 
-/* The directory of pins of one store: a descriptor, or -1. */
-static int open_pins(const struct manager *m, size_t i)
+/* The descriptor of one store's layout. */
+static bool open_store(const struct manager *m, size_t i, struct layout *ret)
 {
-    char path[PATH_MAX + 16];
-
-    snprintf(path, sizeof(path), "%s/oci/pins", m->options.images->dirs[i]);
-    return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return layout_open(m->options.images->dirs[i], false, ret, NULL) == 0;
 }
 
-int pins_take(struct manager *m, const char *id, const char *name, struct err *err)
+int pins_take(struct manager *m, const char *id, const char *name, const char *user, bool by_name,
+              struct err *err)
 {
     CLEANUP(freep) struct image *image = calloc(1, sizeof(*image));
     CLEANUP(freep) struct image *pinned = calloc(1, sizeof(*pinned));
+    struct image_pin pin = {.name = ""};
     char mine[OWNER_SIZE];
     int result;
 
@@ -61,7 +60,11 @@ int pins_take(struct manager *m, const char *id, const char *name, struct err *e
     if ((result = image_open(m->options.images, name, image, err)) < 0)
         return result;
     owner(m, id, mine);
-    if (image->imported && (result = image_pin(image, mine, err)) == 0) {
+    snprintf(pin.user, sizeof(pin.user), "%s", user);
+    snprintf(pin.place, sizeof(pin.place), "%s", m->options.state_dir);
+    if (by_name)
+        snprintf(pin.name, sizeof(pin.name), "%s", image->name);
+    if (image->imported && (result = image_pin(image, mine, &pin, err)) == 0) {
         /* A collection may have been faster than the pin. */
         if ((result = image_open(m->options.images, image->digest, pinned, err)) == 0)
             image_done(pinned);
@@ -72,16 +75,37 @@ int pins_take(struct manager *m, const char *id, const char *name, struct err *e
     return result;
 }
 
-void pins_drop(struct manager *m, const char *id)
+void pins_rename(struct manager *m, const char *id, const char *user)
 {
     char mine[OWNER_SIZE];
 
     owner(m, id, mine);
     for (size_t i = 0; i < m->options.images->nr_dirs; i++) {
-        CLEANUP(fd_closep) int pins = open_pins(m, i);
+        struct image_pin pin;
+        struct layout layout;
 
-        if (pins >= 0)
-            unlinkat(pins, mine, 0);
+        if (!open_store(m, i, &layout))
+            continue;
+        if (pin_read(&layout, mine, &pin) == 0) {
+            snprintf(pin.user, sizeof(pin.user), "%s", user);
+            pin_write(&layout, mine, &pin, NULL); /* the old words serve, too */
+        }
+        layout_close(&layout);
+    }
+}
+
+void pins_drop(struct manager *m, const char *id)
+{
+    char path[OWNER_SIZE + 8] = "pins/";
+
+    owner(m, id, path + strlen(path));
+    for (size_t i = 0; i < m->options.images->nr_dirs; i++) {
+        struct layout layout;
+
+        if (!open_store(m, i, &layout))
+            continue;
+        unlinkat(layout.fd, path, 0);
+        layout_close(&layout);
     }
 }
 
@@ -91,15 +115,17 @@ void pins_resolve(struct manager *m, const char *id, struct spec *spec)
 
     owner(m, id, mine);
     for (size_t i = 0; i < m->options.images->nr_dirs; i++) {
-        CLEANUP(fd_closep) int pins = open_pins(m, i);
-        CLEANUP(buf_donep) struct buf text;
-        const char *digest;
+        struct image_pin pin;
+        struct layout layout;
+        bool found;
 
-        buf_init(&text, 4096);
-        if (pins < 0 || file_load(pins, mine, &text, NULL) < 0 || !(digest = buf_string(&text)) ||
-            !digest_valid(digest))
+        if (!open_store(m, i, &layout))
             continue;
-        snprintf(spec->pinned_image, sizeof(spec->pinned_image), "%s", digest);
+        found = pin_read(&layout, mine, &pin) == 0;
+        layout_close(&layout);
+        if (!found)
+            continue;
+        snprintf(spec->pinned_image, sizeof(spec->pinned_image), "%.71s", pin.digest);
         spec->image = spec->pinned_image;
         return;
     }
@@ -123,12 +149,14 @@ void pins_sweep(struct manager *m)
 
     prefix(m, ours);
     for (size_t i = 0; i < m->options.images->nr_dirs; i++) {
-        int pins = open_pins(m, i);
-        CLEANUP(dir_closep) DIR *dir = pins >= 0 ? fdopendir(pins) : NULL;
+        CLEANUP(dir_closep) DIR *dir = NULL;
+        char path[PATH_MAX + 16];
         struct dirent *entry;
 
+        snprintf(path, sizeof(path), "%s/oci/pins", m->options.images->dirs[i]);
+        dir = opendir(path);
         while (dir && (entry = readdir(dir)))
             if (is_left_over(m, entry->d_name, ours))
-                unlinkat(pins, entry->d_name, 0);
+                unlinkat(dirfd(dir), entry->d_name, 0);
     }
 }

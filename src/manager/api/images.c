@@ -6,15 +6,27 @@
 #include "manager/api/words.h"
 
 #include "base/util.h"
-#include "image/manifest.h"
+#include "image/pin.h"
 
 #include <errno.h>
 #include <string.h>
 
+static json_t *users_of(const struct image *image)
+{
+    struct layout layout;
+    json_t *users;
+
+    if (!image->imported || layout_open(image->store_dir, false, &layout, NULL) < 0)
+        return json_array();
+    users = pin_users(&layout, image->digest, image->name);
+    layout_close(&layout);
+    return users;
+}
+
 static void list_one(const struct image *image, void *context)
 {
-    json_t *one = json_pack("{s:s, s:s, s:b}", "name", image->name, "digest", image->digest,
-                            "imported", image->imported);
+    json_t *one = json_pack("{s:s, s:s, s:b, s:o}", "name", image->name, "digest", image->digest,
+                            "imported", image->imported, "used_by", users_of(image));
 
     if (one)
         json_array_append_new(context, one);
@@ -149,31 +161,36 @@ void api_image_remove(struct api_request *request, struct api_reply *reply)
 {
     const char *name = api_query(request, "name");
     struct err err = ERR_INIT;
+    json_t *words;
     uint64_t wait_s;
     int result;
 
     if (api_task_wait(request, reply, &wait_s) < 0)
         return;
-    if ((result = words_check("name", name, true, &err)) < 0)
+    if ((result = words_check("name", name, true, &err)) < 0) {
         api_fail_err(reply, result, &err);
-    else
-        api_task(request, reply, "image-remove", name, NULL,
-                 json_pack("[s, s, s]", "image", "rm", name), wait_s);
+        return;
+    }
+    words = json_pack("[s, s, s]", "image", "rm", name);
+    if (api_query_flag(request, "force"))
+        words_add(words, "--force");
+    api_task(request, reply, "image-remove", name, NULL, words, wait_s);
 }
 
 void api_images_prune(struct api_request *request, struct api_reply *reply)
 {
-    static const char *const known[] = {"all", NULL};
+    static const char *const known[] = {"all", "force", NULL};
     json_t *words = json_pack("[s, s]", "image", "prune");
     struct err err = ERR_INIT;
     struct json_at body;
     uint64_t wait_s;
-    bool all = false;
+    bool all = false, force = false;
     int result = 0;
 
     json_at_root(request->json, &body);
-    if (request->json && (result = json_reject_unknown(&body, known, &err)) == 0)
-        result = json_opt_bool(&body, "all", &all, &err);
+    if (request->json && (result = json_reject_unknown(&body, known, &err)) == 0 &&
+        (result = json_opt_bool(&body, "all", &all, &err)) == 0)
+        result = json_opt_bool(&body, "force", &force, &err);
     if (result < 0)
         api_fail_err(reply, result, &err);
     if (result < 0 || api_task_wait(request, reply, &wait_s) < 0) {
@@ -182,5 +199,7 @@ void api_images_prune(struct api_request *request, struct api_reply *reply)
     }
     if (all)
         words_add(words, "--all");
+    if (force)
+        words_add(words, "--force");
     api_task(request, reply, "image-prune", all ? "all" : "", NULL, words, wait_s);
 }

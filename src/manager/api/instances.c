@@ -13,6 +13,8 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#define IMAGE_USER_MAX (SPEC_NAME_MAX + 16)
+
 struct filter {
     const char *label, *name, *state, *isolation, *image;
     bool all;
@@ -166,6 +168,21 @@ static int store_also(struct sqlite3 *db, void *context)
     return also->fn(db, also->instance, also->context);
 }
 
+static void image_user(const char *name, char ret[IMAGE_USER_MAX])
+{
+    snprintf(ret, IMAGE_USER_MAX, "instance '%s'", name);
+}
+
+static int pin_image(struct manager *m, const struct instance *instance, struct err *err)
+{
+    char user[IMAGE_USER_MAX];
+
+    image_user(instance->name, user);
+    return *instance->brief->image
+               ? pins_take(m, instance->id, instance->brief->image, user, false, err)
+               : 0;
+}
+
 /* Into the tables as one that is worked at, then into the store: so a name is never given twice. */
 static int insert(struct manager *m, struct instance *instance, bool named,
                   struct instance_also *also, struct err *err)
@@ -203,7 +220,7 @@ static int insert(struct manager *m, struct instance *instance, bool named,
     if (result < 0)
         return err_errno(err, result, "make an instance");
     instance_store_form(instance, &instance->row, &put);
-    result = *instance->brief->image ? pins_take(m, instance->id, instance->brief->image, err) : 0;
+    result = pin_image(m, instance, err);
     if (result < 0 || (result = state_store_apply(m->store, &change, err)) < 0) {
         pins_drop(m, instance->id);
         pthread_mutex_lock(&m->lock);
@@ -280,7 +297,7 @@ static int rename_to(struct manager *m, struct instance *instance, const char *n
 {
     struct store_instance put;
     struct store_change change = {.put = &put};
-    char *copy;
+    char *copy, user[IMAGE_USER_MAX];
     int result = spec_check_name(name, err);
 
     if (result < 0)
@@ -302,6 +319,8 @@ static int rename_to(struct manager *m, struct instance *instance, const char *n
     pthread_mutex_unlock(&m->lock);
     if (instance->brief->networked)
         networks_rename(m, instance, name);
+    image_user(name, user);
+    pins_rename(m, instance->id, user);
     event_add(m, instance, "rename", name);
     return 0;
 }
