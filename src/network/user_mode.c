@@ -13,6 +13,7 @@
 #include "network/internal.h"
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/fdpass.h"
 #include "base/loop.h"
 #include "base/util.h"
@@ -34,6 +35,8 @@
 
 #define USER_MODE_MTU  32768u /* as the stack's own (net/user.c) */
 #define USER_MODE_NAME "eth0"
+#define PORT_TRY_NS    (2 * NS_PER_S)
+#define PORT_TRY_US    20000
 
 struct carrier {
     struct loop *loop;
@@ -198,6 +201,18 @@ static void carrier_done(struct carrier *c)
     loop_free(c->loop);
 }
 
+/* A published port may still be held by the process of a container that has only just ended. */
+static int open_stack(struct carrier *c, const struct net_user_options *options, struct err *err)
+{
+    uint64_t deadline_ns = clock_monotonic_ns() + PORT_TRY_NS;
+    int r;
+
+    while ((r = net_open_user(options, c->loop, &c->user, err)) == -EADDRINUSE &&
+           clock_monotonic_ns() < deadline_ns)
+        usleep(PORT_TRY_US);
+    return r;
+}
+
 static int carrier_open(struct carrier *c, pid_t pid, int end_fd,
                         const struct net_user_options *options, struct err *err)
 {
@@ -210,8 +225,7 @@ static int carrier_open(struct carrier *c, pid_t pid, int end_fd,
 
     if ((r = loop_new(&c->loop, err)) < 0 ||
         (r = loop_fd_add(c->loop, end_fd, EPOLLIN, ended, c, &c->end_watch, err)) < 0 ||
-        (r = net_open_user(options, c->loop, &c->user, err)) < 0 ||
-        (r = fetch_tap(pid, &tap_fd, err)) < 0 ||
+        (r = open_stack(c, options, err)) < 0 || (r = fetch_tap(pid, &tap_fd, err)) < 0 ||
         (r = net_adopt_tap(tap_fd, USER_MODE_MTU, c->loop, &c->tap, err)) < 0)
         return r;
     net_start(c->tap, &of_tap, &offload);

@@ -18,8 +18,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* How long outputs may stay open behind the guest's end, and clients unread behind that. */
+/* How long outputs may stay open behind the guest's end, children may live, and clients may leave
+ * unread what there is. */
 #define DRAIN_NS     (2 * NS_PER_S)
+#define CHILDREN_NS  (10 * NS_PER_S)
 #define LEAVE_NS     (5 * NS_PER_S)
 #define DISK_FULL_NS NS_PER_S
 
@@ -137,11 +139,21 @@ static void say_exit(struct shim *shim)
         loop_timer_arm(shim->timer, shim->leave_by_ns);
 }
 
+/* Over are its outputs, and who served it, such as the carrier of a user-mode network: whose ports
+ * are then free for the next run. */
+static bool is_drained(const struct shim *shim)
+{
+    uint64_t now = clock_monotonic_ns();
+
+    return (guest_io_ended(&shim->io) || now >= shim->leave_by_ns) &&
+           (shim->childless || now >= shim->ended_ns + CHILDREN_NS);
+}
+
 void shim_settle(struct shim *shim)
 {
     bool late = clock_monotonic_ns() >= shim->leave_by_ns;
 
-    if (shim->phase == SHIM_DRAINING && (guest_io_ended(&shim->io) || late))
+    if (shim->phase == SHIM_DRAINING && is_drained(shim))
         say_exit(shim);
     if (shim->phase == SHIM_LEAVING && shim->exit_written && shim->deleter <= 0 &&
         (guest_io_flushed(&shim->io) || late))
@@ -155,7 +167,7 @@ static void on_timer(void *context)
     if (shim->phase == SHIM_LEAVING && !shim->exit_written)
         write_exit(shim);
     shim_settle(shim);
-    if (shim->phase == SHIM_LEAVING && shim->exit_written)
+    if (shim->phase == SHIM_DRAINING || (shim->phase == SHIM_LEAVING && shim->exit_written))
         loop_timer_arm(shim->timer, clock_monotonic_ns() + NS_PER_S);
 }
 
@@ -164,9 +176,9 @@ static void guest_ended(struct shim *shim, int status)
     shim->guest_ended = true;
     shim->exit_code = shim_exit_code(status, &shim->exit_signal);
     shim->phase = SHIM_DRAINING;
-    shim->leave_by_ns = clock_monotonic_ns() + DRAIN_NS;
+    shim->ended_ns = clock_monotonic_ns();
+    shim->leave_by_ns = shim->ended_ns + DRAIN_NS;
     loop_timer_arm(shim->timer, shim->leave_by_ns);
-    shim_settle(shim);
 }
 
 static void set_running(struct shim *shim)
@@ -221,6 +233,7 @@ static void on_signals(void *context, uint32_t events)
         continue;
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
         handle_child(shim, pid, status);
+    shim->childless = pid < 0 && errno == ECHILD;
     shim_settle(shim);
 }
 

@@ -5,7 +5,7 @@
  * nothing: restarts, health and names are the manager's.
  *
  *      starting ──runtime succeeded / ready──▶ running ──guest ended──▶ draining
- *          │ runtime failed: say_exit()                 outputs ended or late │ say_exit()
+ *          │ runtime failed: say_exit()    outputs and children ended or late │ say_exit()
  *          └──────────────────────────────▶ leaving ◀─────────────────────────┘
  *      leaving: exit file written (again and again while the disk is full), runtime's state
  * deleted, clients served to the end; then the process ends and with it the lock.
@@ -78,10 +78,10 @@ struct shim {
     struct loop_fd *listen_watch, *signal_watch, *ready_watch, *console_watch;
     struct loop_timer *timer; /* late outputs, a full disk */
     pid_t runtime, guest, deleter;
-    bool guest_ended, exit_written, oom, runtime_failed;
+    bool guest_ended, childless, exit_written, oom, runtime_failed;
     int exit_code, exit_signal;
     int64_t started_ns, finished_ns;
-    uint64_t leave_by_ns;
+    uint64_t ended_ns, leave_by_ns;
     char error[1024];
     struct shim_connection connections[SHIM_CONNECTIONS_MAX];
     struct shim_exec execs[SHIM_EXECS_MAX];

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """An ordinary user's manager, from nothing: containers in user namespaces, a user-mode network with published ports, and what root alone can do
 refused with the reason."""
+import concurrent.futures
 import json
 import os
 import pwd
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -83,6 +85,11 @@ def user(build, guest):
     user.close()
 
 
+def need_slirp():
+    if subprocess.run(["sh", "-c", "ldconfig -p | grep -q libslirp.so.0"], check=False).returncode:
+        pytest.skip("needs libslirp0")
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -112,10 +119,20 @@ def greet(server):
             return
 
 
+def serving(user):
+    """Pids of those that carry frames for a user-mode network."""
+    found = []
+    for pid in user.processes():
+        try:
+            if b"\0serve\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+        except OSError:
+            pass
+    return found
+
+
 def test_a_network_without_rights(user):
-    need = subprocess.run(["sh", "-c", "ldconfig -p | grep -q libslirp.so.0"], check=False)
-    if need.returncode:
-        pytest.skip("needs libslirp0")
+    need_slirp()
     port = free_port()
     server = socket.create_server(("0.0.0.0", 0))
     threading.Thread(target=greet, args=(server,), daemon=True).start()
@@ -131,9 +148,8 @@ def test_a_network_without_rights(user):
 
     until(fetch)
     # Who carries the frames has nothing left of what it does not need.
-    serving = [pid for pid in user.processes() if b"\0serve\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    assert len(serving) == 1
-    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{serving[0]}/status").read_text().splitlines())
+    carrier, = serving(user)
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{carrier}/status").read_text().splitlines())
     assert status["NoNewPrivs"] == "1" and int(status["CapEff"], 16) == 0 and status["Seccomp"] == ("0" if SANITIZED else "2")
     assert "10.0.2.15/24" in user.lodge("exec", "web", "ip", "-4", "addr", "show", "eth0")
     # Out, to an address of this host; its 127.0.0.1 is out of reach.
@@ -149,6 +165,30 @@ def test_a_network_without_rights(user):
     user.lodge("rm", "-f", "web")
     with socket.socket() as s:
         until(lambda: s.connect_ex(("127.0.0.1", port)) != 0)
+
+
+def test_an_end_is_told_when_the_ports_are_free(user):
+    """Whoever carries the frames is slow to end: the next run waits for it, by the instance itself or by the port alone."""
+    need_slirp()
+    port = free_port()
+    publish = ["--net", "user", "-p", f"127.0.0.1:{port}:80"]
+    user.lodge("run", "-d", "--name", "slow", *publish, "box", "sleep", "1000")
+    carrier, = serving(user)
+    os.kill(carrier, signal.SIGSTOP)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        again = pool.submit(user.call, "restart", "-t", "0", "slow")
+        try:
+            waits = concurrent.futures.wait([again], timeout=4).not_done
+        finally:
+            os.kill(carrier, signal.SIGCONT)
+        done = again.result()
+    assert waits, done
+    assert done.returncode == 0, done.stderr
+    assert len(serving(user)) == 1 and carrier not in serving(user)
+    user.lodge("rm", "-f", "slow")
+    with socket.create_server(("127.0.0.1", port)) as holder:
+        threading.Timer(0.5, holder.close).start()
+        user.lodge("run", "--rm", *publish, "box", "true")
 
 
 def test_what_needs_root_says_so(user):
