@@ -14,6 +14,7 @@
 #include "base/loop.h"
 
 #include "base/clock.h"
+#include "base/idle.h"
 #include "base/util.h"
 
 #include <errno.h>
@@ -59,6 +60,8 @@ struct loop {
     bool stop; /* atomic */
     bool in_round;
     bool has_dead_timer;
+    bool looks_first;
+    struct idle idle;
     struct loop_fd *watches;
     struct loop_fd *dead_watches;
     struct loop_timer *timers;
@@ -66,6 +69,7 @@ struct loop {
     pthread_mutex_t lock;
     pthread_mutex_t in_place;
     bool running;    /* under lock */
+    bool sleeping;   /* under lock: the loop's thread may not see by itself what is queued */
     pthread_t owner; /* under lock; valid while running */
     struct loop_call *calls, **calls_end;
     struct sync_call *syncs, **syncs_end;
@@ -206,15 +210,24 @@ static void leave(struct loop *loop)
     pthread_mutex_unlock(&loop->in_place);
 }
 
+/* Whether something is queued; if not, and with sleep, whoever queues something wakes the thread.
+ */
+static bool queued(struct loop *loop, bool sleep)
+{
+    bool some;
+
+    pthread_mutex_lock(&loop->lock);
+    some = loop->calls || loop->syncs;
+    loop->sleeping = sleep && !some;
+    pthread_mutex_unlock(&loop->lock);
+    return some;
+}
+
 static int wait_ms(struct loop *loop, int limit_ms)
 {
     uint64_t deadline = UINT64_MAX, now, ms;
-    bool queued;
 
-    pthread_mutex_lock(&loop->lock);
-    queued = loop->calls || loop->syncs;
-    pthread_mutex_unlock(&loop->lock);
-    if (queued)
+    if (queued(loop, true))
         return 0;
     for (struct loop_timer *timer = loop->timers; timer; timer = timer->next)
         if (timer->deadline_ns && !timer->dead)
@@ -246,6 +259,7 @@ static void run_calls(struct loop *loop)
     struct sync_call *syncs;
 
     pthread_mutex_lock(&loop->lock);
+    loop->sleeping = false;
     syncs = take_syncs_locked(loop);
     /* A mark at the end of the queue: what comes behind it is for the next round. */
     *loop->calls_end = &last;
@@ -266,10 +280,27 @@ static void run_calls(struct loop *loop)
     }
 }
 
+static int wait_events(struct loop *loop, struct epoll_event events[LOOP_EVENTS_A_ROUND],
+                       int timeout_ms)
+{
+    int nr = 0;
+
+    if (!loop->looks_first)
+        return epoll_wait(loop->epoll_fd, events, LOOP_EVENTS_A_ROUND, wait_ms(loop, timeout_ms));
+    idle_begin(&loop->idle);
+    do
+        nr = epoll_wait(loop->epoll_fd, events, LOOP_EVENTS_A_ROUND, 0);
+    while (nr == 0 && !queued(loop, false) && idle_look(&loop->idle));
+    if (nr == 0) /* what was queued meanwhile makes it short */
+        nr = epoll_wait(loop->epoll_fd, events, LOOP_EVENTS_A_ROUND, wait_ms(loop, timeout_ms));
+    idle_end(&loop->idle);
+    return nr;
+}
+
 static int round_once(struct loop *loop, int timeout_ms)
 {
     struct epoll_event events[LOOP_EVENTS_A_ROUND];
-    int nr = epoll_wait(loop->epoll_fd, events, LOOP_EVENTS_A_ROUND, wait_ms(loop, timeout_ms));
+    int nr = wait_events(loop, events, timeout_ms);
 
     if (nr < 0) {
         if (errno != EINTR)
@@ -314,6 +345,11 @@ int loop_run(struct loop *loop)
         r = round_once(loop, -1);
     leave(loop);
     return r;
+}
+
+void loop_look_first(struct loop *loop)
+{
+    loop->looks_first = true;
 }
 
 void loop_stop(struct loop *loop)
@@ -454,7 +490,8 @@ void loop_post(struct loop *loop, struct loop_call *call)
 
     pthread_mutex_lock(&loop->lock);
     if (!call->queued) {
-        must_wake = loop->running && !loop->calls && !pthread_equal(loop->owner, pthread_self());
+        must_wake = loop->running && loop->sleeping && !pthread_equal(loop->owner, pthread_self());
+        loop->sleeping &= !must_wake;
         call->queued = true;
         call->next = NULL;
         *loop->calls_end = call;

@@ -43,6 +43,9 @@ void loop_stop(struct loop *loop);
 
 /* loop_run on a thread of its own, named `name` (at most 15 bytes), with all signals blocked. */
 int loop_thread_start(struct loop *loop, const char *name, struct err *err);
+/* Before it runs: the loop's thread looks for events for some microseconds before it sleeps, as
+ * base/idle.h says. For loops that somebody waits for. */
+void loop_look_first(struct loop *loop);
 /* loop_stop and join; nothing when no thread was started. */
 void loop_thread_stop(struct loop *loop);
 

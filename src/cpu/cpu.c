@@ -19,12 +19,6 @@
 #include <time.h>
 #include <unistd.h>
 
-/*
- * A sleeping thread costs tens of microseconds to wake on another core, so a vCPU that is soon
- * asked again polls first. On a host with one processor polling only delays the asker.
- */
-#define WAIT_SPIN_NS (20 * NS_PER_US)
-
 static void futex_wait_zero(uint32_t *word)
 {
     syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
@@ -47,32 +41,16 @@ void cpu_request(struct cpu *cpu, uint32_t bits)
     errno = saved;
 }
 
-static bool wait_may_spin(void)
-{
-    static int processors; /* written with the same value by whoever comes first */
-    int known = __atomic_load_n(&processors, __ATOMIC_RELAXED);
-
-    if (!known) {
-        known = (int)sysconf(_SC_NPROCESSORS_ONLN);
-        __atomic_store_n(&processors, known, __ATOMIC_RELAXED);
-    }
-    return known > 1;
-}
-
 void cpu_wait(struct cpu *cpu)
 {
-    if (wait_may_spin()) {
-        uint64_t ticks = cpu_host_tsc_hz() / NS_PER_MS * (WAIT_SPIN_NS / NS_PER_US) / 1000;
-        uint64_t start = cpu_host_tsc();
-
-        while (cpu_host_tsc() - start < ticks) {
-            if (__atomic_load_n(&cpu->requests, __ATOMIC_ACQUIRE))
-                return;
-            __builtin_ia32_pause();
-        }
+    idle_begin(&cpu->idle);
+    while (!__atomic_load_n(&cpu->requests, __ATOMIC_ACQUIRE) && idle_look(&cpu->idle))
+        ;
+    if (!__atomic_load_n(&cpu->requests, __ATOMIC_ACQUIRE)) {
+        __atomic_store_n(&cpu->waiting, 1, __ATOMIC_SEQ_CST);
+        while (!__atomic_load_n(&cpu->requests, __ATOMIC_SEQ_CST))
+            futex_wait_zero(&cpu->requests);
+        __atomic_store_n(&cpu->waiting, 0, __ATOMIC_RELEASE);
     }
-    __atomic_store_n(&cpu->waiting, 1, __ATOMIC_SEQ_CST);
-    while (!__atomic_load_n(&cpu->requests, __ATOMIC_SEQ_CST))
-        futex_wait_zero(&cpu->requests);
-    __atomic_store_n(&cpu->waiting, 0, __ATOMIC_RELEASE);
+    idle_end(&cpu->idle);
 }

@@ -22,6 +22,7 @@
 #define LODGE_CPU_CPU_H
 
 #include "base/err.h"
+#include "base/idle.h"
 #include "cpu/memory.h"
 #include "cpu/state.h"
 
@@ -177,6 +178,7 @@ struct cpu {
     uint32_t requests;    /* atomic; also the futex word of cpu_wait */
     uint32_t sipi_vector; /* written before CPU_REQUEST_SIPI is set */
     uint32_t waiting;     /* atomic: cpu_wait sleeps, or is about to */
+    struct idle idle;     /* cpu_wait's */
 };
 
 /* Sets request bits, wakes a waiting vCPU and kicks a running one. */
@@ -190,7 +192,7 @@ static inline uint32_t cpu_peek_requests(const struct cpu *cpu)
 {
     return __atomic_load_n(&cpu->requests, __ATOMIC_RELAXED);
 }
-/* Blocks until any request bit is set: spins briefly, then sleeps on the futex. */
+/* Blocks until any request bit is set. The vCPU's thread. */
 void cpu_wait(struct cpu *cpu);
 
 /* The host's TSC frequency in Hz (measured once against CLOCK_MONOTONIC_RAW where the kernel does

@@ -250,8 +250,10 @@ int devices_attach(struct devices *d, const struct vmm_config *config, struct ma
 
 int devices_start(struct devices *d, struct err *err)
 {
-    int r = loop_thread_start(d->loop, "devices", err);
+    int r;
 
+    loop_look_first(d->loop);
+    r = loop_thread_start(d->loop, "devices", err);
     d->runs = r == 0;
     return r;
 }

@@ -190,22 +190,38 @@ START_TEST(sync_is_exclusive)
 }
 END_TEST
 
+static void post_a_thousand(struct seen *seen, unsigned pause_us)
+{
+    seen->call = (struct loop_call){.fn = count_atomically, .context = seen};
+    ck_assert_int_eq(loop_thread_start(seen->loop, "test", NULL), 0);
+    for (int i = 0; i < 1000; i++) {
+        uint64_t deadline = clock_monotonic_ns() + 5 * NS_PER_S;
+
+        loop_post(seen->loop, &seen->call);
+        while (__atomic_load_n(&seen->count, __ATOMIC_ACQUIRE) == i)
+            ck_assert_msg(clock_monotonic_ns() < deadline, "post %d was lost", i);
+        usleep(i % 2 ? pause_us : 0);
+    }
+    loop_thread_stop(seen->loop);
+    ck_assert_int_eq(seen->count, 1000);
+    loop_free(seen->loop);
+}
+
 START_TEST(posts_from_threads_wake_it)
 {
     struct seen seen = {.loop = new_loop()};
 
-    seen.call = (struct loop_call){.fn = count_atomically, .context = &seen};
-    ck_assert_int_eq(loop_thread_start(seen.loop, "test", NULL), 0);
-    for (int i = 0; i < 1000; i++) {
-        uint64_t deadline = clock_monotonic_ns() + 5 * NS_PER_S;
+    post_a_thousand(&seen, 0);
+}
+END_TEST
 
-        loop_post(seen.loop, &seen.call);
-        while (__atomic_load_n(&seen.count, __ATOMIC_ACQUIRE) == i)
-            ck_assert_msg(clock_monotonic_ns() < deadline, "post %d was lost", i);
-    }
-    loop_thread_stop(seen.loop);
-    ck_assert_int_eq(seen.count, 1000);
-    loop_free(seen.loop);
+/* Pauses about as long as it looks: posts meet it looking, asleep, and on its way. */
+START_TEST(posts_to_one_that_looks_first)
+{
+    struct seen seen = {.loop = new_loop()};
+
+    loop_look_first(seen.loop);
+    post_a_thousand(&seen, 30);
 }
 END_TEST
 
@@ -214,4 +230,5 @@ TEST_MAIN("loop", tcase_add_test(tcase, watches_fds);
           tcase_add_test(tcase, calls_run_once_a_round);
           tcase_add_test(tcase, timers_fire_once_when_due);
           tcase_add_test(tcase, sync_is_exclusive);
-          tcase_add_test(tcase, posts_from_threads_wake_it);)
+          tcase_add_test(tcase, posts_from_threads_wake_it);
+          tcase_add_test(tcase, posts_to_one_that_looks_first);)
