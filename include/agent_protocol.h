@@ -109,7 +109,7 @@ struct agent_info {
 
 #define AGENT_RUN_TTY     (1u << 0)
 #define AGENT_RUN_STDIN   (1u << 1)
-#define AGENT_RUN_BUILTIN (1u << 2) /* in a session only */
+#define AGENT_RUN_BUILTIN (1u << 2)
 
 struct agent_run {
     uint32_t flags;      /* AGENT_RUN_ */

@@ -34,6 +34,7 @@ enum option_id {
     OPTION_IP,
     OPTION_KERNEL,
     OPTION_ROOT_LAYER,
+    OPTION_AGENT,
     OPTION_PROFILE,
     OPTION_SYMBOLS,
     OPTION_QUIET,
@@ -83,6 +84,7 @@ static const struct option_spec {
     {"--ip", 0, true, OPTION_IP},
     {"--kernel", 0, true, OPTION_KERNEL},
     {"--root-layer", 0, true, OPTION_ROOT_LAYER},
+    {"--agent", 0, false, OPTION_AGENT},
     {"--profile", 0, true, OPTION_PROFILE},
     {"--symbols", 0, true, OPTION_SYMBOLS},
     {"--quiet", 'q', false, OPTION_QUIET},
@@ -340,6 +342,9 @@ static int apply(struct run_options *options, enum option_id id, const char *val
     case OPTION_ROOT_LAYER:
         options->root_layer = value;
         return 0;
+    case OPTION_AGENT:
+        options->agent = true;
+        return 0;
     case OPTION_PROFILE:
         options->profile = value;
         return 0;
@@ -418,6 +423,12 @@ static int check_together(const struct run_options *options, struct err *err)
         return err_set(err, -EINVAL, "--kernel is for virtual machines: add --vm");
     if (!options->vm && options->root_layer)
         return err_set(err, -EINVAL, "--root-layer is for virtual machines: add --vm");
+    if (!options->vm && options->agent)
+        return err_set(err, -EINVAL, "--agent is for virtual machines: add --vm");
+    if (options->managed && options->agent)
+        return err_set(err, -EINVAL, "--agent is for `lodge run` without -d, --rm and the like");
+    if (options->agent && !(options->command && *options->command))
+        return err_set(err, -EINVAL, "--agent needs a command: copy-in, copy-out, ...");
     if (options->managed && options->root_layer)
         return err_set(err, -EINVAL,
                        "--root-layer is for `lodge run` without -d, --rm and the like: a managed "

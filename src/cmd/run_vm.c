@@ -266,12 +266,13 @@ static int serve(const struct run_context *context, const struct vm_parts *parts
     CLEANUP(freep) struct vmm_process *vmm = calloc(1, sizeof(*vmm));
     char resolv_conf[4096] = "";
     struct agent_run run = {.flags = (options->tty ? AGENT_RUN_TTY : 0) |
-                                     (options->stdin_open ? AGENT_RUN_STDIN : 0),
+                                     (options->stdin_open ? AGENT_RUN_STDIN : 0) |
+                                     (options->agent ? AGENT_RUN_BUILTIN : 0),
                             .cwd = context->command->cwd,
                             .user = context->command->user,
                             .hostname = context->hostname,
                             .resolv_conf = resolv_conf,
-                            .argv = context->command->argv,
+                            .argv = options->agent ? options->command : context->command->argv,
                             .env = context->command->env};
     struct ready ready = {.options = options, .vmm = vmm};
     struct vm_session_options session = {.listen_fd = listen_fd,

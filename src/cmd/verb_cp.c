@@ -266,7 +266,9 @@ const struct cli_verb verb_cp = {
     .usage = "cp [--archive] INSTANCE:PATH DESTINATION\n"
              "       lodge cp [--archive] SOURCE INSTANCE:PATH",
     .help = "Into a directory that is there, else as what is named. SOURCE/. is what a directory\n"
-            "holds, without itself. A container need not run; a virtual machine has to.\n"
+            "holds, without itself. The instance need not run; a virtual machine that does not is\n"
+            "begun for the copy's sake, without its command (one of parts, `lodge vm create`, has\n"
+            "no agent of ours: there it cannot be done).\n"
             "  -a, --archive  owners, too, and set-id bits; without it, what is copied belongs to\n"
             "                 who copies (root in an instance)\n"
             "  -q, --quiet    no progress\n",

@@ -169,6 +169,7 @@ const struct cli_verb verb_run = {
         "  -t, --tty            give the command a terminal\n"
         "  --name NAME          its name; -h, --hostname NAME  its host name\n"
         "  --root-layer FILE    what a VM writes to its root is kept in FILE (made if need be)\n"
+        "  --agent              the command is one of the VM's agent: lodge-run(1)\n"
         "  --profile FILE       where a VM's soft processor spends its time: FILE, FILE.svg\n"
         "  --symbols FILE       names of guest functions for it; may be repeated\n"
         "  --balloon            of a virtual machine: unneeded memory goes back to the host\n"

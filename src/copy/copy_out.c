@@ -207,6 +207,8 @@ static int walk_from(struct walk *walk, int root, const char *path, struct err *
         return fstat(at, &st) < 0 ? err_errno(err, -errno, "'%.300s'", path)
                                   : put_directory(walk, at, &st, 0, err);
     }
+    if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) < 0) /* named as it was asked for */
+        return err_errno(err, -errno, "'%.300s'", path);
     snprintf(walk->entry.path, sizeof(walk->entry.path), "%s", name);
     result = put_one(walk, at, name, 0, err);
     if (result == 0 && !walk->sum.files && walk->sum.skipped)

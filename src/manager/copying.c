@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Files in and out of a container, for one client on an upgraded connection: a tar archive in the
- * frames of include/stream_protocol.h, STDOUT from the container, STDIN to it. (In a VM the guest's
- * agent does it; the connection is handed to the shim as that of any program.) It works on a thread
- * of the client's connection and leaves nothing when it is killed but files half written.
+ * Files in and out of an instance, for one client on an upgraded connection: a tar archive in the
+ * frames of include/stream_protocol.h, STDOUT from the instance, STDIN to it. A container's are at
+ * hand here; a VM that does not run is begun for the copy's sake (copying_vm.c). (In a VM that runs
+ * the guest's agent does it; the connection is handed to the shim as that of any program.) It works
+ * on a thread of the client's connection and leaves nothing when it is killed but files half
+ * written.
  */
-#include "manager/internal.h"
+#include "manager/copying.h"
 
 #include "base/util.h"
 #include "copy/copy.h"
@@ -16,23 +18,13 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* How often a wait for the client looks whether we are to end. */
-#define LOOK_MS 500
-
-struct client {
-    struct manager *m;
-    int fd;
-    uint32_t left; /* bytes of the current STDIN frame */
-    bool ended;
-};
-
 /* Until the connection can be used so; -errno. */
-static int await(const struct client *client, short events)
+static int await(const struct copying_client *client, short events)
 {
     struct pollfd fd = {.fd = client->fd, .events = events};
 
     for (;;) {
-        int n = poll(&fd, 1, LOOK_MS);
+        int n = poll(&fd, 1, COPYING_LOOK_MS);
 
         if (atomic_load(&client->m->stopping))
             return -ESHUTDOWN;
@@ -43,7 +35,7 @@ static int await(const struct client *client, short events)
     }
 }
 
-static int send_all(const struct client *client, const void *data, size_t length)
+static int send_all(const struct copying_client *client, const void *data, size_t length)
 {
     const char *at = data;
 
@@ -63,7 +55,7 @@ static int send_all(const struct client *client, const void *data, size_t length
     return 0;
 }
 
-static int send_frame(const struct client *client, enum stream_type type, const void *data,
+static int send_frame(const struct copying_client *client, enum stream_type type, const void *data,
                       size_t length)
 {
     uint8_t header[STREAM_HEADER_SIZE];
@@ -75,7 +67,7 @@ static int send_frame(const struct client *client, enum stream_type type, const 
     return send_all(client, data, length);
 }
 
-static int client_write(const void *data, size_t length, void *context)
+int copying_write(const void *data, size_t length, void *context)
 {
     const char *at = data;
     int result = 0;
@@ -90,7 +82,7 @@ static int client_write(const void *data, size_t length, void *context)
     return result;
 }
 
-static ssize_t receive(const struct client *client, void *data, size_t most)
+static ssize_t receive(const struct copying_client *client, void *data, size_t most)
 {
     for (;;) {
         ssize_t n = recv(client->fd, data, most, MSG_DONTWAIT);
@@ -107,7 +99,7 @@ static ssize_t receive(const struct client *client, void *data, size_t most)
     }
 }
 
-static int receive_all(const struct client *client, void *data, size_t length)
+static int receive_all(const struct copying_client *client, void *data, size_t length)
 {
     for (size_t have = 0; have < length;) {
         ssize_t n = receive(client, (char *)data + have, length - have);
@@ -120,7 +112,7 @@ static int receive_all(const struct client *client, void *data, size_t length)
 }
 
 /* The next frame with something in it; what is no input is passed over. */
-static int next_frame(struct client *client)
+static int next_frame(struct copying_client *client)
 {
     uint8_t header[STREAM_HEADER_SIZE];
     enum stream_type type;
@@ -143,9 +135,9 @@ static int next_frame(struct client *client)
     return 0;
 }
 
-static ssize_t client_read(void *data, size_t most, void *context)
+ssize_t copying_read(void *data, size_t most, void *context)
 {
-    struct client *client = context;
+    struct copying_client *client = context;
     int result = next_frame(client);
     ssize_t n;
 
@@ -156,16 +148,17 @@ static ssize_t client_read(void *data, size_t most, void *context)
     return n;
 }
 
-static int copy_at(struct client *client, const struct copying *copying, int root, struct err *err)
+static int copy_at(struct copying_client *client, const struct copying *copying, int root,
+                   struct err *err)
 {
     const struct copy_in_options options = {.keep_owner = copying->keep_owner};
 
-    return copying->in ? copy_in(root, copying->path, &options, client_read, client, NULL, err)
-                       : copy_out(root, copying->path, client_write, client, NULL, err);
+    return copying->in ? copy_in(root, copying->path, &options, copying_read, client, NULL, err)
+                       : copy_out(root, copying->path, copying_write, client, NULL, err);
 }
 
 /* Nothing may start it while its layers are put together here as well. */
-static int copy_stopped(struct client *client, struct instance *instance,
+static int copy_stopped(struct copying_client *client, struct instance *instance,
                         const struct copying *copying, struct err *err)
 {
     struct manager *m = client->m;
@@ -174,6 +167,8 @@ static int copy_stopped(struct client *client, struct instance *instance,
 
     if ((lock = shim_lock(m, instance->id, 5000, err)) < 0)
         return lock;
+    if (instance->brief->vm)
+        return copying_vm(client, instance, copying, err);
     if ((root = root_of_stopped(m, instance, err)) < 0)
         return root;
     return copy_at(client, copying, root, err);
@@ -183,7 +178,7 @@ int copying_serve(struct manager *m, struct instance *instance, const struct cop
                   int fd, struct err *err)
 {
     static const char good[] = "{\"exit_code\": 0}";
-    struct client client = {.m = m, .fd = fd};
+    struct copying_client client = {.m = m, .fd = fd};
     CLEANUP(fd_closep) int root = -1;
     bool running;
     int result;
@@ -191,7 +186,9 @@ int copying_serve(struct manager *m, struct instance *instance, const struct cop
     pthread_mutex_lock(&m->lock);
     running = instance->row.state == INSTANCE_RUNNING || instance->row.state == INSTANCE_PAUSED;
     pthread_mutex_unlock(&m->lock);
-    if (running) {
+    if (running && instance->brief->vm) {
+        result = err_set(err, -EBUSY, "'%s' was started meanwhile; try again", instance->name);
+    } else if (running) {
         if ((result = root = root_of_running(m, instance, err)) >= 0)
             result = copy_at(&client, copying, root, err);
     } else if ((result = instance_acquire(m, instance, err)) == 0) {

@@ -191,6 +191,7 @@ struct manager {
     struct child *children;     /* likewise: shims that we started and have not reaped */
     atomic_bool stopping;
     atomic_int nr_streams; /* connections that shims serve */
+    atomic_int nr_copying; /* machines that run for a copy's sake */
     struct api *api;
     struct jobs *jobs;
     struct counters counters;
@@ -392,7 +393,7 @@ int root_of_stopped(struct manager *m, const struct instance *instance, struct e
 
 /* copying.c */
 struct copying {
-    char *path; /* in the container; owned by who has the struct */
+    char *path; /* in the instance; owned by who has the struct */
     bool in, keep_owner;
 };
 /* Serves a client's connection (which stays the caller's) to the end, and says so on it when all

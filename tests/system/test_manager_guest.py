@@ -198,9 +198,76 @@ def test_files_of_a_container_that_does_not_run(manager, tmp_path):
     assert manager.good("POST", "/v1/instances/still/start") and manager.good("GET", "/v1/instances/still/wait")["exit_code"] in (0, 1)
     until(lambda: "noted" in manager.lodge("logs", "still"))
     manager.lodge("rm", "still")
-    manager.lodge("create", "--vm", "--name", "off", "busybox", "true")
-    manager.lodge("cp", "off:/etc", tmp_path, status=125)
-    manager.lodge("rm", "off")
+
+
+def test_files_of_a_machine_that_does_not_run(manager, tmp_path):
+    """One that never ran, and one that has ended: what it wrote, and what was put there for it."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "big").write_bytes(os.urandom(5 << 20))
+    manager.lodge("create", "--vm", "--name", "off", "busybox", "sh", "-c", "cat /opt/note; echo from it >/its")
+    (tmp_path / "tree" / "note").write_text("noted\n")
+    manager.lodge("cp", tmp_path / "tree", "off:/opt")
+    manager.lodge("start", "off")
+    assert manager.lodge("wait", "off") == "0\n" and "noted" in manager.lodge("logs", "off")
+    manager.lodge("cp", "off:/its", tmp_path / "its")
+    manager.lodge("cp", "off:/opt", tmp_path / "back")
+    assert (tmp_path / "its").read_text() == "from it\n"
+    assert (tmp_path / "back" / "big").read_bytes() == (tmp_path / "tree" / "big").read_bytes()
+    for words, said in ((("off:/no/such", tmp_path), "'/no"), (("off:/its", tmp_path / "tree" / "no" / "such"), "No such file"),
+                        ((tmp_path / "its", "off:/no/such/place"), "/no/such/place")):
+        done = subprocess.run([manager.bin / "lodge", "cp", *map(str, words)], env=manager.environment, capture_output=True, text=True, timeout=LIMIT_S)
+        assert done.returncode == 125 and said in done.stderr, done
+    manager.lodge("start", "off")
+    manager.lodge("rm", "-f", "off")
+    manager.lodge("vm", "create", "parts")  # no agent of ours is in there
+    manager.lodge("cp", "parts:/etc", tmp_path, status=125)
+    manager.lodge("rm", "parts")
+
+
+def copies(manager):
+    """Pids of the sessions that are there for copies of machines of this manager."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"\0--agent\0" in (entry / "cmdline").read_bytes() and f"LODGE_MANAGER={manager.dir}".encode() in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("how", ["client", "manager"])
+def test_a_copy_of_a_machine_is_broken_off(manager, tmp_path, how):
+    """Nothing of it stays, and the machine starts."""
+    (tmp_path / "note").write_text("noted\n")
+    manager.lodge("create", "--vm", "--name", "cut", "busybox", "cat", "/note")
+    one = start(manager, "cp", tmp_path / "note", "cut:/")
+    until(lambda: copies(manager))
+    if how == "client":
+        one.kill()
+    else:
+        manager.kill()
+    one.communicate(timeout=LIMIT_S)
+    until(lambda: not copies(manager))
+    if how == "manager":
+        manager.start()
+    manager.lodge("cp", tmp_path / "note", "cut:/")
+    manager.lodge("start", "cut")
+    assert manager.lodge("wait", "cut") == "0\n"
+    manager.lodge("rm", "cut")
+
+
+def test_a_copy_of_a_machine_with_a_damaged_layer(manager, tmp_path):
+    """It fails with a reason, and what is wrong with it stays in there."""
+    (tmp_path / "note").write_text("noted\n")
+    made = manager.lodge("create", "--vm", "--name", "bad", "busybox", "true").strip()
+    manager.lodge("cp", tmp_path / "note", "bad:/")
+    layer = manager.dir / "state" / "instances" / made / "root.ext4"
+    with open(layer, "r+b") as image:
+        image.write(os.urandom(1 << 20))
+    done = subprocess.run([manager.bin / "lodge", "cp", "bad:/note", tmp_path / "back"], env=manager.environment, capture_output=True, text=True, timeout=LIMIT_S)
+    assert done.returncode == 125 and "writable layer" in done.stderr and not (tmp_path / "back").exists(), done
+    manager.lodge("rm", "bad")
 
 
 def test_the_manager_killed_beside_copies(manager, either, tmp_path):

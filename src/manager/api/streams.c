@@ -256,7 +256,7 @@ struct handover {
     struct manager *m;
     struct instance *instance; /* a reference */
     json_t *command;           /* for the shim; NULL: start the instance with this client */
-    struct copying copying;    /* with a path: files of a container, and no shim */
+    struct copying copying;    /* with a path: files, and no shim */
 };
 
 static void handover_free(struct handover *handover)
@@ -546,9 +546,20 @@ static int copy_arguments(struct api_request *request, const char **ret_path, bo
     return 0;
 }
 
+static bool is_active(struct manager *m, const struct instance *instance)
+{
+    bool active;
+
+    pthread_mutex_lock(&m->lock);
+    active = life_is_active(instance->row.state);
+    pthread_mutex_unlock(&m->lock);
+    return active;
+}
+
 void api_copy(struct api_request *request, struct api_reply *reply)
 {
     struct instance *instance;
+    bool agent; /* the guest's agent serves it */
     struct err err = ERR_INIT;
     struct copying copying = {0};
     const char *path;
@@ -562,9 +573,10 @@ void api_copy(struct api_request *request, struct api_reply *reply)
     }
     if (!(instance = api_instance(request, reply)))
         return;
-    if (instance->brief->vm && !check_running(request, reply, instance, true)) {
+    agent = instance->brief->hardware || (instance->brief->vm && is_active(request->m, instance));
+    if (agent && !check_running(request, reply, instance, true)) {
         instance_unref(request->m, instance);
-    } else if (instance->brief->vm) {
+    } else if (agent) {
         hand_over(request, reply, instance, copy_command(path, copying.in, copying.keep_owner));
     } else if (!(copying.path = strdup(path))) {
         api_fail(reply, 503, "out of memory");
