@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/util.h"
+#include "image/sending.h"
 #include "image/source.h"
 
 #include <errno.h>
@@ -53,21 +54,36 @@ static _Noreturn void skopeo_child(const struct layout *layout, int output,
     _exit(127);
 }
 
-/* What a pull has written so far: the layout's files, where a blob is until it is whole (it moves
- * to the store's blobs then). Counted in steps, so that a blob that moves away does not count
- * twice. */
-struct fetching {
+/*
+ * How far skopeo is. Of a pull: what it has written so far, the layout's files, where a blob is
+ * until it is whole (it moves to the store's blobs then); counted in steps, so that a blob that
+ * moves away does not count twice. Of a push: sending.h.
+ */
+struct transfer {
     const struct layout *layout;
-    const char *dir; /* NULL: nothing is fetched */
+    const char *dir;         /* of a pull; NULL: nothing is fetched */
+    struct sending *sending; /* of a push */
     const struct import_options *options;
+    pid_t pid;
     char what[64];
     uint64_t whole, partly; /* bytes of blobs that moved away; of those that are there */
 };
 
-static void look(struct fetching *f)
+static void show(const struct transfer *t)
+{
+    if (!t->options->progress)
+        return;
+    if (t->sending)
+        t->options->progress(t->options->context, t->what, sending_sent(t->sending),
+                             sending_total(t->sending));
+    else
+        t->options->progress(t->options->context, t->what, t->whole + t->partly, 0);
+}
+
+static void look_at_files(struct transfer *t)
 {
     CLEANUP(dir_closep) DIR *dir = NULL;
-    int fd = f->dir ? openat(f->layout->fd, f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    int fd = t->dir ? openat(t->layout->fd, t->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     struct dirent *entry;
     uint64_t bytes = 0;
 
@@ -81,14 +97,22 @@ static void look(struct fetching *f)
         if (fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode))
             bytes += (uint64_t)st.st_size;
     }
-    if (bytes < f->partly)
-        f->whole += f->partly - bytes;
-    f->partly = bytes;
-    f->options->progress(f->options->context, f->what, f->whole + f->partly, 0);
+    if (bytes < t->partly)
+        t->whole += t->partly - bytes;
+    t->partly = bytes;
+}
+
+static void look(struct transfer *t)
+{
+    if (t->sending)
+        sending_look(t->sending, t->pid);
+    else
+        look_at_files(t);
+    show(t);
 }
 
 /* The last line, without what stands before its message, is the reason of a failure. */
-static void take_line(struct fetching *f, char *line, char *last, size_t size)
+static void take_line(struct transfer *t, char *line, char *last, size_t size)
 {
     const char *message = strstr(line, "msg=\"");
 
@@ -98,13 +122,15 @@ static void take_line(struct fetching *f, char *line, char *last, size_t size)
     snprintf(last, size, "%.*s", (int)size - 1, message ? message + 5 : line);
     if (message)
         return;
-    snprintf(f->what, sizeof(f->what), "%s", line);
-    if (f->options->progress)
-        f->options->progress(f->options->context, f->what, f->whole + f->partly, 0);
+    if (t->sending)
+        sending_line(t->sending, line);
+    else
+        snprintf(t->what, sizeof(t->what), "%s", line);
+    show(t);
 }
 
 /* Its lines are progress while it runs, and so is what it writes. */
-static void read_lines(int fd, struct fetching *f, char *last, size_t size)
+static void read_lines(int fd, struct transfer *t, char *last, size_t size)
 {
     struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
     FILE *lines = fdopen(fd, "r");
@@ -116,24 +142,21 @@ static void read_lines(int fd, struct fetching *f, char *last, size_t size)
     else
         setvbuf(lines, NULL, _IONBF, 0); /* so that what poll says is all that there is */
     while (lines) {
-        if (f->options->progress && poll(&poll_fd, 1, LOOK_MS) == 0) {
-            look(f);
+        if (t->options->progress && poll(&poll_fd, 1, LOOK_MS) == 0) {
+            look(t);
             continue;
         }
         if (getline(&line, &room, lines) <= 0)
             break;
-        take_line(f, line, last, size);
+        take_line(t, line, last, size);
     }
     free(line);
     if (lines)
         fclose(lines);
 }
 
-/* dir: where it fetches to; NULL: it sends. */
-static int skopeo(const struct layout *layout, struct words *words, const char *dir,
-                  const struct import_options *options, struct err *err)
+static int skopeo(struct transfer *transfer, struct words *words, struct err *err)
 {
-    struct fetching fetching = {.layout = layout, .dir = dir, .options = options};
     char last[700] = "";
     int fds[2], status = 0;
     pid_t pid;
@@ -142,13 +165,14 @@ static int skopeo(const struct layout *layout, struct words *words, const char *
     if (pipe2(fds, O_CLOEXEC) < 0)
         return err_errno(err, -errno, "pipe");
     if ((pid = fork()) == 0)
-        skopeo_child(layout, fds[1], words);
+        skopeo_child(transfer->layout, fds[1], words);
     close(fds[1]);
     if (pid < 0) {
         close(fds[0]);
         return err_errno(err, -errno, "start skopeo");
     }
-    read_lines(fds[0], &fetching, last, sizeof(last));
+    transfer->pid = pid;
+    read_lines(fds[0], transfer, last, sizeof(last));
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         continue;
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
@@ -186,6 +210,7 @@ static int pull(const struct layout *layout, const char *reference,
     char name[64], from[REFERENCE_MAX + 16], to[96];
     struct words words = {.nr = 0};
     struct image_source source = {.layout = layout};
+    struct transfer transfer = {.layout = layout, .dir = name, .options = options};
     CLEANUP(fd_closep) int dir = -1;
     int result;
 
@@ -193,7 +218,7 @@ static int pull(const struct layout *layout, const char *reference,
     snprintf(from, sizeof(from), "docker://%s", reference);
     snprintf(to, sizeof(to), "oci:%s:it", name);
     copy_words(&words, options, "--src-tls-verify=false", "--dest-shared-blob-dir", from, to);
-    if ((result = skopeo(layout, &words, name, options, err)) == 0) {
+    if ((result = skopeo(&transfer, &words, err)) == 0) {
         if ((dir = openat(layout->fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
             result = err_errno(err, -errno, "open what was fetched");
         else if ((result = source_open(layout, dir, true, &source, err)) == 0) {
@@ -253,23 +278,50 @@ static int make_layout(const struct layout *layout, const char *name,
     return file_replace_unsynced(dir, "index.json", index, (size_t)n, 0644, err);
 }
 
+static int send(const struct layout *layout, const struct descriptor *target,
+                struct sending *sending, const char *to, const struct import_options *options,
+                struct err *err)
+{
+    struct transfer transfer = {
+        .layout = layout, .sending = sending, .options = options, .what = "sending"};
+    char temporary[64], from[96], reference[REFERENCE_MAX + 16];
+    struct words words = {.nr = 0};
+    int result;
+
+    layout_temporary("push", temporary);
+    snprintf(from, sizeof(from), "oci:%s", temporary);
+    snprintf(reference, sizeof(reference), "docker://%s", to);
+    copy_words(&words, options, "--dest-tls-verify=false", "--src-shared-blob-dir", from,
+               reference);
+    if ((result = make_layout(layout, temporary, target, err)) == 0)
+        result = skopeo(&transfer, &words, err);
+    if (result == 0) {
+        for (size_t i = 0; i < sending->nr; i++)
+            sending->blobs[i].sent = sending->blobs[i].bytes;
+        snprintf(transfer.what, sizeof(transfer.what), "sent");
+        show(&transfer);
+    }
+    tree_remove(layout->fd, temporary);
+    return result;
+}
+
 static int push(const struct layout *layout, const char *name, const char *to,
                 const struct import_options *options, struct err *err)
 {
-    char temporary[64], from[96], target[REFERENCE_MAX + 16], reference[REFERENCE_MAX];
-    struct words words = {.nr = 0};
-    struct descriptor descriptor;
+    CLEANUP(freep) struct layout_image *image = calloc(1, sizeof(*image));
+    struct sending sending;
     int result;
 
-    if ((result = layout_find(layout, name, &descriptor, reference, err)) < 0)
+    if (!image)
+        return err_set(err, -ENOMEM, "out of memory");
+    if ((result = layout_image_load(layout, name, image, err)) < 0)
         return result;
-    layout_temporary("push", temporary);
-    snprintf(from, sizeof(from), "oci:%s", temporary);
-    snprintf(target, sizeof(target), "docker://%s", to);
-    copy_words(&words, options, "--dest-tls-verify=false", "--src-shared-blob-dir", from, target);
-    if ((result = make_layout(layout, temporary, &descriptor, err)) == 0)
-        result = skopeo(layout, &words, NULL, options, err);
-    tree_remove(layout->fd, temporary);
+    if ((result = sending_init(&sending, &image->manifest)) < 0)
+        err_set(err, result, "out of memory");
+    else
+        result = send(layout, &image->target, &sending, to, options, err);
+    sending_done(&sending);
+    layout_image_done(image);
     return result;
 }
 

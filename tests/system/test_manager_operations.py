@@ -3,7 +3,9 @@
 import json
 import os
 import signal
+import socket
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,56 @@ def test_push_and_pull(manager, registry):
     kinds = [(one["kind"], one["status"]) for one in manager.good("GET", "/v1/operations")["operations"]]
     assert kinds[1:] == [("image-push", "done"), ("image-pull", "done"), ("image-push", "failed"), ("image-pull", "failed")]
     assert list((manager.home / "oci" / "tmp").iterdir()) == []
+
+
+class Narrow:
+    """A way to a server that lets only so many bytes through, until it is opened."""
+
+    def __init__(self, address, most):
+        host, port = address.split(":")
+        self.target, self.left, self.opened = (host, int(port)), most, threading.Event()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                client = self.listener.accept()[0]
+            except OSError:
+                return
+            server = socket.create_connection(self.target)
+            threading.Thread(target=self.pump, args=(client, server, True), daemon=True).start()
+            threading.Thread(target=self.pump, args=(server, client, False), daemon=True).start()
+
+    def pump(self, source, target, counted):
+        try:
+            while data := source.recv(65536):
+                if counted:
+                    self.left -= len(data)
+                    if self.left < 0:
+                        self.opened.wait()
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+
+def test_a_push_has_figures(manager, registry):
+    (manager.tree / "bin" / "data").write_bytes(os.urandom(64 * MIB))
+    manager.lodge("image", "import", "-q", manager.tree, "app:1")
+    narrow = Narrow(registry, 8 * MIB)
+    body = {"action": "push", "name": "app:1", "reference": f"{narrow.address}/some/app:v1", "insecure": True}
+    number = manager.good("POST", "/v1/images?wait=0", body)["id"]
+    progress = until(lambda: get(manager, number)["progress"]["done"] > 6 * MIB and get(manager, number)["progress"])
+    assert progress["text"] == "sending" and progress["unit"] == "bytes" and 64 * MIB < progress["total"] < 68 * MIB
+    assert progress["done"] < progress["total"] - 16 * MIB and get(manager, number)["status"] == "running"
+    narrow.opened.set()
+    over = get(manager, number, 60)
+    assert over["status"] == "done" and over["progress"]["done"] == over["progress"]["total"] == progress["total"]
+    again = manager.good("POST", "/v1/images", body)  # what the registry has is as good as sent
+    assert again["status"] == "done" and again["progress"]["done"] == progress["total"]
+    narrow.listener.close()
 
 
 def start_endless(manager):
