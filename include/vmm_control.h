@@ -8,7 +8,8 @@
  *             {"id": 7, "ok": false, "error": "vCPU 9 does not exist"}
  *
  * `id` is any JSON value, returned unchanged; absent gives null. Replies come in the order of the
- * requests of a connection. Several connections may be open at once.
+ * requests of a connection. Several connections may be open at once. When the VM ends, so does each
+ * of them: an end of file, for a request that came too late, too.
  *
  *   status        {"state", "engine", "pid", "cpus", "memory_bytes", "uptime_ms", "reboots"}
  *                 state: "starting", "running", "paused", "stopping"

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The control socket: connections, lines, replies. A connection that sends a line without end, or
- * does not read its replies, is closed; so is one more than VMM_CONTROL_CONNECTIONS_MAX.
+ * does not read its replies, is closed; so is one more than VMM_CONTROL_CONNECTIONS_MAX. At the end
+ * of the VM whoever is connected, accepted or not, has the replies that were made and then an end
+ * of file, never a reset.
  */
 #include "vmm/control.h"
 
@@ -180,6 +182,27 @@ static void accept_event(void *context, uint32_t events)
         connection_close(c);
 }
 
+/* A socket that is closed with input unread resets its peer, which may lose replies by that. */
+static void input_discard(int fd)
+{
+    char part[4096];
+
+    shutdown(fd, SHUT_RD);
+    while (recv(fd, part, sizeof(part), MSG_DONTWAIT) > 0)
+        continue;
+}
+
+static void waiting_dismiss(int listener)
+{
+    int fd;
+
+    shutdown(listener, SHUT_RD); /* no more of them */
+    while ((fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
+        input_discard(fd);
+        close(fd);
+    }
+}
+
 /* Removes the socket of a process that is gone. */
 static int stale_remove(const struct sockaddr_un *address, struct err *err)
 {
@@ -266,11 +289,14 @@ void control_free(struct control *control)
     for (size_t i = 0; i < ARRAY_LEN(control->connections); i++)
         if (control->connections[i].control) {
             output_send(&control->connections[i]);
+            input_discard(control->connections[i].fd);
             connection_close(&control->connections[i]);
         }
     loop_fd_remove(control->watch);
-    if (control->fd >= 0)
+    if (control->fd >= 0) {
+        waiting_dismiss(control->fd);
         close(control->fd);
+    }
     if (control->path)
         unlink(control->path);
     free(control->path);

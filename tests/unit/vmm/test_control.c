@@ -162,7 +162,33 @@ START_TEST(more_connections_than_the_limit_are_refused)
 }
 END_TEST
 
+/* Two that were accepted and two that wait for that; of each, one has asked. */
+START_TEST(the_end_resets_nobody)
+{
+    static const char request[] = "{\"command\": \"echo\"}\n";
+    struct setup s;
+    char byte;
+    int fds[4];
+
+    setup_make(&s);
+    for (int i = 0; i < 4; i++) {
+        fds[i] = dial(&s);
+        if (i < 2)
+            loop_run_once(s.loop, 1000);
+        if (i % 2)
+            ck_assert_int_eq(send(fds[i], request, strlen(request), MSG_NOSIGNAL),
+                             (int)strlen(request));
+    }
+    setup_done(&s);
+    for (int i = 0; i < 4; i++) {
+        ck_assert_int_eq(recv(fds[i], &byte, 1, MSG_DONTWAIT), 0);
+        close(fds[i]);
+    }
+}
+END_TEST
+
 TEST_MAIN("vmm_control", tcase_add_test(tcase, requests_are_answered_in_order_with_their_id);
           tcase_add_test(tcase, an_endless_line_closes_the_connection);
           tcase_add_test(tcase, a_dead_socket_is_replaced_and_a_live_one_is_not);
-          tcase_add_test(tcase, more_connections_than_the_limit_are_refused))
+          tcase_add_test(tcase, more_connections_than_the_limit_are_refused);
+          tcase_add_test(tcase, the_end_resets_nobody))
