@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "system"))
-from manager import Manager, until  # noqa: E402
+from manager import Manager  # noqa: E402
 
 missed = []
 

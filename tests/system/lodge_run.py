@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from patience import PATIENCE_S
+
 SANITIZED = bool(os.environ.get("LODGE_SANITIZED"))
 LIMIT = int(os.environ.get("LODGE_TEST_LIMIT", "240" if SANITIZED else "90"))
 
@@ -89,7 +91,7 @@ class Lodge:
         if self.runtime.exists():
             self.ids_seen |= {path.name for path in self.runtime.iterdir() if not path.name.startswith(".")}
 
-    def assert_clean(self, within=10):
+    def assert_clean(self, within=PATIENCE_S):
         deadline = time.monotonic() + within
         while self.leftovers() and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -8,21 +8,9 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
-PATIENCE_S = 60
-
-
-def until(what, patience_s=PATIENCE_S):
-    """Polls `what` until it gives something true, and returns that."""
-    deadline = time.monotonic() + patience_s
-    while True:
-        value = what()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"not within {patience_s} s"
-        time.sleep(0.02)
+from patience import PATIENCE_S, until
 
 
 class Connection(http.client.HTTPConnection):
@@ -51,9 +39,12 @@ class Manager:
         self.program = os.environ.get("LODGE_TEST_LODGED", self.bin / "lodged")  # one of another build, such as with ThreadSanitizer
         self.arguments = []  # of lodged
 
-    def start(self):
+    def launch(self):
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen([*self.enter, self.program, *self.arguments], stderr=log, env=self.environment)
+
+    def start(self):
+        self.launch()
         until(self.answers)
         return self
 

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from conftest import need_command
+from patience import PATIENCE_S
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def words(program, store):
 
     def ask(*typed):
         done = subprocess.run([lodge, "completion", "words", *typed], env=dict(os.environ, LODGE_HOME=str(store)),
-                              stdout=subprocess.PIPE, text=True, check=True, timeout=20)
+                              stdout=subprocess.PIPE, text=True, check=True, timeout=PATIENCE_S)
         return sorted(done.stdout.split())
 
     return ask
@@ -46,7 +47,7 @@ def bash_offers(program, store, line, cwd):
               f'COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); function=$(complete -p "$1"); function=${{function#*-F }}; ${{function%% *}}; '
               'printf "%s\\n" "${COMPREPLY[@]}"')
     done = subprocess.run([bash, "--norc", "-c", script, "bash", typed[0]], env=dict(os.environ, LODGE_HOME=str(store)), cwd=cwd,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=20)
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S)
     assert done.stderr == "" and done.returncode == 0, done.stderr
     return sorted(done.stdout.split())
 
@@ -115,7 +116,7 @@ def test_zsh(program, store, line, offered):
 
     def until(wanted):
         nonlocal got
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while wanted not in got:
             ready, _, _ = select.select([master], [], [], max(deadline - time.monotonic(), 0))
             assert ready, got
@@ -140,14 +141,14 @@ def test_zsh(program, store, line, offered):
 def test_every_documented_option_is_offered(program, words):
     """The help texts and the completion cannot drift apart."""
     for verb in words(""):
-        text = subprocess.run([program("lodge"), "help", verb], stdout=subprocess.PIPE, text=True, check=True, timeout=20).stdout
+        text = subprocess.run([program("lodge"), "help", verb], stdout=subprocess.PIPE, text=True, check=True, timeout=PATIENCE_S).stdout
         text = re.sub(r"^ *lodge-vmm .*(\n +--.*)*", "", text, flags=re.M)
         for option in set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text)) - {"--vm"}:
             assert option in words(verb, "--"), f"lodge {verb} {option}"
 
 
 def test_unknown_shell(program):
-    done = subprocess.run([program("lodge"), "completion", "fish"], stderr=subprocess.PIPE, text=True, timeout=20)
+    done = subprocess.run([program("lodge"), "completion", "fish"], stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S)
     assert done.returncode == 2 and "fish" in done.stderr
 
 

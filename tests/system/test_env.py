@@ -12,7 +12,8 @@ import pytest
 
 from conftest import need_root
 from lodge_run import need_kernel
-from manager import Manager, until
+from manager import Manager
+from patience import until
 
 MIB = 1 << 20
 HOG = ["sh", "-c", "echo ready; while :; do :; done"]

@@ -47,17 +47,18 @@ def test_qemu_sees_what_we_hold(program, hello, tmp_path, format):
 def test_we_see_what_qemu_holds(program, hello, tmp_path):
     image = tmp_path / "disk.raw"
     subprocess.run([need_command("qemu-img"), "create", "-q", "-f", "raw", image, "4M"], check=True)
-    for read_only, ours, status in ((False, "", 2), (False, ",ro", 2), (True, "", 2), (True, ",ro", 0)):
+    for read_only, ours, refused in ((False, "", True), (False, ",ro", True), (True, "", True), (True, ",ro", False)):
         with subprocess.Popen([need_command("qemu-io"), *(["-r"] if read_only else []), "-f", "raw", image], stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE, text=True) as other:
             other.stdin.write("read 0 512\n")
             other.stdin.flush()
             while "512 bytes" not in (line := other.stdout.readline()):
                 assert line
-            with Vmm(program("lodge-vmm"), "--engine", "soft", "--kernel", hello, "--cmdline", "mode=off", "--exit-port", "--disk", f"{image}{ours}",
-                     "--control", tmp_path / "control") as vm:
-                if status:
-                    assert vm.wait() == status and ("in use" in vm.output or "being written" in vm.output), vm.output
-                else:
-                    assert control(tmp_path / "control", {"command": "status"})[0]["ok"]
+            disk = f"{image}{ours}"
+            if refused:
+                with Vmm(program("lodge-vmm"), "--engine", "soft", "--kernel", hello, "--disk", disk) as vm:
+                    assert vm.wait() == 2 and ("in use" in vm.output or "being written" in vm.output), vm.output
+            else:
+                with holder(program, hello, disk, tmp_path):
+                    pass
             other.stdin.close()

@@ -7,13 +7,13 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from conftest import need_root
 from lodge_run import LIMIT, Lodge, need_image
+from patience import until
 
 
 @pytest.fixture
@@ -47,13 +47,6 @@ def cgroups_of(pid):
         except OSError:
             continue
     return found
-
-
-def until(condition):
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def test_a_shorter_one_pauses_a_longer_one(lodge, tmp_path):

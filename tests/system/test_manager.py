@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from conftest import manager_of_test
-from manager import until
+from patience import until
 
 
 manager = pytest.fixture(scope="module")(manager_of_test)

@@ -10,7 +10,8 @@ import subprocess
 import pytest
 
 from conftest import need_root
-from manager import Manager, until
+from manager import Manager
+from patience import until
 
 
 class Disk:

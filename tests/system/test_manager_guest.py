@@ -14,7 +14,8 @@ import pytest
 
 import fake_vmm
 from conftest import need_root
-from manager import Manager, until
+from manager import Manager
+from patience import until
 from vmm import control
 
 LIMIT_S = 120

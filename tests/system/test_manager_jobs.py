@@ -10,7 +10,8 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from conftest import manager_of_test, need_root
-from manager import Manager, until
+from manager import Manager
+from patience import until
 
 
 manager = pytest.fixture(scope="module")(manager_of_test)

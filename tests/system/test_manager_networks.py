@@ -13,7 +13,8 @@ import pytest
 
 from conftest import need_root
 from lodge_run import need_image, need_kernel
-from manager import Manager, until
+from manager import Manager
+from patience import until
 from network import Namespace
 
 SERVE = "mkdir /w; echo $0 >/w/index.html; exec httpd -f -p 80 -h /w"

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from conftest import need_root
-from manager import Manager, until
+from manager import Manager
+from patience import until
 from test_images import registry  # noqa: F401, a fixture
 
 MIB = 1 << 20

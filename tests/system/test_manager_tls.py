@@ -11,7 +11,8 @@ import subprocess
 import pytest
 
 from conftest import need_command, need_root
-from manager import Manager, until
+from manager import Manager
+from patience import until
 
 NAME = "lodge.test"
 

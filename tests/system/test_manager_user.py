@@ -19,7 +19,7 @@ import pytest
 
 from conftest import need_command, need_root
 from lodge_run import SANITIZED, need_image
-from manager import until
+from patience import until
 
 ENTER = 'mount --bind "$0" /dev/net/tun && exec setpriv --reuid "$1" --regid "$2" --clear-groups "${@:3}"'
 

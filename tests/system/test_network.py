@@ -13,6 +13,7 @@ import pytest
 
 from lodge_run import LIMIT, SANITIZED, Lodge, need_image, need_kernel
 from network import Namespace
+from patience import until
 
 WEB = f"web-{os.getpid()}"  # cgroups are named by it, for the whole machine
 SERVE = "import socket; s = socket.create_server(('192.0.2.2', 7000)); print('up', flush=True)\nwhile 1: c, a = s.accept(); c.sendall((a[0] + '\\n').encode()); c.close()"
@@ -60,14 +61,6 @@ def tables(host):
 def interfaces(host):
     done = subprocess.run([*host.enter, "ip", "-j", "link"], stdout=subprocess.PIPE, check=True)
     return {link["ifname"] for link in json.loads(done.stdout)} - {"lo", "up0"}
-
-
-def until(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, "not within the time"
-        time.sleep(0.1)
-    return value
 
 
 def test_the_life_of_a_network(host):

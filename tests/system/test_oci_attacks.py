@@ -7,12 +7,12 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from conftest import need_command
+from patience import PATIENCE_S, until
 from test_oci import Runtime, rootfs, runtime  # noqa: F401 (fixtures)
 
 CORE_PATTERN = Path("/proc/sys/kernel/core_pattern")
@@ -21,13 +21,6 @@ SOURCES = Path(__file__).parent / "attacks"
 
 def compile_attack(name, place, *options):
     subprocess.run([need_command("gcc"), "-O1", *(options or ("-static",)), "-o", place, SOURCES / f"{name}.c"], check=True)
-
-
-def until(condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it does not happen"
-        time.sleep(0.02)
 
 
 @pytest.fixture(autouse=True)
@@ -61,15 +54,15 @@ class Running:
         with open(os.devnull, "r+") as null:
             options = {"stdin": null, "stdout": null, "stderr": null, **self.options}
             subprocess.run(self.runtime.command("run", "--detach", "--bundle", str(self.runtime.bundle), self.runtime.name),
-                           check=True, timeout=20, **options)
+                           check=True, timeout=PATIENCE_S, **options)
         return self
 
     def exec(self, *args, options=(), **more):
         return subprocess.run(self.runtime.command("exec", *options, self.runtime.name, *args), text=True, capture_output=True,
-                              timeout=20, **more)
+                              timeout=PATIENCE_S, **more)
 
     def __exit__(self, *_):
-        subprocess.run(self.runtime.command("delete", "--force", self.runtime.name), check=True, timeout=20)
+        subprocess.run(self.runtime.command("delete", "--force", self.runtime.name), check=True, timeout=PATIENCE_S)
         self.runtime.nothing_left()
 
 
@@ -509,12 +502,9 @@ def test_no_capability_is_inherited_from_the_caller(runtime, hostile, uid):  # n
 
 
 def test_no_word_of_capabilities_means_none(runtime, hostile):  # noqa: F811
-    runc = need_command("runc")
     del runtime.config["process"]["capabilities"]
     script = "grep ^Cap /proc/self/status"
-    ours = runtime.run("sh", "-c", script).stdout
-    assert ours == runtime.run("sh", "-c", script, program=runc, name=runtime.name + "-peer").stdout
-    assert {int(line.split()[1], 16) for line in ours.splitlines()} == {0}
+    assert {int(line.split()[1], 16) for line in runtime.as_runc(script).splitlines()} == {0}
 
 
 @pytest.mark.parametrize("user", ["", "root", "0x0", "-1", "4294967295", "4294967296", "1:", ":1", "1:2:3", " 1", "1 ", "+1", "1.0", "1:root",

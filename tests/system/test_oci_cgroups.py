@@ -11,7 +11,8 @@ import pytest
 
 from conftest import need_command, need_root
 from test_oci import rootfs  # noqa: F401 (a fixture)
-from test_oci_verbs import Container, until
+from patience import until
+from test_oci_verbs import Container
 
 LAYOUTS = {
     "version 1": "umount /sys/fs/cgroup/unified",

@@ -5,15 +5,14 @@ import os
 import re
 import socket
 import subprocess
-import time
-from pathlib import Path
 
 import pytest
 
 from conftest import need_command
 from criu import need_criu
 from test_oci import rootfs  # noqa: F401 (a fixture)
-from test_oci_verbs import Container, until
+from patience import PATIENCE_S, until
+from test_oci_verbs import Container
 
 # Counts for ever: into memory, a tmpfs, a pipe between two processes and a bind mount.
 COUNTER = """
@@ -205,7 +204,7 @@ def test_in_the_foreground_the_status_comes_through(container):
     os.close(write)
     until(lambda: container.verb("list", "--quiet") == f"{container.name}\n" and container.status() == "running")
     (container.bundle / "data" / "end").touch()
-    assert child.wait(20) == 9
+    assert child.wait(PATIENCE_S) == 9
     os.close(read)
     container.nothing_left()
 

@@ -15,6 +15,7 @@ import pytest
 
 from conftest import need_command, need_root
 from criu import need_criu
+from patience import PATIENCE_S, until
 
 APPLETS = "sh ls ps cat id mount sleep true false echo kill hostname".split()
 LOOP = 'echo started; trap "exit 3" TERM; while :; do sleep 0.1; done'
@@ -50,15 +51,6 @@ def image(work):
 
 def cgroups_below(name):
     return [f"{at}/{child}" for at, children, _ in os.walk("/sys/fs/cgroup") for child in children if name in child]
-
-
-def until(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    raise AssertionError("waited in vain")
 
 
 class Client:
@@ -182,7 +174,7 @@ def dockerd(work, program):
         process = subprocess.Popen([daemon, "--config-file", str(place / "daemon.json")], stdout=log, stderr=log)
     try:
         docker = Client("docker", "-H", f"unix://{place}/sock")
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + PATIENCE_S
         while subprocess.run([*docker.base, "version"], capture_output=True).returncode != 0:
             if process.poll() is not None or time.monotonic() > deadline:
                 pytest.skip("dockerd does not start here: " + (place / "log").read_text()[-300:])
@@ -191,7 +183,7 @@ def dockerd(work, program):
     finally:
         process.terminate()
         try:
-            process.wait(30)
+            process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

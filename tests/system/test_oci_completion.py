@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, need_command
+from patience import PATIENCE_S
 from test_oci import rootfs  # noqa: F401 (a fixture)
 from test_oci_verbs import container  # noqa: F401 (a fixture)
 
@@ -22,7 +23,7 @@ def bash_offers(program, line, cwd):
     quoted = " ".join(f"'{word}'" for word in typed)
     script = (f'PATH="{os.path.dirname(program("lodge-oci"))}:$PATH"; source "{SCRIPTS}/lodge-oci"; COMP_WORDS=({quoted}); '
               'COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _lodge_oci; printf "%s\\n" "${COMPREPLY[@]}"')
-    done = subprocess.run([bash, "--norc", "-c", script], cwd=cwd, capture_output=True, text=True, timeout=30)
+    done = subprocess.run([bash, "--norc", "-c", script], cwd=cwd, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.stderr == "" and done.returncode == 0, done.stderr
     return done.stdout.split()
 
@@ -59,7 +60,7 @@ def test_zsh(program, tmp_path):
               f'_files() {{ print files }}; source "{SCRIPTS}/_lodge-oci"; words=("${{(@)argv}}"); CURRENT=$#words; _lodge-oci')
     for line, offered in (("lodge-oci ''", VERBS), ("lodge-oci run --pid-file ''", ["files"]), ("lodge-oci ps -f ''", ["table", "json"])):
         done = subprocess.run([zsh, "-f", "-c", script, "zsh", *line.replace("''", " ").split(" ")[:-1]], capture_output=True, text=True,
-                              timeout=30)
+                              timeout=PATIENCE_S)
         assert done.stderr == "" and sorted(done.stdout.split()) == sorted(offered), (line, done.stdout, done.stderr)
 
 

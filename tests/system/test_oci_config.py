@@ -6,26 +6,14 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from conftest import need_command
+from patience import PATIENCE_S, until
 from test_oci import rootfs, runtime  # noqa: F401 (fixtures)
-
-
-def both(runtime, script, *, check=True):
-    """The script's output and status, ours and runc's."""
-    runc = need_command("runc")
-    ours = runtime.run("sh", "-c", script, check=check)
-    for _ in range(3):
-        theirs = runtime.run("sh", "-c", script, program=runc, name=runtime.name + "-peer", check=check)
-        if "runc run failed" not in theirs.stderr:  # it does, now and then, on a busy host
-            break
-    return (ours.stdout, ours.returncode), (theirs.stdout, theirs.returncode)
 
 
 def refused(runtime, *said):
@@ -84,8 +72,7 @@ def test_seccomp_as_runc(runtime, case, new_privileges):
     rules, script = PROFILES[case]
     runtime.config["linux"]["seccomp"] = rules
     runtime.config["process"]["noNewPrivileges"] = not new_privileges
-    ours, theirs = both(runtime, script, check=False)
-    assert ours == theirs
+    runtime.as_runc(script, check=False)
 
 
 def test_seccomp_flags_are_taken(runtime):
@@ -99,8 +86,8 @@ def test_seccomp_of_hundreds_of_names(runtime, new_privileges):
     names = [n for n in system_calls() if n not in ("mkdir", "mkdirat")]
     runtime.config["linux"]["seccomp"] = profile({"names": names, "action": "SCMP_ACT_ALLOW"}, default="SCMP_ACT_ERRNO")
     runtime.config["process"]["noNewPrivileges"] = not new_privileges
-    ours, theirs = both(runtime, "grep '^Seccomp:' /proc/self/status; mkdir /tmp-x 2>&1; echo $?")
-    assert ours == theirs and "Seccomp:\t2" in ours[0] and "not permitted" in ours[0]
+    said = runtime.as_runc("grep '^Seccomp:' /proc/self/status; mkdir /tmp-x 2>&1; echo $?")
+    assert "Seccomp:\t2" in said and "not permitted" in said
 
 
 def test_seccomp_unknown_newer_calls_do_not_exist(runtime, rootfs, tmp_path):
@@ -112,8 +99,7 @@ def test_seccomp_unknown_newer_calls_do_not_exist(runtime, rootfs, tmp_path):
     subprocess.run([compiler, "-static", "-o", rootfs / "bin" / "newer", source], check=True)
     names = [n for n in system_calls() if n != "mkdir"]
     runtime.config["linux"]["seccomp"] = profile({"names": names, "action": "SCMP_ACT_ALLOW"}, default="SCMP_ACT_ERRNO")
-    ours, theirs = both(runtime, "newer")
-    assert ours == theirs == ("38\n1\n", 0)
+    assert runtime.as_runc("newer") == "38\n1\n"
 
 
 def test_seccomp_cache_is_used_and_never_trusted_from_others(runtime):
@@ -160,7 +146,7 @@ def test_seccomp_holds_for_exec(runtime, new_privileges):
     with open(os.devnull, "w") as null:
         subprocess.run(runtime.command("run", "-d", "--bundle", str(runtime.bundle), runtime.name), check=True, stdout=null, stderr=null)
     done = subprocess.run(runtime.command("exec", runtime.name, "sh", "-c", "grep ^Seccomp: /proc/self/status; mkdir /x"),
-                          text=True, capture_output=True, timeout=20)
+                          text=True, capture_output=True, timeout=PATIENCE_S)
     subprocess.run(runtime.command("delete", "--force", runtime.name), check=True)
     assert done.stdout == "Seccomp:\t2\n" and "not empty" in done.stderr
 
@@ -206,15 +192,12 @@ def test_seccomp_listener(runtime, tmp_path, verbs, new_privileges):
     else:
         runtime.write("sh", "-c", script)
         with open(tmp_path / "out", "wb") as out:
-            subprocess.run(runtime.command("create", "--bundle", str(runtime.bundle), runtime.name), check=True, stdout=out, timeout=20)
-        assert agent.said.wait(5)
-        subprocess.run(runtime.command("start", runtime.name), check=True, timeout=20)
-        deadline = time.monotonic() + 5
-        while (tmp_path / "out").read_text() != "answered\n" and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert (tmp_path / "out").read_text() == "answered\n"
+            subprocess.run(runtime.command("create", "--bundle", str(runtime.bundle), runtime.name), check=True, stdout=out, timeout=PATIENCE_S)
+        assert agent.said.wait(PATIENCE_S)
+        subprocess.run(runtime.command("start", runtime.name), check=True, timeout=PATIENCE_S)
+        until(lambda: (tmp_path / "out").read_text() == "answered\n")
         subprocess.run(runtime.command("delete", "--force", runtime.name), check=True)
-    assert agent.said.wait(5)
+    assert agent.said.wait(PATIENCE_S)
     message = agent.message
     assert message["fds"] == ["seccompFd"] and message["metadata"] == "about it" and message["pid"] > 0
     assert message["state"]["id"] == runtime.name and message["state"]["status"] == "creating"
@@ -320,10 +303,9 @@ def test_failures_of_late_hooks_are_only_warned_of(hooked, kind):
 
 
 def test_a_hook_is_ended_at_its_timeout(hooked):
-    hooked.config["hooks"]["createRuntime"].insert(0, {"path": "/bin/sleep", "args": ["sleep", "20"], "timeout": 1})
-    begun = time.monotonic()
+    hooked.config["hooks"]["createRuntime"].insert(0, {"path": "/bin/sleep", "args": ["sleep", "1000"], "timeout": 1})
     done = hooked.run("true", check=False)
-    assert done.returncode == 1 and "within 1 s" in done.stderr and time.monotonic() - begun < 10
+    assert done.returncode == 1 and "within 1 s" in done.stderr
     hooked.nothing_left()
 
 
@@ -374,8 +356,7 @@ def test_resources_reach_the_kernel(runtime, case):
     elif case in NEWER_THAN_RUNC:
         assert runtime.run("sh", "-c", script).stdout.strip() == NEWER_THAN_RUNC[case]
     else:
-        ours, theirs = both(runtime, script)
-        assert ours == theirs
+        runtime.as_runc(script)
 
 
 THROTTLES = ["throttleReadBpsDevice", "throttleWriteBpsDevice", "throttleReadIOPSDevice", "throttleWriteIOPSDevice"]
@@ -388,8 +369,7 @@ def test_block_throttles_as_runc(runtime):
     if not Path(f"/sys/dev/block/{disk['major']}:{disk['minor']}").exists():
         pytest.skip("needs a block device under /")
     runtime.config["linux"]["resources"]["blockIO"] = {name: [{**disk, "rate": 1000000 + i}] for i, name in enumerate(THROTTLES)}
-    ours, theirs = both(runtime, "cd /sys/fs/cgroup/blkio; cat blkio.throttle.*_device")
-    assert ours == theirs and "1000003" in ours[0]
+    assert "1000003" in runtime.as_runc("cd /sys/fs/cgroup/blkio; cat blkio.throttle.*_device")
 
 
 BAD_RESOURCES = {
@@ -417,8 +397,7 @@ def test_resources_that_cannot_be_are_named(runtime, case):
 def test_device_rules_without_a_first_denial_still_deny(runtime):
     runtime.config["linux"]["resources"]["devices"] = [{"allow": True, "type": "c", "major": 1, "minor": 11, "access": "r"}]
     runtime.config["linux"]["devices"] = [{"path": "/dev/loop-control", "type": "c", "major": 10, "minor": 237}]
-    ours, theirs = both(runtime, "echo >/dev/null && cat /dev/loop-control 2>&1; echo $?")
-    assert ours == theirs and "not permitted" in ours[0]
+    assert "not permitted" in runtime.as_runc("echo >/dev/null && cat /dev/loop-control 2>&1; echo $?")
 
 
 # --- process
@@ -426,8 +405,7 @@ def test_device_rules_without_a_first_denial_still_deny(runtime):
 @pytest.mark.parametrize("soft, hard", [(64, 2 ** 64 - 1), (2 ** 64 - 1, 2 ** 64 - 1)])
 def test_rlimits_of_64_bits(runtime, soft, hard):
     runtime.config["process"]["rlimits"] = [{"type": "RLIMIT_CORE", "soft": soft, "hard": hard}]
-    ours, theirs = both(runtime, "grep -i core /proc/self/limits", check=False)
-    assert ours == theirs
+    runtime.as_runc("grep -i core /proc/self/limits", check=False)
 
 
 def test_personality_as_runc(runtime):
@@ -562,8 +540,7 @@ def test_sysctls_of_the_container_as_runc(runtime, name, value):
     runtime.config["linux"]["sysctl"] = {name: value}
     path = "/proc/sys/" + name.replace(".", "/")
     before = Path(path).read_text()
-    ours, theirs = both(runtime, f"cat {path}")
-    assert ours == theirs == (value + "\n", 0)
+    assert runtime.as_runc(f"cat {path}") == value + "\n"
     assert Path(path).read_text() == before
 
 

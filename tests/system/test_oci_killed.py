@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from patience import PATIENCE_S
 from test_oci import Runtime, rootfs  # noqa: F401 (a fixture)
 
 STEP = int(os.environ.get("LODGE_KILL_STEP", "29"))
@@ -54,7 +55,7 @@ class Victim(Runtime):
 
     def quietly(self, *command):
         return subprocess.run([str(c) for c in command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                              stderr=subprocess.DEVNULL, timeout=30).returncode
+                              stderr=subprocess.DEVNULL, timeout=PATIENCE_S).returncode
 
     def verb(self, *args):
         assert self.quietly(*self.command(*args)) == 0, args
@@ -62,7 +63,7 @@ class Victim(Runtime):
     def clean(self, what):
         with open(self.bundle / "delete", "w+") as said:
             done = subprocess.Popen(self.command("delete", "--force", self.name), stdin=subprocess.DEVNULL, stdout=said, stderr=said)
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + PATIENCE_S
             while done.poll() is None and time.monotonic() < deadline:
                 reap_orphans(done.pid)
                 time.sleep(0.002)

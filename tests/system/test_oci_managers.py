@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from conftest import need_command
+from patience import PATIENCE_S
 from test_oci import rootfs  # noqa: F401 (a fixture)
-from test_oci_verbs import Container, container, sleeping, until  # noqa: F401 (fixtures)
-
+from test_oci_verbs import Container, container, sleeping  # noqa: F401 (fixtures)
 
 
 def test_sockets_are_passed_on(container):  # noqa: F811
@@ -26,7 +26,7 @@ def test_sockets_are_passed_on(container):  # noqa: F811
     def run(pid):
         script = f"LISTEN_PID={pid} LISTEN_FDS=1 exec {command}"
         return subprocess.run(["sh", "-c", script], text=True, capture_output=True, preexec_fn=lambda: os.dup2(read, 3), pass_fds=[3],
-                              timeout=30).stdout
+                              timeout=PATIENCE_S).stdout
 
     target = os.readlink(f"/proc/self/fd/{read}")
     assert run("$$") == f"1 1\n{target}\nno more\n"
@@ -42,7 +42,7 @@ class Manager:
         self.path = path
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(path))
-        self.socket.settimeout(20)
+        self.socket.settimeout(PATIENCE_S)
         self.env = dict(os.environ, NOTIFY_SOCKET=str(path))
 
     def said(self):
@@ -82,14 +82,14 @@ def test_readiness_is_reported(container, reporter):  # noqa: F811
     pid = json.loads(container.verb("state", container.name))["pid"]
     assert report == f"READY=1\nMAINPID={pid}"
     container.verb("kill", container.name, "KILL")
-    assert child.wait(20) == 137
+    assert child.wait(PATIENCE_S) == 137
 
 
 @pytest.mark.parametrize("how", ["run", "start"])
 def test_a_detached_start_waits_for_readiness(container, reporter, how):  # noqa: F811
     container.write(*container.arguments, "READY=1")
     options = dict(env=reporter.env, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                   timeout=30)
+                   timeout=PATIENCE_S)
     if how == "run":
         subprocess.run(container.command("run", "--detach", "--bundle", str(container.bundle), container.name), **options)
     else:
@@ -102,7 +102,7 @@ def test_a_detached_start_waits_for_readiness(container, reporter, how):  # noqa
 def test_a_program_that_ends_is_not_waited_for(container, reporter):  # noqa: F811
     container.write("true")
     subprocess.run(container.command("run", "--detach", "--bundle", str(container.bundle), container.name), env=reporter.env,
-                   check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=20)
+                   check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=PATIENCE_S)
 
 
 def hierarchies():
@@ -186,14 +186,14 @@ def test_list_in_all_forms(sleeping):  # noqa: F811
 
 
 def test_events_at_an_interval(sleeping):  # noqa: F811
+    """Often as asked for, which a host with other work only stretches: the default of 5 s would take 100."""
+    begun = time.monotonic()
     child = subprocess.Popen(sleeping.command("events", "--interval", "50ms", sleeping.name), text=True, stdout=subprocess.PIPE)
-    times = []
-    for _ in range(3):
+    for _ in range(21):
         assert json.loads(child.stdout.readline())["type"] == "stats"
-        times.append(time.monotonic())
-    assert 0.02 < (times[2] - times[0]) / 2 < 2
+    assert 20 * 0.05 <= time.monotonic() - begun < 90
     sleeping.verb("kill", sleeping.name, "KILL")
-    assert child.wait(10) == 0
+    assert child.wait(PATIENCE_S) == 0
 
 
 def test_features_have_all_members(container):  # noqa: F811

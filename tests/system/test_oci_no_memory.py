@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from patience import PATIENCE_S
 from test_oci import rootfs  # noqa: F401 (a fixture)
 from test_oci_killed import MARK, VERBS, Victim, first_of_sample
 
@@ -38,7 +39,7 @@ def attempt(victim, failing, arguments, number):
             os.set_inheritable(NOTE, True)
 
         status = subprocess.run(victim.command(*arguments, program=str(failing)), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                stderr=errors, timeout=30, preexec_fn=prepare, close_fds=False,
+                                stderr=errors, timeout=PATIENCE_S, preexec_fn=prepare, close_fds=False,
                                 env={**os.environ, "LODGE_MALLOC_FAIL": str(number), "LODGE_MALLOC_NOTE": str(NOTE)}).returncode
         errors.seek(0)
         said = errors.read()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from conftest import need_command
+from patience import PATIENCE_S
 from test_oci import rootfs  # noqa: F401 (a fixture)
 
 
@@ -35,7 +36,7 @@ class User:
         environment = {"XDG_RUNTIME_DIR": str(self.place), "PATH": "/usr/bin:/bin"}
         environment |= {name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")}
         return subprocess.run([self.place / "runtime", *map(str, args)], user=self.entry.pw_uid, group=self.entry.pw_gid,
-                              extra_groups=[], env=environment, text=True, timeout=30,
+                              extra_groups=[], env=environment, text=True, timeout=PATIENCE_S,
                               **({"capture_output": True} | options))
 
     def verb(self, *args, **options):

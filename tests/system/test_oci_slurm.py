@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from conftest import need_command, need_root
+from patience import PATIENCE_S, until
 from test_oci import rootfs  # noqa: F401 (a fixture)
 
 
@@ -96,7 +97,7 @@ class Cluster:
         self.child("slurmd", "-D", "-f", self.place / "slurm.conf", "-N", self.host)
         self.wait(lambda: "idle" in self.run("sinfo", "--noheader", "--format=%T").stdout, "the node")
 
-    def wait(self, condition, what, seconds=40):
+    def wait(self, condition, what, seconds=PATIENCE_S):
         deadline = time.monotonic() + seconds
         while not condition():
             dead = [c for c in self.children if c.poll() is not None]
@@ -116,7 +117,7 @@ class Cluster:
             child.terminate()
         for child in self.children:
             try:
-                child.wait(15)
+                child.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
@@ -180,16 +181,14 @@ def test_a_cancelled_job_ends(cluster, bundle):
         assert child.stdout.readline() == "ready\n"
         job = cluster.run("squeue", "--noheader", "--format=%i").stdout.strip()
         assert cluster.run("scancel", job).returncode == 0
-        child.wait(40)
+        child.wait(PATIENCE_S)
     finally:
         if child.poll() is None:
             child.send_signal(signal.SIGKILL)
             child.wait()
         child.stdout.close()
         child.stderr.close()
-    deadline = time.monotonic() + 30
-    while (list(cluster.root.iterdir()) or cluster.run("squeue", "--noheader").stdout) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    until(lambda: not list(cluster.root.iterdir()) and not cluster.run("squeue", "--noheader").stdout)
     # Slurm asked for the state, and let the container be removed.
     log = (cluster.place / "slurmd.log").read_text()
     assert re.search("RunTimeQuery.*rc:0", log) and re.search("RunTimeDelete rc:0", log)

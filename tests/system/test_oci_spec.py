@@ -97,7 +97,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_as_runc_has_it(runtime, case):  # noqa: F811
-    runc = need_command("runc")
+    need_command("runc")
     change, probe = CASES[case]
     change(runtime.config)
     ours = runtime.run("sh", "-c", probe, check=False)
@@ -105,12 +105,12 @@ def test_as_runc_has_it(runtime, case):  # noqa: F811
     if made.exists():
         (made / "here").rmdir()
         made.rmdir()
-    theirs = runtime.run("sh", "-c", probe, program=runc, name=runtime.name + "-peer", check=False)
+    theirs = runtime.peer("sh", "-c", probe, check=False)
     if made.exists():
         (made / "here").rmdir()
         made.rmdir()
-    assert theirs.stdout, theirs.stderr
-    assert (ours.stdout, ours.returncode) == (theirs.stdout, theirs.returncode), (ours.stderr, theirs.stderr)
+    assert theirs.stdout, theirs.troubles
+    assert (ours.stdout, ours.returncode) == (theirs.stdout, theirs.returncode), (ours.stderr, theirs.troubles)
 
 
 def test_console_size(container, tmp_path):  # noqa: F811

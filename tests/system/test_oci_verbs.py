@@ -3,20 +3,19 @@
 installed, its answer for the same container is the right one."""
 import json
 import os
-import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from conftest import need_command
+from patience import PATIENCE_S, until
 from test_oci import Runtime, rootfs  # noqa: F401 (a fixture)
 
 
 class Container(Runtime):
     def verb(self, *args, status=0, **options):
-        done = subprocess.run(self.command(*map(str, args)), text=True, capture_output=True, timeout=30, **options)
+        done = subprocess.run(self.command(*map(str, args)), text=True, capture_output=True, timeout=PATIENCE_S, **options)
         assert done.returncode == status, (args, done.returncode, done.stdout, done.stderr)
         return done.stdout if status == 0 else done.stderr
 
@@ -24,7 +23,7 @@ class Container(Runtime):
         self.write(*args)
         with open(os.devnull, "r+") as null:
             subprocess.run(self.command("run", "--detach", "--bundle", str(self.bundle), self.name, program=program),
-                           check=True, stdin=null, stdout=null, timeout=30)
+                           check=True, stdin=null, stdout=null, timeout=PATIENCE_S)
 
     def exec(self, *args, options=(), **more):
         return self.verb("exec", *options, self.name, *args, **more)
@@ -32,7 +31,7 @@ class Container(Runtime):
     def detach(self, *args):
         """exec --detach: whoever keeps running keeps its streams, so they are nobody's."""
         subprocess.run(self.command("exec", "--detach", *map(str, args)), check=True, stdin=subprocess.DEVNULL,
-                       stdout=subprocess.DEVNULL, timeout=30)
+                       stdout=subprocess.DEVNULL, timeout=PATIENCE_S)
 
     def status(self):
         return json.loads(self.verb("state", self.name))["status"]
@@ -51,13 +50,6 @@ def sleeping(container):
     container.config["process"]["env"].append("FROM=config")
     container.start("sleep", "1000")
     return container
-
-
-def until(condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def test_exec_passes_streams_and_status(sleeping):
@@ -112,7 +104,7 @@ def test_exec_leaks_no_descriptor_and_no_directory(sleeping):
         assert len(listed.split()) <= 4 and str(fd) not in listed.split()[3:] or fd <= 3
         for number in range(3, 20):
             said = subprocess.run(sleeping.command("exec", "--cwd", f"/proc/self/fd/{number}", sleeping.name, "ls"), text=True,
-                                  capture_output=True, pass_fds=(fd,), timeout=20)
+                                  capture_output=True, pass_fds=(fd,), timeout=PATIENCE_S)
             assert said.returncode != 0 and "home" not in said.stdout
     finally:
         os.close(fd)
@@ -121,7 +113,7 @@ def test_exec_leaks_no_descriptor_and_no_directory(sleeping):
 def test_exec_preserves_only_what_was_asked(sleeping, tmp_path):
     command = sleeping.command("exec", "--preserve-fds", "1", sleeping.name, "sh", "-c", "echo x >&3; echo y >&4")
     done = subprocess.run(["sh", "-c", 'exec 3>three 4>four; exec "$@"', "sh", *command], cwd=tmp_path, capture_output=True,
-                          text=True, timeout=20)
+                          text=True, timeout=PATIENCE_S)
     assert done.returncode != 0
     assert ((tmp_path / "three").read_text(), (tmp_path / "four").read_text()) == ("x\n", "")
 
@@ -159,8 +151,8 @@ def test_delete_force_of_a_paused_one(sleeping):
 @pytest.mark.parametrize("name", ["TERM", "SIGTERM", "sigterm", "15"])
 def test_signals_by_name_and_number(container, name):
     container.config["process"]["args"] = []
-    container.start("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done")
-    time.sleep(0.1)
+    container.start("sh", "-c", "trap 'exit 0' TERM; echo up >/dev/shm/ready; while :; do sleep 0.05; done")
+    until(lambda: container.exec("sh", "-c", "cat /dev/shm/ready 2>/dev/null; true") == "up\n")
     container.verb("kill", container.name, name)
     until(lambda: container.status() == "stopped")
 
@@ -237,7 +229,7 @@ def test_events_follow_until_the_end(sleeping):
     child = subprocess.Popen(sleeping.command("events", "--interval", "50ms", sleeping.name), stdout=subprocess.PIPE, text=True)
     assert json.loads(child.stdout.readline())["type"] == "stats"
     sleeping.verb("kill", sleeping.name, "KILL")
-    assert child.wait(10) == 0
+    assert child.wait(PATIENCE_S) == 0
     child.stdout.close()
 
 

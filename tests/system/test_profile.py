@@ -87,7 +87,7 @@ def test_samples_land_where_the_time_goes(program, guest, symbols, tmp_path, eng
     with Vmm(program("lodge-vmm"), "--engine", engine, "--kernel", kernel(guest, "cloud"), "--initrd", tmp_path / "initrd", "--quiet",
              "--cpus", cpus, "--cmdline", "console=ttyS0 quiet panic=-1", "--profile", out, "--symbols", tmp_path / "work",
              "--symbols", symbols) as vmm:
-        assert vmm.wait(90) == 0
+        assert vmm.wait() == 0
         assert "done" in vmm.output
     samples = profile(out)
     user = sum(count for (mode, _), count in samples.items() if mode == "user")
@@ -119,7 +119,7 @@ def test_perf_map_names_translated_code(program, guest, tmp_path):
             except (OSError, json.JSONDecodeError, IndexError):
                 continue
             before = len(path.read_text().splitlines())
-        assert vmm.wait(90) == 0
+        assert vmm.wait() == 0
     try:
         entries = [line.split() for line in path.read_text().splitlines()]
     finally:

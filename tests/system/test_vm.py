@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from manager import Manager, until
+from manager import Manager
+from patience import until
 from vmm import Vmm, busybox_initrd, kernel
 
 LIMIT_S = 120

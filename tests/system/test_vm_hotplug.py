@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from manager import until
+from patience import until
 from test_vm import BASE, LIMIT_S, Console, initrd, killed, logged, manager, refused  # noqa: F401 (fixtures)
 from vmm import kernel
 

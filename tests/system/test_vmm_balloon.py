@@ -2,11 +2,11 @@
 """The memory balloon with the real driver: what the guest frees, and what it is told to give, the host has back."""
 import os
 import subprocess
-import time
 
 import pytest
 
 from lodge_run import need_image, need_kernel
+from patience import until
 from vmm import Vmm, control, kernel
 
 MIB = 1 << 20
@@ -38,13 +38,6 @@ def balloon(path, **members):
     reply = control(path, {"command": "balloon", **members})[0]
     assert reply["ok"], reply
     return reply["result"]
-
-
-def until(condition, seconds=150):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "not within the time"
-        time.sleep(0.2)
 
 
 def test_memory_goes_back_to_the_host(machine):

@@ -27,12 +27,12 @@ def boot(program, image, initrd, *arguments, cmdline="console=ttyS0 quiet", engi
 def test_boots_to_a_shell_and_powers_off(program, guest, shell, name, engine, cpus):
     start = time.monotonic()
     with boot(program, kernel(guest, name), shell, "--cpus", cpus, engine=engine) as vmm:
-        vmm.expect("first line of user space", 40)
+        vmm.expect("first line of user space")
         print(f"{name}, {engine}, {cpus} vCPUs: first line after {time.monotonic() - start:.1f} s")
         vmm.send("echo answer-$((6*7)) on $(nproc) of $(uname -r)\n")
         vmm.expect(f"answer-42 on {cpus} of ")
         vmm.send("poweroff -f\n")
-        assert vmm.wait(30) == 0
+        assert vmm.wait() == 0
         for bad in ("unchecked MSR", "BUG:", "WARNING:", "Oops", "soft lockup"):
             assert bad not in vmm.output
 
@@ -44,20 +44,20 @@ def test_reboot_starts_the_kernel_again(program, guest, shell):
         vmm.send("reboot -f\n")
         vmm.expect("first line of user space")
         vmm.send("poweroff -f\n")
-        assert vmm.wait(30) == 0
+        assert vmm.wait() == 0
 
 
 def test_reboot_ends_the_vm_when_asked(program, guest, shell):
     with boot(program, kernel(guest, "cloud"), shell, "--on-reset", "exit") as vmm:
         vmm.expect("first line of user space")
         vmm.send("reboot -f\n")
-        assert vmm.wait(30) == 76
+        assert vmm.wait() == 76
 
 
 def test_a_kernel_without_init_panics_and_resets(program, guest, shell):
     with boot(program, kernel(guest, "cloud"), shell, "--on-reset", "exit",
               cmdline="console=ttyS0 quiet panic=-1 rdinit=/nothing root=/dev/none") as vmm:
-        assert vmm.wait(60) == 76
+        assert vmm.wait() == 76
         assert "Kernel panic" in vmm.output
 
 
@@ -100,7 +100,7 @@ def test_disks_are_read_and_written(program, guest, tmp_path):
     target.write_bytes(bytes(4 << 20))
     with boot(program, kernel(guest, "cloud"), initrd, "--disk", target, "--disk", f"{source},ro") as vmm:
         vmm.expect("done")
-        assert vmm.wait(30) == 0
+        assert vmm.wait() == 0
     assert "size 8192 1 lodge-disk-0" in vmm.output
     assert hashlib.sha256(source.read_bytes()).hexdigest() in vmm.output
     assert "refused" in vmm.output
@@ -118,7 +118,7 @@ def test_virtio_console_carries_both_ways(program, guest, tmp_path):
         vmm.expect("hvc ready")
         vmm.send("word\n")
         vmm.expect("got word.")
-        assert vmm.wait(30) == 0
+        assert vmm.wait() == 0
 
 
 def test_reboot_in_the_middle_of_disk_traffic(program, guest, tmp_path):
@@ -134,4 +134,4 @@ def test_reboot_in_the_middle_of_disk_traffic(program, guest, tmp_path):
     with boot(program, kernel(guest, "cloud"), initrd, "--disk", image, "--cpus", 2) as vmm:
         vmm.expect("first boot")
         vmm.expect("second boot")
-        assert vmm.wait(30) == 0
+        assert vmm.wait() == 0

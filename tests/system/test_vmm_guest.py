@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from patience import PATIENCE_S, until
 from vmm import Vmm, assemble, control
 
 ENGINES = ["soft", "kvm"]
@@ -50,10 +51,7 @@ def test_reset_ends_with_its_status_when_asked(start):
 
 def test_reset_reboots_by_default(start):
     with start("reset") as vmm:
-        end = time.monotonic() + 30
-        while vmm.output.count("guest\n") < 4 and time.monotonic() < end:
-            vmm.read(1)
-        assert vmm.output.count("hello from the guest\n") >= 4
+        until(lambda: vmm.read(1) and vmm.output.count("hello from the guest\n") >= 4)
         vmm.process.send_signal(signal.SIGTERM)
         assert vmm.wait() == 128 + signal.SIGTERM
 
@@ -79,22 +77,22 @@ def test_a_signal_ends_the_vm(start, mode, number):
     with start(mode) as vmm:
         vmm.expect("hello")
         vmm.process.send_signal(number)
-        assert vmm.wait(10) == 128 + number
+        assert vmm.wait() == 128 + number
 
 
 def test_two_vcpus_end_together(start):
     with start("exit", "--exit-port", "--cpus", "2") as vmm:
-        assert vmm.wait(10) == 11
+        assert vmm.wait() == 11
 
 
 def test_a_reader_that_does_not_read_does_not_hold_the_monitor(program, hello, engine):
     read, write = os.pipe()
     process = subprocess.Popen([program("lodge-vmm"), "--engine", engine, "--kernel", hello, "--cmdline", "mode=flood", "--memory",
                                 "32M", "--quiet"], stdin=subprocess.DEVNULL, stdout=write, stderr=subprocess.DEVNULL)
+    until(lambda: not select.select([], [write], [], 0)[1])  # the pipe is full
     os.close(write)
-    time.sleep(1.5)
     process.terminate()
-    assert process.wait(10) in (128 + signal.SIGTERM, -signal.SIGTERM)
+    assert process.wait(PATIENCE_S) in (128 + signal.SIGTERM, -signal.SIGTERM)
     os.close(read)
 
 
@@ -119,7 +117,7 @@ def test_control_socket(start, tmp_path):
             assert not reply["ok"] and reply["error"]
         stopped, = control(path, {"command": "stop"})
         assert stopped["ok"]
-        assert vmm.wait(10) == 0
+        assert vmm.wait() == 0
     assert not path.exists()
 
 
@@ -131,9 +129,9 @@ def test_kill_leaves_nothing_that_stands_in_the_way(start, tmp_path):
             children = subprocess.run(["pgrep", "-P", str(vmm.process.pid)], stdout=subprocess.PIPE, check=False).stdout
             assert children == b""
             vmm.process.kill()
-            assert vmm.wait(10) == -signal.SIGKILL
+            assert vmm.wait() == -signal.SIGKILL
     with start("exit", "--exit-port", "--control", path) as vmm:
-        assert vmm.wait(10) == 11
+        assert vmm.wait() == 11
     assert not path.exists()
 
 
@@ -142,7 +140,7 @@ def test_the_control_socket_of_a_living_vm_is_not_taken(start, tmp_path):
     with start("loop", "--control", path) as vmm:
         vmm.expect("hello")
         with start("exit", "--control", path) as other:
-            assert other.wait(10) == 2
+            assert other.wait() == 2
             assert "another process listens" in other.output
         assert control(path, {"command": "status"})[0]["ok"]
 
@@ -192,7 +190,7 @@ def test_the_terminal_is_raw_and_given_back(program, hello, engine):
 
     def expect(text: bytes):
         nonlocal seen
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE_S
         while text not in seen and time.monotonic() < end:
             if select.select([leader], [], [], 0.2)[0]:
                 seen += os.read(leader, 4096)
@@ -205,7 +203,7 @@ def test_the_terminal_is_raw_and_given_back(program, hello, engine):
     expect(b"a\x03b\x01c")
     assert process.poll() is None
     os.write(leader, b"\x01x")
-    assert process.wait(10) == 0
+    assert process.wait(PATIENCE_S) == 0
     assert termios.tcgetattr(follower) == before
     os.close(leader)
     os.close(follower)
@@ -214,7 +212,7 @@ def test_the_terminal_is_raw_and_given_back(program, hello, engine):
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_standard_descriptors(program, hello, closed):
     done = subprocess.run(f"exec '{program('lodge-vmm')}' --engine soft --kernel '{hello}' --cmdline mode=exit --exit-port --quiet "
-                          f"--memory 32M {closed}", shell=True, timeout=30, check=False)
+                          f"--memory 32M {closed}", shell=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 11
 
 
@@ -222,10 +220,10 @@ def test_output_to_a_full_disk_or_nobody_does_not_stop_the_guest(program, hello)
     command = [program("lodge-vmm"), "--engine", "soft", "--kernel", hello, "--cmdline", "mode=exit", "--exit-port", "--quiet",
                "--memory", "32M"]
     with open("/dev/full", "w", encoding="ascii") as full:
-        assert subprocess.run(command, stdin=subprocess.DEVNULL, stdout=full, timeout=30, check=False).returncode == 11
+        assert subprocess.run(command, stdin=subprocess.DEVNULL, stdout=full, timeout=PATIENCE_S, check=False).returncode == 11
     read, write = os.pipe()
     os.close(read)
-    assert subprocess.run(command, stdin=subprocess.DEVNULL, stdout=write, timeout=30, check=False).returncode == 11
+    assert subprocess.run(command, stdin=subprocess.DEVNULL, stdout=write, timeout=PATIENCE_S, check=False).returncode == 11
     os.close(write)
 
 

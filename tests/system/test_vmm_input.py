@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from patience import PATIENCE_S
 from vmm import assemble
 
 
@@ -21,7 +22,7 @@ def refuse(program, tmp_path):
     def run(text: str, *arguments):
         before = sorted(tmp_path.rglob("*"))
         done = subprocess.run([program("lodge-vmm"), "--engine", "soft", "--quiet", *map(str, arguments)], stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=30, check=False)
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S, check=False)
         assert done.returncode == 2, done
         assert text in done.stderr, done.stderr
         assert done.stderr.startswith("lodge-vmm: error: ") and done.stderr.count("\n") == 1, done.stderr

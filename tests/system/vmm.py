@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from patience import PATIENCE_S
+
 HERE = Path(__file__).resolve().parent
 
 
@@ -93,7 +95,7 @@ class Vmm:
         self.output += data.decode(errors="replace")
         return bool(data)
 
-    def expect(self, text: str, seconds: float = 60) -> str:
+    def expect(self, text: str, seconds: float = PATIENCE_S) -> str:
         end = time.monotonic() + seconds
         while text not in self.output:
             if not self.read(end - time.monotonic()) and (time.monotonic() >= end or self.process.poll() is not None):
@@ -104,7 +106,7 @@ class Vmm:
         self.process.stdin.write(text.encode())
         self.process.stdin.flush()
 
-    def wait(self, seconds: float = 60) -> int:
+    def wait(self, seconds: float = PATIENCE_S) -> int:
         end = time.monotonic() + seconds
         while time.monotonic() < end and self.process.poll() is None:
             self.read(0.1)
@@ -115,20 +117,25 @@ class Vmm:
         return self.process.returncode
 
 
-def control(path, *requests: dict) -> list[dict]:
-    """Replies of the control socket, in order."""
-    end = time.monotonic() + 20
+def dial(path) -> socket.socket:
+    """A connection to the control socket, once it is there."""
+    end = time.monotonic() + PATIENCE_S
     while True:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(PATIENCE_S)
         try:
-            connection = socket.socket(socket.AF_UNIX)
             connection.connect(str(path))
-            break
+            return connection
         except OSError:
+            connection.close()
             if time.monotonic() > end:
                 raise
             time.sleep(0.05)
-    with connection, connection.makefile("rw") as lines:
-        connection.settimeout(20)
+
+
+def control(path, *requests: dict) -> list[dict]:
+    """Replies of the control socket, in order."""
+    with dial(path) as connection, connection.makefile("rw") as lines:
         replies = []
         for request in requests:
             lines.write(json.dumps(request) + "\n")
