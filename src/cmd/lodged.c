@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/file.h>
@@ -26,6 +27,7 @@
 #include <sys/un.h>
 
 #define LOCK_PATIENCE_NS (10 * NS_PER_S)
+#define ANSWER_MS        250
 
 static const char help[] =
     "usage: lodged [--detach] [--log FILE] [--log-format text|json] [--log-level LEVEL]\n"
@@ -154,19 +156,25 @@ static int parse(int argc, char **argv, struct options *ret)
     return check_listen(ret);
 }
 
+/* Only an answer tells: a manager that was killed may have left a child between fork and exec,
+ * which holds the listening socket, and the lock, for another moment. */
 static bool is_served(const char *path)
 {
+    static const char request[] = "GET /v1/info HTTP/1.1\r\nHost: lodge\r\n\r\n";
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    CLEANUP(fd_closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CLEANUP(fd_closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    struct pollfd answer = {.fd = fd, .events = POLLIN};
+    char byte;
 
     return fd >= 0 &&
            snprintf(address.sun_path, sizeof(address.sun_path), "%s", path) <
                (int)sizeof(address.sun_path) &&
-           connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0;
+           connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0 &&
+           send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL) > 0 &&
+           poll(&answer, 1, ANSWER_MS) == 1 && recv(fd, &byte, 1, 0) == 1;
 }
 
-/* Held as long as we live. A manager that was killed may have left a child between fork and exec,
- * which has it for another moment. */
+/* Held as long as we live. */
 static int lock_socket(const char *path, struct err *err)
 {
     uint64_t deadline_ns = clock_monotonic_ns() + LOCK_PATIENCE_NS;
