@@ -14,11 +14,22 @@
 #define RESET_OFFSET   1 /* 0xcf9 */
 #define RESET_FULL     0x04
 #define COMMAND_MEMORY 0x0002u
-#define COMMAND_KEPT   0x0406u /* interrupts off, bus master, memory */
+#define COMMAND_KEPT   0x0406u /* INTA off, bus master, memory */
+#define COMMAND_SILENT 0x0400u
+#define STATUS_PENDING 0x08u
+
+/* INTA of a slot: what the device asks for, and whether the guest wants to hear it. */
+struct inta {
+    struct pci *pci;
+    struct irq_sink sink; /* the device's */
+    pthread_mutex_t lock;
+    bool asked, silent;
+};
 
 struct slot {
     bool plugged;
     struct pci_device device;
+    struct inta inta;
 };
 
 struct pci {
@@ -36,6 +47,62 @@ struct pci {
 
 /* Of the host bridge, device 0. */
 static const uint8_t bridge[] = {0x36, 0x1b, 0x08, 0x00, 0, 0, 0, 0, 0, 0, 0x00, 0x06};
+
+/* --- interrupts --- */
+
+/* inta->lock */
+static void inta_change(struct inta *inta, unsigned gsi, bool asked, bool silent)
+{
+    bool before = inta->asked && !inta->silent, now = asked && !silent;
+
+    inta->asked = asked;
+    inta->silent = silent;
+    if (now != before)
+        inta->pci->sink->set(inta->pci->sink->context, gsi, now);
+}
+
+static void inta_set(void *context, unsigned gsi, bool level)
+{
+    struct inta *inta = context;
+
+    pthread_mutex_lock(&inta->lock);
+    inta_change(inta, gsi, level, inta->silent);
+    pthread_mutex_unlock(&inta->lock);
+}
+
+static void inta_msi(void *context, uint64_t address, uint32_t data)
+{
+    const struct inta *inta = context;
+
+    inta->pci->sink->msi(inta->pci->sink->context, address, data);
+}
+
+static bool inta_asked(struct inta *inta)
+{
+    bool asked;
+
+    pthread_mutex_lock(&inta->lock);
+    asked = inta->asked;
+    pthread_mutex_unlock(&inta->lock);
+    return asked;
+}
+
+/* lock, for writing: the device's registers have changed. */
+static void interrupts_update(struct pci *pci, unsigned index)
+{
+    struct slot *slot = &pci->slots[index];
+    const uint8_t *config = slot->device.config;
+    struct msix *msix = slot->device.msix;
+    bool silent = load_le16(config + PCI_COMMAND) & COMMAND_SILENT;
+
+    if (msix) {
+        msix_set_control(msix, load_le16(config + slot->device.msix_at + MSIX_CONTROL));
+        silent |= msix_enabled(msix);
+    }
+    pthread_mutex_lock(&slot->inta.lock);
+    inta_change(&slot->inta, pci->gsis[index], slot->inta.asked, silent);
+    pthread_mutex_unlock(&slot->inta.lock);
+}
 
 /* --- events --- */
 
@@ -142,15 +209,19 @@ static void config_read(void *device, unsigned cpu, uint64_t offset, void *data,
     pthread_mutex_lock(&pci->event_lock);
     address = pci->address;
     pthread_mutex_unlock(&pci->event_lock);
-    if (offset < 4) {
-        memcpy(data, (const char *)&address + offset, size);
+    if (offset < 4) { /* and nothing of the data port beside it */
+        memcpy(data, (const char *)&address + offset, MIN(size, 4u - (unsigned)offset));
         return;
     }
     offset -= 4;
     pthread_rwlock_rdlock(&pci->lock);
-    if ((slot = addressed(pci, address, &at)))
-        memcpy(data, slot->device.config + at + offset, size);
-    else if ((address & ~0xfcu) == ADDRESS_ENABLE)
+    if ((slot = addressed(pci, address, &at))) {
+        uint8_t config[PCI_CONFIG_BYTES];
+
+        memcpy(config, slot->device.config, sizeof(config));
+        config[PCI_STATUS] |= inta_asked(&slot->inta) ? STATUS_PENDING : 0;
+        memcpy(data, config + at + offset, size);
+    } else if ((address & ~0xfcu) == ADDRESS_ENABLE)
         for (unsigned i = 0; i < size; i++)
             ((uint8_t *)data)[i] = at + offset + i < sizeof(bridge) ? bridge[at + offset + i] : 0;
     pthread_rwlock_unlock(&pci->lock);
@@ -164,6 +235,9 @@ static void config_write_byte(struct pci_device *device, unsigned at, uint8_t va
         device->config[at] = value & (uint8_t)(COMMAND_KEPT >> 8 * (at - PCI_COMMAND));
     else if (at >= PCI_BAR0 && at < PCI_BAR0 + 4)
         device->config[at] = value & (uint8_t)(mask >> 8 * (at - PCI_BAR0));
+    else if (device->msix && at == device->msix_at + MSIX_CONTROL + 1)
+        device->config[at] = (uint8_t)((device->config[at] & ~(MSIX_CONTROL_KEPT >> 8)) |
+                                       (value & MSIX_CONTROL_KEPT >> 8));
     else if (at == PCI_LINE)
         device->config[at] = value;
 }
@@ -188,9 +262,11 @@ static void config_write(void *device, unsigned cpu, uint64_t offset, const void
     if (offset < 4)
         return;
     pthread_rwlock_wrlock(&pci->lock);
-    if ((slot = addressed(pci, address, &at)))
+    if ((slot = addressed(pci, address, &at))) {
         for (unsigned i = 0; i < size; i++)
             config_write_byte(&slot->device, at + (unsigned)offset - 4 + i, bytes[i]);
+        interrupts_update(pci, (unsigned)(slot - pci->slots));
+    }
     pthread_rwlock_unlock(&pci->lock);
 }
 
@@ -273,6 +349,13 @@ int pci_new(const struct irq_sink *sink, const unsigned gsis[PCI_SLOTS_MAX],
     pci->functions = *functions;
     pthread_rwlock_init(&pci->lock, NULL);
     pthread_mutex_init(&pci->event_lock, NULL);
+    for (unsigned i = 0; i < PCI_SLOTS_MAX; i++) {
+        struct inta *inta = &pci->slots[i].inta;
+
+        pthread_mutex_init(&inta->lock, NULL);
+        inta->pci = pci;
+        inta->sink = (struct irq_sink){.context = inta, .set = inta_set, .msi = inta_msi};
+    }
     *ret = pci;
     return 0;
 }
@@ -281,6 +364,8 @@ void pci_free(struct pci *pci)
 {
     if (!pci)
         return;
+    for (unsigned i = 0; i < PCI_SLOTS_MAX; i++)
+        pthread_mutex_destroy(&pci->slots[i].inta.lock);
     pthread_rwlock_destroy(&pci->lock);
     pthread_mutex_destroy(&pci->event_lock);
     free(pci);
@@ -288,7 +373,7 @@ void pci_free(struct pci *pci)
 
 struct irq_line pci_line(const struct pci *pci, unsigned slot)
 {
-    return (struct irq_line){pci->sink, pci->gsis[slot]};
+    return (struct irq_line){&pci->slots[slot].inta.sink, pci->gsis[slot]};
 }
 
 void pci_plug(struct pci *pci, unsigned slot, const struct pci_device *device, bool announce)
@@ -298,6 +383,7 @@ void pci_plug(struct pci *pci, unsigned slot, const struct pci_device *device, b
     pci->slots[slot].device.config[PCI_LINE] = (uint8_t)pci->gsis[slot];
     pci->slots[slot].device.config[PCI_PIN] = 1;
     pci->slots[slot].plugged = true;
+    interrupts_update(pci, slot);
     pthread_rwlock_unlock(&pci->lock);
     if (announce)
         announce_bit(pci, &pci->inserted, slot);
@@ -315,12 +401,26 @@ void pci_unplug(struct pci *pci, unsigned slot)
     pthread_rwlock_unlock(&pci->lock);
 }
 
+static void slot_reset(struct pci *pci, unsigned index)
+{
+    struct pci_device *device = &pci->slots[index].device;
+
+    memset(device->config + PCI_BAR0, 0, 4);
+    memset(device->config + PCI_COMMAND, 0, 2);
+    if (device->msix) {
+        device->config[device->msix_at + MSIX_CONTROL + 1] &= (uint8_t) ~(MSIX_CONTROL_KEPT >> 8);
+        msix_reset(device->msix);
+    }
+    interrupts_update(pci, index);
+    if (device->reset)
+        device->reset(device->context);
+}
+
 void pci_reset(struct pci *pci)
 {
-    for (unsigned i = 0; i < PCI_SLOTS_MAX; i++) {
-        memset(pci->slots[i].device.config + PCI_BAR0, 0, 4);
-        memset(pci->slots[i].device.config + PCI_COMMAND, 0, 2);
-    }
+    for (unsigned i = 0; i < PCI_SLOTS_MAX; i++)
+        if (pci->slots[i].plugged)
+            slot_reset(pci, i);
     pci->address = pci->inserted = pci->asked = 0;
     pci->gpe_status = pci->gpe_enable = 0;
     gpe_update(pci);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One PCI bus (PCI Local Bus 3.0) whose slots are filled and emptied while the guest runs:
- * configuration mechanism #1, devices with one memory BAR and INTA, and the registers by which the
- * DSDT's methods learn what came and say what may go (ACPI 6.4 5.6: a general-purpose event).
+ * configuration mechanism #1, devices with one memory BAR, INTA and MSI-X, and the registers by
+ * which the DSDT's methods learn what came and say what may go (ACPI 6.4 5.6: a general-purpose
+ * event).
  *
  *   empty ──pci_plug──▶ plugged ──pci_ask_back──▶ asked ──guest: eject──▶ functions.ejected
  *     ▲                    │                        │                          │
@@ -24,6 +25,7 @@
 #include "base/err.h"
 #include "machine/bus.h"
 #include "machine/irq.h"
+#include "machine/msix.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -58,6 +60,9 @@ struct pci_device {
     uint32_t bar_bytes;           /* a power of two */
     const struct bus_ops *ops;    /* accesses to BAR 0 */
     void *context;
+    void (*reset)(void *context); /* to the power-on state; may be NULL */
+    struct msix *msix;            /* borrowed; NULL: none */
+    unsigned msix_at;             /* its capability's offset in config */
 };
 
 struct pci_functions {
@@ -75,14 +80,15 @@ int pci_new(const struct irq_sink *sink, const unsigned gsis[PCI_SLOTS_MAX],
             const struct pci_functions *functions, struct pci **ret, struct err *err);
 void pci_free(struct pci *pci);
 int pci_add_to_bus(struct pci *pci, struct bus *bus, struct err *err);
-/* The slot's interrupt, for the device. */
+/* The slot's INTA, for the device: it follows what the guest says of it in the command register,
+ * and is silent while the device sends messages. */
 struct irq_line pci_line(const struct pci *pci, unsigned slot);
 /* *device is copied; the slot is empty. announce: the guest is told (it runs already). */
 void pci_plug(struct pci *pci, unsigned slot, const struct pci_device *device, bool announce);
 void pci_ask_back(struct pci *pci, unsigned slot);
 /* The guest is not told: it has ejected it, or there is none any more. */
 void pci_unplug(struct pci *pci, unsigned slot);
-/* Power-on state; devices stay plugged. No vCPU runs. */
+/* Power-on state, of the devices too; they stay plugged. No vCPU runs. */
 void pci_reset(struct pci *pci);
 
 #endif

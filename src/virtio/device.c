@@ -9,13 +9,23 @@
 #include <errno.h>
 #include <string.h>
 
-static void set_interrupt(struct virtio_device *device, uint32_t bit)
+/* By message where the driver chose so: then the status tells of changed configuration alone
+ * (4.1.4.5, 4.1.5.3, 4.1.5.4). */
+static void set_interrupt(struct virtio_device *device, uint32_t bit, const uint16_t *vector)
 {
+    bool message = msix_enabled(&device->msix);
+    unsigned number;
+
     pthread_mutex_lock(&device->lock);
-    if (device->interrupt_status == 0 && device->line.sink)
+    number = *vector;
+    if (message && bit == VIRTIO_INTERRUPT_USED)
+        bit = 0;
+    if (bit && device->interrupt_status == 0 && device->line.sink)
         irq_line_set(&device->line, true);
     __atomic_store_n(&device->interrupt_status, device->interrupt_status | bit, __ATOMIC_RELEASE);
     pthread_mutex_unlock(&device->lock);
+    if (message)
+        msix_raise(&device->msix, number);
 }
 
 void virtio_device_acknowledge(struct virtio_device *device, uint32_t bits)
@@ -49,6 +59,15 @@ void virtio_device_notified(struct virtio_device *device, uint32_t queue)
     loop_post(device->loop, &device->notify_call);
 }
 
+static void no_vectors(struct virtio_device *device)
+{
+    pthread_mutex_lock(&device->lock);
+    device->config_vector = VIRTIO_NO_VECTOR;
+    for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
+        device->queue_vectors[i] = VIRTIO_NO_VECTOR;
+    pthread_mutex_unlock(&device->lock);
+}
+
 void virtio_device_init(struct virtio_device *device, const struct virtio_class *class,
                         const struct virtio_host *host, uint64_t features)
 {
@@ -61,11 +80,14 @@ void virtio_device_init(struct virtio_device *device, const struct virtio_class 
     device->notify_call = (struct loop_call){.fn = take_notifications, .context = device};
     pthread_mutex_init(&device->control_lock, NULL);
     pthread_mutex_init(&device->lock, NULL);
+    msix_init(&device->msix, class->nr_queues + 1);
+    no_vectors(device);
 }
 
 void virtio_device_done(struct virtio_device *device)
 {
     loop_cancel(device->loop, &device->notify_call);
+    msix_done(&device->msix);
     pthread_mutex_destroy(&device->lock);
     pthread_mutex_destroy(&device->control_lock);
 }
@@ -79,7 +101,7 @@ void virtio_device_fail(struct virtio_device *device, const char *why)
     for (unsigned i = 0; i < device->class->nr_queues; i++)
         device->queues[i].broken = why;
     __atomic_fetch_or(&device->status, VIRTIO_STATUS_NEEDS_RESET, __ATOMIC_ACQ_REL);
-    set_interrupt(device, VIRTIO_INTERRUPT_CONFIG);
+    set_interrupt(device, VIRTIO_INTERRUPT_CONFIG, &device->config_vector);
 }
 
 int virtio_device_pop(struct virtio_device *device, unsigned queue, struct virtq_chain *ret)
@@ -95,7 +117,7 @@ int virtio_device_pop(struct virtio_device *device, unsigned queue, struct virtq
 void virtio_device_publish(struct virtio_device *device, unsigned queue)
 {
     if (virtq_publish(&device->queues[queue]))
-        set_interrupt(device, VIRTIO_INTERRUPT_USED);
+        set_interrupt(device, VIRTIO_INTERRUPT_USED, &device->queue_vectors[queue]);
 }
 
 void virtio_device_set_config(struct virtio_device *device, unsigned offset, const void *data,
@@ -106,7 +128,7 @@ void virtio_device_set_config(struct virtio_device *device, unsigned offset, con
     device->config_generation++;
     pthread_mutex_unlock(&device->lock);
     if (device->active)
-        set_interrupt(device, VIRTIO_INTERRUPT_CONFIG);
+        set_interrupt(device, VIRTIO_INTERRUPT_CONFIG, &device->config_vector);
 }
 
 static void activate(void *context)
@@ -140,6 +162,7 @@ static void reset(void *context)
     for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
         virtq_stop(&device->queues[i]);
     memset(device->setup, 0, sizeof(device->setup));
+    no_vectors(device);
     device->features = 0;
     device->device_features_sel = device->driver_features_sel = device->queue_sel = 0;
     __atomic_store_n(&device->notified, 0, __ATOMIC_RELEASE);

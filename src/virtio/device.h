@@ -21,6 +21,7 @@
 #ifndef LODGE_VIRTIO_DEVICE_H
 #define LODGE_VIRTIO_DEVICE_H
 
+#include "machine/msix.h"
 #include "virtio/queue.h"
 #include "virtio/spec.h"
 #include "virtio/virtio.h"
@@ -29,6 +30,7 @@
 
 #define VIRTIO_QUEUES_MAX 4
 #define VIRTIO_CONFIG_MAX 64
+#define VIRTIO_NO_VECTOR  0xffff
 /* Chains served in one go; then other users of the loop have their turn. */
 #define VIRTIO_DEVICE_BURST 1024u
 
@@ -66,6 +68,8 @@ struct virtio_device {
     pthread_mutex_t lock;
     uint32_t interrupt_status; /* written under lock, read atomically */
     struct irq_line line;
+    struct msix msix; /* over PCI; with locks of its own */
+    uint16_t config_vector, queue_vectors[VIRTIO_QUEUES_MAX];
     uint32_t config_generation;
     unsigned config_bytes;
     uint8_t config[VIRTIO_CONFIG_MAX];

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The PCI transport (virtio 1.2 4.1), modern interface, INTx alone: configuration space with the
- * capabilities that say where the structures lie in BAR 0, and those structures. No MSI-X, no
- * access through configuration space (VIRTIO_PCI_CAP_PCI_CFG), which no operating system's driver
- * needs.
+ * The PCI transport (virtio 1.2 4.1), modern interface, INTA or MSI-X with a vector a queue and one
+ * for the configuration: configuration space with the capabilities that say where the structures
+ * lie in BAR 0, and those structures. No access through configuration space
+ * (VIRTIO_PCI_CAP_PCI_CFG), which no operating system's driver needs.
  */
 #include "virtio/device.h"
 
@@ -12,12 +12,14 @@
 
 #include <string.h>
 
-#define BAR_BYTES 0x4000u
-#define AT_COMMON 0x0000u
-#define AT_ISR    0x1000u
-#define AT_DEVICE 0x2000u
-#define AT_NOTIFY 0x3000u
-#define AREA      0x1000u
+#define BAR_BYTES  0x8000u
+#define AT_COMMON  0x0000u
+#define AT_ISR     0x1000u
+#define AT_DEVICE  0x2000u
+#define AT_NOTIFY  0x3000u
+#define AT_VECTORS 0x4000u
+#define AT_PENDING 0x5000u
+#define AREA       0x1000u
 
 #define NOTIFY_MULTIPLIER 4u
 
@@ -49,8 +51,6 @@
 #define COMMON_QUEUE_DEVICE  48
 #define COMMON_BYTES         56
 
-#define NO_VECTOR 0xffff
-
 static struct virtq_setup *selected(struct virtio_device *device)
 {
     return device->queue_sel < device->class->nr_queues ? &device->setup[device->queue_sel] : NULL;
@@ -70,17 +70,18 @@ static void common_fill(struct virtio_device *device, uint8_t to[COMMON_BYTES])
     if (device->driver_features_sel <= 1)
         store_le32(to + COMMON_DRIVER,
                    (uint32_t)(device->features >> 32 * device->driver_features_sel));
-    store_le16(to + COMMON_MSIX, NO_VECTOR);
     store_le16(to + COMMON_NR_QUEUES, (uint16_t)device->class->nr_queues);
     to[COMMON_STATUS] = (uint8_t)__atomic_load_n(&device->status, __ATOMIC_ACQUIRE);
     pthread_mutex_lock(&device->lock);
     to[COMMON_GENERATION] = (uint8_t)device->config_generation;
+    store_le16(to + COMMON_MSIX, device->config_vector);
+    if (setup)
+        store_le16(to + COMMON_QUEUE_MSIX, device->queue_vectors[device->queue_sel]);
     pthread_mutex_unlock(&device->lock);
     store_le16(to + COMMON_QUEUE_SELECT, (uint16_t)device->queue_sel);
     if (!setup)
         return;
     store_le16(to + COMMON_QUEUE_SIZE, setup->size ? setup->size : device->queue_size_max);
-    store_le16(to + COMMON_QUEUE_MSIX, NO_VECTOR);
     store_le16(to + COMMON_QUEUE_ENABLE, setup->ready);
     store_le16(to + COMMON_QUEUE_NOTIFY, (uint16_t)device->queue_sel);
     store_le64(to + COMMON_QUEUE_DESC, setup->desc);
@@ -96,6 +97,23 @@ static void set_bytes(uint64_t *place, unsigned at, uint64_t value, unsigned siz
     *place = (*place & ~mask) | (value << shift & mask);
 }
 
+/* A driver that does not say another size takes the one that it reads. */
+static void enable(const struct virtio_device *device, struct virtq_setup *setup, bool on)
+{
+    if (on && !setup->size)
+        setup->size = device->queue_size_max;
+    setup->ready = on;
+}
+
+/* control_lock held. Reading it back tells the driver whether there is such a vector (4.1.5.1.2).
+ */
+static void set_vector(struct virtio_device *device, uint16_t *place, uint64_t vector)
+{
+    pthread_mutex_lock(&device->lock);
+    *place = vector <= device->class->nr_queues ? (uint16_t)vector : VIRTIO_NO_VECTOR;
+    pthread_mutex_unlock(&device->lock);
+}
+
 /* control_lock held. As over MMIO: between FEATURES_OK and DRIVER_OK, before it is enabled. */
 static void queue_write(struct virtio_device *device, uint64_t offset, uint64_t value,
                         unsigned size)
@@ -109,7 +127,7 @@ static void queue_write(struct virtio_device *device, uint64_t offset, uint64_t 
     if (offset == COMMON_QUEUE_SIZE && size == 2)
         setup->size = (uint16_t)value;
     else if (offset == COMMON_QUEUE_ENABLE && size == 2)
-        setup->ready = value & 1;
+        enable(device, setup, value & 1);
     else if (offset >= COMMON_QUEUE_DEVICE)
         set_bytes(&setup->used, (unsigned)offset - COMMON_QUEUE_DEVICE, value, size);
     else if (offset >= COMMON_QUEUE_DRIVER)
@@ -135,6 +153,10 @@ static void common_write(struct virtio_device *device, uint64_t offset, uint64_t
         virtio_device_write_status(device, (uint32_t)value);
     else if (offset == COMMON_QUEUE_SELECT && size == 2)
         device->queue_sel = (uint32_t)value;
+    else if (offset == COMMON_MSIX && size == 2)
+        set_vector(device, &device->config_vector, value);
+    else if (offset == COMMON_QUEUE_MSIX && size == 2 && selected(device))
+        set_vector(device, &device->queue_vectors[device->queue_sel], value);
     else
         queue_write(device, offset, value, size);
 }
@@ -166,6 +188,12 @@ static void bar_read(void *context, unsigned cpu, uint64_t offset, void *data, u
     case AT_DEVICE:
         virtio_device_config_read(device, at, data, size);
         break;
+    case AT_VECTORS:
+        msix_table_read(&device->msix, at, data, size);
+        break;
+    case AT_PENDING:
+        msix_pending_read(&device->msix, at, data, size);
+        break;
     default:
         break;
     }
@@ -194,6 +222,9 @@ static void bar_write(void *context, unsigned cpu, uint64_t offset, const void *
         if (at % NOTIFY_MULTIPLIER == 0)
             virtio_device_notified(device, (uint32_t)(at / NOTIFY_MULTIPLIER));
         break;
+    case AT_VECTORS:
+        msix_table_write(&device->msix, at, data, size);
+        break;
     default:
         break;
     }
@@ -211,15 +242,29 @@ static unsigned add_capability(uint8_t *config, unsigned at, unsigned type, uint
     return at + bytes;
 }
 
+static void reset(void *context)
+{
+    struct virtio_device *device = context;
+
+    pthread_mutex_lock(&device->control_lock);
+    virtio_device_write_status(device, 0);
+    pthread_mutex_unlock(&device->control_lock);
+}
+
 void virtio_pci_describe(struct virtio_device *device, const struct irq_line *line,
                          struct pci_device *ret)
 {
     static const struct bus_ops ops = {bar_read, bar_write};
-    unsigned at = 0x40, last;
+    unsigned at = 0x40;
     uint8_t *config = ret->config;
 
     device->line = *line;
-    *ret = (struct pci_device){.bar_bytes = BAR_BYTES, .ops = &ops, .context = device};
+    msix_connect(&device->msix, line->sink);
+    *ret = (struct pci_device){.bar_bytes = BAR_BYTES,
+                               .ops = &ops,
+                               .context = device,
+                               .reset = reset,
+                               .msix = &device->msix};
     store_le16(config + PCI_VENDOR, VIRTIO_VENDOR);
     store_le16(config + PCI_VENDOR + 2, (uint16_t)(VIRTIO_MODERN + device->class->id));
     config[PCI_STATUS] = 0x10; /* it has capabilities */
@@ -232,8 +277,8 @@ void virtio_pci_describe(struct virtio_device *device, const struct irq_line *li
     at = add_capability(config, at, CAP_COMMON, AT_COMMON, COMMON_BYTES, 16);
     at = add_capability(config, at, CAP_ISR, AT_ISR, 1, 16);
     at = add_capability(config, at, CAP_DEVICE, AT_DEVICE, AREA, 16);
-    last = at;
     at = add_capability(config, at, CAP_NOTIFY, AT_NOTIFY, AREA, 20);
     store_le32(config + at - 4, NOTIFY_MULTIPLIER);
-    config[last + 1] = 0;
+    ret->msix_at = at;
+    msix_describe(&device->msix, config + at, 0, AT_VECTORS, AT_PENDING);
 }

@@ -12,8 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define DISK          "disk"
-#define COMMON_STATUS 20 /* virtio 1.2 4.1.4.3, in BAR 0 */
+#define DISK "disk"
 
 int hotplug_prepare(const struct vmm_config *config, struct err *err)
 {
@@ -83,15 +82,6 @@ void hotplug_done(struct hotplug *h)
             slot_empty(h, &h->slots[i]);
 }
 
-void hotplug_reset(struct hotplug *h)
-{
-    static const uint8_t reset;
-
-    for (unsigned i = 0; i < PCI_SLOTS_MAX; i++)
-        if (h->slots[i].device)
-            h->slots[i].described.ops->write(h->slots[i].device, 0, COMMON_STATUS, &reset, 1);
-}
-
 /* Any thread. */
 void hotplug_ejected(struct hotplug *h, unsigned slot)
 {
@@ -129,12 +119,13 @@ static void plug(struct hotplug *h, unsigned index, struct virtio_device *device
 {
     struct hotplug_slot *slot = &h->slots[index];
     struct irq_line line = pci_line(machine_pci(h->machine), index);
+    struct pci_device described;
 
     slot->device = device;
     slot->kind = kind;
     snprintf(slot->id, sizeof(slot->id), "%s", id);
-    virtio_pci_describe(device, &line, &slot->described);
-    pci_plug(machine_pci(h->machine), index, &slot->described, true);
+    virtio_pci_describe(device, &line, &described);
+    pci_plug(machine_pci(h->machine), index, &described, true);
 }
 
 /* What is made on the devices' thread. */

@@ -21,7 +21,6 @@
 
 struct hotplug_slot {
     struct virtio_device *device; /* NULL: empty */
-    struct pci_device described;
     char id[HOTPLUG_ID_MAX + 1];
     const char *kind;
     bool asked, revoked;
@@ -43,8 +42,6 @@ void hotplug_init(struct hotplug *hotplug, const struct vmm_config *config, stru
                   struct machine *machine, struct loop *loop);
 /* Frees what is plugged, while the devices' loop runs and no vCPU does. */
 void hotplug_done(struct hotplug *hotplug);
-/* Power-on state of what is plugged. No vCPU runs. */
-void hotplug_reset(struct hotplug *hotplug);
 void hotplug_ejected(struct hotplug *hotplug, unsigned slot);
 
 /* Commands of the control socket: include/vmm_control.h. fd: -1, or taken. */

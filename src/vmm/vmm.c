@@ -301,7 +301,6 @@ static int boot_and_start(struct vmm *v, struct err *err)
 static int reboot(struct vmm *v, struct err *err)
 {
     devices_reset(&v->devices, v->machine);
-    hotplug_reset(&v->hotplug);
     machine_reset(v->machine);
     v->commands.reboots++;
     return boot_and_start(v, err);

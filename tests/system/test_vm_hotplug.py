@@ -2,6 +2,7 @@
 """Disks and network interfaces that come to a running machine and go: a real kernel takes them, the host finds what it wrote."""
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -106,6 +107,11 @@ def test_a_network_interface_comes_and_goes(manager, running):  # noqa: F811
         manager.lodge("vm", "attach-net", running, "net7", "user,mac=02:00:5e:10:00:07")
         console.run("cat /sys/class/net/eth0/address; ip link set eth0 up; udhcpc -n -q -i eth0 -s /bin/true 2>&1; echo seen=$?", "seen=0")
         assert "02:00:5e:10:00:07" in console.output and "10.0.2.15" in console.output
+        # A vector a queue: what came was announced by messages, not by a line.
+        console.run("grep virtio /proc/interrupts; echo interrupts=$((2 + 5))", "interrupts=7")
+        lines = re.findall(r"^ *\d+: +(\d+) .*(MSI\S*) .*virtio\d+-(config|input\.0|output\.0)", console.output, re.MULTILINE)
+        assert {name for _, _, name in lines} == {"config", "input.0", "output.0"}, console.output
+        assert all(int(count) > 0 for count, _, name in lines if name == "input.0"), lines
         manager.lodge("vm", "detach-net", running, "net7")
         console.run("ls /sys/class/net; echo left=$((3 + 3))", "left=6")
         assert "eth0" not in console.output.split("left=6")[0].split("\n", 1)[1]
