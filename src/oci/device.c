@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/util.h"
 #include "oci/inroot.h"
+#include "oci/left_open.h"
 #include "oci/mount.h"
 
 #include <errno.h>
@@ -57,7 +58,7 @@ struct places {
 
 static void places_done(struct places *places)
 {
-    fd_closep(&places->dev_fd);
+    left_openp(&places->dev_fd);
     fd_closep(&places->other_fd);
 }
 

@@ -14,6 +14,7 @@
 #include "oci/device.h"
 #include "oci/hooks.h"
 #include "oci/inroot.h"
+#include "oci/left_open.h"
 #include "oci/memory_policy.h"
 #include "oci/mount.h"
 #include "oci/passwd.h"
@@ -149,7 +150,9 @@ static int run_create_hooks(const struct init_arguments *a, struct err *err)
 static int build_root(const struct init_arguments *a, int *ret_master, struct err *err)
 {
     const struct oci_spec *spec = a->spec;
-    CLEANUP(fd_closep) int root_fd = -1;
+    /* Building goes about; hooks begin where the runtime was. */
+    CLEANUP(fd_closep) int before = spec->hooks ? open(".", O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+    CLEANUP(left_openp) int root_fd = -1;
     CLEANUP(fd_closep) int master = -1;
     CLEANUP(fd_closep) int slave = -1;
     int result;
@@ -168,8 +171,11 @@ static int build_root(const struct init_arguments *a, int *ret_master, struct er
         if (fchown(slave, spec->process.uid, (gid_t)-1) < 0 && errno != EINVAL && errno != EPERM)
             return err_errno(err, -errno, "terminal: owner");
     }
-    if ((result = system_paths_set_up(spec, root_fd, err)) < 0 ||
-        (result = run_create_hooks(a, err)) < 0 ||
+    if ((result = system_paths_set_up(spec, root_fd, err)) < 0)
+        return result;
+    if (before >= 0 && fchdir(before) < 0)
+        return err_errno(err, -errno, "working directory");
+    if ((result = run_create_hooks(a, err)) < 0 ||
         (result = mount_pivot(root_fd, spec->root_read_only, err)) < 0)
         return result;
     *ret_master = TAKE_FD(master);

@@ -13,6 +13,7 @@
 #include "oci/cgroup.h"
 #include "oci/copy_up.h"
 #include "oci/inroot.h"
+#include "oci/left_open.h"
 #include "oci/mount_options.h"
 
 #include <errno.h>
@@ -70,7 +71,7 @@ static void append_context_log(int context, struct err *err)
 static int make_filesystem(const char *type, const char *source, const struct oci_strings *data,
                            bool read_only, uint64_t attributes, struct err *err)
 {
-    CLEANUP(fd_closep) int context = fsopen(type, FSOPEN_CLOEXEC);
+    CLEANUP(left_openp) int context = fsopen(type, FSOPEN_CLOEXEC);
     int fd;
 
     if (context < 0)
@@ -175,8 +176,8 @@ static int set_propagation(int fd, unsigned long propagation)
 
 int mount_bind_fd(int source_fd, int root_fd, const char *path, struct err *err)
 {
-    CLEANUP(fd_closep) int target = inroot_make_file_plain(root_fd, path);
-    CLEANUP(fd_closep) int tree = -1;
+    CLEANUP(left_openp) int target = inroot_make_file_plain(root_fd, path);
+    CLEANUP(left_openp) int tree = -1;
     int result;
 
     if (target < 0)
@@ -192,9 +193,9 @@ int mount_bind_fd(int source_fd, int root_fd, const char *path, struct err *err)
 static int mount_bind(const struct oci_mount *mount, const struct mount_options *options,
                       int bundle_fd, int root_fd, struct err *err)
 {
-    CLEANUP(fd_closep) int source = -1;
-    CLEANUP(fd_closep) int target = -1;
-    CLEANUP(fd_closep) int tree = -1;
+    CLEANUP(left_openp) int source = -1;
+    CLEANUP(left_openp) int target = -1;
+    CLEANUP(left_openp) int tree = -1;
     struct stat st;
     int result;
 
@@ -261,8 +262,7 @@ static int mount_cgroup_v1(const struct oci_mount *mount, const struct mount_opt
 {
     static const char *const tmpfs_data[] = {"mode=755", "size=64k"};
     struct oci_strings data = {(const char **)tmpfs_data, ARRAY_LEN(tmpfs_data)};
-    CLEANUP(fd_closep) int tmpfs = make_filesystem("tmpfs", "cgroup", &data, false, 0, err);
-    CLEANUP(fd_closep) int before = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    CLEANUP(left_openp) int tmpfs = make_filesystem("tmpfs", "cgroup", &data, false, 0, err);
     int result;
 
     if (tmpfs < 0)
@@ -273,11 +273,8 @@ static int mount_cgroup_v1(const struct oci_mount *mount, const struct mount_opt
         symlinkat(own->links[i].target, tmpfs, own->links[i].name);
     if (fchdir(tmpfs) < 0 || (own && (result = bind_hierarchies(own, mount->destination, err)) < 0))
         return result < 0 ? result : err_errno(err, -errno, "mount '%s'", mount->destination);
-    if ((before >= 0 && fchdir(before) < 0) ||
-        (result = set_attributes(tmpfs, options->attributes_set, options->attributes_clear, true)) <
-            0)
-        return err_errno(err, result < 0 ? result : -errno, "mount '%s'", mount->destination);
-    return 0;
+    result = set_attributes(tmpfs, options->attributes_set, options->attributes_clear, true);
+    return result < 0 ? err_errno(err, result, "mount '%s'", mount->destination) : 0;
 }
 
 /* Where the runtime itself relies on what it mounts: masks, devices, terminals. */
@@ -291,16 +288,45 @@ static bool is_system_place(const struct oci_mount *mount)
     return strcmp(mount->type, "proc") == 0 || strcmp(mount->type, "sysfs") == 0;
 }
 
+struct mounting {
+    const struct cgroup *own; /* the container's; NULL: none */
+    int bundle_fd, root_fd;
+    int dev_fd; /* the tmpfs on /dev; -1: there is none yet */
+};
+
+/* The name of what is to be a directory of /dev itself; NULL: it is not. */
+static const char *name_in_dev(const char *path)
+{
+    return strncmp(path, "/dev/", 5) == 0 && path[5] && path[5] != '.' && !strchr(path + 5, '/')
+               ? path + 5
+               : NULL;
+}
+
+/* Where a new file system goes, as an O_PATH fd. -errno. */
+static int make_mount_point(const struct mounting *m, const struct oci_mount *mount)
+{
+    const char *name = name_in_dev(mount->destination);
+
+    /* A tmpfs of our own has nothing in it at first. */
+    if (name && m->dev_fd >= 0 && mkdirat(m->dev_fd, name, 0755) == 0)
+        return inroot_open_plain(m->dev_fd, name, O_PATH | O_DIRECTORY);
+    return is_system_place(mount) ? inroot_make_directory_plain(m->root_fd, mount->destination)
+                                  : inroot_make_directory(m->root_fd, mount->destination);
+}
+
+static bool is_v1(const struct cgroup *own)
+{
+    return own ? own->layout != CGROUP_LAYOUT_V2 : !cgroup_is_v2();
+}
+
 static int mount_new(const struct oci_mount *mount, const struct mount_options *options,
-                     const struct cgroup *own, int root_fd, struct err *err)
+                     const struct mounting *m, struct err *err)
 {
     bool cgroup = strcmp(mount->type, "cgroup") == 0;
     bool read_only = options->superblock_read_only && strcmp(mount->type, "tmpfs") != 0 &&
                      strcmp(mount->type, "sysfs") != 0 && !cgroup;
-    CLEANUP(fd_closep)
-    int target = is_system_place(mount) ? inroot_make_directory_plain(root_fd, mount->destination)
-                                        : inroot_make_directory(root_fd, mount->destination);
-    CLEANUP(fd_closep) int fd = -1;
+    CLEANUP(left_openp) int target = make_mount_point(m, mount);
+    CLEANUP(left_openp) int fd = -1;
     const char *type = cgroup ? "cgroup2" : mount->type;
     const char *source = mount->source ? mount->source : mount->type;
     const uint64_t late = MOUNT_ATTR_RDONLY;
@@ -311,8 +337,8 @@ static int mount_new(const struct oci_mount *mount, const struct mount_options *
     if (options->copy_up && strcmp(mount->type, "tmpfs") != 0)
         return err_set(err, -EINVAL, "mount '%s': option tmpcopyup is for tmpfs",
                        mount->destination);
-    if (cgroup && !cgroup_is_v2())
-        return mount_cgroup_v1(mount, options, own, target, err);
+    if (cgroup && is_v1(m->own))
+        return mount_cgroup_v1(mount, options, m->own, target, err);
     if (!options->copy_up &&
         mount_at_once(type, source, &options->data, read_only, options->attributes_set, target))
         return 0;
@@ -322,7 +348,7 @@ static int mount_new(const struct oci_mount *mount, const struct mount_options *
         return err_wrap(err, "mount '%s'", mount->destination);
     if (options->copy_up) {
         CLEANUP(fd_closep)
-        int from = inroot_open(root_fd, mount->destination, O_RDONLY | O_DIRECTORY);
+        int from = inroot_open(m->root_fd, mount->destination, O_RDONLY | O_DIRECTORY);
 
         if (from < 0 || (result = copy_up(from, fd)) < 0 ||
             (result = set_attributes(fd, options->attributes_set & late, 0, false)) < 0)
@@ -333,8 +359,7 @@ static int mount_new(const struct oci_mount *mount, const struct mount_options *
     return 0;
 }
 
-static int mount_one(const struct oci_mount *mount, const struct cgroup *own, int bundle_fd,
-                     int root_fd, struct err *err)
+static int mount_one(const struct oci_mount *mount, struct mounting *m, struct err *err)
 {
     CLEANUP(mount_options_done) struct mount_options options = {0};
     CLEANUP(fd_closep) int placed = -1;
@@ -343,12 +368,19 @@ static int mount_one(const struct oci_mount *mount, const struct cgroup *own, in
     if (result < 0)
         return result;
     if (options.bind || !mount->type)
-        result = mount_bind(mount, &options, bundle_fd, root_fd, err);
+        result = mount_bind(mount, &options, m->bundle_fd, m->root_fd, err);
     else
-        result = mount_new(mount, &options, own, root_fd, err);
+        result = mount_new(mount, &options, m, err);
+    if (result == 0 && strcmp(mount->destination, "/dev") == 0) {
+        CLEANUP(left_openp) int before = m->dev_fd;
+
+        m->dev_fd = mount->type && strcmp(mount->type, "tmpfs") == 0
+                        ? inroot_open_plain(m->root_fd, "/dev", O_PATH | O_DIRECTORY)
+                        : -1;
+    }
     if (result < 0 || !options.propagation)
         return result;
-    placed = inroot_open(root_fd, mount->destination, O_PATH);
+    placed = inroot_open(m->root_fd, mount->destination, O_PATH);
     if (placed < 0 || (result = set_propagation(placed, options.propagation)) < 0)
         return err_errno(err, MIN(placed, result), "mount '%s': propagation", mount->destination);
     return 0;
@@ -357,13 +389,13 @@ static int mount_one(const struct oci_mount *mount, const struct cgroup *own, in
 int mount_all(const struct oci_spec *spec, const struct cgroup *own, int bundle_fd, int root_fd,
               struct err *err)
 {
-    for (size_t i = 0; i < spec->nr_mounts; i++) {
-        int result = mount_one(&spec->mounts[i], own, bundle_fd, root_fd, err);
+    struct mounting m = {own, bundle_fd, root_fd, -1};
+    int result = 0;
 
-        if (result < 0)
-            return result;
-    }
-    return 0;
+    for (size_t i = 0; result == 0 && i < spec->nr_mounts; i++)
+        result = mount_one(&spec->mounts[i], &m, err);
+    left_openp(&m.dev_fd);
+    return result;
 }
 
 /* tmpfs for the upper layer on `rootfs`, with upper, work and root below it; returns the tmpfs's
@@ -487,7 +519,7 @@ int mount_root(const struct oci_spec *spec, const char *rootfs, int *ret_root_fd
     unsigned long propagation = spec->rootfs_propagation ? spec->rootfs_propagation
                                                          : (unsigned long)(MS_SLAVE | MS_REC);
     CLEANUP(fd_closep) int tree = -1;
-    CLEANUP(fd_closep) int target = -1;
+    CLEANUP(left_openp) int target = -1;
     int result;
 
     /* Even a shared root propagation concerns the container's mounts, not the host's: those are

@@ -18,18 +18,15 @@
 struct system_paths {
     int root_fd; /* borrowed */
     int proc_fd,
-        sys_fd;   /* the mounts; -1 where the configuration mounts something else or nothing */
-    int null_fd;  /* the host's null device; -1: not needed yet */
-    int empty_fd; /* the first empty directory that was laid over something; -1: none yet */
+        sys_fd;  /* the mounts; -1 where the configuration mounts something else or nothing */
+    int here;    /* which of them is the working directory; -1: neither */
+    int null_fd; /* the host's null device; -1: not needed yet */
+    struct {     /* the first empty directory that was laid over something */
+        int base;
+        const char *name; /* NULL: none yet */
+        int fd;           /* -1: not needed yet */
+    } empty;
 };
-
-static void system_paths_done(struct system_paths *paths)
-{
-    fd_closep(&paths->proc_fd);
-    fd_closep(&paths->sys_fd);
-    fd_closep(&paths->null_fd);
-    fd_closep(&paths->empty_fd);
-}
 
 static const struct oci_mount *mount_at(const struct oci_spec *spec, const char *destination)
 {
@@ -74,12 +71,24 @@ static int base_of(const struct system_paths *paths, const char *path, const cha
     return paths->root_fd;
 }
 
-/* What a path says, found. Below the mounts that are known a single name needs no descriptor of its
- * own: nobody can put anything else there. */
+/* Below the mounts that are known nobody but the kernel can put anything: a single name there is
+ * used as it is, from the working directory. */
+static bool is_plain_name(const struct system_paths *paths, int base, const char *name)
+{
+    return base != paths->root_fd && name[0] && name[0] != '.' && !strchr(name, '/');
+}
+
+static int go_to(struct system_paths *paths, int base)
+{
+    if (paths->here != base && fchdir(base) < 0)
+        return -errno;
+    paths->here = base;
+    return 0;
+}
+
+/* What a path says, found. */
 struct place {
-    int base; /* borrowed, or == fd */
     int fd;
-    const char *name; /* "": base itself */
     mode_t mode;
 };
 
@@ -89,27 +98,18 @@ static void place_done(struct place *place)
 }
 
 /* 1: found; 0: there is nothing; -errno. */
-static int find(const struct system_paths *paths, const char *path, struct place *ret)
+static int find(int base, const char *name, struct place *ret)
 {
     struct stat st;
-    int result;
+    int result = ret->fd = inroot_open(base, name, O_PATH);
 
-    ret->base = base_of(paths, path, &ret->name);
-    if (ret->base != paths->root_fd && ret->name[0] != '.' && !strchr(ret->name, '/')) {
-        if (fstatat(ret->base, ret->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-            return errno == ENOENT ? 0 : -errno;
-        ret->mode = st.st_mode;
-        if (!S_ISLNK(st.st_mode))
-            return 1;
-    }
-    result = ret->fd = inroot_open(ret->base, ret->name, O_PATH);
     if (result == -ENOENT || result == -ENOTDIR)
         return 0;
     if (result < 0)
         return result;
     if (fstat(ret->fd, &st) < 0)
         return -errno;
-    *ret = (struct place){ret->fd, ret->fd, "", st.st_mode};
+    ret->mode = st.st_mode;
     return 1;
 }
 
@@ -140,35 +140,57 @@ static int set_sysctl(const struct system_paths *paths, const struct oci_sysctl 
     return 0;
 }
 
-static int cover(const struct place *place, int tree, const char *what, const char *path,
-                 struct err *err)
+/* Takes tree. */
+static int cover(const struct place *place, int tree)
 {
-    if (tree < 0 ||
-        move_mount(tree, "", place->base, place->name,
-                   MOVE_MOUNT_F_EMPTY_PATH | (place->name[0] ? 0 : MOVE_MOUNT_T_EMPTY_PATH)) < 0)
-        return err_errno(err, -errno, "%s path '%s'", what, path);
-    return 0;
+    CLEANUP(fd_closep) int fd = tree;
+
+    return fd < 0 || move_mount(fd, "", place->fd, "",
+                                MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0
+               ? -errno
+               : 0;
 }
 
-/* path bound onto itself, read-only. */
-static int make_read_only(const struct system_paths *paths, const char *path, struct err *err)
+/* Bound onto itself, read-only. -ENOENT: there is nothing. */
+static int make_name_read_only(struct system_paths *paths, int base, const char *name)
 {
     struct mount_attr attributes = {.attr_set = MOUNT_ATTR_RDONLY};
-    CLEANUP(place_done) struct place place = {-1, -1, "", 0};
-    CLEANUP(fd_closep) int tree = -1;
-    int result = find(paths, path, &place);
+    int result = go_to(paths, base);
 
     if (result < 0)
-        return err_errno(err, result, "read-only path '%s'", path);
-    if (result == 0)
-        return 0;
-    tree = open_tree(place.base, place.name,
-                     OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW |
-                         (place.name[0] ? 0 : AT_EMPTY_PATH));
+        return result;
+    return mount(name, name, NULL, MS_BIND | MS_REC, NULL) < 0 ||
+                   mount_setattr(AT_FDCWD, name, AT_RECURSIVE, &attributes, sizeof(attributes)) < 0
+               ? -errno
+               : 0;
+}
+
+static int make_found_read_only(int base, const char *name)
+{
+    struct mount_attr attributes = {.attr_set = MOUNT_ATTR_RDONLY};
+    CLEANUP(place_done) struct place place = {-1, 0};
+    CLEANUP(fd_closep) int tree = -1;
+    int result = find(base, name, &place);
+
+    if (result <= 0)
+        return result;
+    tree = open_tree(place.fd, "",
+                     OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_EMPTY_PATH);
     if (tree < 0 ||
         mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof(attributes)) < 0)
-        return err_errno(err, -errno, "read-only path '%s'", path);
-    return cover(&place, tree, "read-only", path, err);
+        return -errno;
+    return cover(&place, TAKE_FD(tree));
+}
+
+static int make_read_only(struct system_paths *paths, const char *path, struct err *err)
+{
+    const char *name;
+    int base = base_of(paths, path, &name);
+    int result = is_plain_name(paths, base, name) ? make_name_read_only(paths, base, name)
+                                                  : make_found_read_only(base, name);
+
+    return result < 0 && result != -ENOENT ? err_errno(err, result, "read-only path '%s'", path)
+                                           : 0;
 }
 
 /* The host's own null device, checked: a file of that name in the image proves nothing. */
@@ -186,50 +208,88 @@ static int open_null(struct system_paths *paths, const char *path, struct err *e
     return 0;
 }
 
+/* Something of ours that is open, over a name in the working directory. */
+static int bind_over(int fd, const char *name)
+{
+    char source[32];
+
+    /* The host's /proc still stands here. */
+    snprintf(source, sizeof(source), "/proc/self/fd/%d", fd);
+    return mount(source, name, NULL, MS_BIND, NULL) < 0 ? -errno : 0;
+}
+
+/* An empty tmpfs over a directory, which nobody can write to: one for all of them. */
+static int mask_directory(struct system_paths *paths, const char *name)
+{
+    if (!paths->empty.name) {
+        if (mount("tmpfs", name, "tmpfs", MS_RDONLY, "mode=755") < 0)
+            return -errno;
+        paths->empty.base = paths->here;
+        paths->empty.name = name;
+        return 0;
+    }
+    if (paths->empty.fd < 0)
+        paths->empty.fd = openat(paths->empty.base, paths->empty.name,
+                                 O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return paths->empty.fd < 0 ? -errno : bind_over(paths->empty.fd, name);
+}
+
+/* -ENOENT: there is nothing. What it is shows in whether a file can be laid over it. */
+static int mask_name(struct system_paths *paths, int base, const char *name)
+{
+    int result = go_to(paths, base);
+
+    if (result == 0)
+        result = bind_over(paths->null_fd, name);
+    return result == -ENOTDIR ? mask_directory(paths, name) : result;
+}
+
 /* An empty tmpfs, which nobody can write to. */
 static int make_empty(void)
 {
     CLEANUP(fd_closep) int context = fsopen("tmpfs", FSOPEN_CLOEXEC);
-    int fd;
 
     if (context < 0 || fsconfig(context, FSCONFIG_SET_STRING, "source", "tmpfs", 0) < 0 ||
         fsconfig(context, FSCONFIG_SET_STRING, "mode", "755", 0) < 0 ||
         fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
         return -1;
-    fd = fsmount(context, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY);
-    return fd;
+    return fsmount(context, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY);
+}
+
+static int mask_found(const struct system_paths *paths, int base, const char *name)
+{
+    CLEANUP(place_done) struct place place = {-1, 0};
+    int result = find(base, name, &place);
+
+    if (result <= 0)
+        return result;
+    return cover(&place, S_ISDIR(place.mode)
+                             ? make_empty()
+                             : open_tree(paths->null_fd, "",
+                                         OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH));
 }
 
 static int mask(struct system_paths *paths, const char *path, struct err *err)
 {
-    const unsigned clone = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH;
-    CLEANUP(place_done) struct place place = {-1, -1, "", 0};
-    CLEANUP(fd_closep) int tree = -1;
-    int result = find(paths, path, &place);
+    const char *name;
+    int base = base_of(paths, path, &name), result;
 
-    if (result < 0)
-        return err_errno(err, result, "masked path '%s'", path);
-    if (result == 0)
-        return 0;
-    if (!S_ISDIR(place.mode)) {
-        if (paths->null_fd < 0 && (result = open_null(paths, path, err)) < 0)
-            return result;
-        tree = open_tree(paths->null_fd, "", clone);
-        return cover(&place, tree, "masked", path, err);
-    }
-    if (paths->empty_fd >= 0) {
-        tree = open_tree(paths->empty_fd, "", clone);
-        return cover(&place, tree, "masked", path, err);
-    }
-    tree = make_empty();
-    if ((result = cover(&place, tree, "masked", path, err)) == 0)
-        paths->empty_fd = TAKE_FD(tree);
-    return result;
+    if (paths->null_fd < 0 && (result = open_null(paths, path, err)) < 0)
+        return result;
+    result = is_plain_name(paths, base, name) ? mask_name(paths, base, name)
+                                              : mask_found(paths, base, name);
+    return result < 0 && result != -ENOENT ? err_errno(err, result, "masked path '%s'", path) : 0;
 }
 
 int system_paths_set_up(const struct oci_spec *spec, int root_fd, struct err *err)
 {
-    CLEANUP(system_paths_done) struct system_paths paths = {root_fd, -1, -1, -1, -1};
+    /* Nothing is closed: the process does that for all it has at once (init.c). */
+    struct system_paths paths = {.root_fd = root_fd,
+                                 .proc_fd = -1,
+                                 .sys_fd = -1,
+                                 .here = -1,
+                                 .null_fd = -1,
+                                 .empty = {-1, NULL, -1}};
     int result;
 
     if ((result = open_mount(spec, root_fd, "/proc", "proc", PROC_SUPER_MAGIC, &paths.proc_fd,

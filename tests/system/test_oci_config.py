@@ -271,6 +271,13 @@ def test_hooks_run_in_order_where_and_with_what_they_should(hooked):
     assert found["createRuntime"][2]["pid"] > 1 and found["startContainer"][2]["pid"] == 1 and "pid" not in found["poststop"][2]
 
 
+def test_hooks_begin_in_the_working_directory_of_the_runtime(hooked):
+    hooked.config["hooks"] = {kind: [{"path": "/bin/sh", "args": ["sh", "-c", f"pwd >{hooked.notes}/{kind}"]}] for kind in KINDS[:3]}
+    hooked.write("true")
+    subprocess.run(hooked.command("run", "--bundle", str(hooked.bundle), hooked.name), check=True, cwd="/usr/share")
+    assert {(hooked.notes / kind).read_text() for kind in KINDS[:3]} == {"/usr/share\n"}
+
+
 def test_hooks_by_the_single_verbs(hooked):
     hooked.write("sleep", "100")
     with open(os.devnull, "w") as null:
