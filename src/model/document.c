@@ -7,6 +7,7 @@
 #include "base/file.h"
 
 #include <fcntl.h>
+#include <math.h>
 #include <string.h>
 
 struct scan {
@@ -198,6 +199,21 @@ int document_number(const struct json_at *at, const char *name, double least, do
     if (r == 0 && !member.value)
         return err_set(err, -EINVAL, "%s: needed, a number", member.path);
     return r < 0 ? r : document_opt_number(at, name, least, most, ret, err);
+}
+
+int document_opt_count(const struct json_at *at, const char *name, uint64_t least, uint64_t most,
+                       uint64_t *ret, struct err *err)
+{
+    struct json_at member;
+    double value = (double)*ret;
+    int r = document_opt_number(at, name, (double)least, (double)most, &value, err);
+
+    if (r < 0 || (r = json_at_member(at, name, &member, err)) < 0 || !member.value)
+        return r;
+    if (floor(value) != value)
+        return err_set(err, -EINVAL, "%s: %g is not a whole number", member.path, value);
+    *ret = (uint64_t)value;
+    return 0;
 }
 
 int document_opt_word(const struct json_at *at, const char *name, const char *const *words,

@@ -34,6 +34,9 @@ int document_number(const struct json_at *at, const char *name, double least, do
                     double *ret, struct err *err);
 int document_opt_number(const struct json_at *at, const char *name, double least, double most,
                         double *ret, struct err *err);
+/* A whole number; one that is not is an error. */
+int document_opt_count(const struct json_at *at, const char *name, uint64_t least, uint64_t most,
+                       uint64_t *ret, struct err *err);
 /* One of `words` (NULL-terminated): its index. Absent leaves *ret as it is. */
 int document_opt_word(const struct json_at *at, const char *name, const char *const *words,
                       unsigned *ret, struct err *err);

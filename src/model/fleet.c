@@ -103,18 +103,19 @@ static int read_hosts(const struct json_at *list, struct fleet *fleet, struct er
     int r = 0;
 
     for (size_t i = 0; r == 0 && i < nr; i++) {
-        double capacity[3] = {0, 0, 4e9}, count = 1, zone = 0;
+        double capacity[3] = {0, 0, 4e9};
+        uint64_t count = 1, zone = 0;
         struct json_at at;
         const char *name;
 
         if ((r = json_at_index(list, i, &at, err)) < 0 ||
             (r = json_reject_unknown(&at, known, err)) < 0 ||
             (r = json_get_string(&at, "name", &name, err)) < 0 ||
-            (r = document_opt_number(&at, "count", 1, FLEET_HOSTS_MAX, &count, err)) < 0 ||
-            (r = document_opt_number(&at, "zone", 0, PLACEMENT_ZONES - 1, &zone, err)) < 0 ||
+            (r = document_opt_count(&at, "count", 1, FLEET_HOSTS_MAX, &count, err)) < 0 ||
+            (r = document_opt_count(&at, "zone", 0, PLACEMENT_ZONES - 1, &zone, err)) < 0 ||
             (r = read_capacity(&at, capacity, err)) < 0)
             break;
-        for (unsigned k = 0; r == 0 && k < (unsigned)count; k++) {
+        for (unsigned k = 0; r == 0 && k < count; k++) {
             char numbered[FLEET_NAME_MAX];
 
             if (count > 1)
@@ -129,14 +130,18 @@ static int read_hosts(const struct json_at *list, struct fleet *fleet, struct er
 
 static int count_hosts(const struct json_at *list, uint32_t *ret, struct err *err)
 {
-    double sum = 0;
+    uint64_t sum = 0;
 
-    for (size_t i = 0; i < json_array_size(list->value); i++) {
-        const json_t *count = json_object_get(json_array_get(list->value, i), "count");
+    for (size_t i = 0; i < json_array_size(list->value) && sum <= FLEET_HOSTS_MAX; i++) {
+        uint64_t count = 1;
+        struct json_at at;
+        int r = json_at_index(list, i, &at, err);
 
-        sum += json_is_number(count) ? json_number_value(count) : 1;
+        if (r < 0 || (r = document_opt_count(&at, "count", 1, FLEET_HOSTS_MAX, &count, err)) < 0)
+            return r;
+        sum += count;
     }
-    if (!(sum >= 1 && sum <= FLEET_HOSTS_MAX))
+    if (sum < 1 || sum > FLEET_HOSTS_MAX)
         return err_set(err, -EINVAL, "hosts: 1 to %u hosts are needed", FLEET_HOSTS_MAX);
     *ret = (uint32_t)sum;
     return 0;
@@ -148,7 +153,8 @@ static int read_kind(const struct json_at *list, size_t i, struct fleet *fleet, 
                                         "disk",         "busy",   "group",      "host",
                                         "max_per_host", "spread", "dirty_rate", NULL};
     struct fleet_kind *kind = &fleet->kinds[i];
-    double capacity[3] = {0}, count = 1, group = 0, most = 0;
+    double capacity[3] = {0};
+    uint64_t count = 1, group = 0, most = 0;
     const char *name, *host = NULL;
     struct json_at at;
     bool spread = false;
@@ -157,17 +163,17 @@ static int read_kind(const struct json_at *list, size_t i, struct fleet *fleet, 
     kind->dirty_rate = -1;
     if (r < 0 || (r = json_reject_unknown(&at, known, err)) < 0 ||
         (r = json_get_string(&at, "name", &name, err)) < 0 ||
-        (r = document_opt_number(&at, "count", 0, FLEET_INSTANCES_MAX, &count, err)) < 0 ||
+        (r = document_opt_count(&at, "count", 0, FLEET_INSTANCES_MAX, &count, err)) < 0 ||
         (r = document_opt_number(&at, "busy", 0, 1e6, &kind->busy, err)) < 0 ||
         (r = document_opt_number(&at, "dirty_rate", 0, 1e9, &kind->dirty_rate, err)) < 0 ||
-        (r = document_opt_number(&at, "group", 0, 1e9, &group, err)) < 0 ||
-        (r = document_opt_number(&at, "max_per_host", 0, 65535, &most, err)) < 0 ||
+        (r = document_opt_count(&at, "group", 0, 1000000000, &group, err)) < 0 ||
+        (r = document_opt_count(&at, "max_per_host", 0, 65535, &most, err)) < 0 ||
         (r = json_opt_bool(&at, "spread", &spread, err)) < 0 ||
         (r = json_opt_string(&at, "host", &host, err)) < 0 ||
         (r = read_capacity(&at, capacity, err)) < 0)
         return r;
     snprintf(kind->name, sizeof(kind->name), "%.40s", name);
-    kind->count = (uint64_t)count;
+    kind->count = count;
     kind->need = (struct placement_need){
         .need = {units(capacity[0], 1000), units(capacity[1], 1), units(capacity[2], 1)},
         .group = group > 0            ? (uint32_t)group
@@ -252,7 +258,8 @@ static int read_environment(const struct json_at *root, struct fleet *fleet, str
 {
     static const char *const known[] = {"name", "cpus", "memory", "instances", NULL};
     struct admission_level *level = &fleet->levels[FLEET_ENVIRONMENT];
-    double cpus = -1, memory = -1, instances = 0;
+    double cpus = -1, memory = -1;
+    uint64_t instances = 0;
     struct json_at at;
     const char *name;
     int r = json_at_member(root, "environment", &at, err);
@@ -263,7 +270,7 @@ static int read_environment(const struct json_at *root, struct fleet *fleet, str
         (r = json_get_string(&at, "name", &name, err)) < 0 ||
         (r = document_opt_number(&at, "cpus", 0, 4e9, &cpus, err)) < 0 ||
         (r = document_opt_number(&at, "memory", 0, 4e12, &memory, err)) < 0 ||
-        (r = document_opt_number(&at, "instances", 1, 1e9, &instances, err)) < 0)
+        (r = document_opt_count(&at, "instances", 1, 1000000000, &instances, err)) < 0)
         return r;
     snprintf(fleet->environment, sizeof(fleet->environment), "environment %.30s", name);
     level->name = fleet->environment;
@@ -271,7 +278,7 @@ static int read_environment(const struct json_at *root, struct fleet *fleet, str
         level->total[ALLOCATION_CPU] = cpus;
     if (memory >= 0)
         level->total[ALLOCATION_MEMORY] = memory * 1048576;
-    level->instances_max = (uint64_t)instances;
+    level->instances_max = instances;
     fleet->nr_levels = FLEET_ENVIRONMENT + 1;
     return 0;
 }
@@ -292,6 +299,8 @@ int fleet_read(const struct json_at *root, struct fleet **ret, struct err *err)
         (r = json_at_member(root, "instances", &instances, err)) < 0 ||
         (r = count_hosts(&hosts, &nr, err)) < 0 || (r = read_config(root, &config, err)) < 0)
         return r;
+    if (instances.value && !json_is_array(instances.value))
+        return err_set(err, -EINVAL, "instances: an array is needed");
     kinds = json_array_size(instances.value);
     if (kinds > FLEET_KINDS_MAX)
         return err_set(err, -EINVAL, "instances: more than %u kinds", FLEET_KINDS_MAX);

@@ -345,12 +345,19 @@ static int jackson(const struct formula_parameter *p, const char *const *values,
 
 /* ---- from a file ---- */
 
+static int read_customers(const struct json_at *at, uint64_t *ret, struct err *err)
+{
+    double number; /* said to be needed where it is missing */
+    int r = document_number(at, "customers", 0, NETWORK_CUSTOMERS_MAX, &number, err);
+
+    return r < 0 ? r : document_opt_count(at, "customers", 0, NETWORK_CUSTOMERS_MAX, ret, err);
+}
+
 static int read_class(const struct json_at *at, size_t i, struct network *n, struct err *err)
 {
     static const char *const known[] = {"name", "customers", "think", "lambda", NULL};
     struct json_at one, lambda;
     const char *name = NULL;
-    double customers = 0;
     int r = json_at_index(at, i, &one, err);
 
     if (r < 0 || (r = json_reject_unknown(&one, known, err)) < 0 ||
@@ -363,8 +370,7 @@ static int read_class(const struct json_at *at, size_t i, struct network *n, str
     n->open = n->open || lambda.value;
     if (n->open)
         return document_number(&one, "lambda", 0, 1e12, &n->lambda[i], err);
-    r = document_number(&one, "customers", 0, NETWORK_CUSTOMERS_MAX, &customers, err);
-    n->customers[i] = (uint64_t)customers;
+    r = read_customers(&one, &n->customers[i], err);
     return r < 0 ? r : document_opt_number(&one, "think", 0, 1e12, &n->think[i], err);
 }
 
@@ -427,20 +433,20 @@ static int read_station(const struct json_at *at, size_t i, struct network *n, s
     struct json_at one;
     const char *name = NULL;
     unsigned kind = STATION_QUEUE;
-    double servers = 1;
+    uint64_t servers = 1;
     int r = json_at_index(at, i, &one, err);
 
     if (r < 0 || (r = json_reject_unknown(&one, known, err)) < 0 ||
         (r = json_opt_string(&one, "name", &name, err)) < 0 ||
         (r = document_opt_word(&one, "kind", kind_names, &kind, err)) < 0 ||
-        (r = document_opt_number(&one, "servers", 1, NETWORK_SERVERS_MAX, &servers, err)) < 0 ||
+        (r = document_opt_count(&one, "servers", 1, NETWORK_SERVERS_MAX, &servers, err)) < 0 ||
         (r = read_demands(&one, i, n, err)) < 0)
         return r;
     snprintf(n->names[i], sizeof(n->names[i]), "%s", name ? name : "");
     if (!name)
         snprintf(n->names[i], sizeof(n->names[i]), "%zu", i + 1);
     n->stations[i].kind = (enum station_kind)kind;
-    n->stations[i].servers = (uint64_t)servers;
+    n->stations[i].servers = servers;
     return kind == STATION_LOAD_DEPENDENT ? read_rates(&one, i, n, err) : 0;
 }
 
@@ -466,22 +472,30 @@ static int read_network(const struct json_at *root, struct network *n, struct er
         for (size_t i = 0; r == 0 && i < n->classes; i++)
             r = read_class(&classes, i, n, err);
     } else {
-        double customers = 0;
-
         snprintf(n->class_names[0], sizeof(n->class_names[0]), "1");
         n->open = json_object_get(root->value, "lambda") != NULL;
         if (n->open)
             r = document_number(root, "lambda", 0, 1e12, &n->lambda[0], err);
-        else if ((r = document_number(root, "customers", 0, NETWORK_CUSTOMERS_MAX, &customers,
-                                      err)) == 0)
+        else if ((r = read_customers(root, &n->customers[0], err)) == 0)
             r = document_opt_number(root, "think", 0, 1e12, &n->think[0], err);
-        n->customers[0] = (uint64_t)customers;
     }
     if (r == 0 && !(n->demands = calloc(n->nr * n->classes, sizeof(double))))
         return err_set(err, -ENOMEM, "network");
     for (size_t i = 0; r == 0 && i < n->nr; i++)
         r = read_station(&stations, i, n, err);
     return r;
+}
+
+/* What the arithmetic does not take, with the member of the file that it is about in front. */
+static int in_the_file(int result, struct err *err)
+{
+    unsigned station;
+
+    if (result < 0 && err && sscanf(err->message, "station %u: ", &station) == 1 && station > 0)
+        return err_wrap(err, "stations[%u]", station - 1);
+    if (result < 0 && err && !strncmp(err->message, "range: customers", 16))
+        return err_wrap(err, "customers");
+    return result;
 }
 
 static int network_file(const struct json_at *root, json_t *result, struct err *err)
@@ -497,10 +511,10 @@ static int network_file(const struct json_at *root, json_t *result, struct err *
         (r = document_opt_word(root, "method", methods, &method, err)) < 0)
         return r;
     if (n->open)
-        return open_classes(n, result, err);
+        return in_the_file(open_classes(n, result, err), err);
     if (n->classes == 1)
-        return closed_one(n, method == 1, result, err);
-    return closed_classes(n, method == 1, result, err);
+        return in_the_file(closed_one(n, method == 1, result, err), err);
+    return in_the_file(closed_classes(n, method == 1, result, err), err);
 }
 
 int formula_compute_file(const struct formula *formula, const char *path, json_t **ret,

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MEAN_MAX 1e9
+
 static const char *const order_names[] = {"queue", "shared", "delay", NULL};
 
 static int prefix_path(const struct json_at *at, int code, struct err *err)
@@ -33,10 +35,14 @@ static int read_distribution(const struct json_at *at, struct distribution *ret,
     double mean, scv = 1;
     int r;
 
-    if (json_is_number(at->value))
-        return make(at, DISTRIBUTION_EXPONENTIAL, json_number_value(at->value), 1, ret, err);
+    if (json_is_number(at->value)) {
+        mean = json_number_value(at->value);
+        if (!(mean >= 0 && mean <= MEAN_MAX))
+            return err_set(err, -ERANGE, "%s: %g is not in 0 to %g", at->path, mean, MEAN_MAX);
+        return make(at, DISTRIBUTION_EXPONENTIAL, mean, 1, ret, err);
+    }
     if ((r = json_reject_unknown(at, known, err)) < 0 ||
-        (r = document_number(at, "mean", 0, 1e9, &mean, err)) < 0 ||
+        (r = document_number(at, "mean", 0, MEAN_MAX, &mean, err)) < 0 ||
         (r = document_opt_word(at, "distribution", distribution_names, &kind, err)) < 0)
         return r;
     scv = kind == DISTRIBUTION_CONSTANT ? 0 : kind == DISTRIBUTION_UNIFORM ? 1.0 / 3 : 1;
@@ -62,13 +68,13 @@ static int read_station(const struct json_at *list, size_t i, struct scenario *s
     static const char *const known[] = {"name", "kind", "servers", NULL};
     unsigned kind = REQUESTS_FCFS;
     struct json_at at;
-    double servers = 1;
+    uint64_t servers = 1;
     int r = json_at_index(list, i, &at, err);
 
     if (r < 0 || (r = json_reject_unknown(&at, known, err)) < 0 ||
         (r = read_name(&at, s->station_names[i], SCENARIO_NAME_MAX, err)) < 0 ||
         (r = document_opt_word(&at, "kind", order_names, &kind, err)) < 0 ||
-        (r = document_opt_number(&at, "servers", 1, 1e6, &servers, err)) < 0)
+        (r = document_opt_count(&at, "servers", 1, 1000000, &servers, err)) < 0)
         return r;
     for (size_t k = 0; k < i; k++)
         if (!strcmp(s->station_names[k], s->station_names[i]))
@@ -139,13 +145,13 @@ static int read_class(const struct json_at *list, size_t k, struct scenario *s, 
     static const char *const known[] = {"name", "arrivals", "customers", "think", "demands", NULL};
     struct requests_class *c = &s->classes[k];
     struct json_at at, think;
-    double customers = 0;
+    uint64_t customers = 0;
     int r = json_at_index(list, k, &at, err);
 
     if (r < 0 || (r = json_reject_unknown(&at, known, err)) < 0 ||
         (r = read_name(&at, s->class_names[k], SCENARIO_NAME_MAX, err)) < 0 ||
         (r = read_arrivals(&at, c, err)) < 0 ||
-        (r = document_opt_number(&at, "customers", 1, 1e6, &customers, err)) < 0 ||
+        (r = document_opt_count(&at, "customers", 1, 1000000, &customers, err)) < 0 ||
         (r = json_at_member(&at, "think", &think, err)) < 0 ||
         (r = read_demands(&at, k, s, err)) < 0)
         return r;
@@ -161,7 +167,7 @@ static int read_run(const struct json_at *root, struct scenario *s, struct err *
 {
     static const char *const known[] = {"seed",  "answers",      "warm_up",
                                         "level", "replications", NULL};
-    double seed = 1, answers = 100000, replications = 1;
+    uint64_t seed = 1, answers = 100000, replications = 1;
     struct json_at at;
     int r = json_at_member(root, "run", &at, err);
 
@@ -169,14 +175,14 @@ static int read_run(const struct json_at *root, struct scenario *s, struct err *
     s->level = .95;
     if (r == 0 && at.value &&
         ((r = json_reject_unknown(&at, known, err)) < 0 ||
-         (r = document_opt_number(&at, "seed", 0, 1e15, &seed, err)) < 0 ||
-         (r = document_opt_number(&at, "answers", 100, 1e10, &answers, err)) < 0 ||
+         (r = document_opt_count(&at, "seed", 0, UINT64_C(1000000000000000), &seed, err)) < 0 ||
+         (r = document_opt_count(&at, "answers", 100, UINT64_C(10000000000), &answers, err)) < 0 ||
          (r = document_opt_number(&at, "warm_up", 0, .9, &s->warm_up, err)) < 0 ||
          (r = document_opt_number(&at, "level", .5, .9999, &s->level, err)) < 0 ||
-         (r = document_opt_number(&at, "replications", 1, 10000, &replications, err)) < 0))
+         (r = document_opt_count(&at, "replications", 1, 10000, &replications, err)) < 0))
         return r;
-    s->seed = (uint64_t)seed;
-    s->answers = (uint64_t)answers;
+    s->seed = seed;
+    s->answers = answers;
     s->replications = (uint32_t)replications;
     return r;
 }

@@ -63,6 +63,8 @@ def test_network_file(plan, tmp_path):
     assert sum(row["throughput"] for row in result["classes"]) == pytest.approx(.17544, abs=5e-6)
     network.write_text('{\n "customers": 3,\n "stations": [\n  {"demand": 2},\n  {"demand": -1}\n ]\n}')
     assert "net.json:5: stations[1].demand" in plan.fails("formula", "mva", network)
+    network.write_text('{\n "lambda": 2,\n "stations": [\n  {"demand": 0.1},\n  {"demand": 1}\n ]\n}')
+    assert "net.json:5: stations[1]: station 2: unstable" in plan.fails("formula", "open", network)
 
 
 def jobs_file(path, rows, header="id,arrival,burst,priority"):
@@ -217,6 +219,18 @@ def test_place(plan, fleet, tmp_path):
     assert len(set(on)) == 3 and [row["host"] for row in result["placement"] if row["instance"] == "batch"] == ["rack.1"] * 3
     assert any("processors" in row["verdict"] for row in result["one_more_would_go"])
     assert "rack.4" in "".join(ElementTree.parse(chart).getroot().itertext())
+
+
+def test_counts_that_do_not_add_up(plan, fleet):
+    """A sum of hosts that is right does not make a wrong count of one of them right."""
+    document = json.loads(fleet.read_text())
+    document["hosts"] = [{"name": "a", "count": 500, "cpus": 1, "memory": 1}, {"name": "b", "count": -499, "cpus": 1, "memory": 1}]
+    document["instances"] = []
+    fleet.write_text(json.dumps(document))
+    assert "fleet.json:1: hosts[1].count: -499 is not in 1 to 1e+06" in plan.fails("place", fleet)
+    document["hosts"][1]["count"] = 1.5
+    fleet.write_text(json.dumps(document))
+    assert "hosts[1].count: 1.5 is not a whole number" in plan.fails("place", fleet)
 
 
 def test_fit(plan, fleet):
