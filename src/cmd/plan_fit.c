@@ -60,6 +60,22 @@ static int this_host(const struct plan_arguments *arguments, struct fleet **ret,
     return plan_number(arguments, "busy", 0, 1e6, &kind->busy, err);
 }
 
+int plan_fleet_kind(const struct plan_arguments *arguments, const struct fleet *fleet,
+                    size_t *ret_kind, struct err *err)
+{
+    const char *name = plan_value(arguments, "instance");
+    size_t kind = 0;
+
+    if (fleet->nr_kinds == 0)
+        return err_set(err, -EINVAL, "instances: the kind of instance to add is not in the file");
+    while (name && kind < fleet->nr_kinds && strcmp(fleet->kinds[kind].name, name) != 0)
+        kind++;
+    if (kind == fleet->nr_kinds)
+        return err_set(err, -EINVAL, "--instance: there is no kind '%.40s' in the file", name);
+    *ret_kind = kind;
+    return 0;
+}
+
 static const char *first_short(const struct fleet_fit *fit)
 {
     static const char *const names[] = {"processors", "memory", "disk"};
@@ -86,7 +102,6 @@ static json_t *count(uint64_t copies)
 static int fit(const struct plan_arguments *arguments, json_t **ret, struct err *err)
 {
     CLEANUP(fleet_freep) struct fleet *fleet = NULL;
-    const char *name = plan_value(arguments, "instance");
     double busy_most = .8, most = 1e6;
     struct fleet_fit answer;
     uint64_t found;
@@ -99,19 +114,14 @@ static int fit(const struct plan_arguments *arguments, json_t **ret, struct err 
         (r = plan_number(arguments, "most", 1, 1e7, &most, err)) < 0 ||
         (arguments->nr_positionals && (r = fleet_place_all(fleet, err)) < 0))
         return r;
-    if (fleet->nr_kinds == 0)
-        return err_set(err, -EINVAL, "instances: the kind of instance to add is not in the file");
-    while (name && kind < fleet->nr_kinds && strcmp(fleet->kinds[kind].name, name) != 0)
-        kind++;
-    if (kind == fleet->nr_kinds)
-        return err_set(err, -EINVAL, "--instance: there is no kind '%.40s' in the file", name);
-    if ((r = fleet_fit(fleet, kind, busy_most, (uint64_t)most, &answer, err)) < 0)
+    if ((r = plan_fleet_kind(arguments, fleet, &kind, err)) < 0 ||
+        (r = fleet_fit(fleet, kind, busy_most, (uint64_t)most, &answer, err)) < 0)
         return r;
     found = MIN(answer.copies, answer.copies_ok);
     busy_first = answer.copies_ok < answer.copies && answer.copies_ok < answer.admitted;
     admission_first = !busy_first && answer.admitted <= found && *answer.because;
     *ret = json_pack("{s:s, s:I, s:s, s:s}", "instance", fleet->kinds[kind].name, "more_that_fit",
-                     (json_int_t)MIN(found, answer.admitted), "breaks_first",
+                     (json_int_t)fleet_fit_more(&answer), "breaks_first",
                      busy_first                        ? "busy processors"
                      : admission_first                 ? refused_resource(&answer.refusal)
                      : answer.copies == (uint64_t)most ? "nothing: --most is reached"

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * lodge plan what-if: a scenario or a file of jobs as it is, and with changes. Both runs draw from
- * the same streams of random numbers, so that the difference is the change's.
+ * lodge plan what-if: a scenario, a fleet or a file of jobs as it is, and with changes. Both runs
+ * draw from the same streams of random numbers, so that the difference is the change's.
  */
+#include "cmd/plan_fleet.h"
 #include "cmd/plan_jobs.h"
 #include "cmd/plan_predict.h"
 
@@ -12,11 +13,30 @@
 #include <math.h>
 #include <string.h>
 
+/* By number or by its name. */
+static json_t *element(const json_t *array, const char *word, size_t *ret_index)
+{
+    char *end;
+    size_t index = strtoul(word, &end, 10);
+
+    if (*word && !*end && (*ret_index = index) < json_array_size(array))
+        return json_array_get(array, index);
+    for (size_t i = 0; i < json_array_size(array); i++) {
+        json_t *one = json_array_get(array, i);
+        const char *name = json_string_value(json_object_get(one, "name"));
+
+        *ret_index = i;
+        if (name && !strcmp(name, word))
+            return one;
+    }
+    return NULL;
+}
+
 /* "stations.cpu.servers": members by name, elements by number or by their name. */
 static json_t *find(json_t *value, const char *path, const char **ret_last)
 {
     for (;;) {
-        size_t length = strcspn(path, ".");
+        size_t length = strcspn(path, "."), index;
         char word[SCENARIO_NAME_MAX + 1];
         json_t *next = NULL;
 
@@ -27,21 +47,7 @@ static json_t *find(json_t *value, const char *path, const char **ret_last)
         if (length >= sizeof(word))
             return NULL;
         snprintf(word, sizeof(word), "%.*s", (int)length, path);
-        if (json_is_array(value)) {
-            char *end;
-            unsigned long index = strtoul(word, &end, 10);
-
-            next = *end ? NULL : json_array_get(value, index);
-            for (size_t i = 0; !next && i < json_array_size(value); i++) {
-                const char *name =
-                    json_string_value(json_object_get(json_array_get(value, i), "name"));
-
-                if (name && !strcmp(name, word))
-                    next = json_array_get(value, i);
-            }
-        } else {
-            next = json_object_get(value, word);
-        }
+        next = json_is_array(value) ? element(value, word, &index) : json_object_get(value, word);
         if (!next)
             return NULL;
         value = next;
@@ -54,13 +60,21 @@ static int change_document(json_t *root, const char *change, struct err *err)
     const char *equals = strchr(change, '='), *last;
     char path[256];
     json_t *holder, *value;
+    size_t index;
 
     if (!equals || equals == change || (size_t)(equals - change) >= sizeof(path))
         return err_set(err, -EINVAL, "'%.60s': NAME=VALUE is needed", change);
     snprintf(path, sizeof(path), "%.*s", (int)(equals - change), change);
     holder = find(root, path, &last);
+    if (json_is_array(holder) && !strcmp(equals + 1, "null") &&
+        element(holder, last, &index) != NULL)
+        return json_array_remove(holder, index);
     if (!json_is_object(holder))
-        return err_set(err, -EINVAL, "'%.60s': there is no such member in the scenario", path);
+        return err_set(err, -EINVAL, "'%.60s': there is no such member in the file", path);
+    if (!strcmp(equals + 1, "null"))
+        return json_object_del(holder, last) == 0
+                   ? 0
+                   : err_set(err, -EINVAL, "'%.60s': there is no such member in the file", path);
     value = json_loads(equals + 1, JSON_DECODE_ANY, NULL);
     if (!value)
         value = json_string(equals + 1);
@@ -111,30 +125,48 @@ static int predict_once(const struct plan_arguments *arguments, const struct doc
     return 0;
 }
 
-static int of_scenario(const struct plan_arguments *arguments, json_t **ret, struct err *err)
+static int change_all(const struct plan_arguments *arguments, bool fleet, json_t *root,
+                      double *ret_load, struct err *err)
+{
+    for (size_t i = 1; i < arguments->nr_positionals; i++) {
+        const char *change = arguments->positionals[i];
+        int r = 0;
+
+        if (!fleet && !strncmp(change, "load=", 5))
+            *ret_load = strtod(change + 5, NULL);
+        else
+            r = change_document(root, change, err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* A service, or hosts and instances. */
+static int of_document(const struct plan_arguments *arguments, json_t **ret, struct err *err)
 {
     CLEANUP(document_donep) struct document document = {0};
-    json_t *before = NULL, *after = NULL;
+    CLEANUP(json_decrefp) json_t *was = NULL, *before = NULL, *after = NULL;
     double load = 1;
+    bool fleet;
     int r = document_load(arguments->positionals[0], &document, err);
 
-    if (r == 0)
-        r = predict_once(arguments, &document, 1, &before, err);
-    for (size_t i = 1; r == 0 && i < arguments->nr_positionals; i++) {
-        const char *change = arguments->positionals[i];
-
-        if (!strncmp(change, "load=", 5))
-            load = strtod(change + 5, NULL);
-        else
-            r = change_document(document.root, change, err);
-    }
-    if (r == 0 && (r = predict_once(arguments, &document, load, &after, err)) < 0)
-        err_wrap(err, "with the changes");
-    if (r == 0)
-        *ret = json_pack("{s:o}", "what_if", side_by_side(before, after));
-    json_decref(before);
-    json_decref(after);
-    return r;
+    if (r < 0)
+        return r;
+    fleet = json_object_get(document.root, "hosts") != NULL;
+    was = json_deep_copy(document.root);
+    r = fleet ? plan_fleet_figures(arguments, &document, &before, err)
+              : predict_once(arguments, &document, 1, &before, err);
+    if (r < 0 || (r = change_all(arguments, fleet, document.root, &load, err)) < 0)
+        return r;
+    if (fleet && (r = plan_fleet_let_go(was, document.root, err)) == 0)
+        r = plan_fleet_figures(arguments, &document, &after, err);
+    else if (!fleet)
+        r = predict_once(arguments, &document, load, &after, err);
+    if (r < 0)
+        return err_wrap(err, "with the changes"), r;
+    *ret = json_pack("{s:o}", "what_if", side_by_side(before, after));
+    return 0;
 }
 
 /* The same command line, with NAME=VALUE taken as --NAME VALUE. */
@@ -211,13 +243,15 @@ static int what_if(const struct plan_arguments *arguments, json_t **ret, struct 
     if (arguments->nr_positionals < 2)
         return err_set(err, -EINVAL, "a file, and at least one NAME=VALUE are needed");
     if (length > 5 && !strcmp(file + length - 5, ".json"))
-        return of_scenario(arguments, ret, err);
+        return of_document(arguments, ret, err);
     return of_jobs(arguments, ret, err);
 }
 
 static const struct plan_option options[] = {
     {"answers", "N", "scenario: requests simulated"},
     {"replications", "N", "scenario: independent runs"},
+    {"instance", "NAME", "fleet: the kind of which more are to fit; the first"},
+    {"busy-most", "SHARE", "fleet: hosts shall not be busier than this; 0.8"},
     {"policy", "WORD", "jobs: " PLAN_POLICIES},
     PLAN_RUN_OPTIONS,
     {"format", "WORD", "jobs: as of trace"},
@@ -230,8 +264,9 @@ static const struct plan_option options[] = {
 const struct plan_command plan_what_if = {
     .name = "what-if",
     .usage = "[OPTION...] FILE NAME=VALUE...",
-    .summary = "a scenario, or jobs, as they are and with changes, side by side",
+    .summary = "a scenario, a fleet, or jobs, as they are and with changes, side by side",
     .text = "SCENARIO.json: stations.cpu.servers=4, classes.web.arrivals.rate=80, load=1.5\n"
+            "FLEET.json: hosts.rack.count=3, hosts.old=null (one host less), rule=worst-fit\n"
             "jobs or a trace: policy=rr quantum=2 servers=3 speed=2\n",
     .options = options,
     .run = what_if,

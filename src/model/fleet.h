@@ -84,6 +84,14 @@ struct fleet_fit {
     uint32_t short_of[PLACEMENT_RESOURCES], forbidden;
 };
 
+/* What all three allow. */
+static inline uint64_t fleet_fit_more(const struct fleet_fit *fit)
+{
+    uint64_t more = fit->copies < fit->copies_ok ? fit->copies : fit->copies_ok;
+
+    return more < fit->admitted ? more : fit->admitted;
+}
+
 /* Asks admission; then, whatever that says, adds copies until no host has room or `most` are there.
  * Changes the fleet. */
 int fleet_fit(struct fleet *fleet, size_t kind, double busy_most, uint64_t most,

@@ -233,6 +233,28 @@ def test_counts_that_do_not_add_up(plan, fleet):
     assert "hosts[1].count: 1.5 is not a whole number" in plan.fails("place", fleet)
 
 
+def test_one_host_less(plan, fleet):
+    def after(*words):
+        return {row["figure"]: (row["now"], row["then"]) for row in plan("what-if", fleet, *words)["what_if"]}
+
+    # db: one a host, half of a host's memory; three hosts of four still take all.
+    less = after("hosts.rack.count=3", "--instance", "web")
+    assert less["hosts"] == (4, 3) and less["placed_db"] == (3, 3) and less["without_room"] == (0, 0)
+    # 30 more webs fit on four hosts (test_fit), and 16 on each of them: 65536 / 4096.
+    assert less["more_web"] == (30, 14)
+    two = after("hosts.rack.count=2")
+    assert two["placed_db"] == (3, 2) and two["without_room"] == (0, 1)
+    # Those that the file puts on a host that is gone go elsewhere; on one that never was is a mistake.
+    document = json.loads(fleet.read_text())
+    document["hosts"].append({"name": "old", "cpus": 16, "memory": 65536})
+    document["instances"][2]["host"] = "old"
+    fleet.write_text(json.dumps(document))
+    assert after("hosts.old=null")["placed_batch"] == (3, 3) and after("hosts.old=null")["hosts"] == (5, 4)
+    assert after("hosts.rack.cpus=4", "hosts.old.cpus=12")["placed_db"] == (3, 3)
+    assert "no such member" in plan.fails("what-if", fleet, "hosts.nosuch=null")
+    assert "hosts[0].count: 0 is not in" in plan.fails("what-if", fleet, "hosts.rack.count=0")
+
+
 def test_fit(plan, fleet):
     result = plan("fit", fleet, "--instance", "web")
     # 262144 MiB less 3 * 32768, 8 * 4096 and 3 * 2048 is room for 30 of 4096 on whole hosts, and the processors are there
