@@ -277,18 +277,40 @@ int host_cgroup_set_cpuset(struct host_cgroup *cgroup, const char *list, struct 
     return host_cgroup_write(cgroup, HOST_CPUSET, "cpuset.cpus", *list ? list : "\n", err);
 }
 
-int host_cgroup_set_io_weight(struct host_cgroup *cgroup, uint64_t weight, struct err *err)
+/* The file that takes the weight; NULL: none does. */
+static const char *io_weight_file(const struct host_cgroup *cgroup)
 {
     static const char *const files[2][2] = {{"blkio.weight", "blkio.bfq.weight"},
                                             {"io.weight", "io.bfq.weight"}};
-    char value[32];
-    int r;
+    int fd = host_cgroup_directory(cgroup, HOST_BLKIO);
 
+    for (size_t i = 0; fd >= 0 && i < ARRAY_LEN(files[0]); i++)
+        if (faccessat(fd, files[cgroup->v2][i], F_OK, 0) == 0)
+            return files[cgroup->v2][i];
+    return NULL;
+}
+
+int host_cgroup_check_io_weight(const struct host_cgroup *cgroup, struct err *err)
+{
+    if (io_weight_file(cgroup))
+        return 0;
+    return err_set(err, -EOPNOTSUPP,
+                   "this host's kernel does not divide block devices by weight: cgroups have no %s",
+                   cgroup->v2 ? "io.weight (the io controller) or io.bfq.weight (the BFQ scheduler)"
+                              : "blkio.weight or blkio.bfq.weight (the BFQ scheduler)");
+}
+
+int host_cgroup_set_io_weight(struct host_cgroup *cgroup, uint64_t weight, struct err *err)
+{
+    const char *file = io_weight_file(cgroup);
+    char value[32];
+
+    if (!file)
+        return host_cgroup_check_io_weight(cgroup, err);
+    if (!strcmp(file, "io.weight")) /* 1 ... 10000 */
+        weight = 1 + (weight - 10) * 9999 / 990;
     snprintf(value, sizeof(value), "%" PRIu64, weight);
-    r = host_cgroup_write(cgroup, HOST_BLKIO, files[cgroup->v2][0], value, err);
-    return r == -EOPNOTSUPP
-               ? host_cgroup_write(cgroup, HOST_BLKIO, files[cgroup->v2][1], value, err)
-               : r;
+    return host_cgroup_write(cgroup, HOST_BLKIO, file, value, err);
 }
 
 uint64_t host_read_number(int fd, const char *file)

@@ -84,8 +84,11 @@ int host_cgroup_set_memory_high(struct host_cgroup *cgroup, uint64_t high_bytes,
 int host_cgroup_set_memory_limit(struct host_cgroup *cgroup, uint64_t bytes, struct err *err);
 /* The processors it may use, as the kernel writes lists ("0-1,4"); "": all of its parent's. */
 int host_cgroup_set_cpuset(struct host_cgroup *cgroup, const char *list, struct err *err);
-/* 10 ... 1000. -EOPNOTSUPP where the kernel has no weights for block devices. */
+/* 10 ... 1000, as the OCI runtime specification has it: io.weight is set to what a runtime sets it
+ * to. -EOPNOTSUPP where the kernel has no weights for block devices. */
 int host_cgroup_set_io_weight(struct host_cgroup *cgroup, uint64_t weight, struct err *err);
+/* The same answer without setting anything. */
+int host_cgroup_check_io_weight(const struct host_cgroup *cgroup, struct err *err);
 
 /* Stops all its processes where they are, or lets them go on; returns when the kernel says it is so
  * (bounded: -ETIMEDOUT, and thawed). */

@@ -122,6 +122,8 @@ unsigned admission_levels_locked(struct manager *m, const struct environment *e,
 /* environment_cgroup.c */
 /* The environment's own cgroup, made where it is missing. */
 int environment_cgroup_make(struct manager *m, const char *path, struct err *err);
+/* -EOPNOTSUPP: a weight at the disks is asked for, and nobody would keep it. */
+int environment_check_io_weight(const struct spec *spec, struct err *err);
 /* Before a start: the cgroup that an instance's processes will enter; for a VM the files by which
  * they do (a list for the shim; may be empty). */
 int environment_prepare(struct manager *m, const struct instance *instance, json_t **ret_enter,

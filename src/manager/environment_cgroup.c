@@ -36,6 +36,21 @@ int environment_cgroup_make(struct manager *m, const char *path, struct err *err
     return result;
 }
 
+int environment_check_io_weight(const struct spec *spec, struct err *err)
+{
+    CLEANUP(host_cgroup_closep) struct host_cgroup *cgroup = NULL;
+    int result;
+
+    if (!spec->io_weight)
+        return 0;
+    if (geteuid() != 0)
+        return err_set(err, -EOPNOTSUPP, "resources.io_weight: needs a manager that runs as root");
+    /* The topmost one of ours: the root has no such files. */
+    if ((result = host_cgroup_make("/lodge", &cgroup, err)) == 0)
+        result = host_cgroup_check_io_weight(cgroup, err);
+    return result < 0 ? err_wrap(err, "resources.io_weight"), result : 0;
+}
+
 static json_t *enter_files(const char *path)
 {
     json_t *list = json_array();

@@ -150,7 +150,8 @@ int instance_check_spec(struct manager *m, const struct spec *spec, struct err *
     if (result < 0)
         return result;
     if ((geteuid() != 0 && (result = check_rootless(spec, err)) < 0) ||
-        (result = networks_check(spec, err)) < 0)
+        (result = networks_check(spec, err)) < 0 ||
+        (result = environment_check_io_weight(spec, err)) < 0)
         return result;
     for (size_t i = 0; i < spec->nr_volumes; i++)
         if (spec->volumes[i].source[0] != '/' &&
@@ -404,6 +405,7 @@ int instance_change_spec(struct manager *m, struct instance *instance, json_t *c
                          struct err *err)
 {
     bool resources = json_object_get(changes, "resources") != NULL;
+    bool io_weight = json_object_get(json_object_get(changes, "resources"), "io_weight") != NULL;
     json_t *document = NULL, *changed = NULL;
     CLEANUP(freep) char *text = NULL;
     struct spec spec;
@@ -422,6 +424,8 @@ int instance_change_spec(struct manager *m, struct instance *instance, json_t *c
         return result;
     if (spec.hardware)
         result = hardware_check(m, instance, spec.hardware, err);
+    if (result == 0 && io_weight)
+        result = environment_check_io_weight(&spec, err);
     if (result == 0 && (result = admission_change(m, instance, &spec, err)) == 0) {
         result = carry_out(m, instance, &spec, text, resources, err);
         admission_changed(m, instance);

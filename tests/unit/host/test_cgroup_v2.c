@@ -107,7 +107,7 @@ START_TEST(what_is_written)
     ck_assert_int_eq(host_cgroup_set_cpuset(fake.cgroup, "0-1,3", &err), 0);
     expect(&fake, "cpuset.cpus", "0-1,3");
     ck_assert_int_eq(host_cgroup_set_io_weight(fake.cgroup, 300, &err), 0);
-    expect(&fake, "io.weight", "300");
+    expect(&fake, "io.weight", "2930"); /* as lodge-oci, crun and runc write 300 */
     ck_assert_int_eq(host_cgroup_attach(fake.cgroup, 4242, &err), 0);
     expect(&fake, "cgroup.procs", "4242");
     fake_remove(&fake);
@@ -164,7 +164,12 @@ START_TEST(a_controller_that_is_missing)
     snprintf(path, sizeof(path), "%s/lodge/a/io.weight", fake.root);
     ck_assert_int_eq(unlink(path), 0);
     ck_assert_int_eq(host_cgroup_set_io_weight(fake.cgroup, 300, &err), -EOPNOTSUPP);
-    ck_assert_ptr_nonnull(strstr(err.message, "io.bfq.weight"));
+    ck_assert_ptr_nonnull(strstr(err.message, "no io.weight"));
+    ck_assert_int_eq(host_cgroup_check_io_weight(fake.cgroup, &err), -EOPNOTSUPP);
+    put(&fake, "lodge/a/io.bfq.weight", "");
+    ck_assert_int_eq(host_cgroup_check_io_weight(fake.cgroup, &err), 0);
+    ck_assert_int_eq(host_cgroup_set_io_weight(fake.cgroup, 300, &err), 0);
+    expect(&fake, "io.bfq.weight", "300");
     fake_remove(&fake);
 }
 END_TEST
