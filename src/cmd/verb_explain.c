@@ -30,7 +30,16 @@ static void print_weight(const json_t *weight)
         number(weight, "run_seconds"), number(weight, "value"), 100 * number(weight, "fraction"));
 }
 
-static void print_bound(const json_t *share, double unit, const char *unit_name)
+/* With dominant-resource fairness there is no water level. */
+static void print_dominance(const json_t *itself)
+{
+    if (json_is_number(json_object_get(itself, "dominant_share")))
+        printf("  dominant    its share of %s, %.1f %%, is the largest that it has of anything: "
+               "made equal by weight\n",
+               text(itself, "dominant_resource"), 100 * number(itself, "dominant_share"));
+}
+
+static void print_bound(const json_t *share, bool levelled, double unit, const char *unit_name)
 {
     const json_t *limit = json_object_get(share, "limit"), *level = json_object_get(share, "level");
 
@@ -41,7 +50,9 @@ static void print_bound(const json_t *share, double unit, const char *unit_name)
         printf(", limit %.6g", json_number_value(limit) / unit);
     else
         printf(", no limit");
-    if (json_is_number(level))
+    if (!levelled)
+        putchar('\n');
+    else if (json_is_number(level))
         printf(", water level %.6g %s a weight\n", json_number_value(level) / unit, unit_name);
     else
         printf(", no water level: there is enough for all\n");
@@ -104,16 +115,18 @@ static void print_answer(const json_t *answer)
     const json_t *cpu = json_object_get(answer, "cpu"),
                  *written = json_object_get(answer, "written");
     const json_t *above = json_object_get(answer, "above");
+    bool drf = json_is_true(json_object_get(answer, "drf"));
 
     printf("%s: %s in environment %s, policy %s%s\n", text(answer, "instance"),
            text(answer, "isolation"), text(answer, "environment"), text(answer, "policy"),
-           json_is_true(json_object_get(answer, "drf")) ? ", dominant-resource fairness" : "");
+           drf ? ", dominant-resource fairness" : "");
     printf("  rule        %s\n", text(answer, "rule"));
     print_weight(json_object_get(answer, "weight"));
+    print_dominance(json_object_get(answer, "itself"));
     printf("  processors\n");
-    print_bound(cpu, 1, "cores");
+    print_bound(cpu, !drf, 1, "cores");
     printf("  memory\n");
-    print_bound(json_object_get(answer, "memory"), (double)MIB, "MiB");
+    print_bound(json_object_get(answer, "memory"), !drf, (double)MIB, "MiB");
     if (json_is_object(above))
         printf("  environment %s has %.6g of %.6g cores: %s\n", text(answer, "environment"),
                number(above, "amount"), number(above, "capacity"), text(above, "bound"));

@@ -221,7 +221,7 @@ void survey_measure(struct allocation_survey *survey, bool all)
 
         for (size_t i = 0; i < group->nr; i++)
             if (group->members[i].instance &&
-                (all || dynamic || group->spec.mode == ALLOCATION_DYNAMIC ||
+                (all || dynamic || group->spec.drf || group->spec.mode == ALLOCATION_DYNAMIC ||
                  group->instances[i].beta != 0))
                 measure_member(group, i);
     }
@@ -279,8 +279,11 @@ static int decide_drf(struct allocation_group *group, struct err *err)
         group->members[i].dominant_resource = users[i].dominant_resource;
         for (unsigned r = 0; r <= ALLOCATION_MEMORY; r++) {
             double amount = (double)users[i].tasks * users[i].need[r];
+            double reserved = group->instances[i].reservation[r];
 
-            group->results[i].share[r].amount = fmax(amount, group->instances[i].reservation[r]);
+            group->results[i].share[r] =
+                amount < reserved ? (struct allocation_share){reserved, ALLOCATION_BY_RESERVATION}
+                                  : (struct allocation_share){amount, ALLOCATION_BY_DOMINANCE};
         }
     }
     return 0;

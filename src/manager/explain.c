@@ -199,10 +199,14 @@ static void write_instance(struct manager *m, struct allocation_survey *survey,
     buf_append_string(to, ", \"environment\": ");
     out_string(to, group->name);
     buf_printf(to,
-               ", \"isolation\": \"%s\", \"policy\": \"%s\", \"drf\": %s, \"rule\": \"x = "
-               "min(max(level * R, reservation), min(limit, demand))\", \"weight\": ",
+               ", \"isolation\": \"%s\", \"policy\": \"%s\", \"drf\": %s, \"rule\": \"%s\", "
+               "\"weight\": ",
                member->vm ? "vm" : "container", mode_name(group->spec.mode),
-               group->spec.drf ? "true" : "false");
+               group->spec.drf ? "true" : "false",
+               group->spec.drf
+                   ? "x = max(tasks * need, reservation), max over resources of x / capacity / R "
+                     "equal"
+                   : "x = min(max(level * R, reservation), min(limit, demand))");
     out_weight(to, &group->instances[i], &group->results[i]);
     buf_append_string(to, ", \"cpu\": ");
     out_share(to, group, i, ALLOCATION_CPU);

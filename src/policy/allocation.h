@@ -47,6 +47,7 @@ enum allocation_bound {
     ALLOCATION_BY_LIMIT,       /* the weight alone would give more */
     ALLOCATION_BY_DEMAND,      /* it does not want more */
     ALLOCATION_BY_SPARE,       /* more than it wants: what nobody wanted was shared out by weight */
+    ALLOCATION_BY_DOMINANCE,   /* equal dominant shares (drf.h) */
     ALLOCATION_SCALED_DOWN,    /* the reservations do not fit the capacity */
 };
 

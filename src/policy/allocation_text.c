@@ -23,6 +23,7 @@ static const char *const bounds[] = {
     [ALLOCATION_BY_LIMIT] = "held at its limit",
     [ALLOCATION_BY_DEMAND] = "all it wants",
     [ALLOCATION_BY_SPARE] = "what it wants and its part of what nobody wants",
+    [ALLOCATION_BY_DOMINANCE] = "by equal dominant shares",
     [ALLOCATION_SCALED_DOWN] = "its reservation, scaled down: the reservations exceed the capacity",
 };
 
