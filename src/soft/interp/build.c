@@ -22,6 +22,8 @@ struct builder {
     unsigned most;          /* instructions */
     bool no_memory;         /* the arena is full */
     bool ended;             /* the last operation ends the block by itself */
+    bool trace;             /* a forward Jcc need not */
+    unsigned nr_sides;      /* Jcc that did not */
     gpa_t second_gpa;       /* where an instruction that crosses goes on */
     unsigned second_length; /* bytes there; 0: does not cross */
     struct interp_op ops[BLOCK_OPS_MAX + 1];
@@ -149,6 +151,13 @@ static interp_fn *select_hot(const struct insn *insn, struct interp_op *op)
     return found;
 }
 
+/* Does the block go on behind this one? */
+static bool goes_on(struct builder *b, const struct interp_op *op)
+{
+    return b->trace && b->nr_sides < CACHE_SIDES_MAX && b->nr_ops + 1u < b->most &&
+           cache_goes_on(b->cpu, b->gpa, b->key, op);
+}
+
 static void lower(struct builder *b, const struct insn *insn)
 {
     struct interp_op *op = &b->ops[b->nr_ops];
@@ -167,6 +176,11 @@ static void lower(struct builder *b, const struct insn *insn)
         op->run = select_hot(insn, op);
         if (!op->run)
             op->run = lower_generic(b, insn, op);
+        if (b->ended && goes_on(b, op)) {
+            hot_jcc_go_on(op);
+            b->nr_sides++;
+            b->ended = false;
+        }
     }
     b->nr_ops++;
     b->offset += insn->length;
@@ -287,6 +301,7 @@ static struct interp_block *finish(struct builder *b)
         .key = b->key,
         .nr_instructions = nr_instructions,
         .nr_ops = b->nr_ops,
+        .nr_sides = b->nr_sides,
     };
     block->page[0].gpa = b->gpa & ~GUEST_PAGE_MASK;
     block->page[0].mask = granules(b->gpa, b->offset);
@@ -299,7 +314,8 @@ static struct interp_block *finish(struct builder *b)
     return block;
 }
 
-int block_build(struct soft_cpu *cpu, gpa_t gpa, uint32_t key, struct interp_block **ret)
+int block_build(struct soft_cpu *cpu, gpa_t gpa, uint32_t key, bool trace,
+                struct interp_block **ret)
 {
     struct builder b;
     int result;
@@ -311,6 +327,8 @@ int block_build(struct soft_cpu *cpu, gpa_t gpa, uint32_t key, struct interp_blo
     b.most = key & CACHE_KEY_SINGLE ? 1 : BLOCK_OPS_MAX;
     b.nr_ops = b.offset = b.second_length = 0;
     b.no_memory = b.ended = false;
+    b.trace = trace;
+    b.nr_sides = 0;
     *ret = NULL;
     while (!b.ended && !b.second_length && b.nr_ops < b.most) {
         result = build_one(&b);

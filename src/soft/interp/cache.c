@@ -181,21 +181,27 @@ static struct interp_block **block_head(struct soft_interp *interp, gpa_t gpa, u
     return &interp->block_hash[hash >> 32 & (CACHE_BLOCKS - 1)];
 }
 
-static void block_kill(struct soft_cpu *cpu, struct interp_block *block)
+/* Out of the hash, and does nothing any more. */
+static void block_retire(struct soft_cpu *cpu, struct interp_block *block)
 {
     struct interp_block **link = block_head(&cpu->interp, block->gpa, block->key);
 
-    if (block->stale)
-        return;
     block->stale = true;
-    if (block->translation)
-        translate_block_killed(cpu, block);
     while (*link && *link != block)
         link = &(*link)->hash_next;
     if (*link)
         *link = block->hash_next;
     for (unsigned i = 0; i < block->nr_ops; i++)
         block->ops[i].run = op_stale;
+}
+
+static void block_kill(struct soft_cpu *cpu, struct interp_block *block)
+{
+    if (block->stale)
+        return;
+    if (block->translation)
+        translate_block_killed(cpu, block);
+    block_retire(cpu, block);
     cpu->counters.blocks_invalidated++;
 }
 
@@ -387,7 +393,7 @@ int cache_find(struct soft_cpu *cpu, bool single, struct interp_block **ret)
         block = NULL;
     }
     for (unsigned attempt = 0; !block; attempt++) {
-        result = block_build(cpu, gpa, key, &block);
+        result = block_build(cpu, gpa, key, false, &block);
         if (result)
             return result;
         if (block && !block_insert(cpu, block))
@@ -405,6 +411,27 @@ int cache_find(struct soft_cpu *cpu, bool single, struct interp_block **ret)
     }
     *ret = block;
     return SOFT_OK;
+}
+
+bool cache_goes_on(struct soft_cpu *cpu, gpa_t gpa, uint32_t key, const struct interp_op *op)
+{
+    gpa_t behind = gpa + op->offset + op->length;
+
+    return hot_jcc_forward(op) && !((behind ^ gpa) & ~GUEST_PAGE_MASK) &&
+           (!cpu->vm->translate_runs || find_physical(cpu, behind, key));
+}
+
+struct interp_block *cache_extend(struct soft_cpu *cpu, struct interp_block *block)
+{
+    const struct interp_op *last = &block->ops[block->nr_ops - 1];
+    struct interp_block *longer;
+
+    if (block->stale || block->nr_sides || !cache_goes_on(cpu, block->gpa, block->key, last) ||
+        block_build(cpu, block->gpa, block->key, true, &longer) || !longer ||
+        !block_insert(cpu, longer))
+        return block;
+    block_retire(cpu, block);
+    return longer;
 }
 
 void cache_jump_forget(struct soft_cpu *cpu)

@@ -40,6 +40,7 @@
 #define CACHE_BLOCKS      131072u /* hash heads */
 #define CACHE_PAGES       4096u   /* hash heads */
 #define CACHE_GRANULE     64u
+#define CACHE_SIDES_MAX   8u /* of a trace */
 
 /* A block in one of the (at most two) pages that it was decoded from. */
 struct interp_block_page {
@@ -60,6 +61,7 @@ struct interp_block {
     struct interp_block *hash_next;
     struct interp_block_page page[2];
     unsigned nr_ops;
+    unsigned nr_sides; /* Jcc before the end */
     struct interp_op ops[];
 };
 
@@ -97,6 +99,10 @@ static inline struct interp_jump *cache_jump(const struct soft_cpu *cpu, uint64_
 /* The block at CS:RIP. SOFT_OK; SOFT_FAULT: the fetch faults; SOFT_EXIT: code outside RAM. single:
  * a block of one instruction. */
 int cache_find(struct soft_cpu *cpu, bool single, struct interp_block **ret);
+/* A block that ends in a forward Jcc, behind which code has run, in one with that code, as far as
+ * it goes on so: a trace, in whose middle it is left when such a Jcc is taken. It takes the block's
+ * place. The block itself where there is none to be had. CS:RIP is at the block. */
+struct interp_block *cache_extend(struct soft_cpu *cpu, struct interp_block *block);
 /* Forgets the jump-cache entry of CS:RIP. */
 void cache_jump_forget(struct soft_cpu *cpu);
 /* Takes the messages of other threads. */
@@ -106,9 +112,14 @@ void cache_flush(struct soft_cpu *cpu);
 /* memory_code_written_fn; context: struct soft_vm. */
 void cache_code_written(void *context, gpa_t gpa, uint64_t length);
 
-/* build.c: decodes a block at CS:RIP, whose first byte is at gpa. SOFT_OK with *ret NULL: the arena
- * is full. SOFT_FAULT: the fetch of the first instruction faults. */
-int block_build(struct soft_cpu *cpu, gpa_t gpa, uint32_t key, struct interp_block **ret);
+/* build.c: decodes a block at CS:RIP, whose first byte is at gpa; trace: beyond forward Jcc, where
+ * cache_goes_on. SOFT_OK with *ret NULL: the arena is full. SOFT_FAULT: the
+ * fetch of the first instruction faults. */
+int block_build(struct soft_cpu *cpu, gpa_t gpa, uint32_t key, bool trace,
+                struct interp_block **ret);
+/* cache.c: may a trace from gpa go on behind this operation? It is a forward Jcc, and what follows
+ * has been decoded, that is, has run (not asked for when blocks are translated before they run). */
+bool cache_goes_on(struct soft_cpu *cpu, gpa_t gpa, uint32_t key, const struct interp_op *op);
 /* From the arena; NULL when it is full. */
 void *cache_alloc(struct soft_cpu *cpu, size_t size);
 /* Invariant 1, for [gpa, gpa + length) inside one page. False: not RAM (or no memory for the bits).

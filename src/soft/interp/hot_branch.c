@@ -69,6 +69,26 @@ static interp_fn *const jcc_functions[16] = {
     jcc_8, jcc_9, jcc_10, jcc_11, jcc_12, jcc_13, jcc_14, jcc_15,
 };
 
+/* Not the block's last: goes on with the next one, unless it is taken. */
+static int jcc_side(struct soft_cpu *cpu, const struct interp_op *op)
+{
+    if (!interp_condition(cpu->host_flags, op->condition))
+        INTERP_NEXT();
+    cpu->rip += op->imm;
+    cpu->interp.executed = op->position + 1u;
+    return INTERP_LEFT;
+}
+
+bool hot_jcc_forward(const struct interp_op *op)
+{
+    return op->run == jcc_functions[op->condition & 15] && (int64_t)op->imm > op->offset;
+}
+
+void hot_jcc_go_on(struct interp_op *op)
+{
+    op->run = jcc_side;
+}
+
 /* 16- and 32-bit code */
 static int jump_legacy(struct soft_cpu *cpu, const struct interp_op *op, uint64_t target)
 {

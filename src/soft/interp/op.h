@@ -11,7 +11,8 @@
  *     op_generic sets rip and next_rip for its handler and puts rip back.
  *  2. The status flags live in cpu->host_flags (AX after LAHF and SETO AL), the others in rflags;
  *     op_generic materialises them for its handler (rule 5 of soft_cpu.h) and takes them back.
- *  3. Every block ends in an operation that does not call INTERP_NEXT.
+ *  3. Every block ends in an operation that does not call INTERP_NEXT. Of branches only a Jcc of a
+ *     trace (cache_extend) may stand before the end.
  *  4. An operation that leaves early calls interp_leave_fault or interp_leave, which set rip,
  *     interp.executed; result 0 means: the block came to its end.
  *  5. A block that is invalidated while it runs gets every op's function replaced by op_stale,
@@ -159,6 +160,10 @@ interp_fn *hot_move_select(const struct insn *insn, struct interp_op *op);
 interp_fn *hot_unary_select(const struct insn *insn, struct interp_op *op);
 interp_fn *hot_branch_select(const struct insn *insn, struct interp_op *op);
 interp_fn *hot_stack_select(const struct insn *insn, struct interp_op *op);
+
+/* Is it a Jcc of 64-bit code that leads forward? Make it one that need not end its block. */
+bool hot_jcc_forward(const struct interp_op *op);
+void hot_jcc_go_on(struct interp_op *op);
 
 /* Operand forms of the hot operations: F: flat 64-bit address without segment base, G: any. */
 enum hot_form {

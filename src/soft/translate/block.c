@@ -79,6 +79,10 @@ static bool op_once(struct translator *tr, const struct interp_op *op, bool last
     uint8_t *start, held;
     bool open = true;
 
+    if (tr->insn.id == INSN_JCC && !last) {
+        translator_side(tr);
+        return true;
+    }
     if (may_close_loop(tr))
         poll(tr);
     start = tr->e.at;
@@ -124,6 +128,7 @@ static bool op_trial(struct translator *tr, const struct interp_op *op, bool las
     struct interp_op *single = t->single;
     size_t arena_used = translate->arena_used;
     int32_t rsp_pending = tr->rsp_pending;
+    unsigned nr_sides = tr->nr_sides, nr_far = tr->nr_far;
 
     tr->trial = true;
     *ret_open = op_once(tr, op, last);
@@ -139,7 +144,8 @@ static bool op_trial(struct translator *tr, const struct interp_op *op, bool las
     t->x87 = x87;
     t->single = single;
     translate->arena_used = arena_used;
-    tr->far_patch = NULL;
+    tr->nr_sides = nr_sides;
+    tr->nr_far = nr_far;
     tr->rsp_pending = rsp_pending;
     tr->rcx_kept = false;
     return false;
@@ -187,7 +193,8 @@ static void cold_emit(struct translator *tr)
 
         emit_patch(stub->patch, tr->e.at);
         if ((stub->exit & ((1u << TRANSLATE_EXIT_BITS) - 1)) == TRANSLATE_EXIT_LINK)
-            tr->t->link[stub->exit >> TRANSLATE_EXIT_BITS & 1].stub = tr->e.at;
+            tr->t->link[stub->exit >> TRANSLATE_EXIT_BITS & ((1u << TRANSLATE_OP_BITS) - 1)].stub =
+                tr->e.at;
         emit8(&tr->e, 0xb9); /* mov ecx, exit */
         emit32(&tr->e, stub->exit);
         if ((stub->exit & ((1u << TRANSLATE_EXIT_BITS) - 1)) == TRANSLATE_EXIT_CAREFUL)
@@ -202,9 +209,9 @@ static void cold_emit(struct translator *tr)
 static void stubs_emit(struct translator *tr)
 {
     translator_islands(tr, true);
-    if (tr->far_patch) {
-        emit_patch(tr->far_patch, tr->e.at);
-        translator_goto(tr, 0, tr->far_target);
+    for (unsigned i = 0; i < tr->nr_far; i++) {
+        emit_patch(tr->far[i].patch, tr->e.at);
+        translator_goto(tr, tr->far[i].link, tr->far[i].target);
     }
     cold_emit(tr);
 }
@@ -283,7 +290,7 @@ static bool room(struct translate *translate)
 {
     size_t side = sizeof(struct translation) + sizeof(struct translate_page) +
                   64 * (2 * sizeof(uint32_t) + sizeof(uint16_t) + 2 * sizeof(struct interp_op)) +
-                  192;
+                  (TRANSLATOR_LINK_SIDES + CACHE_SIDES_MAX) * sizeof(struct translate_link) + 192;
 
     if (translate->code.cold - translate->code.used < TRANSLATE_BLOCK_BYTES ||
         translate->arena_size - translate->arena_used < side ||
@@ -295,7 +302,7 @@ static bool room(struct translate *translate)
 /* Writable addresses become those at which the code runs. */
 static void publish(struct translate *translate, struct translation *t, uint8_t *end)
 {
-    for (unsigned i = 0; i < 2; i++)
+    for (unsigned i = 0; i < t->nr_links; i++)
         if (t->link[i].stub)
             t->link[i].stub = code_cache_run(&translate->code, t->link[i].stub);
     t->entry = code_cache_run(&translate->code, t->entry);
@@ -325,13 +332,17 @@ static struct translation *block_try(struct soft_cpu *cpu, struct interp_block *
     translate->arena_used +=
         align_up(sizeof(*t) + block->nr_instructions * (sizeof(uint32_t) + sizeof(uint16_t)), 64);
     memset(t, 0, sizeof(*t));
+    t->nr_links = (uint8_t)(TRANSLATOR_LINK_SIDES + block->nr_sides);
+    t->link = (void *)(translate->arena + translate->arena_used);
+    translate->arena_used += align_up(t->nr_links * sizeof(*t->link), 64);
+    memset(t->link, 0, t->nr_links * sizeof(*t->link));
     tr.e.at = translate->code.write + translate->code.used;
     tr.cpu = cpu;
     tr.t = t;
     tr.user = block->key & CACHE_KEY_USER;
     tr.vector_seen = tr.x87_seen = tr.x87_noted = false;
     tr.nr_stubs = 0;
-    tr.far_patch = NULL;
+    tr.nr_sides = tr.nr_far = 0;
     tr.failed = false;
     tr.no_islands = no_islands;
     tr.trial = false;

@@ -107,19 +107,29 @@ static int64_t target_of(const struct translator *tr)
     return (int64_t)tr->offset + tr->insn.length + (int64_t)tr->insn.imm;
 }
 
-static bool branch_jcc(struct translator *tr)
+static void jcc(struct translator *tr, unsigned link)
 {
     int64_t target = target_of(tr);
     uint8_t *patch = emit_jump_if(&tr->e, tr->insn.condition & 15);
 
-    if (in_page(target)) {
-        link_add(tr, 0, patch, target);
-    } else {
-        tr->far_patch = patch;
-        tr->far_target = target;
-    }
-    translator_goto(tr, 1, (int64_t)tr->offset + tr->insn.length);
+    if (in_page(target))
+        link_add(tr, link, patch, target);
+    else
+        tr->far[tr->nr_far++] =
+            (struct translator_far){.patch = patch, .link = link, .target = target};
+}
+
+static bool branch_jcc(struct translator *tr)
+{
+    jcc(tr, TRANSLATOR_LINK_TAKEN);
+    translator_goto(tr, TRANSLATOR_LINK_BEHIND, (int64_t)tr->offset + tr->insn.length);
     return true;
+}
+
+void translator_side(struct translator *tr)
+{
+    jcc(tr, TRANSLATOR_LINK_SIDES + tr->nr_sides++);
+    tr->rcx_kept = true;
 }
 
 /* A push's store: the address and its check. */

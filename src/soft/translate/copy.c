@@ -713,7 +713,7 @@ bool translator_copy(struct translator *tr)
 
 bool translator_keeps_rcx(const struct insn *insn)
 {
-    if (insn->id == INSN_PUSH || insn->id == INSN_POP)
+    if (insn->id == INSN_PUSH || insn->id == INSN_POP || insn->id == INSN_JCC)
         return true;
     if (!translator_copies(insn) || insn->id == INSN_DIV || insn->id == INSN_IDIV ||
         insn->id == INSN_PAUSE || shift_by_cl(insn) || copy_writes_rcx(insn))

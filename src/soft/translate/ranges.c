@@ -191,6 +191,8 @@ static void effects(struct plan *plan, const struct insn *insn)
 {
     bool stack = insn->operand_size == 8 && (insn->id == INSN_PUSH || insn->id == INSN_POP);
 
+    if (insn->id == INSN_JCC)
+        return;
     if (!stack && insn->id != INSN_LEAVE && !translator_copies(insn)) {
         plan->barrier++;
         for (unsigned i = 0; i < CPU_NR_GPRS; i++)

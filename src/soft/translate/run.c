@@ -295,7 +295,7 @@ static int serve(struct soft_cpu *cpu, struct visit *visit, uint32_t exit)
         visit->vector = visit->x87 = false;
     switch (kind) {
     case TRANSLATE_EXIT_LINK:
-        visit->link = &t->link[op & 1];
+        visit->link = &t->link[op];
         cpu->rip = translate->hot->page + (uint64_t)visit->link->target;
         return SOFT_OK;
     case TRANSLATE_EXIT_GOTO:
@@ -387,6 +387,7 @@ static struct translation *translation_of(struct soft_cpu *cpu, struct interp_bl
         return NULL;
     if (block->runs++ < cpu->translate->patience)
         return NULL;
+    block = cache_extend(cpu, block);
     block->translation = translate_block(cpu, block, false);
     if (!block->translation && !cpu->translate->full)
         block->runs = NO_BLOCK;

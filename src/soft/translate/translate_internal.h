@@ -235,13 +235,13 @@ struct translation {
     uint32_t code_bytes; /* from entry_far */
     uint32_t cold;       /* where its code at the cache's end begins: up to the last one's */
     uint16_t start;      /* offset in the page */
-    uint8_t nr_ops;
+    uint8_t nr_ops, nr_links;
     bool vector, avx, x87;       /* wants these registers loaded */
     bool ranged;                 /* has ranges (ranges.c): entered at its start only */
     struct translation *careful; /* of the same block, without; made when it is wanted */
     uint32_t *careful_jump; /* of each operation's exit CAREFUL: the displacement, from entry */
     struct translate_page *page;
-    struct translate_link link[2];
+    struct translate_link *link; /* [nr_links] */
     struct translate_link *incoming;
     struct translation *next_target;
     uint8_t tables; /* classes that it was put into the jump table of */

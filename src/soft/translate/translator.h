@@ -49,6 +49,18 @@ struct translator_near {
 };
 #define TRANSLATOR_NO_COLD 0xffu
 
+/* A Jcc to another page. */
+struct translator_far {
+    uint8_t *patch;
+    unsigned link;
+    int64_t target;
+};
+
+/* translation.link */
+#define TRANSLATOR_LINK_TAKEN  0u /* of the last instruction */
+#define TRANSLATOR_LINK_BEHIND 1u
+#define TRANSLATOR_LINK_SIDES  2u /* first of those of other Jcc */
+
 struct translator {
     struct emit e;
     struct soft_cpu *cpu;
@@ -78,9 +90,10 @@ struct translator {
     bool rcx_kept;       /* this instruction leaves RCX alone: set by those who know */
     unsigned nr_stubs;
     struct translator_stub stub[TRANSLATOR_STUBS_MAX];
-    /* A taken branch (link 0) to another page, put behind the block. */
-    uint8_t *far_patch;
-    int64_t far_target;
+    unsigned nr_sides; /* Jcc before the end, so far */
+    /* Taken branches to other pages, put behind the block. */
+    unsigned nr_far;
+    struct translator_far far[1 + CACHE_SIDES_MAX];
 };
 
 /* The jump at `patch` leaves with this exit. */
@@ -134,6 +147,8 @@ bool translator_divide(struct translator *tr);
 bool translator_copy(struct translator *tr);
 /* branch.c: the block's last instruction, if it is a near branch; PUSH, POP, LEAVE. */
 bool translator_branch(struct translator *tr);
+/* A Jcc after which the block goes on. */
+void translator_side(struct translator *tr);
 bool translator_stack(struct translator *tr);
 /* The block goes on at `target`, an offset from the start of its page, by this link. */
 void translator_goto(struct translator *tr, unsigned slot, int64_t target);
