@@ -5,13 +5,13 @@ import time
 PATIENCE_S = 120
 
 
-def until(what, patience_s=PATIENCE_S):
-    """Polls `what` until it gives something true, and returns that."""
+def until(what, patience_s=PATIENCE_S, told=lambda: ""):
+    """Polls `what` until it gives something true, and returns that. told(): what a failure should show."""
     deadline, pause = time.monotonic() + patience_s, 0.01
     while True:
         value = what()
         if value:
             return value
-        assert time.monotonic() < deadline, f"not within {patience_s} s"
+        assert time.monotonic() < deadline, f"not within {patience_s} s {told()}"
         time.sleep(pause)
         pause = min(pause * 1.2, 0.2)

@@ -8,6 +8,7 @@ import signal
 import socket
 import struct
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +22,7 @@ SERVE = "mkdir /w; echo $0 >/w/index.html; exec httpd -f -p 80 -h /w"
 
 
 @pytest.fixture(scope="module")
-def host(build, guest):
+def place(build, guest):
     """A manager inside a namespace (192.0.2.1, 2001:db8::1), with an outside beyond it."""
     need_root()
     if not shutil.which("nft"):
@@ -37,7 +38,29 @@ def host(build, guest):
         m.inside, m.outside = inside, outside
         yield m
         m.close()
-        assert interfaces(m) == set() and rules(m) == ""
+
+
+@pytest.fixture
+def host(place):
+    """The manager, empty before each test and after it, however that ended."""
+    if place.process.poll() is not None:
+        place.start()
+    yield place
+    clear(place)
+
+
+def clear(m):
+    if m.process.poll() is not None:
+        m.start()
+    for instance in m.good("GET", "/v1/instances?all=1")["instances"]:
+        m.good("DELETE", f"/v1/instances/{instance['id']}?force=1")
+    for environment in m.good("GET", "/v1/environments")["environments"]:
+        if environment["name"] != "default":
+            m.good("DELETE", f"/v1/environments/{environment['name']}")
+    for kind in ("networks", "volumes"):
+        for thing in m.good("GET", f"/v1/{kind}")[kind]:
+            m.good("DELETE", f"/v1/{kind}/{thing['name']}")
+    assert interfaces(m) == set() and rules(m) == ""
 
 
 def interfaces(m):
@@ -64,6 +87,19 @@ def fetch(place, url):
 def shim_of(m, ref):
     words = f"/i/{m.inspect(ref)['id']}/"
     return next(pid for pid in m.shims() if words in open(f"/proc/{pid}/cmdline").read())
+
+
+def resolvers(m):
+    """Command lines of the processes that answer for names here."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_text().split("\0")
+            if words[1:3] == ["network", "resolve"] and str(m.dir) in (entry / "environ").read_text():
+                found[int(entry.name)] = words[3]
+        except OSError:
+            pass
+    return found
 
 
 def ask_tcp(address, name, kind):
@@ -134,8 +170,14 @@ def test_connect_and_disconnect(host):
     # Names of both networks, for who is on both; of one's own network only for who is not.
     m.lodge("run", "-d", "--name", "near", "--net", "one", "busybox", "sleep", "1000")
     m.lodge("run", "-d", "--name", "far", "--net", "two", "busybox", "sleep", "1000")
+    asked = {}
+
+    def is_known(name, network):
+        asked[name] = m.lodge("exec", "both", "sh", "-c", f"cat /etc/resolv.conf; nslookup {name} 2>&1; ip -4 addr; true")
+        return endpoints(m, network)[name] in asked[name]
+
     for name, network in (("near", "one"), ("far", "two")):
-        until(lambda: endpoints(m, network)[name] in m.lodge("exec", "both", "sh", "-c", f"nslookup {name}; true"))
+        until(lambda: is_known(name, network), told=lambda: f"{asked} {m.good('GET', '/v1/networks')} {resolvers(m)}")
     assert "NAMED" not in m.lodge("exec", "near", "sh", "-c", "nslookup far >/dev/null 2>&1 && echo NAMED; true")
     m.lodge("rm", "-f", "near", "far")
     for words, status in ((["connect", "two", "both"], 409), (["disconnect", "three", "both"], 404), (["connect", "two", "nosuch"], 404)):
