@@ -9,9 +9,9 @@
 #include "base/loop.h"
 #include "base/util.h"
 #include "block/block.h"
-#include "net/net_driver.h"
 #include "virtio/spec.h"
 #include "virtio/virtio.h"
+#include "virtio_guest.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -19,12 +19,6 @@
 
 #define RAM_BYTES UINT64_C(0x100000)
 #define STEPS_MAX 400
-#define RING(q)   (0x1000 + 0x1000 * (uint64_t)(q))
-
-struct input {
-    const uint8_t *data;
-    size_t left;
-};
 
 static struct memory *memory;
 static struct loop *loop;
@@ -54,41 +48,6 @@ static size_t take_output(void *context, const void *data, size_t length)
     (void)context;
     return length && (*(const uint8_t *)data & 1) ? length : length / 2;
 }
-
-static void wire_start(struct net *net, const struct net_offload *offload)
-{
-    (void)net;
-    (void)offload;
-}
-
-static void wire_nothing(struct net *net)
-{
-    (void)net;
-}
-
-/* Reads all that it is given. */
-static bool wire_send(struct net *net, const struct iovec *iov, unsigned nr, size_t bytes)
-{
-    static uint8_t frame[sizeof(struct net_header) + NET_FRAME_MAX];
-    size_t at = 0;
-
-    (void)net;
-    for (unsigned i = 0; i < nr; i++) {
-        if (!range_fits(at, iov[i].iov_len, sizeof(frame)))
-            abort();
-        memcpy(frame + at, iov[i].iov_base, iov[i].iov_len);
-        at += iov[i].iov_len;
-    }
-    if (at != bytes)
-        abort();
-    return true;
-}
-
-static const struct net_driver wire_driver = {.start = wire_start,
-                                              .stop = wire_nothing,
-                                              .resume = wire_nothing,
-                                              .send = wire_send,
-                                              .free = wire_nothing};
 
 static struct virtio_device *new_device(unsigned kind)
 {
@@ -160,17 +119,6 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     return 0;
 }
 
-static uint64_t take(struct input *in, unsigned bytes)
-{
-    uint64_t value = 0;
-    size_t n = MIN((size_t)bytes, in->left);
-
-    memcpy(&value, in->data, n);
-    in->data += n;
-    in->left -= n;
-    return value;
-}
-
 static void reg(struct virtio_device *device, uint64_t offset, uint32_t value)
 {
     virtio_mmio_ops.write(device, 0, offset, &value, 4);
@@ -190,48 +138,21 @@ static void set_up(struct virtio_device *device)
     reg(device, VIRTIO_MMIO_STATUS, 11);
     for (unsigned q = 0; q < 3; q++) {
         reg(device, VIRTIO_MMIO_QUEUE_SEL, q);
-        reg(device, VIRTIO_MMIO_QUEUE_NUM, 16);
+        reg(device, VIRTIO_MMIO_QUEUE_NUM, RING_ENTRIES);
         reg(device, VIRTIO_MMIO_QUEUE_DESC_LOW, (uint32_t)RING(q));
-        reg(device, VIRTIO_MMIO_QUEUE_DRIVER_LOW, (uint32_t)RING(q) + 0x400);
-        reg(device, VIRTIO_MMIO_QUEUE_DEVICE_LOW, (uint32_t)RING(q) + 0x800);
+        reg(device, VIRTIO_MMIO_QUEUE_DRIVER_LOW, (uint32_t)RING(q) + RING_AVAIL);
+        reg(device, VIRTIO_MMIO_QUEUE_DEVICE_LOW, (uint32_t)RING(q) + RING_USED);
         reg(device, VIRTIO_MMIO_QUEUE_READY, 1);
     }
     reg(device, VIRTIO_MMIO_STATUS, 15);
 }
 
-static void put_descriptor(struct input *in)
-{
-    uint8_t *d = memory_range(memory, RING(take(in, 1) % 4) + 16 * (take(in, 1) % 16), 16);
-    uint64_t shape = take(in, 1);
-
-    store_le64(d, shape & 1 ? take(in, 8) : 0x8000 + take(in, 2));
-    store_le32(d + 8, shape & 2 ? (uint32_t)take(in, 4) : (uint32_t)take(in, 1));
-    store_le16(d + 12, (uint16_t)(shape >> 2 & 7));
-    store_le16(d + 14, (uint16_t)take(in, 1) % 18);
-}
-
 static void offer(struct virtio_device *device, struct input *in)
 {
     uint32_t queue = (uint32_t)take(in, 1) % 3;
-    uint8_t *avail = memory_range(memory, RING(queue) + 0x400, 64);
-    uint16_t idx = load_le16(avail + 2);
 
-    store_le16(avail + 4 + 2 * (idx % 16), (uint16_t)take(in, 1) % 17);
-    store_le16(avail + 2, (uint16_t)(idx + 1));
+    put_available(memory, queue, in);
     reg(device, VIRTIO_MMIO_QUEUE_NOTIFY, queue);
-}
-
-static void put_memory(struct input *in)
-{
-    uint64_t gpa = take(in, 2) * 4;
-    size_t want = (size_t)take(in, 1), length = MIN(want, in->left);
-    uint8_t *p = length ? memory_range(memory, gpa, length) : NULL;
-
-    if (!p)
-        return;
-    memcpy(p, in->data, length);
-    in->data += length;
-    in->left -= length;
 }
 
 static void access_register(struct virtio_device *device, struct input *in, bool write)
@@ -265,11 +186,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (unsigned step = 0; in.left && step < STEPS_MAX; step++) {
         switch (take(&in, 1) % 8) {
         case 0:
-            put_memory(&in);
+            put_memory(memory, &in);
             break;
         case 1:
         case 2:
-            put_descriptor(&in);
+            put_descriptor(memory, &in);
             break;
         case 3:
             offer(device, &in);
@@ -283,10 +204,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             break;
         default:
             if (kind == NET && wire.started) {
-                struct net_header header = {0};
-
-                wire.receiver.deliver(wire.receiver.context, &header, in.data, in.left);
-                wire.receiver.flush(wire.receiver.context);
+                wire_deliver(&wire, &in);
             } else if (kind == 1) {
                 virtio_console_input(device, in.data, in.left);
                 virtio_console_output_ready(device);
@@ -299,7 +217,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     loop_run_once(loop, 0);
     /* Looked at before: a balloon may take away the very pages that the rings are in. */
     for (unsigned q = 0; q < 3; q++)
-        empty &= load_le16(memory_range(memory, RING(q) + 0x402, 2)) == 0;
+        empty &= load_le16(memory_range(memory, RING(q) + RING_AVAIL + 2, 2)) == 0;
     set_up(device);
     if (empty && virtio_device_failure(device))
         abort(); /* fresh empty rings do not break a device */

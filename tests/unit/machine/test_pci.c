@@ -202,22 +202,26 @@ static void *accesses(void *context)
     return NULL;
 }
 
+/* Accesses without a pause between them, from several processors. */
 START_TEST(unplugged_under_accesses)
 {
-    pthread_t thread;
+    pthread_t threads[4];
     void *wrong;
 
     atomic_store(&stop, false);
-    ck_assert_int_eq(pthread_create(&thread, NULL, accesses, NULL), 0);
-    for (unsigned i = 0; i < 2000; i++) {
+    for (unsigned i = 0; i < ARRAY_LEN(threads); i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, accesses, NULL), 0);
+    for (unsigned i = 0; i < 500; i++) {
         plug(1, true);
         config_out(2, PCI_BAR0, (uint32_t)PCI_WINDOW_BASE, 4);
         config_out(2, PCI_COMMAND, 2, 2);
         pci_unplug(pci, 1);
     }
     atomic_store(&stop, true);
-    pthread_join(thread, &wrong);
-    ck_assert_ptr_null(wrong);
+    for (unsigned i = 0; i < ARRAY_LEN(threads); i++) {
+        pthread_join(threads[i], &wrong);
+        ck_assert_ptr_null(wrong);
+    }
 }
 END_TEST
 
