@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Runs mke2fs on the tree, into a temporary name that becomes the key when the image is whole.
- * Names of killed builds are swept by the next one.
+ * Runs mke2fs on the tree, confined (tool/tool.h), into a temporary name that becomes the key when
+ * the image is whole. Names of killed builds are swept by the next one.
  */
 #include "image/disk.h"
 
@@ -11,6 +11,7 @@
 #include "base/util.h"
 #include "image/layout.h"
 #include "image/unpack.h"
+#include "tool/tool.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,14 +19,13 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/wait.h>
 #include <time.h>
 
-#define BLOCK_SIZE 4096u
-#define ATTEMPTS   3
+#define BLOCK_SIZE   4096u
+#define ATTEMPTS     3
+#define MAKE_LIMIT_S 3600
 
 #define DIR_DISK_KEPT_S (7 * 86400)
 
@@ -79,73 +79,45 @@ int tree_summarise(const char *dir, struct tree_summary *ret, struct err *err)
     return result;
 }
 
-static _Noreturn void mke2fs_child(int output, const char *rootfs, const char *path,
-                                   const char *blocks, const char *inodes)
-{
-    static char *const env[] = {(char *)(uintptr_t) "PATH=/usr/sbin:/sbin:/usr/bin:/bin",
-                                (char *)(uintptr_t) "MKE2FS_CONFIG=/dev/null",
-                                (char *)(uintptr_t) "LC_ALL=C", NULL};
-    const char *argv[] = {"mke2fs",
-                          "-q",
-                          "-F",
-                          "-b",
-                          "4096",
-                          "-I",
-                          "256",
-                          "-m",
-                          "0",
-                          "-N",
-                          inodes,
-                          "-O",
-                          "none,extents,filetype,dir_index,sparse_super,large_file,huge_file,"
-                          "extra_isize,ext_attr,dir_nlink",
-                          "-E",
-                          "root_owner,lazy_itable_init=1,nodiscard",
-                          "-d",
-                          rootfs,
-                          path,
-                          blocks,
-                          NULL};
-
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    dup2(output, STDOUT_FILENO);
-    dup2(output, STDERR_FILENO);
-    environ = (char **)(uintptr_t)env;
-    execvpe("mke2fs", (char **)(uintptr_t)argv, (char **)(uintptr_t)env);
-    dprintf(STDERR_FILENO, "mke2fs cannot be run (%s): install e2fsprogs", strerror(errno));
-    _exit(127);
-}
-
 /* Runs mke2fs; its own words are the error's text. */
 static int mke2fs(const char *rootfs, const char *path, uint64_t nr_blocks, uint64_t nr_inodes,
                   struct err *err)
 {
-    char blocks[24], inodes[24], words[400] = "";
-    int pipe_fds[2], status;
-    ssize_t n;
-    pid_t pid;
+    CLEANUP(fd_closep)
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    char blocks[24], inodes[24], words[400];
+    const char *const argv[] = {
+        "mke2fs",
+        "-q",
+        "-F",
+        "-b",
+        "4096",
+        "-I",
+        "256",
+        "-m",
+        "0",
+        "-N",
+        inodes,
+        "-O",
+        "none,extents,filetype,dir_index,sparse_super,large_file,huge_file,extra_isize,ext_attr,"
+        "dir_nlink",
+        "-E",
+        "root_owner,lazy_itable_init=1,nodiscard",
+        "-d",
+        tool_tree,
+        tool_file,
+        blocks,
+        NULL};
+    const struct tool tool = {.argv = argv, .file = fd, .tree = rootfs, .limit_s = MAKE_LIMIT_S};
+    int status;
 
+    if (fd < 0 || ftruncate(fd, (off_t)(nr_blocks * BLOCK_SIZE)) < 0)
+        return err_errno(err, -errno, "make '%s'", path);
     snprintf(blocks, sizeof(blocks), "%llu", (unsigned long long)nr_blocks);
     snprintf(inodes, sizeof(inodes), "%llu", (unsigned long long)nr_inodes);
-    if (pipe2(pipe_fds, O_CLOEXEC) < 0)
-        return err_errno(err, -errno, "pipe");
-    if ((pid = fork()) == 0)
-        mke2fs_child(pipe_fds[1], rootfs, path, blocks, inodes);
-    close(pipe_fds[1]);
-    if (pid < 0) {
-        close(pipe_fds[0]);
-        return err_errno(err, -errno, "start mke2fs");
-    }
-    n = file_read_full(pipe_fds[0], words, sizeof(words) - 1);
-    close(pipe_fds[0]);
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        continue;
-    words[n > 0 ? n : 0] = '\0';
-    for (char *c = words; *c; c++)
-        if (*c == '\n')
-            *c = c[1] ? ' ' : '\0';
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-        return 0;
+    status = tool_run(&tool, words, sizeof(words), err);
+    if (status <= 0)
+        return status;
     return err_set(err, strstr(words, "allocate") ? -ENOSPC : -EIO, "make a disk image of '%s': %s",
                    rootfs, *words ? words : "mke2fs failed");
 }

@@ -5,59 +5,47 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "tool/tool.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
 
 #define FREE_LIMIT_NS (15 * NS_PER_S)
+#define MAKE_LIMIT_S  600
 
 /* Nothing that the guest's first mount would have to write: tables are zeros in a sparse file. */
-static int run_mke2fs(const char *path, struct err *err)
+static int run_mke2fs(int fd, struct err *err)
 {
-    static char *const env[] = {(char *)(uintptr_t) "PATH=/usr/sbin:/sbin:/usr/bin:/bin",
-                                (char *)(uintptr_t) "MKE2FS_CONFIG=/dev/null",
-                                (char *)(uintptr_t) "LC_ALL=C", NULL};
-    const char *argv[] = {"mke2fs",
-                          "-q",
-                          "-F",
-                          "-b",
-                          "4096",
-                          "-I",
-                          "256",
-                          "-i",
-                          "16384",
-                          "-m",
-                          "0",
-                          "-J",
-                          "size=16",
-                          "-O",
-                          "none,has_journal,extents,filetype,dir_index,sparse_super,large_file,"
-                          "huge_file,uninit_bg,flex_bg,extra_isize,ext_attr,dir_nlink",
-                          "-E",
-                          "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
-                          path,
-                          NULL};
-    posix_spawn_file_actions_t actions;
-    int result, status;
-    pid_t pid;
+    const char *const argv[] = {
+        "mke2fs",
+        "-q",
+        "-F",
+        "-b",
+        "4096",
+        "-I",
+        "256",
+        "-i",
+        "16384",
+        "-m",
+        "0",
+        "-J",
+        "size=16",
+        "-O",
+        "none,has_journal,extents,filetype,dir_index,sparse_super,large_file,huge_file,uninit_bg,"
+        "flex_bg,extra_isize,ext_attr,dir_nlink",
+        "-E",
+        "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
+        tool_file,
+        NULL};
+    const struct tool tool = {.argv = argv, .file = fd, .limit_s = MAKE_LIMIT_S};
+    char words[200];
+    int status = tool_run(&tool, words, sizeof(words), err);
 
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-    result = -posix_spawnp(&pid, "mke2fs", &actions, NULL, (char *const *)(uintptr_t)argv, env);
-    posix_spawn_file_actions_destroy(&actions);
-    if (result < 0)
-        return err_errno(err, result, "start mke2fs (install e2fsprogs)");
-    while (waitpid(pid, &status, 0) < 0)
-        if (errno != EINTR)
-            return err_errno(err, -errno, "wait for mke2fs");
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0
-               ? 0
-               : err_set(err, -EIO, "mke2fs could not make '%s'", path);
+    return status > 0 ? err_set(err, -EIO, "make a virtual machine's writable layer: %s", words)
+                      : status;
 }
 
 /* A monitor that was killed a moment ago holds its lock (that of block/) until the kernel has taken
@@ -91,7 +79,7 @@ int layer_prepare(const char *path, uint64_t size_bytes, struct err *err)
     fd = open(temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0 || ftruncate(fd, (off_t)size_bytes) < 0)
         return err_errno(err, -errno, "make '%s'", temporary);
-    if ((result = run_mke2fs(temporary, err)) < 0) {
+    if ((result = run_mke2fs(fd, err)) < 0) {
         unlink(temporary);
         return result;
     }

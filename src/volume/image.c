@@ -2,87 +2,64 @@
 /*
  * mke2fs on a file, and the file mounted through /dev/loopN (loop(4)). Containers write files into
  * the image, never the image itself, so it is as trustworthy as the host's kernel left it; one that
- * was a disk of a virtual machine is made sound by e2fsck first (image_check).
+ * was a disk of a virtual machine is made sound by e2fsck first (image_check), which is confined
+ * (tool/tool.h).
  */
 #include "volume/image.h"
 
 #include "base/cleanup.h"
 #include "base/util.h"
+#include "tool/tool.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/loop.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define UNMOUNT_TRIES 200 /* ten seconds */
-#define TRIES         16  /* another process may take the free device first */
-
-/* One of e2fsprogs on the open file, which it knows as the last of its arguments; its exit status,
- * or -errno. */
-static int run_tool(const char **argv, char *ret_path, size_t size, int fd, struct err *err)
-{
-    pid_t pid;
-    int status;
-
-    snprintf(ret_path, size, "/proc/self/fd/%d", fd);
-    pid = fork();
-    if (pid < 0)
-        return err_errno(err, -errno, "start %s", argv[0]);
-    if (pid == 0) {
-        const char *env[] = {"PATH=/usr/sbin:/sbin:/usr/bin:/bin", NULL};
-        int null = open("/dev/null", O_RDWR);
-        sigset_t none;
-
-        sigemptyset(&none);
-        sigprocmask(SIG_SETMASK, &none, NULL);
-        fcntl(fd, F_SETFD, 0);
-        dup2(null, STDIN_FILENO);
-        dup2(null, STDOUT_FILENO);
-        execvpe(argv[0], (char **)(uintptr_t)argv, (char **)(uintptr_t)env);
-        dprintf(STDERR_FILENO, "%s cannot be run (%s): install e2fsprogs\n", argv[0],
-                strerror(errno));
-        _exit(127);
-    }
-    while (waitpid(pid, &status, 0) < 0)
-        if (errno != EINTR)
-            return err_errno(err, -errno, "wait for %s", argv[0]);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-}
+#define TOOL_LIMIT_S  1800
+#define TRIES         16 /* another process may take the free device first */
 
 static int run_mke2fs(int fd, struct err *err)
 {
-    char path[32];
-    const char *argv[] = {"mke2fs", "-q",   "-F",
-                          "-t",     "ext4", "-m",
-                          "0",      "-E",   "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
-                          path,     NULL};
-    int status = run_tool(argv, path, sizeof(path), fd, err);
+    const char *const argv[] = {"mke2fs",
+                                "-q",
+                                "-F",
+                                "-t",
+                                "ext4",
+                                "-m",
+                                "0",
+                                "-E",
+                                "lazy_itable_init=1,"
+                                "lazy_journal_init=1,nodiscard",
+                                tool_file,
+                                NULL};
+    const struct tool tool = {.argv = argv, .file = fd, .limit_s = TOOL_LIMIT_S};
+    char words[200];
+    int status = tool_run(&tool, words, sizeof(words), err);
 
-    return status > 0 ? err_set(err, -EIO, "mke2fs could not make the volume's file system")
-                      : status;
+    return status > 0 ? err_set(err, -EIO, "make the volume's file system: %s", words) : status;
 }
 
 int image_check(const char *path, struct err *err)
 {
     CLEANUP(fd_closep) int fd = open(path, O_RDWR | O_CLOEXEC);
-    char name[32];
-    const char *argv[] = {"e2fsck", "-f", "-p", name, NULL};
+    const char *const argv[] = {"e2fsck", "-f", "-p", tool_file, NULL};
+    const struct tool tool = {.argv = argv, .file = fd, .limit_s = TOOL_LIMIT_S};
+    char words[200];
     int status;
 
     if (fd < 0)
         return err_errno(err, -errno, "open '%s'", path);
-    status = run_tool(argv, name, sizeof(name), fd, err);
+    status = tool_run(&tool, words, sizeof(words), err);
     /* 1: repaired. */
     return status > 1 ? err_set(err, -EUCLEAN,
                                 "its file system is damaged, and e2fsck alone could not mend it: "

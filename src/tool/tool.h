@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Programs of others (e2fsprogs) on file systems and trees that guests or strangers wrote. Whoever
+ * takes such a program over has one file, one tree to read, the host's programs and libraries, and
+ * nothing else:
+ *
+ *      file system   a root of its own: the image, the tree read-only, /usr and what belongs to it
+ *                    read-only, /dev/null; no /proc, no /etc
+ *      rights        no capability (the tree: CAP_DAC_READ_SEARCH), none by a new program
+ *      system calls  a list: no sockets, no processes, no signals, no mounts, no second program
+ *      network       none
+ *      limits        processor time, memory, the size of files, descriptors; no core; an end
+ *
+ * Without root's rights the first needs user namespaces, and with a tree it is not to be had:
+ * owners would not be what they are. Then the rest holds, and the program is its user. Builds with
+ * sanitizers confine alike: the program is not part of them.
+ *
+ * Threads: any. Blocks until the program's end.
+ */
+#ifndef LODGE_TOOL_TOOL_H
+#define LODGE_TOOL_TOOL_H
+
+#include "base/err.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Words of argv that stand for a path. */
+extern const char tool_file[], tool_tree[];
+
+struct tool {
+    const char *const *argv; /* [0]: a name, looked for where the host's programs are, or a path */
+    int file;                /* open for reading and writing: the image; no larger afterwards */
+    const char *tree;        /* a directory; NULL: none */
+    unsigned limit_s;        /* of time, and of processor time */
+};
+
+/* Its exit status; *words gets the end of what it said, in one line. -ENOENT: there is no such
+ * program; -ETIME: it was ended; -EIO: it was ended by a signal; others: it could not be started.
+ */
+int tool_run(const struct tool *tool, char *words, size_t size, struct err *err);
+
+#endif
