@@ -21,8 +21,8 @@ class Lodge:
     def __init__(self, program, guest, isolation=()):
         self.program = program
         self.isolation = list(isolation)
-        # Short: socket paths are.
-        self.runtime = Path(f"/run/lodge-test-{os.getpid()}")
+        # Short: socket paths are. None is the beginning of another's: they are looked for in others' words.
+        self.runtime = Path(f"/run/lodge-{os.getpid()}-test")
         self.env = dict(os.environ, LODGE_HOME=str(guest), LODGE_RUNTIME=str(self.runtime))
         self.guest = guest
 
@@ -71,7 +71,13 @@ class Lodge:
         while fresh:
             fresh = {child for child, parent in parents.items() if parent in fresh} - found
             found |= fresh
-        return {child: Path(f"/proc/{child}/comm").read_text().strip() for child in found if os.path.exists(f"/proc/{child}/comm")}
+        names = {}
+        for child in found:
+            try:
+                names[child] = Path(f"/proc/{child}/comm").read_text().strip()
+            except OSError:
+                pass
+        return names
 
     def leftovers(self):
         """What a run left: processes, entries of the runtime directory, mounts, cgroups."""

@@ -3,6 +3,7 @@
 import ctypes
 import itertools
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -66,6 +67,19 @@ class Namespace:
 
     def listen(self, address: str, port: int) -> socket.socket:
         return self.call(lambda: listen(address, port))
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1, UDP and TCP, that nobody has; below those that the kernel gives to whoever asks for any, so that it stays free."""
+    while True:
+        port = random.SystemRandom().randrange(10240, 32768)
+        try:
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                with socket.socket(socket.AF_INET, kind) as probe:
+                    probe.bind(("", port))
+            return port
+        except OSError:
+            pass
 
 
 def listen(address: str, port: int = 0) -> socket.socket:

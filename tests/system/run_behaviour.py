@@ -193,10 +193,11 @@ class Behaviour:
             assert done.returncode == 125 and str(tmp_path / name).encode() in done.stderr
 
     def test_name_in_use(self, lodge):
-        process = lodge.start("-q", "--name", "one", "busybox", "sh", "-c", "echo ready; exec sleep 1000")
+        name = f"one-{os.getpid()}"  # of the cgroup, too, for the whole machine
+        process = lodge.start("-q", "--name", name, "busybox", "sh", "-c", "echo ready; exec sleep 1000")
         read_until(process.stdout, b"ready")
-        done = lodge.run("--name", "one", "busybox", "true")
-        assert done.returncode == 125 and b"'one' is in use" in done.stderr
+        done = lodge.run("--name", name, "busybox", "true")
+        assert done.returncode == 125 and f"'{name}' is in use".encode() in done.stderr
         process.terminate()
         process.wait(LIMIT)
 

@@ -15,6 +15,7 @@ import pytest
 from conftest import need_command, need_root
 from image_archives import digest, docker_archive, layer, oci_files, write_directory, write_tar
 from lodge_run import Lodge, need_image, need_kernel
+from network import free_port
 
 
 @pytest.fixture
@@ -328,9 +329,7 @@ def test_a_full_disk_says_so_and_leaves_nothing(lodge, program, tmp_path, busybo
 def registry(tmp_path):
     need_command("docker-registry")
     need_command("skopeo")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     (tmp_path / "registry.yml").write_text(
         f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {tmp_path}/registry}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n")
     server = subprocess.Popen(["docker-registry", "serve", tmp_path / "registry.yml"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -19,6 +19,7 @@ import pytest
 
 from conftest import need_command, need_root
 from lodge_run import SANITIZED, need_image
+from network import free_port
 from patience import until
 
 ENTER = 'mount --bind "$0" /dev/net/tun && exec setpriv --reuid "$1" --regid "$2" --clear-groups "${@:3}"'
@@ -88,12 +89,6 @@ def user(build, guest):
 def need_slirp():
     if subprocess.run(["sh", "-c", "ldconfig -p | grep -q libslirp.so.0"], check=False).returncode:
         pytest.skip("needs libslirp0")
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def test_containers_of_an_ordinary_user(user):

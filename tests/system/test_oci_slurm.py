@@ -15,18 +15,9 @@ from pathlib import Path
 import pytest
 
 from conftest import need_command, need_root
+from network import free_port
 from patience import PATIENCE_S, until
 from test_oci import rootfs  # noqa: F401 (a fixture)
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 CONFIG = """
@@ -77,7 +68,7 @@ class Cluster:
             (place / name).mkdir(mode=0o755)
         self.root = place / "ids"
         self.runtime = f"{runtime} --root={self.root}"
-        (place / "slurm.conf").write_text(CONFIG.format(host=self.host, place=place, ports=free_ports(2)))
+        (place / "slurm.conf").write_text(CONFIG.format(host=self.host, place=place, ports=(free_port(), free_port())))
         (place / "oci.conf").write_text(OCI.format(runtime=self.runtime, name=NAME))
         (place / "key").write_bytes(os.urandom(128))
         (place / "key").chmod(0o400)

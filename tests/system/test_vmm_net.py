@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from network import Namespace, listen, network_initrd, receive_all, start_guest
+from network import Namespace, free_port, listen, network_initrd, receive_all, start_guest
 from patience import PATIENCE_S, until
 
 SHELL = "exec setsid sh -c 'exec sh </dev/ttyS0 >/dev/ttyS0 2>&1'\n"
@@ -191,12 +191,6 @@ def test_user_mode_stack_keeps_the_hosts_loopback_to_itself(vmm, guest, initrd):
         answer(vm, f"echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet; nc -w 2 127.0.0.1 {port} </dev/null")
         with pytest.raises(socket.timeout):
             server.accept()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_user_mode_stack_forwards_ports(vmm, guest, initrd):
