@@ -63,9 +63,14 @@ static void write_environment(struct allocation_group *group, struct allocation_
     CLEANUP(host_cgroup_closep) struct host_cgroup *cgroup = NULL;
     bool known = group->known;
     double memory = group->spec.memory;
+    struct allocation_cgroup own = *cpu;
     struct err err = ERR_INIT;
 
-    write_member(member, cpu);
+    if (own.quota_us > 0) {
+        own.period_us = allocation_shared_period_us(group->spec.cpus);
+        own.quota_us = (int64_t)(group->spec.cpus * (double)own.period_us);
+    }
+    write_member(member, &own);
     group->written = member->meter.written;
     group->known = member->meter.known;
     if (!group->known || (known && group->memory_limit_written == memory) ||

@@ -169,6 +169,15 @@ double allocation_cgroup_scale(const double *weights, size_t n);
 void allocation_cgroup(double weight, double scale, double cores, uint64_t period_us,
                        struct allocation_cgroup *ret);
 
+/*
+ * The period of a cap that several share: at a period's end the kernel takes all of them off the
+ * processor and puts them back, and forgets then who had less than its weight (Linux 6.17 and
+ * later: each task is throttled by itself). With few slices of 3 ms in a period the weights below
+ * the cap mean little: 10 ms of 100 gave 1 : 2 : 4 as 1.6 : 2.4 : 2.9. So a quota is to be 250 ms
+ * long, as far as the longest period, 1 s, allows.
+ */
+uint64_t allocation_shared_period_us(double cores);
+
 /* io.weight and blkio.weight (10 ... 1000, 100 by default) of a relative weight. */
 uint64_t allocation_io_weight(double weight, double scale);
 

@@ -7,11 +7,13 @@
 #include <math.h>
 
 /* Below this a weight's rounding to a whole number is more than a twentieth. */
-#define WEIGHT_PRECISE 10
-#define WEIGHT_MAX     10000
-#define PERIOD_MIN_US  1000
-#define PERIOD_MAX_US  1000000
-#define QUOTA_MIN_US   1000
+#define WEIGHT_PRECISE  10
+#define WEIGHT_MAX      10000
+#define PERIOD_MIN_US   1000
+#define PERIOD_US       100000
+#define PERIOD_MAX_US   1000000
+#define QUOTA_MIN_US    1000
+#define SHARED_QUOTA_US 250000
 
 static uint64_t clamp_round(double value, double low, double high)
 {
@@ -40,7 +42,7 @@ void allocation_cgroup(double weight, double scale, double cores, uint64_t perio
 {
     double quota;
 
-    period_us = period_us ? MIN(MAX(period_us, PERIOD_MIN_US), PERIOD_MAX_US) : 100000;
+    period_us = period_us ? MIN(MAX(period_us, PERIOD_MIN_US), PERIOD_MAX_US) : PERIOD_US;
     *ret = (struct allocation_cgroup){.v1_shares = clamp_round(1024 * weight * scale, 2, 262144),
                                       .v2_weight = clamp_round(100 * weight * scale, 1, WEIGHT_MAX),
                                       .quota_us = -1,
@@ -55,6 +57,13 @@ void allocation_cgroup(double weight, double scale, double cores, uint64_t perio
         quota = cores * (double)ret->period_us;
     }
     ret->quota_us = (int64_t)clamp_round(quota, QUOTA_MIN_US, 1e12);
+}
+
+uint64_t allocation_shared_period_us(double cores)
+{
+    if (!(cores > 0))
+        return PERIOD_MAX_US;
+    return clamp_round(SHARED_QUOTA_US / cores, PERIOD_US, PERIOD_MAX_US);
 }
 
 uint64_t allocation_io_weight(double weight, double scale)

@@ -271,6 +271,12 @@ START_TEST(cgroup_figures)
     ck_assert_uint_eq(c.v1_shares, 2);
     ck_assert_int_eq(c.quota_us, 1000);
     ck_assert_uint_eq(c.period_us, 1000000);
+    ck_assert_uint_eq(allocation_shared_period_us(4), 100000);
+    ck_assert_uint_eq(allocation_shared_period_us(1), 250000);
+    ck_assert_uint_eq(allocation_shared_period_us(0.5), 500000);
+    ck_assert_uint_eq(allocation_shared_period_us(0.01), 1000000);
+    ck_assert_uint_eq(allocation_shared_period_us(0), 1000000);
+    ck_assert_uint_eq(allocation_shared_period_us(NONE), 100000);
     ck_assert_uint_eq(allocation_io_weight(1, 1), 100);
     ck_assert_uint_eq(allocation_io_weight(1000, 1), 1000);
     ck_assert_double_eq_tol(allocation_cgroup_scale(NULL, 0), 1, 1e-15);
