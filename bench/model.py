@@ -124,6 +124,14 @@ def growth(ask, rule):
             "growth_to_logarithm": worst}
 
 
+def shown(name, value):
+    if isinstance(value, float):
+        return f"{name}={value:.4g}"
+    if isinstance(value, int):
+        return f"{name}={value:,}"
+    return value if name == "name" else f"{name}={value}"
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", type=Path, default=ROOT / "build")
@@ -145,8 +153,7 @@ def main():
 
     def take(row):
         rows.append(row)
-        print("  ".join(f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
-                        for value in (f"{n}={v:.4g}" if isinstance(v, float) else f"{n}={v:,}" if n != "name" else v for n, v in row.items())), flush=True)
+        print("  ".join(shown(name, value) for name, value in row.items()), flush=True)
 
     def bar(name, met):
         take({"name": f"bar: {name}", "met": "yes" if met else "NO"})
