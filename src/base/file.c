@@ -124,6 +124,19 @@ int file_next_entry(DIR *dir, struct dirent **ret)
     return *ret ? 1 : -errno;
 }
 
+void file_close_all(const int *fds, size_t length)
+{
+    size_t first = 0;
+
+    for (size_t i = 1; i <= length; i++) {
+        if (i < length && fds[first] >= 0 && fds[i] == fds[i - 1] + 1)
+            continue;
+        if (fds[first] >= 0)
+            close_range((unsigned)fds[first], (unsigned)fds[i - 1], 0);
+        first = i;
+    }
+}
+
 int file_write_string(int dirfd, const char *path, const char *string)
 {
     CLEANUP(fd_closep) int fd = openat(dirfd, path, O_WRONLY | O_CLOEXEC);

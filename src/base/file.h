@@ -22,6 +22,8 @@ int file_load(int dirfd, const char *path, struct buf *ret, struct err *err);
 /* The next entry of a directory: 1; 0 at its end; -errno, which readdir says in the same way as the
  * end. */
 int file_next_entry(DIR *dir, struct dirent **ret);
+/* Closes descriptors (those below 0 are none), consecutive ones by one call. */
+void file_close_all(const int *fds, size_t length);
 /* Writes one string to an existing file at dirfd/path (cgroup and proc files): one write(2).
  * -errno. */
 int file_write_string(int dirfd, const char *path, const char *string);

@@ -36,34 +36,66 @@
 
 DEFINE_CLEANUP(cgroup_freep, struct cgroup *, cgroup_free);
 
-static long type_of(const char *path)
+/* What is mounted at the root, 0: nothing to be found out. That does not change while a container
+ * is made. */
+static long type_of_root(void)
 {
+    static long type;
     struct statfs fs;
 
-    return statfs(path, &fs) == 0 ? (long)fs.f_type : -1;
+    if (!type && statfs(CGROUP_ROOT, &fs) == 0)
+        type = (long)fs.f_type;
+    return type;
 }
 
-/* The cgroup's path as it is below a hierarchy's root. These are the kernel's own directories,
- * without symlinks. */
-static const char *path_below(const struct cgroup *cgroup)
+/* From root_fd. These are the kernel's own directories, without symlinks. */
+struct place {
+    char path[PATH_MAX];
+};
+
+static int join_path(const char *directory, const char *name, struct place *ret)
 {
-    const char *path = cgroup->path + strspn(cgroup->path, "/");
+    int n = snprintf(ret->path, sizeof(ret->path), "%s/%s", directory, name);
 
-    return *path ? path : ".";
+    return n < 0 || (size_t)n >= sizeof(ret->path) ? -ENAMETOOLONG : 0;
 }
 
-/* Takes root. */
-static void add_hierarchy(struct cgroup *cgroup, const char *name, bool v2, int root)
+/* The container's directory in a hierarchy. "", which the kernel says does not exist: too long. */
+static const char *place_of(const struct cgroup *cgroup, const struct cgroup_hierarchy *hierarchy,
+                            struct place *ret)
+{
+    return join_path(hierarchy->name[0] ? hierarchy->name : ".",
+                     cgroup->path + strspn(cgroup->path, "/"), ret) < 0
+               ? ""
+               : ret->path;
+}
+
+/* The same, opened: O_PATH fd or -errno. */
+static int open_place(const struct cgroup *cgroup, const struct cgroup_hierarchy *hierarchy)
+{
+    struct place directory;
+    int fd = openat(cgroup->root_fd, place_of(cgroup, hierarchy, &directory),
+                    O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+    return fd < 0 ? -errno : fd;
+}
+
+static int remove_place(const struct cgroup *cgroup, const struct cgroup_hierarchy *hierarchy)
+{
+    struct place directory;
+
+    return unlinkat(cgroup->root_fd, place_of(cgroup, hierarchy, &directory), AT_REMOVEDIR) < 0
+               ? -errno
+               : 0;
+}
+
+static void add_hierarchy(struct cgroup *cgroup, const char *name, bool v2)
 {
     struct cgroup_hierarchy *hierarchy;
 
-    if (cgroup->nr_hierarchies == CGROUP_HIERARCHIES_MAX ||
-        strlen(name) >= sizeof(hierarchy->name)) {
-        close(root);
+    if (cgroup->nr_hierarchies == CGROUP_HIERARCHIES_MAX || strlen(name) >= sizeof(hierarchy->name))
         return;
-    }
     hierarchy = &cgroup->hierarchies[cgroup->nr_hierarchies++];
-    hierarchy->root = root;
     snprintf(hierarchy->name, sizeof(hierarchy->name), "%s", name);
     hierarchy->v2 = v2;
     hierarchy->fd = -1;
@@ -84,15 +116,16 @@ static void add_link(struct cgroup *cgroup, int dir, const char *name)
 }
 
 /* One directory of CGROUP_ROOT: a hierarchy, or something else. */
-static int look_at(struct cgroup *cgroup, int dir, const char *name)
+static int look_at(struct cgroup *cgroup, const char *name)
 {
-    CLEANUP(fd_closep) int fd = openat(dir, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    char path[sizeof(CGROUP_ROOT) + NAME_MAX + 1];
     struct statfs fs;
 
-    if (fd < 0 || fstatfs(fd, &fs) < 0)
+    snprintf(path, sizeof(path), CGROUP_ROOT "/%s", name);
+    if (statfs(path, &fs) < 0)
         return errno == ENOENT || errno == EACCES || errno == ENOTDIR ? 0 : -errno;
     if (fs.f_type == CGROUP_SUPER_MAGIC || fs.f_type == CGROUP2_SUPER_MAGIC)
-        add_hierarchy(cgroup, name, fs.f_type == CGROUP2_SUPER_MAGIC, TAKE_FD(fd));
+        add_hierarchy(cgroup, name, fs.f_type == CGROUP2_SUPER_MAGIC);
     return 0;
 }
 
@@ -114,29 +147,31 @@ static void set_layout(struct cgroup *cgroup)
  * once. */
 static int find_hierarchies(struct cgroup *cgroup)
 {
-    CLEANUP(dir_closep) DIR *dir = NULL;
-    CLEANUP(fd_closep) int fd = open(CGROUP_ROOT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    struct dirent *entry;
-    struct statfs fs;
-    int result;
+    _Alignas(struct dirent64) char entries[4096];
+    const struct dirent64 *entry;
+    ssize_t length;
+    int result = 0;
 
-    if (fd < 0 || fstatfs(fd, &fs) < 0)
+    cgroup->root_fd = open(CGROUP_ROOT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (cgroup->root_fd < 0)
         return errno == ENOENT || errno == EACCES ? 0 : -errno;
-    if (fs.f_type == CGROUP2_SUPER_MAGIC) {
+    if (cgroup_is_v2()) {
         cgroup->layout = CGROUP_LAYOUT_V2;
-        add_hierarchy(cgroup, "", true, TAKE_FD(fd));
+        add_hierarchy(cgroup, "", true);
         return 0;
     }
-    if (!(dir = fdopendir(fd)))
-        return -errno;
-    (void)TAKE_FD(fd);
-    while ((result = file_next_entry(dir, &entry)) > 0) {
-        if (entry->d_name[0] == '.')
-            continue;
-        if (entry->d_type == DT_LNK)
-            add_link(cgroup, dirfd(dir), entry->d_name);
-        else if ((result = look_at(cgroup, dirfd(dir), entry->d_name)) < 0)
-            return result;
+    while (result == 0 && (length = getdents64(cgroup->root_fd, entries, sizeof(entries))) != 0) {
+        if (length < 0)
+            return -errno;
+        for (ssize_t at = 0; result == 0 && at < length; at += entry->d_reclen) {
+            entry = (const void *)(entries + at);
+            if (entry->d_name[0] == '.')
+                continue;
+            if (entry->d_type == DT_LNK)
+                add_link(cgroup, cgroup->root_fd, entry->d_name);
+            else if (entry->d_type == DT_DIR)
+                result = look_at(cgroup, entry->d_name);
+        }
     }
     set_layout(cgroup);
     return result;
@@ -144,14 +179,12 @@ static int find_hierarchies(struct cgroup *cgroup)
 
 bool cgroup_is_v2(void)
 {
-    return type_of(CGROUP_ROOT) == CGROUP2_SUPER_MAGIC;
+    return type_of_root() == CGROUP2_SUPER_MAGIC;
 }
 
 bool cgroup_is_mounted(void)
 {
-    long type = type_of(CGROUP_ROOT);
-
-    return type == CGROUP2_SUPER_MAGIC || type == TMPFS_MAGIC;
+    return type_of_root() == CGROUP2_SUPER_MAGIC || type_of_root() == TMPFS_MAGIC;
 }
 
 const char *cgroup_layout_name(enum cgroup_layout layout)
@@ -161,85 +194,78 @@ const char *cgroup_layout_name(enum cgroup_layout layout)
     return names[layout];
 }
 
-static int copy_parent_file(int parent, int child, const char *name)
+/* Short texts of files below a directory. Opened one after the other and closed together. */
+static void copy_files(int root_fd, const char *const from[], const char *const to[], size_t n)
 {
-    CLEANUP(fd_closep) int fd = openat(parent, name, O_RDONLY | O_CLOEXEC);
     char text[4096];
-    ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : 0;
+    int fds[8];
+    size_t nr_fds = 0;
 
-    /* Not the cpuset controller, or nothing to hand down. */
-    if (n <= 1)
-        return 0;
-    text[n] = '\0';
-    return file_write_string(child, name, text);
+    for (size_t i = 0; i < n && nr_fds + 2 <= ARRAY_LEN(fds); i++) {
+        int source = fds[nr_fds++] = openat(root_fd, from[i], O_RDONLY | O_CLOEXEC);
+        ssize_t length = source >= 0 ? read(source, text, sizeof(text)) : 0;
+        int target = fds[nr_fds++] = length > 1 ? openat(root_fd, to[i], O_WRONLY | O_CLOEXEC) : -1;
+
+        /* It shows when it is used. */
+        if (target >= 0 && write(target, text, (size_t)length) < 0)
+            continue;
+    }
+    file_close_all(fds, nr_fds);
 }
 
-/* A v1 cpuset without CPUs and memory nodes takes no process: it starts with its parent's. */
-static void inherit_cpuset(int parent, int child)
+static bool is_empty(int root_fd, const char *file)
 {
-    copy_parent_file(parent, child, "cpuset.cpus");
-    copy_parent_file(parent, child, "cpuset.mems");
+    CLEANUP(fd_closep) int fd = openat(root_fd, file, O_RDONLY | O_CLOEXEC);
+    char text[8];
+
+    return fd >= 0 && read(fd, text, sizeof(text)) <= 1;
+}
+
+/* A v1 cpuset without CPUs and memory nodes takes no process: it starts with its parent's. One that
+ * was there is its maker's, unless that one left it empty. */
+static void inherit_cpuset(int root_fd, const char *parent, const char *child, bool is_new)
+{
+    static const char *const names[] = {"cpuset.cpus", "cpuset.mems"};
+    struct place from[ARRAY_LEN(names)], to[ARRAY_LEN(names)];
+    const char *sources[ARRAY_LEN(names)], *targets[ARRAY_LEN(names)];
+    size_t n = 0;
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (join_path(parent, names[i], &from[n]) < 0 || join_path(child, names[i], &to[n]) < 0 ||
+            (!is_new && !is_empty(root_fd, to[n].path)))
+            continue;
+        sources[n] = from[n].path;
+        targets[n] = to[n].path;
+        n++;
+    }
+    copy_files(root_fd, sources, targets, n);
 }
 
 /* What the parent must hand down before a v2 child has a controller's files. Best effort: a missing
  * one shows when it is used. */
-static void enable_controllers(int parent)
+static void enable_controllers(int root_fd, const char *parent)
 {
     static const char *const controllers[] = {"+cpu", "+memory", "+pids",
                                               "+io",  "+cpuset", "+hugetlb"};
+    struct place file;
 
     for (size_t i = 0; i < ARRAY_LEN(controllers); i++)
-        file_write_string(parent, "cgroup.subtree_control", controllers[i]);
-}
-
-/* Walks (and with `create` makes) hierarchy-root/path; the last directory's O_PATH fd or -errno. */
-static int walk(const struct cgroup_hierarchy *hierarchy, const char *path, bool create,
-                bool *ret_new)
-{
-    CLEANUP(fd_closep) int fd = openat(hierarchy->root, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    CLEANUP(freep) char *copy = strdup(path);
-    char *save = NULL;
-
-    if (fd < 0)
-        return -errno;
-    if (!copy)
-        return -ENOMEM;
-    for (char *name = strtok_r(copy, "/", &save); name; name = strtok_r(NULL, "/", &save)) {
-        int next;
-
-        if (create && hierarchy->v2)
-            enable_controllers(fd);
-        *ret_new = create && mkdirat(fd, name, 0755) == 0;
-        if (create && !*ret_new && errno != EEXIST)
-            return -errno;
-        next = openat(fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (next < 0)
-            return -errno;
-        if (create && !hierarchy->v2)
-            inherit_cpuset(fd, next);
-        close(fd);
-        fd = next;
-    }
-    return TAKE_FD(fd);
+        if (join_path(parent, "cgroup.subtree_control", &file) == 0)
+            file_write_string(root_fd, file.path, controllers[i]);
 }
 
 void cgroup_hand_down(struct cgroup *cgroup, const char *controller)
 {
     for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
-        CLEANUP(freep) char *copy = strdup(path_below(cgroup));
+        struct place directory, file;
 
-        if (!cgroup->hierarchies[i].v2 || !copy)
+        if (!cgroup->hierarchies[i].v2)
             continue;
-        file_write_string(cgroup->hierarchies[i].root, "cgroup.subtree_control", controller);
-        for (char *slash = strchr(copy, '/'); slash; slash = strchr(slash + 1, '/')) {
-            CLEANUP(fd_closep) int fd = -1;
-
+        place_of(cgroup, &cgroup->hierarchies[i], &directory);
+        for (char *slash = directory.path; (slash = strchr(slash, '/')); *slash++ = '/') {
             *slash = '\0';
-            fd = openat(cgroup->hierarchies[i].root, copy,
-                        O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-            if (fd >= 0)
-                file_write_string(fd, "cgroup.subtree_control", controller);
-            *slash = '/';
+            if (join_path(directory.path, "cgroup.subtree_control", &file) == 0)
+                file_write_string(cgroup->root_fd, file.path, controller);
         }
     }
 }
@@ -247,30 +273,55 @@ void cgroup_hand_down(struct cgroup *cgroup, const char *controller)
 int cgroup_directory(const struct cgroup *cgroup, struct cgroup_hierarchy *hierarchy)
 {
     if (hierarchy->unopened)
-        hierarchy->fd = openat(hierarchy->root, path_below(cgroup),
-                               O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        hierarchy->fd = MAX(open_place(cgroup, hierarchy), -1);
     hierarchy->unopened = false;
     return hierarchy->fd;
 }
 
-/* *ret_new: it was not there before. 0, with the directory opened or to be opened; or -errno. */
+/* Every directory on the way, with what the one above hands down. */
+static int make_one_by_one(const struct cgroup *cgroup, const struct cgroup_hierarchy *hierarchy,
+                           bool *ret_new)
+{
+    struct place parent, child;
+    char *end = parent.path;
+
+    if (!place_of(cgroup, hierarchy, &parent)[0])
+        return -ENAMETOOLONG;
+    child = parent;
+    while ((end = strchr(end, '/'))) {
+        size_t name_length = strcspn(end + 1, "/"), length = (size_t)(end - parent.path);
+
+        *end = '\0';
+        child.path[length + 1 + name_length] = '\0';
+        if (hierarchy->v2)
+            enable_controllers(cgroup->root_fd, parent.path);
+        *ret_new = mkdirat(cgroup->root_fd, child.path, 0755) == 0;
+        if (!*ret_new && errno != EEXIST)
+            return -errno;
+        if (!hierarchy->v2)
+            inherit_cpuset(cgroup->root_fd, parent.path, child.path, *ret_new);
+        *end++ = child.path[length + 1 + name_length] = '/';
+    }
+    return 0;
+}
+
+/* *ret_new: it was not there before. -errno. */
 static int make_directory(const struct cgroup *cgroup, struct cgroup_hierarchy *hierarchy,
                           bool *ret_new)
 {
-    int result;
+    struct place directory;
+    int result = 0;
 
     *ret_new = false;
     /* Where nothing is handed down from parent to child one step is enough. */
-    if (cgroup->layout != CGROUP_LAYOUT_V2 && !strstr(hierarchy->name, "cpuset")) {
-        *ret_new = mkdirat(hierarchy->root, path_below(cgroup), 0755) == 0;
-        if (*ret_new || errno == EEXIST) {
-            hierarchy->unopened = true;
-            return 0;
-        }
-    }
-    result = walk(hierarchy, cgroup->path, true, ret_new);
-    hierarchy->fd = MAX(result, -1);
-    return MIN(result, 0);
+    if (cgroup->layout != CGROUP_LAYOUT_V2 && !strstr(hierarchy->name, "cpuset"))
+        *ret_new = mkdirat(cgroup->root_fd, place_of(cgroup, hierarchy, &directory), 0755) == 0;
+    else
+        errno = ENOENT;
+    if (!*ret_new && errno != EEXIST)
+        result = make_one_by_one(cgroup, hierarchy, ret_new);
+    hierarchy->unopened = result == 0;
+    return result;
 }
 
 static bool has_processes(int fd)
@@ -286,6 +337,8 @@ static int cgroup_new(const char *path, struct cgroup **ret, struct err *err)
     CLEANUP(cgroup_freep) struct cgroup *cgroup = calloc(1, sizeof(*cgroup));
     int result;
 
+    if (cgroup)
+        cgroup->root_fd = -1;
     if (!cgroup || !(cgroup->path = strdup(path)))
         return err_set(err, -ENOMEM, "cgroup '%s': out of memory", path);
     /* Half a list would leave the other half's directories behind. */
@@ -299,7 +352,7 @@ void cgroup_unmake(struct cgroup *cgroup)
 {
     for (unsigned i = 0; i < cgroup->nr_hierarchies; i++)
         if (cgroup->hierarchies[i].made)
-            unlinkat(cgroup->hierarchies[i].root, path_below(cgroup), AT_REMOVEDIR);
+            remove_place(cgroup, &cgroup->hierarchies[i]);
 }
 
 /* In those of one version; after a failure nothing is taken back yet. */
@@ -365,27 +418,14 @@ int cgroup_open(const char *path, struct cgroup **ret, struct err *err)
     for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
         struct cgroup_hierarchy *hierarchy = &cgroup->hierarchies[i];
 
-        hierarchy->fd = openat(hierarchy->root, path_below(cgroup),
-                               O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (hierarchy->fd < 0 && errno != ENOENT)
-            return err_errno(err, -errno, "cgroup '%s' (%s/%s)", path, CGROUP_ROOT,
-                             hierarchy->name);
+        int fd = open_place(cgroup, hierarchy);
+
+        if (fd < 0 && fd != -ENOENT)
+            return err_errno(err, fd, "cgroup '%s' (%s/%s)", path, CGROUP_ROOT, hierarchy->name);
+        hierarchy->fd = MAX(fd, -1);
     }
     *ret = TAKE_PTR(cgroup);
     return 0;
-}
-
-/* They were opened one after the other: mostly one call closes them all. */
-static void close_roots(struct cgroup *cgroup)
-{
-    unsigned n = cgroup->nr_hierarchies, first = 0;
-
-    for (unsigned i = 1; i <= n; i++)
-        if (i == n || cgroup->hierarchies[i].root != cgroup->hierarchies[i - 1].root + 1) {
-            close_range((unsigned)cgroup->hierarchies[first].root,
-                        (unsigned)cgroup->hierarchies[i - 1].root, 0);
-            first = i;
-        }
 }
 
 void cgroup_free(struct cgroup *cgroup)
@@ -394,7 +434,7 @@ void cgroup_free(struct cgroup *cgroup)
         return;
     for (unsigned i = 0; i < cgroup->nr_hierarchies; i++)
         fd_closep(&cgroup->hierarchies[i].fd);
-    close_roots(cgroup);
+    fd_closep(&cgroup->root_fd);
     free(cgroup->path);
     free(cgroup);
 }
@@ -403,18 +443,13 @@ void cgroup_free(struct cgroup *cgroup)
  * once before it becomes the container's. */
 static int join(const struct cgroup *cgroup, const struct cgroup_hierarchy *hierarchy)
 {
-    const char *file = hierarchy->v2 ? "cgroup.procs" : "tasks";
-    char path[PATH_MAX];
-    int fd, n;
+    struct place directory, file;
+    int fd;
 
-    if (hierarchy->fd >= 0) {
-        fd = openat(hierarchy->fd, file, O_WRONLY | O_CLOEXEC);
-    } else {
-        n = snprintf(path, sizeof(path), "%s/%s", path_below(cgroup), file);
-        fd = n > 0 && n < PATH_MAX
-                 ? openat(hierarchy->root, path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC)
-                 : -1;
-    }
+    if (join_path(place_of(cgroup, hierarchy, &directory), hierarchy->v2 ? "cgroup.procs" : "tasks",
+                  &file) < 0)
+        return -ENAMETOOLONG;
+    fd = openat(cgroup->root_fd, file.path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
     return fd < 0 || write(fd, "0", 1) < 0 ? -errno : 0;
 }
 
@@ -535,35 +570,30 @@ bool cgroup_remove_empty(const struct cgroup *cgroup)
 {
     bool gone = true;
 
-    for (unsigned i = 0; i < cgroup->nr_hierarchies; i++)
-        gone = (unlinkat(cgroup->hierarchies[i].root, path_below(cgroup), AT_REMOVEDIR) == 0 ||
-                errno == ENOENT) &&
-               gone;
+    for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
+        int result = remove_place(cgroup, &cgroup->hierarchies[i]);
+
+        gone = (result == 0 || result == -ENOENT) && gone;
+    }
     return gone;
 }
 
 int cgroup_remove(struct cgroup *cgroup, struct err *err)
 {
-    const char *slash = strrchr(cgroup->path, '/');
-    CLEANUP(freep)
-    char *parent_path = strndup(cgroup->path, slash ? (size_t)(slash - cgroup->path) : 0);
-    const char *name = slash ? slash + 1 : cgroup->path;
     int first = 0;
 
-    if (!parent_path)
-        return err_set(err, -ENOMEM, "remove cgroup '%s': out of memory", cgroup->path);
     for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
         struct cgroup_hierarchy *hierarchy = &cgroup->hierarchies[i];
-        bool is_new;
-        CLEANUP(fd_closep) int parent = walk(hierarchy, parent_path, false, &is_new);
+        struct place directory;
         int result;
 
         fd_closep(&hierarchy->fd);
         hierarchy->fd = -1;
         hierarchy->unopened = false;
-        if (parent < 0 || !name[0])
+        /* The root itself stays. */
+        if (!cgroup->path[strspn(cgroup->path, "/")])
             continue;
-        result = remove_tree(parent, name);
+        result = remove_tree(cgroup->root_fd, place_of(cgroup, hierarchy, &directory));
         if (result < 0 && first == 0)
             first = err_errno(err, result, "remove cgroup '%s' from %s/%s", cgroup->path,
                               CGROUP_ROOT, hierarchy->name);

@@ -31,8 +31,6 @@ struct cgroup_hierarchy {
     char name[64]; /* directory below /sys/fs/cgroup: "memory", "cpu,cpuacct", "systemd", "unified";
                       "" for v2 */
     bool v2;
-    int root;      /* O_PATH of the hierarchy's root: a walk from "/" takes the kernel longer than
-                      most of what is done here */
     int fd;        /* O_PATH of the container's directory; -1 while there is none */
     bool unopened; /* there is one, and nobody needed its fd yet (cgroup_directory) */
     bool made;     /* by us: it was not there before */
@@ -40,7 +38,9 @@ struct cgroup_hierarchy {
 
 struct cgroup {
     enum cgroup_layout layout;
-    char *path; /* "/lodge/ID" */
+    char *path;  /* "/lodge/ID" */
+    int root_fd; /* /sys/fs/cgroup: a walk from "/" takes the kernel longer than most of what is
+                    done there; -1 where that is not */
     struct cgroup_hierarchy hierarchies[CGROUP_HIERARCHIES_MAX];
     unsigned nr_hierarchies;
     /* Other names of hierarchies: cpu -> cpu,cpuacct. */

@@ -366,6 +366,25 @@ def test_resources_reach_the_kernel(runtime, case):
         runtime.as_runc(script)
 
 
+@pytest.mark.parametrize("given", ["0", ""])
+def test_a_cpuset_above_stays_as_it_was_set(runtime, given):
+    v1()
+    above = Path("/sys/fs/cgroup/cpuset", runtime.name + "-above")
+    above.mkdir()
+    try:
+        if given:
+            for file in ("cpuset.cpus", "cpuset.mems"):
+                (above / file).write_text(given)
+        runtime.config["linux"]["cgroupsPath"] = f"/{above.name}/{runtime.name}"
+        inside = runtime.run("cat", "/sys/fs/cgroup/cpuset/cpuset.cpus").stdout.strip()
+        now = (above / "cpuset.cpus").read_text().strip()
+    finally:
+        for hierarchy in Path("/sys/fs/cgroup").iterdir():
+            if (hierarchy / above.name).is_dir():
+                (hierarchy / above.name).rmdir()
+    assert inside == now == (given or Path("/sys/fs/cgroup/cpuset/cpuset.cpus").read_text().strip())
+
+
 THROTTLES = ["throttleReadBpsDevice", "throttleWriteBpsDevice", "throttleReadIOPSDevice", "throttleWriteIOPSDevice"]
 
 

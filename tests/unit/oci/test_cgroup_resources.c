@@ -68,7 +68,7 @@ static void apply(const struct vector *v, const char *present, int wanted_result
     dir = open(top, O_RDONLY | O_DIRECTORY);
     fd = openat(dir, present, O_WRONLY | O_CREAT, 0644);
     close(fd);
-    cgroup.hierarchies[0].fd = cgroup.hierarchies[0].root = dir;
+    cgroup.hierarchies[0].fd = cgroup.root_fd = dir;
     cgroup.hierarchies[0].v2 = v->v2;
     ck_assert_msg(cgroup_apply(&cgroup, &resources, &err) == wanted_result, "%s: %s", source,
                   err.message);
