@@ -85,6 +85,7 @@ int file_pwrite_full(int fd, const void *data, size_t length, off_t offset)
 int file_load(int dirfd, const char *path, struct buf *ret, struct err *err)
 {
     CLEANUP(fd_closep) int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
+    size_t before = ret->length;
     struct stat st;
 
     if (fd < 0)
@@ -114,6 +115,10 @@ int file_load(int dirfd, const char *path, struct buf *ret, struct err *err)
         if (n == 0)
             return 0;
         ret->length += (size_t)n;
+        /* There was room for more: that was all. */
+        if (S_ISREG(st.st_mode) && ret->length < ret->capacity &&
+            ret->length - before == (size_t)st.st_size)
+            return 0;
     }
 }
 

@@ -229,7 +229,7 @@ static int move_devices(struct making *m, struct err *err)
 static bool works_at_once(const struct making *m)
 {
     if (!m->cgroup_begun || m->cgroup_begun->layout == CGROUP_LAYOUT_V2 ||
-        m->spec->nr_net_devices || geteuid() != 0)
+        m->spec->nr_net_devices || m->state->owner != 0)
         return false;
     for (size_t i = 0; i < m->spec->nr_namespaces; i++)
         if (m->spec->namespaces[i].path || m->spec->namespaces[i].flag == CLONE_NEWUSER)
@@ -237,11 +237,20 @@ static bool works_at_once(const struct making *m)
     return true;
 }
 
+/* Is there nothing between the root that was built and the program that the runtime has to do? Then
+ * the first process writes the record, too, and neither waits for the other. */
+static bool runs_by_itself(const struct making *m)
+{
+    return !m->spec->hooks && !m->spec->process.terminal && !m->handover && !m->state->rdt &&
+           !m->options->pid_file && !notify_is_wanted() &&
+           (!m->spec->seccomp || m->spec->process.no_new_privileges);
+}
+
 static int finish_cgroup(struct making *m, struct err *err)
 {
     int result = making_cgroup_finish(m, err);
 
-    return result < 0 ? result : sync_tell(m->socket, SYNC_CGROUP, err);
+    return result < 0 ? result : sync_tell(m->socket, SYNC_CGROUP, m->pid, err);
 }
 
 /* From nothing to a first process that waits for its start. */
@@ -261,6 +270,7 @@ static int make(struct making *m, bool foreground, bool fifo, struct err *err)
         (result = making_rdt(m, err)) < 0)
         return result;
     a.cgroup_follows = works_at_once(m);
+    a.runs_by_itself = m->runs_by_itself = a.cgroup_follows && !fifo && runs_by_itself(m);
     if (!a.cgroup_follows && (result = making_cgroup_finish(m, err)) < 0)
         return result;
     if (m->spec->hooks && !(a.hook_state = hook_state = container_hooks_state(m->state)))
@@ -272,7 +282,9 @@ static int make(struct making *m, bool foreground, bool fifo, struct err *err)
     a.spec = m->spec;
     a.rootfs = m->rootfs;
     a.bundle_fd = m->bundle_fd;
+    a.state = m->state;
     a.state_fd = m->state_fd;
+    a.state_file_fd = m->state_file_fd;
     a.cgroup = a.cgroup_follows ? m->cgroup_begun : m->cgroup;
     a.preserve_fds = m->options->preserve_fds;
     a.listen_fds = m->options->listen_fds;
@@ -289,11 +301,14 @@ static int make(struct making *m, bool foreground, bool fifo, struct err *err)
     if ((result = move_devices(m, err)) < 0 || (result = run_create_hooks(m, err)) < 0)
         return result;
     /* While it is at work; making_record_pid tries again, and says what was wrong. */
-    state_pid_start_time(m->pid, &m->state->pid_start_time);
+    if (!m->runs_by_itself)
+        state_pid_start_time(m->pid, &m->state->pid_start_time);
     /* It has closed its own by now: the wait for the kernel's readers is here, beside its work, and
      * not beside the program's end, which has such a wait of its own. */
     if (!fifo && a.self_fd >= 0)
         close(a.self_fd);
+    if (m->runs_by_itself)
+        return 0;
     result = sync_wait(m->socket, SYNC_READY, &m->master, err);
     if (result > 0)
         return err_set(err, -ECHILD, "the container's first process died while it was set up");
@@ -325,7 +340,7 @@ static int release(struct making *m, struct err *err)
     /* Before the program can ask for it. */
     if (m->master >= 0 && !m->options->console_socket)
         console_copy_size(m->master);
-    if ((result = sync_tell(m->socket, SYNC_START, err)) < 0)
+    if (!m->runs_by_itself && (result = sync_tell(m->socket, SYNC_START, 0, err)) < 0)
         return result;
     result = sync_wait(m->socket, SYNC_FAILED, NULL, err);
     return result > 0 ? 0 : result;

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +31,9 @@ void making_done(struct making *m)
     free(m->bundle);
     free(m->rootfs);
     fd_closep(&m->bundle_fd);
+    fd_closep(&m->root_fd);
     fd_closep(&m->state_fd);
+    fd_closep(&m->state_file_fd);
     fd_closep(&m->socket);
     fd_closep(&m->pid_fd);
     fd_closep(&m->master);
@@ -53,10 +56,25 @@ void making_undo(struct making *m)
     }
     if (m->state)
         rdt_remove(m->state->rdt);
-    if (m->state_made)
-        state_remove(m->options->root, m->options->id, NULL);
+    if (m->state_fd >= 0)
+        state_remove_made(m->root_fd, m->state_fd, m->options->id, NULL);
     if (m->hooks_begun)
         container_hooks_stopped(m->spec->hooks, m->state);
+}
+
+/* The absolute path of what is open, without symlinks. Freed by the caller; NULL with errno. */
+static char *path_of(int fd)
+{
+    char link[32], path[PATH_MAX];
+    ssize_t n;
+
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    n = readlink(link, path, sizeof(path) - 1);
+    if (n <= 0 || path[0] != '/') {
+        errno = n < 0 ? errno : ENOENT; /* not below our root */
+        return NULL;
+    }
+    return strndup(path, (size_t)n);
 }
 
 int making_load_bundle(struct making *m, struct err *err)
@@ -64,11 +82,9 @@ int making_load_bundle(struct making *m, struct err *err)
     struct stat st;
     int result;
 
-    if (!(m->bundle = realpath(m->options->bundle, NULL)))
+    m->bundle_fd = open(m->options->bundle, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (m->bundle_fd < 0 || !(m->bundle = path_of(m->bundle_fd)))
         return err_errno(err, -errno, "bundle '%s'", m->options->bundle);
-    m->bundle_fd = open(m->bundle, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (m->bundle_fd < 0)
-        return err_errno(err, -errno, "bundle '%s'", m->bundle);
     if ((result = oci_spec_load(m->bundle_fd, &m->config, &m->spec, err)) < 0)
         return err_wrap(err, "bundle '%s'", m->bundle);
     if (asprintf(&m->rootfs, "%s%s%s", m->spec->root_path[0] == '/' ? "" : m->bundle,
@@ -89,10 +105,9 @@ int making_state(struct making *m, struct err *err)
 {
     struct container_state *state;
 
-    m->state_fd = state_create(m->options->root, m->options->id, err);
+    m->state_fd = state_create(m->options->root, m->options->id, &m->root_fd, err);
     if (m->state_fd < 0)
         return m->state_fd;
-    m->state_made = true;
     if (!(m->state = state = calloc(1, sizeof(*state))) || !(state->id = strdup(m->options->id)) ||
         !(state->bundle = strdup(m->bundle)) || !(state->rootfs = strdup(m->rootfs)) ||
         !(state->version = strdup(m->spec->version)))
@@ -112,7 +127,7 @@ int making_state(struct making *m, struct err *err)
     state->config_length = m->config.length;
     state->config = TAKE_PTR(m->config.data);
     m->config.length = m->config.capacity = 0;
-    return state_save_first(m->state_fd, state, err);
+    return state_save_first(m->state_fd, state, &m->state_file_fd, err);
 }
 
 static bool resources_are_limited(const struct oci_resources *r)
@@ -189,6 +204,9 @@ int making_rdt(struct making *m, struct err *err)
         return err_set(err, -ENOMEM, "linux.intelRdt: out of memory");
     if ((result = state_save(m->state_fd, m->state, err)) < 0)
         return result;
+    close(m->state_file_fd);
+    if ((m->state_file_fd = state_open_file(m->state_fd, m->state)) < 0)
+        return err_errno(err, m->state_file_fd, "state of container '%s'", m->options->id);
     return rdt_create(m->state->rdt, &m->spec->rdt, err);
 }
 
@@ -201,7 +219,7 @@ int making_record_pid(struct making *m, struct err *err)
         state_pid_start_time(m->pid, &m->state->pid_start_time) < 0)
         return err_set(err, -ESRCH, "the container's first process died while it was set up");
     if ((m->state->rdt && (result = rdt_join(m->state->rdt, m->pid, err)) < 0) ||
-        (result = state_save_pid(m->state_fd, m->state, err)) < 0)
+        (result = state_save_pid(m->state_file_fd, m->state, err)) < 0)
         return result;
     return pid_file_write(m->options->pid_file, m->pid, err);
 }
@@ -210,7 +228,9 @@ void making_init(struct making *m, const struct container_options *options)
 {
     *m = (struct making){.options = options,
                          .bundle_fd = -1,
+                         .root_fd = -1,
                          .state_fd = -1,
+                         .state_file_fd = -1,
                          .socket = -1,
                          .pid_fd = -1,
                          .master = -1};

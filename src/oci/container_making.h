@@ -25,9 +25,11 @@ struct making {
     struct cgroup *cgroup;
     struct cgroup *cgroup_begun; /* not yet ours as a whole (cgroup_begin); NULL: none */
     struct container_state *state;
-    int bundle_fd, state_fd, socket, pid_fd, master;
+    int bundle_fd, socket, pid_fd, master;
+    int root_fd, state_fd, state_file_fd; /* of the state: where all are, its directory, its file */
     pid_t pid;
-    bool state_made, hooks_begun;
+    bool hooks_begun;
+    bool runs_by_itself; /* its first process needs nothing more of us, not even the start */
     struct seccomp_program seccomp;
     struct seccomp_handover *handover; /* NULL: nobody listens */
 };

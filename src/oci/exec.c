@@ -342,7 +342,7 @@ static int release(struct joining *j, struct err *err)
         console_copy_size(j->master);
     if (result < 0)
         return result;
-    if ((result = sync_tell(j->socket, SYNC_START, err)) < 0)
+    if ((result = sync_tell(j->socket, SYNC_START, 0, err)) < 0)
         return result;
     /* While the program is executed. */
     if (self_mount() >= 0)

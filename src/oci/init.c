@@ -35,6 +35,7 @@
 #include <string.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -53,7 +54,7 @@ static int enter_cgroup(const struct init_arguments *a, struct err *err)
     int result = 0;
 
     if (a->cgroup_follows) {
-        result = sync_wait(a->socket, SYNC_CGROUP, NULL, err);
+        result = sync_wait_pid(a->socket, SYNC_CGROUP, &a->state->pid, err);
         if (result != 0)
             return result < 0 ? result : err_set(err, -EPIPE, "the runtime went away");
         cgroup_expect(a->cgroup);
@@ -184,8 +185,6 @@ static int build_root(const struct init_arguments *a, int *ret_master, struct er
 
 static int limit_process(const struct oci_process *process, struct err *err)
 {
-    char text[16];
-
     for (size_t i = 0; i < process->nr_rlimits; i++)
         if (setrlimit((__rlimit_resource_t)process->rlimits[i].resource,
                       &process->rlimits[i].limit) < 0)
@@ -193,14 +192,20 @@ static int limit_process(const struct oci_process *process, struct err *err)
                              process->rlimits[i].resource,
                              (unsigned long long)process->rlimits[i].limit.rlim_cur,
                              (unsigned long long)process->rlimits[i].limit.rlim_max);
-    if (process->has_oom_score_adj) {
-        int result;
-
-        snprintf(text, sizeof(text), "%d", process->oom_score_adj);
-        if ((result = file_write_string(AT_FDCWD, "/proc/self/oom_score_adj", text)) < 0)
-            return err_errno(err, result, "oom score adjustment %s", text);
-    }
     return 0;
+}
+
+/* While the host's /proc is still there. */
+static int adjust_oom_score(const struct oci_process *process, struct err *err)
+{
+    char text[16];
+    int result;
+
+    if (!process->has_oom_score_adj)
+        return 0;
+    snprintf(text, sizeof(text), "%d", process->oom_score_adj);
+    result = file_write_string(AT_FDCWD, "/proc/self/oom_score_adj", text);
+    return result < 0 ? err_errno(err, result, "oom score adjustment %s", text) : 0;
 }
 
 static bool setgroups_denied(void)
@@ -292,6 +297,8 @@ static int wait_for_start(const struct init_arguments *a, struct err *err)
     CLEANUP(fd_closep) int writer = -1;
     int result;
 
+    if (a->runs_by_itself)
+        return 0;
     if (a->wait_on_fifo) {
         /* Blocks until `start` opens the other end. The directory's fd reaches the host's file
          * although its mount is gone from here. */
@@ -323,21 +330,20 @@ static void restore_signals(uint64_t ignored)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* Field 33 of the host's /proc/self/stat, in place of one system call a signal; all of them where
- * that cannot be read. */
-static uint64_t read_ignored_signals(void)
+/* From the host's /proc/self/stat: field 33, signals that are ignored, in place of one system call
+ * a signal, and all of them where that cannot be read; field 22, the start time. */
+static void read_own_stat(struct init_arguments *a, uint64_t *ret_start_time)
 {
-    CLEANUP(fd_closep) int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
-    char text[1024], *field;
+    CLEANUP(left_openp) int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    char text[1024];
     ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+    const char *ignored, *start;
 
     text[n > 0 ? n : 0] = '\0';
-    /* Field 2, the name, may hold anything up to the last ')'. */
-    field = strrchr(text, ')');
-    for (int number = 2; field && number < 33; number++)
-        if ((field = strchr(field, ' ')))
-            field++;
-    return field ? strtoull(field, NULL, 10) : UINT64_MAX;
+    ignored = process_stat_field(text, 33);
+    start = process_stat_field(text, 22);
+    a->ignored_signals = ignored ? strtoull(ignored, NULL, 10) : UINT64_MAX;
+    *ret_start_time = start ? strtoull(start, NULL, 10) : 0;
 }
 
 static const char *environment_value(const struct oci_strings *env, const char *name)
@@ -428,6 +434,8 @@ static int set_up(struct init_arguments *a, struct err *err)
     CLEANUP(fd_closep) int master = -1;
     int result;
 
+    /* In no time namespace of the container's. */
+    read_own_stat(a, &a->state->pid_start_time);
     /* A session of our own, so that a terminal can become ours and signals of the caller's do not
      * reach us. */
     if (setsid() < 0)
@@ -439,9 +447,7 @@ static int set_up(struct init_arguments *a, struct err *err)
         (result = enter_user_namespace(a, err)) < 0 ||
         (result = enter_time_namespace(a->spec, err)) < 0 || (result = set_names(a->spec, err)) < 0)
         return result;
-    /* While the host's /proc is still there. */
-    a->ignored_signals = read_ignored_signals();
-    if ((result = limit_process(process, err)) < 0)
+    if ((result = adjust_oom_score(process, err)) < 0)
         return result;
     a->label_fd = process_attributes_open_label(process, err);
     if (a->label_fd < -1)
@@ -450,7 +456,12 @@ static int set_up(struct init_arguments *a, struct err *err)
     if ((result = build_root(a, &master, err)) < 0)
         return result;
     umask(process->umask);
-    if ((result = sync_send(a->socket, SYNC_READY, NULL, master)) < 0)
+    if (a->runs_by_itself && (result = state_save_pid(a->state_file_fd, a->state, err)) < 0)
+        return result;
+    /* The root may take more descriptors than the program is to have, and the record more room. */
+    if ((result = limit_process(process, err)) < 0)
+        return result;
+    if (!a->runs_by_itself && (result = sync_send(a->socket, SYNC_READY, NULL, master)) < 0)
         return err_errno(err, result, "report to the runtime");
     return 0;
 }
@@ -476,6 +487,13 @@ static int close_descriptors(unsigned first, int a, int b, int c)
             return 0;
         first = next + 1;
     }
+}
+
+static bool runtime_is_gone(int socket)
+{
+    char byte;
+
+    return recv(socket, &byte, sizeof(byte), MSG_DONTWAIT | MSG_PEEK) == 0;
 }
 
 static int finish(const struct init_arguments *a, struct err *err)
@@ -509,6 +527,9 @@ static int finish(const struct init_arguments *a, struct err *err)
     /* After the change of user, which clears it. */
     if (a->die_with_parent && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
         return err_errno(err, -errno, "parent death signal");
+    /* It may have died before that. */
+    if (a->runs_by_itself && a->die_with_parent && runtime_is_gone(a->socket))
+        return err_set(err, -EPIPE, "the runtime went away");
     if (!a->exec && reaper_is_wanted(a->spec)) {
         bool own_user = a->spec->nr_uid_maps == 1 && a->spec->uid_maps[0].size == 1 &&
                         a->spec->uid_maps[0].host_id != 0;
@@ -556,6 +577,7 @@ static int take_terminal(const struct oci_process *process, int *ret_master, str
 
 static int set_up_exec(struct init_arguments *a, struct err *err)
 {
+    uint64_t start_time;
     const struct oci_process *process = &a->spec->process;
     CLEANUP(fd_closep) int master = -1;
     int result;
@@ -570,8 +592,8 @@ static int set_up_exec(struct init_arguments *a, struct err *err)
         return result;
     if ((result = process_attributes_set_affinity(process->affinity_final, err)) < 0)
         return result;
-    a->ignored_signals = read_ignored_signals();
-    if ((result = limit_process(process, err)) < 0)
+    read_own_stat(a, &start_time);
+    if ((result = adjust_oom_score(process, err)) < 0 || (result = limit_process(process, err)) < 0)
         return result;
     a->label_fd = process_attributes_open_label(process, err);
     if (a->label_fd < -1)

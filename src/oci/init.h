@@ -10,6 +10,7 @@
 #include "oci/cgroup.h"
 #include "oci/seccomp_filter.h"
 #include "oci/spec.h"
+#include "oci/state.h"
 
 #include <stdbool.h>
 
@@ -17,8 +18,11 @@ struct init_arguments {
     const struct oci_spec *spec;
     const char *rootfs; /* absolute path of root.path */
     int bundle_fd;
-    int socket;                /* sync.h */
+    int socket; /* sync.h */
+    struct container_state *state;
     int state_fd;              /* directory with the exec FIFO */
+    int state_file_fd;         /* where the process is noted, by itself if runs_by_itself */
+    bool runs_by_itself;       /* no more from or to the runtime after SYNC_CGROUP */
     int self_fd;               /* self_mount(), or -1 */
     struct cgroup *cgroup;     /* NULL: none */
     struct cgroup *sub_cgroup; /* exec: one below it to enter after it; NULL: none */

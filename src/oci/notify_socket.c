@@ -51,6 +51,11 @@ static int change_configuration(json_t *config, const char *source)
                : 0;
 }
 
+bool notify_is_wanted(void)
+{
+    return manager() != NULL;
+}
+
 int notify_prepare(struct making *m, struct err *err)
 {
     CLEANUP(json_decrefp) json_t *config = NULL;

@@ -25,6 +25,7 @@ struct notify_proxy {
 /* After making_state: the directory, its mount and the variable in the configuration. Nothing when
  * the caller has no NOTIFY_SOCKET. */
 int notify_prepare(struct making *m, struct err *err);
+bool notify_is_wanted(void);
 /* Binds the socket, when notify_prepare has been there. */
 int notify_bind(int state_fd, struct notify_proxy *ret, struct err *err);
 /* One message from the container; true when it said that it is ready. */

@@ -92,21 +92,27 @@ static int open_root(const char *root, struct err *err)
     return fd < 0 ? err_errno(err, -errno, "state root '%s'", root) : fd;
 }
 
-int state_create(const char *root, const char *id, struct err *err)
+int state_create(const char *root, const char *id, int *ret_root_fd, struct err *err)
 {
     CLEANUP(fd_closep) int root_fd = -1;
     int fd, result;
 
-    if ((result = state_check_id(id, err)) < 0 || (result = make_root(root, err)) < 0)
+    if ((result = state_check_id(id, err)) < 0)
         return result;
-    if ((root_fd = open_root(root, err)) < 0)
+    root_fd = open_root(root, NULL);
+    if (root_fd == -ENOENT && (result = make_root(root, err)) < 0)
+        return result;
+    if (root_fd < 0 && (root_fd = open_root(root, err)) < 0)
         return root_fd;
     if (mkdirat(root_fd, id, 0711) < 0)
         return errno == EEXIST
                    ? err_set(err, -EEXIST, "container '%s' exists already (state in %s)", id, root)
                    : err_errno(err, -errno, "make the state of container '%s' in %s", id, root);
     fd = openat(root_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    return fd < 0 ? err_errno(err, -errno, "state of container '%s'", id) : fd;
+    if (fd < 0)
+        return err_errno(err, -errno, "state of container '%s'", id);
+    *ret_root_fd = TAKE_FD(root_fd);
+    return fd;
 }
 
 int state_open(const char *root, const char *id, struct err *err)
@@ -162,7 +168,7 @@ int state_save(int dir_fd, const struct container_state *state, struct err *err)
     return 0;
 }
 
-int state_save_first(int dir_fd, const struct container_state *state, struct err *err)
+int state_save_first(int dir_fd, struct container_state *state, int *ret_file_fd, struct err *err)
 {
     CLEANUP(buf_donep) struct buf text;
     CLEANUP(fd_closep) int fd = -1;
@@ -173,23 +179,34 @@ int state_save_first(int dir_fd, const struct container_state *state, struct err
         return err_set(err, -ENOMEM, "state of container '%s': out of memory", state->id);
     fd = openat(dir_fd, STATE_FILE, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     result = fd < 0 ? -errno : file_write_full(fd, text.data, text.length);
-    return result < 0 ? err_errno(err, result, "state of container '%s'", state->id) : 0;
+    if (result < 0)
+        return err_errno(err, result, "state of container '%s'", state->id);
+    state->tail = (off_t)text.length - TAIL_LENGTH;
+    *ret_file_fd = TAKE_FD(fd);
+    return 0;
 }
 
-int state_save_pid(int dir_fd, const struct container_state *state, struct err *err)
+int state_open_file(int dir_fd, struct container_state *state)
 {
     CLEANUP(fd_closep) int fd = openat(dir_fd, STATE_FILE, O_WRONLY | O_CLOEXEC);
-    off_t end = fd < 0 ? -1 : lseek(fd, 0, SEEK_END), tail = end - TAIL_LENGTH;
+    off_t end = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
+
+    if (end < TAIL_LENGTH)
+        return end < 0 ? -errno : -EIO;
+    state->tail = end - TAIL_LENGTH;
+    return TAKE_FD(fd);
+}
+
+int state_save_pid(int file_fd, const struct container_state *state, struct err *err)
+{
     char text[32];
     int result, length;
 
-    if (end < TAIL_LENGTH)
-        return err_errno(err, end < 0 ? -errno : -EIO, "state of container '%s'", state->id);
     length = snprintf(text, sizeof(text), "%20llu", (unsigned long long)state->pid_start_time);
-    result = file_pwrite_full(fd, text, (size_t)length, tail + TAIL_START_TIME);
+    result = file_pwrite_full(file_fd, text, (size_t)length, state->tail + TAIL_START_TIME);
     length = snprintf(text, sizeof(text), "%11d", (int)state->pid);
     if (result == 0)
-        result = file_pwrite_full(fd, text, (size_t)length, tail + TAIL_PID);
+        result = file_pwrite_full(file_fd, text, (size_t)length, state->tail + TAIL_PID);
     return result < 0 ? err_errno(err, result, "state of container '%s'", state->id) : 0;
 }
 
@@ -288,14 +305,15 @@ static void remove_directory(int parent, const char *name)
     unlinkat(parent, name, AT_REMOVEDIR);
 }
 
-/* Whatever else is in the directory: hooks, temporary files of a save that was killed. Takes fd. */
-static int remove_files(int fd)
+/* Whatever else is in the directory: hooks, temporary files of a save that was killed. */
+static int remove_files(int dir_fd)
 {
-    CLEANUP(dir_closep) DIR *dir = fdopendir(fd);
+    int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEANUP(dir_closep) DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
     struct dirent *entry;
 
     if (!dir) {
-        close(fd);
+        fd_closep(&fd);
         return -ENOMEM;
     }
     while ((entry = readdir(dir)))
@@ -304,27 +322,32 @@ static int remove_files(int fd)
     return 0;
 }
 
-int state_remove(const char *root, const char *id, struct err *err)
+int state_remove_made(int root_fd, int dir_fd, const char *id, struct err *err)
 {
-    CLEANUP(fd_closep) int root_fd = open_root(root, err);
-    int fd, result;
+    int result;
 
-    if (root_fd < 0)
-        return root_fd;
-    fd = openat(root_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0)
-        return errno == ENOENT ? 0 : err_errno(err, -errno, "state of container '%s'", id);
     /* Mostly this is all there is. The state goes last: it names what there is to remove. */
-    unlinkat(fd, STATE_FILE, 0);
-    if (unlinkat(root_fd, id, AT_REMOVEDIR) == 0 || errno == ENOENT) {
-        close(fd);
+    unlinkat(dir_fd, STATE_FILE, 0);
+    if (unlinkat(root_fd, id, AT_REMOVEDIR) == 0 || errno == ENOENT)
         return 0;
-    }
-    if ((result = remove_files(fd)) < 0)
+    if ((result = remove_files(dir_fd)) < 0)
         return err_errno(err, result, "state of container '%s'", id);
     if (unlinkat(root_fd, id, AT_REMOVEDIR) < 0 && errno != ENOENT)
         return err_errno(err, -errno, "remove the state of container '%s'", id);
     return 0;
+}
+
+int state_remove(const char *root, const char *id, struct err *err)
+{
+    CLEANUP(fd_closep) int root_fd = open_root(root, err);
+    CLEANUP(fd_closep) int dir_fd = -1;
+
+    if (root_fd < 0)
+        return root_fd;
+    dir_fd = openat(root_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (dir_fd < 0)
+        return errno == ENOENT ? 0 : err_errno(err, -errno, "state of container '%s'", id);
+    return state_remove_made(root_fd, dir_fd, id, err);
 }
 
 void state_free(struct container_state *state)
@@ -343,27 +366,30 @@ void state_free(struct container_state *state)
     free(state);
 }
 
+const char *process_stat_field(const char *text, int number)
+{
+    /* Field 2, the name, may hold anything up to the last ')'. */
+    const char *field = strrchr(text, ')');
+
+    for (int at = 2; field && at < number; at++)
+        if ((field = strchr(field, ' ')))
+            field++;
+    return field;
+}
+
 int state_pid_start_time(pid_t pid, uint64_t *ret)
 {
     CLEANUP(buf_donep) struct buf text;
-    char path[64], *field;
+    const char *status, *start;
+    char path[64];
 
     buf_init(&text, 4096);
     snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-    if (file_load(AT_FDCWD, path, &text, NULL) < 0 || !buf_string(&text))
+    if (file_load(AT_FDCWD, path, &text, NULL) < 0 || !buf_string(&text) ||
+        !(status = process_stat_field(text.data, 3)) ||
+        !(start = process_stat_field(text.data, 22)) || *status == 'Z' || *status == 'X')
         return -ESRCH;
-    /* Field 2, the name, may hold anything up to the last ')'. */
-    if (!(field = strrchr(text.data, ')')) || field[1] != ' ')
-        return -ESRCH;
-    field += 2;
-    if (*field == 'Z' || *field == 'X')
-        return -ESRCH;
-    for (int number = 3; number < 22; number++) {
-        if (!(field = strchr(field, ' ')))
-            return -ESRCH;
-        field++;
-    }
-    *ret = strtoull(field, NULL, 10);
+    *ret = strtoull(start, NULL, 10);
     return 0;
 }
 

@@ -43,6 +43,7 @@ struct container_state {
     uid_t owner;
     char *config; /* config.json as it was at `create`; NULL while that is not saved */
     size_t config_length;
+    off_t tail;          /* where the process stands in the file that was saved */
     json_t *annotations; /* or NULL; owned */
     json_t *rdt;         /* the plan of rdt.h, or NULL; owned */
     json_t *resources;   /* linux.resources as `update` left them, or NULL; owned */
@@ -54,23 +55,29 @@ char *state_default_root(void);
 /* -EINVAL unless id is 1..1024 of [A-Za-z0-9_+.-] and not "." or "..". */
 int state_check_id(const char *id, struct err *err);
 
-/* Makes ROOT/ID; -EEXIST when the id is taken. Returns an O_DIRECTORY fd. */
-int state_create(const char *root, const char *id, struct err *err);
+/* Makes ROOT/ID; -EEXIST when the id is taken. Returns an O_DIRECTORY fd, and one of ROOT. */
+int state_create(const char *root, const char *id, int *ret_root_fd, struct err *err);
 /* Opens ROOT/ID; -ENOENT says that no such container exists. */
 int state_open(const char *root, const char *id, struct err *err);
 int state_save(int dir_fd, const struct container_state *state, struct err *err);
 /* The first time, and the pid with its start time after that. Without a temporary file: to replace
  * a file makes disk file systems write the new one out, and each new file costs them dear when many
  * were removed just now. Killed in the middle, what is not there to its end counts as missing. */
-int state_save_first(int dir_fd, const struct container_state *state, struct err *err);
-int state_save_pid(int dir_fd, const struct container_state *state, struct err *err);
+int state_save_first(int dir_fd, struct container_state *state, int *ret_file_fd, struct err *err);
+int state_save_pid(int file_fd, const struct container_state *state, struct err *err);
+/* The file again, after state_save has replaced it. fd or -errno. */
+int state_open_file(int dir_fd, struct container_state *state);
 /* -ENOENT while it is still being created. */
 int state_load(int dir_fd, struct container_state **ret, struct err *err);
 int state_remove(const char *root, const char *id, struct err *err);
+/* The same of the directory that state_create made: no other that has taken its name meanwhile. */
+int state_remove_made(int root_fd, int dir_fd, const char *id, struct err *err);
 void state_free(struct container_state *state);
 
 enum container_status state_status(int dir_fd, const struct container_state *state);
 const char *state_status_name(enum container_status status);
+/* A field (from 3 on) of the text of /proc/PID/stat, proc(5), or NULL. */
+const char *process_stat_field(const char *text, int number);
 /* Start time of a live process, or -ESRCH. */
 int state_pid_start_time(pid_t pid, uint64_t *ret);
 /* The JSON that the verbs `state` and `list` print. New reference. */

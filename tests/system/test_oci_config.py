@@ -332,6 +332,12 @@ def test_bad_hooks_are_named(runtime, hook, said):
     refused(runtime, "hooks.createRuntime[0]", said)
 
 
+def test_a_program_may_have_fewer_descriptors_than_its_start_takes(runtime):
+    runtime.config["process"]["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 4, "hard": 4},
+                                            {"type": "RLIMIT_FSIZE", "soft": 100, "hard": 100}]
+    assert runtime.run("sh", "-c", "ulimit -n").stdout == "4\n"
+
+
 # --- resources
 
 def v1():

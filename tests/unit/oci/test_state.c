@@ -91,6 +91,7 @@ START_TEST(the_state_is_one_document)
     for (size_t i = 0; i < 2; i++) {
         char top[] = "/tmp/lodge-state-XXXXXX";
         CLEANUP(fd_closep) int dir = -1;
+        CLEANUP(fd_closep) int file = -1;
         struct container_state *saved = calloc(1, sizeof(*saved)), *loaded = NULL;
         CLEANUP(freep) char *path = NULL;
         json_t *json;
@@ -102,14 +103,14 @@ START_TEST(the_state_is_one_document)
         saved->pid_start_time = 0;
         saved->config = strdup(configurations[i]);
         saved->config_length = strlen(configurations[i]);
-        ck_assert_int_eq(state_save_first(dir, saved, NULL), 0);
+        ck_assert_int_eq(state_save_first(dir, saved, &file, NULL), 0);
         ck_assert_int_eq(state_load(dir, &loaded, NULL), 0);
         ck_assert_int_eq(loaded->pid, 0);
         ck_assert_int_eq(state_status(dir, loaded), CONTAINER_CREATING);
         state_free(loaded);
         saved->pid = 4194303;
         saved->pid_start_time = INT64_MAX;
-        ck_assert_int_eq(state_save_pid(dir, saved, NULL), 0);
+        ck_assert_int_eq(state_save_pid(file, saved, NULL), 0);
         ck_assert_int_eq(state_load(dir, &loaded, NULL), 0);
         ck_assert_int_eq(loaded->pid, 4194303);
         ck_assert(loaded->pid_start_time == INT64_MAX);
