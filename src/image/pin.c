@@ -53,11 +53,11 @@ int pin_write(const struct layout *layout, const char *owner, const struct image
 {
     CLEANUP(buf_donep) struct buf text;
     char path[160];
-    int result = pin_path(owner, path, err);
+    int result;
 
-    if (result < 0)
-        return result;
     buf_init(&text, PIN_BYTES_MAX);
+    if ((result = pin_path(owner, path, err)) < 0)
+        return result;
     if (buf_printf(&text, "%s\n%s\n%s\n%s\n", pin->digest, pin->name, pin->user, pin->place) < 0)
         return err_set(err, -ENOMEM, "out of memory");
     return file_replace(layout->fd, path, text.data, text.length, 0644, err);
