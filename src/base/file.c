@@ -14,12 +14,15 @@
 #include <string.h>
 #include <sys/stat.h>
 
-ssize_t file_read_full(int fd, void *data, size_t length)
+/* offset -1: from where it stands. */
+static ssize_t read_full(int fd, void *data, size_t length, off_t offset)
 {
     size_t done = 0;
 
     while (done < length) {
-        ssize_t n = read(fd, (char *)data + done, length - done);
+        char *to = (char *)data + done;
+        ssize_t n = offset < 0 ? read(fd, to, length - done)
+                               : pread(fd, to, length - done, offset + (off_t)done);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -30,56 +33,45 @@ ssize_t file_read_full(int fd, void *data, size_t length)
         done += (size_t)n;
     }
     return (ssize_t)done;
+}
+
+ssize_t file_read_full(int fd, void *data, size_t length)
+{
+    return read_full(fd, data, length, -1);
 }
 
 ssize_t file_pread_full(int fd, void *data, size_t length, off_t offset)
 {
+    return offset < 0 ? -EINVAL : read_full(fd, data, length, offset);
+}
+
+/* offset -1: to where it stands. */
+static int write_full(int fd, const void *data, size_t length, off_t offset)
+{
     size_t done = 0;
 
     while (done < length) {
-        ssize_t n = pread(fd, (char *)data + done, length - done, offset + (off_t)done);
+        const char *from = (const char *)data + done;
+        ssize_t n = offset < 0 ? write(fd, from, length - done)
+                               : pwrite(fd, from, length - done, offset + (off_t)done);
 
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
             return -errno;
-        if (n == 0)
-            break;
         done += (size_t)n;
     }
-    return (ssize_t)done;
+    return 0;
 }
 
 int file_write_full(int fd, const void *data, size_t length)
 {
-    size_t done = 0;
-
-    while (done < length) {
-        ssize_t n = write(fd, (const char *)data + done, length - done);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        done += (size_t)n;
-    }
-    return 0;
+    return write_full(fd, data, length, -1);
 }
 
 int file_pwrite_full(int fd, const void *data, size_t length, off_t offset)
 {
-    size_t done = 0;
-
-    while (done < length) {
-        ssize_t n = pwrite(fd, (const char *)data + done, length - done, offset + (off_t)done);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        done += (size_t)n;
-    }
-    return 0;
+    return offset < 0 ? -EINVAL : write_full(fd, data, length, offset);
 }
 
 int file_load(int dirfd, const char *path, struct buf *ret, struct err *err)
