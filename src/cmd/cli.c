@@ -17,6 +17,16 @@ void cli_print_help(const struct cli_verb *verb)
         printf("\n%s", verb->help);
 }
 
+bool cli_helps(const struct cli_verb *verb, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++)
+        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+            cli_print_help(verb);
+            return true;
+        }
+    return false;
+}
+
 int cli_usage_error(const struct cli_verb *verb, const char *format, ...)
 {
     va_list args;
@@ -66,4 +76,12 @@ const char *cli_nearest(const char *word, const char *const *known)
         }
     }
     return best;
+}
+
+int cli_unknown_word(const struct cli_verb *verb, const char *word, const char *const *known)
+{
+    const char *nearest = cli_nearest(word, known);
+
+    return cli_usage_error(verb, "there is no '%s'%s%s%s", word, nearest ? "; did you mean '" : "",
+                           nearest ?: "", nearest ? "'?" : "");
 }

@@ -8,6 +8,7 @@
 #ifndef LODGE_CMD_CLI_H
 #define LODGE_CMD_CLI_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #define CLI_EXIT_USAGE   2
@@ -34,9 +35,13 @@ extern const size_t cli_nr_verbs;
 
 /* Prints the verb's help. */
 void cli_print_help(const struct cli_verb *verb);
+/* Whether a word after the verb asks for its help, which is then printed. */
+bool cli_helps(const struct cli_verb *verb, int argc, char **argv);
 /* "lodge: VERB: MESSAGE" and where help is, to standard error; returns CLI_EXIT_USAGE. */
 int cli_usage_error(const struct cli_verb *verb, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+/* The same for a word after the verb that is none of `known` (NULL-terminated). */
+int cli_unknown_word(const struct cli_verb *verb, const char *word, const char *const *known);
 /* The known word that `word` was most likely meant to be, or NULL. known is NULL-terminated. */
 const char *cli_nearest(const char *word, const char *const *known);
 

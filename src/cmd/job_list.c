@@ -12,14 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void add_query(struct buf *path, const char *name, const char *value)
-{
-    if (!value)
-        return;
-    buf_printf(path, "&%s=", name);
-    api_escape(path, value);
-}
-
 static void print_seconds(const json_t *job, const char *name)
 {
     if (json_is_number(json_object_get(job, name)))
@@ -54,29 +46,26 @@ static void print_table(const json_t *list)
 int job_ls(int argc, char **argv)
 {
     bool all = false, quiet = false, json = false;
-    const char *queue = NULL, *state = NULL, *name = NULL, *limit = NULL;
-    const struct managed_option options[] = {
-        {"--all", 'a', &all, NULL},    {"--quiet", 'q', &quiet, NULL}, {"--json", 0, &json, NULL},
-        {"--queue", 0, NULL, &queue},  {"--state", 0, NULL, &state},   {"--name", 0, NULL, &name},
-        {"--limit", 'n', NULL, &limit}};
+    struct managed_filter filters[] = {
+        {"queue", NULL}, {"state", NULL}, {"name", NULL}, {"limit", NULL}};
+    const struct managed_option options[] = {{"--all", 'a', &all, NULL},
+                                             {"--quiet", 'q', &quiet, NULL},
+                                             {"--json", 0, &json, NULL},
+                                             {"--queue", 0, NULL, &filters[0].value},
+                                             {"--state", 0, NULL, &filters[1].value},
+                                             {"--name", 0, NULL, &filters[2].value},
+                                             {"--limit", 'n', NULL, &filters[3].value}};
     int nr = managed_parse(&verb_job, options, ARRAY_LEN(options), argc, argv);
-    CLEANUP(buf_donep) struct buf path;
     struct err err = ERR_INIT;
     json_t *answer = NULL;
     const json_t *list;
 
-    buf_init(&path, 8192);
     if (nr < 0)
         return CLI_EXIT_USAGE;
     if (nr > 0)
         return cli_usage_error(&verb_job, "ls: what is '%s'? (--name %s filters)", argv[1],
                                argv[1]);
-    buf_printf(&path, "/v1/jobs?all=%d", all);
-    add_query(&path, "queue", queue);
-    add_query(&path, "state", state);
-    add_query(&path, "name", name);
-    add_query(&path, "limit", limit);
-    if (api_ask("GET", buf_string(&path), NULL, &answer, NULL, &err) < 0)
+    if (managed_list("/v1/jobs", all, filters, ARRAY_LEN(filters), &answer, &err) < 0)
         return managed_fail(&err);
     list = json_object_get(answer, "jobs");
     if (json) {
@@ -121,29 +110,22 @@ int job_inspect(int argc, char **argv)
 
 int job_logs(int argc, char **argv)
 {
-    bool follow = false, timestamps = false;
-    const char *tail = NULL, *since = NULL;
-    const struct managed_option options[] = {{"--follow", 'f', &follow, NULL},
-                                             {"--timestamps", 't', &timestamps, NULL},
-                                             {"--tail", 'n', NULL, &tail},
-                                             {"--since", 0, NULL, &since}};
-    int nr = managed_parse(&verb_job, options, ARRAY_LEN(options), argc, argv);
-    char path[MANAGED_PATH_MAX], rest[128];
+    struct managed_logs asked;
+    int nr = managed_logs_parse(&verb_job, argc, argv, &asked);
+    char path[MANAGED_PATH_MAX];
     struct err err = ERR_INIT;
 
     if (nr < 0)
         return CLI_EXIT_USAGE;
     if (nr != 1)
         return cli_usage_error(&verb_job, "logs: one job is needed");
-    if (follow) { /* there is nothing to follow before it has started */
+    if (asked.follow) { /* there is nothing to follow before it has started */
         job_path(path, "jobs", argv[1], "/wait?condition=started");
         if (api_ask("GET", path, NULL, NULL, NULL, &err) < 0)
             return managed_fail(&err);
     }
-    snprintf(rest, sizeof(rest), "/logs?follow=%d%s%.40s", follow, tail ? "&tail=" : "",
-             tail ?: "");
-    job_path(path, "jobs", argv[1], rest);
-    return managed_print_logs(path, timestamps, since, &err) < 0 ? managed_fail(&err) : 0;
+    job_path(path, "jobs", argv[1], asked.rest);
+    return managed_logs_print(&asked, path, &err) < 0 ? managed_fail(&err) : 0;
 }
 
 /* method PATH/rest of each job named; fn (may be NULL) has each answer. */

@@ -34,6 +34,21 @@ int managed_fail(const struct err *err)
     return CLI_EXIT_FAILURE;
 }
 
+int managed_list(const char *path, bool all, const struct managed_filter *filters, size_t nr,
+                 json_t **ret, struct err *err)
+{
+    CLEANUP(buf_donep) struct buf query;
+
+    buf_init(&query, 8192);
+    buf_printf(&query, "%s?all=%d", path, all);
+    for (size_t i = 0; i < nr; i++)
+        if (filters[i].value) {
+            buf_printf(&query, "&%s=", filters[i].name);
+            api_escape(&query, filters[i].value);
+        }
+    return api_ask("GET", buf_string(&query) ?: "/", NULL, ret, NULL, err);
+}
+
 static const struct managed_option *find_long(const struct managed_option *options, size_t nr,
                                               const char *word)
 {

@@ -25,9 +25,17 @@ int run_managed(const struct run_options *options, int *ret_status, struct err *
  * program at its other end is over. raw: our terminal is the program's. */
 int managed_serve(int fd, bool stdin_open, bool raw, int *ret_status, struct err *err);
 
-/* What a log of the API (a path with its query) holds, to our standard streams; since: as of `lodge
- * logs`, NULL: all. */
-int managed_print_logs(const char *path, bool timestamps, const char *since, struct err *err);
+/* lodge logs, and the logs of other things: its options, the end of the path that they give, and
+ * what the log holds, to our standard streams. The parser returns as managed_parse. */
+struct managed_logs {
+    bool follow, timestamps;
+    const char *tail, *since;
+    char rest[128];
+};
+struct cli_verb;
+int managed_logs_parse(const struct cli_verb *verb, int argc, char **argv,
+                       struct managed_logs *ret);
+int managed_logs_print(const struct managed_logs *logs, const char *path, struct err *err);
 /* The same for a machine's serial port: the terminal is raw, Ctrl-] leaves, and neither the end of
  * our input nor a signal reaches the guest. */
 int managed_console(int fd, int *ret_status, struct err *err);
@@ -40,8 +48,14 @@ struct managed_option {
     bool *flag;
     const char **value;
 };
-struct cli_verb;
 int managed_parse(const struct cli_verb *verb, const struct managed_option *options, size_t nr,
                   int argc, char **argv);
+
+/* GET path?all=0 or 1 with what filters it; *ret: the answer. */
+struct managed_filter {
+    const char *name, *value; /* value NULL: not asked for */
+};
+int managed_list(const char *path, bool all, const struct managed_filter *filters, size_t nr,
+                 json_t **ret, struct err *err);
 
 #endif

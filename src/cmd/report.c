@@ -2,6 +2,8 @@
 #include "cmd/report.h"
 
 #include "base/clock.h"
+#include "base/log.h"
+#include "cmd/cli.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -37,8 +39,14 @@ void report_result(json_t *result)
     write_line(json_pack("{s:o}", "result", result));
 }
 
-void report_error(int code, const struct err *err)
+int report_exit(bool asked, int result, const struct err *err)
 {
-    write_line(json_pack("{s:{s:i, s:o}}", "error", "code", code < 0 ? -code : code, "message",
-                         json_string(err->message) ?: json_string("failed")));
+    if (result >= 0)
+        return result;
+    if (asked)
+        write_line(json_pack("{s:{s:i, s:o}}", "error", "code", -result, "message",
+                             json_string(err->message) ?: json_string("failed")));
+    else
+        log_error("%s", err->message);
+    return CLI_EXIT_FAILURE;
 }

@@ -14,6 +14,7 @@
 #include "base/err.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct report {
@@ -25,6 +26,8 @@ struct report {
 void report_progress(struct report *report, const char *text, uint64_t done, uint64_t total);
 /* result: consumed. */
 void report_result(json_t *result);
-void report_error(int code, const struct err *err);
+/* The exit status for what a verb came to; a failure is told, by such a line if that was asked for,
+ * and in words otherwise. */
+int report_exit(bool asked, int result, const struct err *err);
 
 #endif

@@ -51,3 +51,24 @@ void shared_print(json_t *value)
     putchar('\n');
     json_decref(value);
 }
+
+int shared_ls(int (*all)(json_t **ret, struct err *err), bool json, const char *heading,
+              void (*print_row)(const json_t *one), struct err *err)
+{
+    json_t *array = NULL;
+    int r = all(&array, err);
+
+    if (r < 0)
+        return r;
+    if (json) {
+        shared_print(array);
+        return 0;
+    }
+    for (size_t i = 0; i < json_array_size(array); i++) {
+        if (i == 0)
+            puts(heading);
+        print_row(json_array_get(array, i));
+    }
+    json_decref(array);
+    return 0;
+}

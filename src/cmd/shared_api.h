@@ -6,6 +6,8 @@
 #ifndef LODGE_CMD_SHARED_API_H
 #define LODGE_CMD_SHARED_API_H
 
+#include "base/err.h"
+
 #include <jansson.h>
 #include <stdbool.h>
 
@@ -17,6 +19,10 @@
  */
 bool shared_by_manager(const char *path, const char *directory, bool in_namespace, bool wake,
                        json_t **ret);
+/* What `ls` prints: the list (a new reference from `all`) as JSON, or a heading and a row each; an
+ * empty one: nothing. */
+int shared_ls(int (*all)(json_t **ret, struct err *err), bool json, const char *heading,
+              void (*print_row)(const json_t *one), struct err *err);
 /* Indented, on standard output; value is consumed. */
 void shared_print(json_t *value);
 

@@ -7,7 +7,6 @@
 #include "cmd/report.h"
 
 #include "base/cleanup.h"
-#include "base/log.h"
 #include "base/size.h"
 #include "base/util.h"
 #include "block/disk_file.h"
@@ -440,14 +439,11 @@ static int parse(int argc, char **argv, struct disk_cli *cli, struct err *err)
 
 static int usage(const char *name)
 {
-    const char *names[ARRAY_LEN(subverbs) + 1] = {NULL}, *nearest;
+    const char *names[ARRAY_LEN(subverbs) + 1] = {NULL};
 
     for (size_t i = 0; i < ARRAY_LEN(subverbs); i++)
         names[i] = subverbs[i].name;
-    nearest = cli_nearest(name, names);
-    return cli_usage_error(&verb_disk, "there is no '%s'%s%s%s", name,
-                           nearest ? "; did you mean '" : "", nearest ? nearest : "",
-                           nearest ? "'?" : "");
+    return cli_unknown_word(&verb_disk, name, names);
 }
 
 static int run(int argc, char **argv)
@@ -465,11 +461,8 @@ static int run(int argc, char **argv)
             subverb = &subverbs[i];
     if (!subverb)
         return usage(argv[1]);
-    for (int i = 2; i < argc; i++)
-        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
-            cli_print_help(&verb_disk);
-            return 0;
-        }
+    if (cli_helps(&verb_disk, argc, argv))
+        return 0;
     if (parse(argc, argv, &cli, &err) < 0)
         return cli_usage_error(&verb_disk, "%s", err.message);
     if (cli.nr < subverb->least || cli.nr > subverb->most)
@@ -480,11 +473,7 @@ static int run(int argc, char **argv)
     if (result == 0)
         result = subverb->run(&cli, &err);
     progress_end(&cli.progress);
-    if (result < 0 && cli.report)
-        report_error(result, &err);
-    else if (result < 0)
-        log_error("%s", err.message);
-    return result < 0 ? CLI_EXIT_FAILURE : result;
+    return report_exit(cli.report, result, &err);
 }
 
 const struct cli_verb verb_disk = {

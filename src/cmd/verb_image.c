@@ -5,7 +5,6 @@
 #include "cmd/progress.h"
 
 #include "base/cleanup.h"
-#include "base/log.h"
 #include "base/size.h"
 #include "base/util.h"
 
@@ -148,14 +147,11 @@ static const struct subverb *find_subverb(const char *name)
 
 static int unknown_subverb(const char *name)
 {
-    const char *names[ARRAY_LEN(subverbs) + 1] = {NULL}, *nearest;
+    const char *names[ARRAY_LEN(subverbs) + 1] = {NULL};
 
     for (size_t i = 0; i < ARRAY_LEN(subverbs); i++)
         names[i] = subverbs[i].name;
-    nearest = cli_nearest(name, names);
-    return cli_usage_error(&verb_image, "there is no '%s'%s%s%s", name,
-                           nearest ? "; did you mean '" : "", nearest ? nearest : "",
-                           nearest ? "'?" : "");
+    return cli_unknown_word(&verb_image, name, names);
 }
 
 static int run(int argc, char **argv)
@@ -170,11 +166,8 @@ static int run(int argc, char **argv)
         return cli_usage_error(&verb_image, "ls, import, pull and so on is needed");
     if (!(subverb = find_subverb(argv[1])))
         return unknown_subverb(argv[1]);
-    for (int i = 2; i < argc; i++)
-        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
-            cli_print_help(&verb_image);
-            return 0;
-        }
+    if (cli_helps(&verb_image, argc, argv))
+        return 0;
     if (parse(argc, argv, &cli, &err) < 0)
         return cli_usage_error(&verb_image, "%s", err.message);
     if (cli.nr < subverb->least || cli.nr > subverb->most)
@@ -188,11 +181,7 @@ static int run(int argc, char **argv)
     if (result == 0 && (cli.local || cli.report || !image_managed(&cli, argv[1], &result, &err)))
         result = subverb->run(&cli, &err);
     progress_end(&cli.progress);
-    if (result < 0 && cli.report)
-        report_error(result, &err);
-    else if (result < 0)
-        log_error("%s", err.message);
-    return result < 0 ? CLI_EXIT_FAILURE : result;
+    return report_exit(cli.report, result, &err);
 }
 
 const struct cli_verb verb_image = {

@@ -84,14 +84,29 @@ static void since_time(const char *given, char *to, size_t size)
     strftime(to, size, "%Y-%m-%dT%H:%M:%S", &utc);
 }
 
-int managed_print_logs(const char *path, bool timestamps, const char *since, struct err *err)
+int managed_logs_parse(const struct cli_verb *verb, int argc, char **argv, struct managed_logs *ret)
 {
-    struct printing p = {.timestamps = timestamps};
+    const struct managed_option options[] = {{"--follow", 'f', &ret->follow, NULL},
+                                             {"--timestamps", 't', &ret->timestamps, NULL},
+                                             {"--tail", 'n', NULL, &ret->tail},
+                                             {"--since", 0, NULL, &ret->since}};
+    int nr;
+
+    *ret = (struct managed_logs){0};
+    nr = managed_parse(verb, options, ARRAY_LEN(options), argc, argv);
+    snprintf(ret->rest, sizeof(ret->rest), "/logs?follow=%d%s%.40s", ret->follow,
+             ret->tail ? "&tail=" : "", ret->tail ?: "");
+    return nr;
+}
+
+int managed_logs_print(const struct managed_logs *logs, const char *path, struct err *err)
+{
+    struct printing p = {.timestamps = logs->timestamps};
     char when[64];
     int result;
 
-    if (since) {
-        since_time(since, when, sizeof(when));
+    if (logs->since) {
+        since_time(logs->since, when, sizeof(when));
         p.since = when;
     }
     buf_init(&p.line, LINE_MAX_BYTES);
@@ -102,25 +117,17 @@ int managed_print_logs(const char *path, bool timestamps, const char *since, str
 
 static int logs(int argc, char **argv)
 {
-    bool follow = false, timestamps = false;
-    const char *tail = NULL, *since = NULL;
-    const struct managed_option options[] = {{"--follow", 'f', &follow, NULL},
-                                             {"--timestamps", 't', &timestamps, NULL},
-                                             {"--tail", 'n', NULL, &tail},
-                                             {"--since", 0, NULL, &since}};
-    int nr = managed_parse(&verb_logs, options, ARRAY_LEN(options), argc, argv), result;
-    char path[MANAGED_PATH_MAX], rest[128];
+    struct managed_logs asked;
+    int nr = managed_logs_parse(&verb_logs, argc, argv, &asked);
+    char path[MANAGED_PATH_MAX];
     struct err err = ERR_INIT;
 
     if (nr < 0)
         return CLI_EXIT_USAGE;
     if (nr != 1)
         return cli_usage_error(&verb_logs, "one instance is needed");
-    snprintf(rest, sizeof(rest), "/logs?follow=%d%s%.40s", follow, tail ? "&tail=" : "",
-             tail ?: "");
-    managed_path(path, argv[1], rest);
-    result = managed_print_logs(path, timestamps, since, &err);
-    return result < 0 ? managed_fail(&err) : 0;
+    managed_path(path, argv[1], asked.rest);
+    return managed_logs_print(&asked, path, &err) < 0 ? managed_fail(&err) : 0;
 }
 
 static void print_event(const char *line, size_t length)

@@ -114,30 +114,22 @@ static int do_create(const struct arguments *a, struct err *err)
     return 0;
 }
 
+static void print_row(const json_t *network)
+{
+    printf("%-20s %-18s %-15s %5lld %zu%s\n", text_of(network, "name"), text_of(network, "subnet"),
+           text_of(network, "bridge"),
+           (long long)json_integer_value(json_object_get(network, "mtu")),
+           json_array_size(json_object_get(network, "endpoints")),
+           json_is_true(json_object_get(network, "internal")) ? " (internal)" : "");
+}
+
 static int do_ls(const struct arguments *a, struct err *err)
 {
-    json_t *array = NULL, *network;
-    int r = list_all(&array, err);
-    size_t i;
+    char heading[80];
 
-    if (r < 0)
-        return r;
-    if (a->json) {
-        shared_print(array);
-        return 0;
-    }
-    json_array_foreach(array, i, network)
-    {
-        if (i == 0)
-            printf("%-20s %-18s %-15s %5s %s\n", "NETWORK", "SUBNET", "BRIDGE", "MTU", "GUESTS");
-        printf("%-20s %-18s %-15s %5lld %zu%s\n", text_of(network, "name"),
-               text_of(network, "subnet"), text_of(network, "bridge"),
-               (long long)json_integer_value(json_object_get(network, "mtu")),
-               json_array_size(json_object_get(network, "endpoints")),
-               json_is_true(json_object_get(network, "internal")) ? " (internal)" : "");
-    }
-    json_decref(array);
-    return 0;
+    snprintf(heading, sizeof(heading), "%-20s %-18s %-15s %5s %s", "NETWORK", "SUBNET", "BRIDGE",
+             "MTU", "GUESTS");
+    return shared_ls(list_all, a->json, heading, print_row, err);
 }
 
 static int do_inspect(const struct arguments *a, struct err *err)

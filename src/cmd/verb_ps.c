@@ -76,40 +76,28 @@ static void print_table(const json_t *list)
     }
 }
 
-static void add_query(struct buf *path, const char *name, const char *value)
-{
-    if (!value)
-        return;
-    buf_printf(path, "&%s=", name);
-    api_escape(path, value);
-}
-
 static int ps(int argc, char **argv)
 {
     bool all = false, quiet = false, json = false;
-    const char *label = NULL, *state = NULL, *name = NULL, *isolation = NULL;
-    const struct managed_option options[] = {
-        {"--all", 'a', &all, NULL},          {"--quiet", 'q', &quiet, NULL},
-        {"--json", 0, &json, NULL},          {"--label", 'l', NULL, &label},
-        {"--state", 0, NULL, &state},        {"--name", 0, NULL, &name},
-        {"--isolation", 0, NULL, &isolation}};
+    struct managed_filter filters[] = {
+        {"label", NULL}, {"state", NULL}, {"name", NULL}, {"isolation", NULL}};
+    const struct managed_option options[] = {{"--all", 'a', &all, NULL},
+                                             {"--quiet", 'q', &quiet, NULL},
+                                             {"--json", 0, &json, NULL},
+                                             {"--label", 'l', NULL, &filters[0].value},
+                                             {"--state", 0, NULL, &filters[1].value},
+                                             {"--name", 0, NULL, &filters[2].value},
+                                             {"--isolation", 0, NULL, &filters[3].value}};
     int nr = managed_parse(&verb_ps, options, ARRAY_LEN(options), argc, argv);
-    CLEANUP(buf_donep) struct buf path;
     struct err err = ERR_INIT;
     json_t *answer = NULL;
     const json_t *list;
 
-    buf_init(&path, 8192);
     if (nr < 0)
         return CLI_EXIT_USAGE;
     if (nr > 0)
         return cli_usage_error(&verb_ps, "what is '%s'? (--name %s filters)", argv[1], argv[1]);
-    buf_printf(&path, "/v1/instances?all=%d", all);
-    add_query(&path, "label", label);
-    add_query(&path, "state", state);
-    add_query(&path, "name", name);
-    add_query(&path, "isolation", isolation);
-    if (api_ask("GET", buf_string(&path), NULL, &answer, NULL, &err) < 0)
+    if (managed_list("/v1/instances", all, filters, ARRAY_LEN(filters), &answer, &err) < 0)
         return managed_fail(&err);
     list = json_object_get(answer, "instances");
     if (json) {

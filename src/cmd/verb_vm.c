@@ -358,16 +358,14 @@ static const struct subverb {
 
 static const struct subverb *find(const char *name)
 {
-    const char *names[ARRAY_LEN(subverbs) + 1] = {NULL}, *nearest;
+    const char *names[ARRAY_LEN(subverbs) + 1] = {NULL};
 
     for (size_t i = 0; i < ARRAY_LEN(subverbs); i++) {
         if (!strcmp(name, subverbs[i].name))
             return &subverbs[i];
         names[i] = subverbs[i].name;
     }
-    nearest = cli_nearest(name, names);
-    cli_usage_error(&verb_vm, "there is no '%s'%s%s%s", name, nearest ? "; did you mean '" : "",
-                    nearest ?: "", nearest ? "'?" : "");
+    cli_unknown_word(&verb_vm, name, names);
     return NULL;
 }
 
@@ -380,11 +378,8 @@ static int run(int argc, char **argv)
 
     if (argc < 2)
         return cli_usage_error(&verb_vm, "create, start, ls and so on is needed");
-    for (int i = 1; i < argc; i++)
-        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
-            cli_print_help(&verb_vm);
-            return 0;
-        }
+    if (cli_helps(&verb_vm, argc, argv))
+        return 0;
     if (!(subverb = find(argv[1])))
         return CLI_EXIT_USAGE;
     if ((result = parse(&options, &nr, argv + 1, &err)) != 0)

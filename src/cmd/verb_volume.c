@@ -101,24 +101,11 @@ static void print_row(const json_t *volume)
 
 static int do_ls(const struct arguments *a, struct err *err)
 {
-    json_t *array = NULL, *volume;
-    int r = list_all(&array, err);
-    size_t i;
+    char heading[80];
 
-    if (r < 0)
-        return r;
-    if (a->json) {
-        shared_print(array);
-        return 0;
-    }
-    json_array_foreach(array, i, volume)
-    {
-        if (i == 0)
-            printf("%-24s %12s %12s %s\n", "VOLUME", "SIZE (KiB)", "USED (KiB)", "STATE");
-        print_row(volume);
-    }
-    json_decref(array);
-    return 0;
+    snprintf(heading, sizeof(heading), "%-24s %12s %12s %s", "VOLUME", "SIZE (KiB)", "USED (KiB)",
+             "STATE");
+    return shared_ls(list_all, a->json, heading, print_row, err);
 }
 
 static int do_inspect(const struct arguments *a, struct err *err)
