@@ -114,18 +114,9 @@ void environment_clear(struct manager *m, const struct instance *instance)
 static int move_container(struct manager *m, const struct instance *instance, const char *path,
                           struct err *err)
 {
-    char root[PATH_SIZE];
-    char *argv[] = {m->options.oci,
-                    (char *)(uintptr_t) "--root",
-                    root,
-                    (char *)(uintptr_t) "update",
-                    (char *)(uintptr_t) "--cgroups-path",
-                    (char *)(uintptr_t)path,
-                    (char *)(uintptr_t)instance->id,
-                    NULL};
+    const char *words[] = {"update", "--cgroups-path", path, instance->id, NULL};
 
-    run_path(m, root, sizeof(root), "oci");
-    return program_run(argv, NULL, NULL, err);
+    return runtime_run(m, words, NULL, NULL, err);
 }
 
 static int move_vm(struct manager *m, const struct instance *instance, const char *from,

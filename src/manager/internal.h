@@ -459,8 +459,12 @@ int shim_hand_over(struct manager *m, const char *id, json_t *request, int fd, i
 int shim_link(struct manager *m, const char *id);
 bool shim_read_exit(struct manager *m, const struct instance *instance, uint64_t run,
                     struct instance_end *ret);
-/* input (NULL: none) is its standard input, *output (NULL: thrown away) gets what it prints. */
-int program_run(char *const argv[], const char *input, struct buf *output, struct err *err);
+/* lodge-oci on our containers. words: its verb and what follows, at most RUNTIME_WORDS_MAX, up to
+ * NULL. input (NULL: none) is its standard input, *output (NULL: thrown away) gets what it prints;
+ * what it says of a failure is the message. */
+#define RUNTIME_WORDS_MAX 8
+int runtime_run(const struct manager *m, const char *const *words, const char *input,
+                struct buf *output, struct err *err);
 
 /* health.c. Work for the workers: one check; consumes a reference. */
 void health_work(struct manager *m, void *instance);

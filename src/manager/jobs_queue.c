@@ -314,20 +314,29 @@ static bool any_busy(const struct jobs *js, const struct job_queue *queue)
     return false;
 }
 
+/* With the lock, let go meanwhile. */
+static int remove_rows(struct jobs *js, const struct job_queue *queue, bool queue_too,
+                       struct err *err)
+{
+    struct job_remove_rows rows = {.js = js, .queue = queue->name, .queue_too = queue_too};
+    struct store_change change = {.also = job_store_remove, .context = &rows};
+    int r;
+
+    pthread_mutex_unlock(&js->lock);
+    r = state_store_apply(js->m->store, &change, err);
+    pthread_mutex_lock(&js->lock);
+    return r;
+}
+
 /* With the lock, let go meanwhile: those that never ran go at once, the others are ended. */
 static int end_all(struct jobs *js, struct job_queue *queue, struct err *err)
 {
-    struct job_remove_rows rows = {.js = js, .queue = queue->name};
-    struct store_change change = {.also = job_store_remove, .context = &rows};
     struct timespec deadline;
     int r;
 
     while (queue->nr_states[JOB_SUBMITTED] && !js->stop)
         pthread_cond_wait(&js->changed, &js->lock);
-    pthread_mutex_unlock(&js->lock);
-    r = state_store_apply(js->m->store, &change, err);
-    pthread_mutex_lock(&js->lock);
-    if (r < 0)
+    if ((r = remove_rows(js, queue, false, err)) < 0)
         return r;
     /* From the end: what job_remove moves together lies before. */
     for (size_t i = js->nr_table; i-- > 0;) {
@@ -354,13 +363,8 @@ static int end_all(struct jobs *js, struct job_queue *queue, struct err *err)
 /* With the lock, let go meanwhile: rows, logs, totals, and the queue itself. */
 static int remove_all(struct jobs *js, struct job_queue *queue, struct err *err)
 {
-    struct job_remove_rows rows = {.js = js, .queue = queue->name, .queue_too = true};
-    struct store_change change = {.also = job_store_remove, .context = &rows};
-    int r;
+    int r = remove_rows(js, queue, true, err);
 
-    pthread_mutex_unlock(&js->lock);
-    r = state_store_apply(js->m->store, &change, err);
-    pthread_mutex_lock(&js->lock);
     if (r < 0)
         return r;
     for (size_t i = js->nr_table; i-- > 0;) {

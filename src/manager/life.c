@@ -535,18 +535,10 @@ int life_remove(struct manager *m, struct instance *instance, struct operation *
 static int pause_guest(struct manager *m, const struct instance *instance, bool pause,
                        struct err *err)
 {
-    char root[PATH_SIZE];
-    char *argv[] = {m->options.oci,
-                    (char *)(uintptr_t) "--root",
-                    root,
-                    (char *)(uintptr_t)(pause ? "pause" : "resume"),
-                    (char *)(uintptr_t)instance->id,
-                    NULL};
+    const char *words[] = {pause ? "pause" : "resume", instance->id, NULL};
 
-    run_path(m, root, sizeof(root), "oci");
-    if (instance->brief->vm)
-        return vm_command(m, instance->id, pause ? "pause" : "resume", err);
-    return program_run(argv, NULL, NULL, err);
+    return instance->brief->vm ? vm_command(m, instance->id, words[0], err)
+                               : runtime_run(m, words, NULL, NULL, err);
 }
 
 int life_pause(struct manager *m, struct instance *instance, struct operation *operation,

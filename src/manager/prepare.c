@@ -340,17 +340,9 @@ void prepare_clear(struct manager *m, const struct instance *instance)
     }
     run_path(m, path, sizeof(path), "oci/%s", instance->id);
     if (access(path, F_OK) == 0) {
-        char root[PATH_SIZE];
-        char *argv[] = {m->options.oci,
-                        (char *)(uintptr_t) "--root",
-                        root,
-                        (char *)(uintptr_t) "delete",
-                        (char *)(uintptr_t) "--force",
-                        (char *)(uintptr_t)instance->id,
-                        NULL};
+        const char *words[] = {"delete", "--force", instance->id, NULL};
 
-        run_path(m, root, sizeof(root), "oci");
-        program_run(argv, NULL, NULL, NULL);
+        runtime_run(m, words, NULL, NULL, NULL);
     }
 }
 

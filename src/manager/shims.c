@@ -12,6 +12,7 @@
 #include "base/fdpass.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/util.h"
 #include "shim_protocol.h"
 
 #include <errno.h>
@@ -336,7 +337,7 @@ static void read_both(struct streams *s, struct buf *output, char *error, size_t
 }
 
 /* With the program's standard error as the message of a failure. */
-int program_run(char *const argv[], const char *input, struct buf *output, struct err *err)
+static int program_run(char *const argv[], const char *input, struct buf *output, struct err *err)
 {
     struct streams s = {{-1, -1}, {-1, -1}, {-1, -1}};
     char error[512] = "";
@@ -370,4 +371,18 @@ int program_run(char *const argv[], const char *input, struct buf *output, struc
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
         return err_set(err, -EIO, "%s", *error ? error : "the runtime failed");
     return 0;
+}
+
+int runtime_run(const struct manager *m, const char *const *words, const char *input,
+                struct buf *output, struct err *err)
+{
+    const char *argv[3 + RUNTIME_WORDS_MAX + 1] = {m->options.oci, "--root"};
+    char root[PATH_SIZE];
+    size_t nr = 3;
+
+    run_path(m, root, sizeof(root), "oci");
+    argv[2] = root;
+    while (*words && nr < ARRAY_LEN(argv) - 1)
+        argv[nr++] = *words++;
+    return program_run((char *const *)(uintptr_t)argv, input, output, err);
 }

@@ -14,68 +14,74 @@ static int check_disk(const char *what, const char *disk, struct err *err)
                                      : words_check(what, disk, true, err);
 }
 
-static json_t *size_word(uint64_t bytes)
+/* What gives a disk a size. */
+static const struct sizing {
+    const char *verb, *task, *member; /* member: of the document, which says which disk */
+    const char *const *known;
+    bool makes;
+} sizing_create = {"create", "disk-create", "name",
+                   (const char *const[]){"name", "size_bytes", "format", NULL}, true},
+  sizing_resize = {"resize", "disk-resize", "disk",
+                   (const char *const[]){"disk", "size_bytes", "format", "shrink", NULL}, false};
+
+struct sized {
+    const char *disk, *format;
+    uint64_t bytes;
+    bool shrink;
+};
+
+static int parse_sized(json_t *json, const struct sizing *sizing, struct sized *ret,
+                       struct err *err)
 {
-    return json_sprintf("%llu", (unsigned long long)bytes);
+    struct json_at body;
+    int r;
+
+    json_at_root(json, &body);
+    if ((r = json_reject_unknown(&body, sizing->known, err)) < 0 ||
+        (r = json_get_string(&body, sizing->member, &ret->disk, err)) < 0 ||
+        (r = json_get_uint(&body, "size_bytes", &ret->bytes, err)) < 0 ||
+        (r = json_opt_string(&body, "format", &ret->format, err)) < 0 ||
+        (r = json_opt_bool(&body, "shrink", &ret->shrink, err)) < 0)
+        return r;
+    return check_disk(sizing->member, ret->disk, err);
+}
+
+static void size_disk(struct api_request *request, struct api_reply *reply,
+                      const struct sizing *sizing)
+{
+    const struct store *store = request->m->options.images;
+    struct err err = ERR_INIT;
+    struct sized sized = {0};
+    struct vdisk disk;
+    uint64_t wait_s;
+    json_t *words;
+    int r;
+
+    if (api_task_wait(request, reply, &wait_s) < 0)
+        return;
+    if ((r = parse_sized(request->json, sizing, &sized, &err)) == 0)
+        r = sizing->makes ? vdisk_place(store, sized.disk, sized.format, &disk, &err)
+                          : vdisk_find(store, sized.disk, sized.format, &disk, &err);
+    if (r < 0) {
+        api_fail_err(reply, r, &err);
+        return;
+    }
+    words = json_pack("[s, s, s, o]", "disk", sizing->verb, disk.path,
+                      json_sprintf("%llu", (unsigned long long)sized.bytes));
+    words_add_option(words, "--format", disk.qcow2 ? "qcow2" : "raw");
+    words_add(words, sized.shrink ? "--shrink" : NULL);
+    api_task(request, reply, sizing->task, sized.disk, sizing->makes ? disk.path : NULL, words,
+             wait_s);
 }
 
 void api_disk_create(struct api_request *request, struct api_reply *reply)
 {
-    static const char *const known[] = {"name", "size_bytes", "format", NULL};
-    const char *name = NULL, *format = NULL;
-    struct err err = ERR_INIT;
-    uint64_t bytes = 0, wait_s;
-    struct json_at body;
-    struct vdisk disk;
-    json_t *words;
-    int r;
-
-    json_at_root(request->json, &body);
-    if (api_task_wait(request, reply, &wait_s) < 0)
-        return;
-    if ((r = json_reject_unknown(&body, known, &err)) < 0 ||
-        (r = json_get_string(&body, "name", &name, &err)) < 0 ||
-        (r = json_get_uint(&body, "size_bytes", &bytes, &err)) < 0 ||
-        (r = json_opt_string(&body, "format", &format, &err)) < 0 ||
-        (r = check_disk("name", name, &err)) < 0 ||
-        (r = vdisk_place(request->m->options.images, name, format, &disk, &err)) < 0) {
-        api_fail_err(reply, r, &err);
-        return;
-    }
-    words = json_pack("[s, s, s, o]", "disk", "create", disk.path, size_word(bytes));
-    words_add_option(words, "--format", disk.qcow2 ? "qcow2" : "raw");
-    api_task(request, reply, "disk-create", name, disk.path, words, wait_s);
+    size_disk(request, reply, &sizing_create);
 }
 
 void api_disk_resize(struct api_request *request, struct api_reply *reply)
 {
-    static const char *const known[] = {"disk", "size_bytes", "format", "shrink", NULL};
-    const char *name = NULL, *format = NULL;
-    struct err err = ERR_INIT;
-    uint64_t bytes = 0, wait_s;
-    bool shrink = false;
-    struct json_at body;
-    struct vdisk disk;
-    json_t *words;
-    int r;
-
-    json_at_root(request->json, &body);
-    if (api_task_wait(request, reply, &wait_s) < 0)
-        return;
-    if ((r = json_reject_unknown(&body, known, &err)) < 0 ||
-        (r = json_get_string(&body, "disk", &name, &err)) < 0 ||
-        (r = json_get_uint(&body, "size_bytes", &bytes, &err)) < 0 ||
-        (r = json_opt_string(&body, "format", &format, &err)) < 0 ||
-        (r = json_opt_bool(&body, "shrink", &shrink, &err)) < 0 ||
-        (r = check_disk("disk", name, &err)) < 0 ||
-        (r = vdisk_find(request->m->options.images, name, format, &disk, &err)) < 0) {
-        api_fail_err(reply, r, &err);
-        return;
-    }
-    words = json_pack("[s, s, s, o]", "disk", "resize", disk.path, size_word(bytes));
-    words_add_option(words, "--format", disk.qcow2 ? "qcow2" : "raw");
-    words_add(words, shrink ? "--shrink" : NULL);
-    api_task(request, reply, "disk-resize", name, NULL, words, wait_s);
+    size_disk(request, reply, &sizing_resize);
 }
 
 struct converting {

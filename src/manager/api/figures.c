@@ -151,15 +151,13 @@ static void write_processes(struct buf *to, const json_t *pids)
 /* The runtime's list of a container's processes. */
 static int container_top(struct manager *m, const char *id, struct buf *to, struct err *err)
 {
-    char root[PATH_SIZE];
-    const char *argv[] = {m->options.oci, "--root", root, "ps", "-f", "json", id, NULL};
+    const char *words[] = {"ps", "-f", "json", id, NULL};
     CLEANUP(buf_donep) struct buf text;
     json_t *document = NULL;
     int result;
 
     buf_init(&text, 4 << 20);
-    run_path(m, root, sizeof(root), "oci");
-    if ((result = program_run((char *const *)(uintptr_t)argv, NULL, &text, err)) == 0)
+    if ((result = runtime_run(m, words, NULL, &text, err)) == 0)
         result = json_parse(text.data ?: "", text.length, "ps", &document, err);
     if (result == 0)
         write_processes(to, document);

@@ -330,15 +330,7 @@ static int rename_to(struct manager *m, struct instance *instance, const char *n
 static int apply_limits(struct manager *m, const struct instance *instance, const struct spec *spec,
                         struct err *err)
 {
-    char root[PATH_SIZE];
-    char *argv[] = {m->options.oci,
-                    (char *)(uintptr_t) "--root",
-                    root,
-                    (char *)(uintptr_t) "update",
-                    (char *)(uintptr_t) "--resources",
-                    (char *)(uintptr_t) "-",
-                    (char *)(uintptr_t)instance->id,
-                    NULL};
+    const char *words[] = {"update", "--resources", "-", instance->id, NULL};
     struct bundle_limits limits;
     CLEANUP(freep) char *text = NULL;
     json_t *resources;
@@ -347,10 +339,9 @@ static int apply_limits(struct manager *m, const struct instance *instance, cons
     resources = bundle_limits_json(&limits);
     text = json_text(resources, JSON_COMPACT);
     json_decref(resources);
-    run_path(m, root, sizeof(root), "oci");
     if (!text)
         return err_set(err, -ENOMEM, "out of memory");
-    return program_run(argv, text, NULL, err);
+    return runtime_run(m, words, text, NULL, err);
 }
 
 static int apply_vm_limits(struct manager *m, const struct instance *instance,
