@@ -21,6 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "system"))
 from manager import Manager  # noqa: E402
+from timing import best, timed  # noqa: E402
 
 missed = []
 
@@ -50,16 +51,6 @@ def row(name, value, bar="", good=True):
     print(f"{name:<62} {value:>24} {bar:>14}  {'yes' if good else 'NO'}", flush=True)
     if not good:
         missed.append(name)
-
-
-def timed(fn):
-    begun = time.monotonic()
-    result = fn()
-    return (time.monotonic() - begun) * 1000, result
-
-
-def best(fn, rounds=5):
-    return min(timed(fn)[0] for _ in range(rounds))
 
 
 def bench_submit(manager, options):

@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "system"))
 from manager import Manager  # noqa: E402
 from patience import until  # noqa: E402
+from timing import best, timed  # noqa: E402
 
 
 RESULTS = []
@@ -39,16 +40,6 @@ def row(name, value, bar, good):
     kept = "" if not bar else "pass" if good else "MISS"
     RESULTS.append({"measure": name, "here": value, "bar": bar, "kept": kept})
     print(f"{name:<58} {value:>26} {bar:>12}  {kept}", flush=True)
-
-
-def timed(fn):
-    begun = time.monotonic()
-    result = fn()
-    return (time.monotonic() - begun) * 1000, result
-
-
-def best(fn, rounds=5):
-    return min(timed(fn)[0] for _ in range(rounds))
 
 
 def metric(manager, name):
