@@ -237,6 +237,15 @@ def test_docker_containers_in_a_row_share_a_volume(docker):
     docker("volume", "rm", "shared")
 
 
+def converse(client, *args):
+    """A shell in a container, at the end of the command line, by turns: what a program writes that ends at once is lost to ctr on a busy
+    host, with runc as well, since it gives up opening its side of the streams."""
+    command = [*client.base, *map(str, args), "/bin/sh", "-c", "echo hello; read word; echo $word"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=client.env) as shell:
+        assert shell.stdout.readline() == "hello\n"
+        assert shell.communicate("over\n", timeout=PATIENCE_S)[0] == "over\n" and shell.returncode == 0
+
+
 def test_containerd_life(dockerd, docker, work, program):
     """ctr against the containerd that dockerd brought along, in a namespace of its own."""
     archive = work / "oci.tar"
@@ -245,9 +254,9 @@ def test_containerd_life(dockerd, docker, work, program):
     ctr("images", "import", archive)
     name = ctr("images", "list", "--quiet").split()[0]
     run = ("run", "--runc-binary", program("lodge-oci"), "--snapshotter", "native")
-    assert ctr(*run, "--rm", name, "first", "/bin/echo", "hello") == "hello\n"
+    converse(ctr, *run, "--rm", name, "first")
     ctr(*run, "--detach", name, "second", "/bin/sleep", "100")
-    assert ctr("task", "exec", "--exec-id", "e1", "second", "/bin/echo", "inside") == "inside\n"
+    converse(ctr, "task", "exec", "--exec-id", "e1", "second")
     ctr("task", "pause", "second")
     assert "PAUSED" in ctr("task", "list")
     ctr("task", "resume", "second")
