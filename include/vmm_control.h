@@ -35,7 +35,7 @@
  *   attach-disk   "id" (its serial number, 1 to 20 bytes), "format" (raw, qcow2), "read_only"; the
  *                 file's descriptor comes along (SCM_RIGHTS). {} when it is plugged; the guest
  *                 takes it in its own time: see devices
- *   attach-net    "id", "net" (as --net, user-mode only)
+ *   attach-net    "id", "net" (as --net); with the descriptor of a tap
  *   detach        "id", "force": {"state"}: "asked" (gone from devices once the guest has ejected
  *                 it), "revoked" (by force: the file is closed, the guest sees errors), "gone"
  *   devices       {"devices": [{"id", "kind", "slot", "driven", "asked"}, ...]}: what came while

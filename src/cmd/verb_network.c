@@ -305,17 +305,19 @@ const struct cli_verb verb_network = {
     .summary = "Makes, lists and removes networks for guests",
     .usage = "network create NAME [options] | ls | inspect NAME... | rm NAME... |\n"
              "       connect NAME INSTANCE | disconnect NAME INSTANCE",
-    .help = "Guests of both isolations join a network by name (see `lodge help run`); they reach\n"
-            "one another by name, and the outside through this host. Needs root and nft.\n"
-            "\n"
-            "  --subnet A.B.C.D/N  of create: its IPv4 addresses (default: a free /24)\n"
-            "  --mtu N             of create: 1280 to 65535 (default 1500)\n"
-            "  --no-ipv6           of create: no IPv6 addresses\n"
-            "  --internal          of create: no way out\n"
-            "  --ip ADDRESS        of connect: the instance's IPv4 address there\n"
-            "  --json              machine-readable\n"
-            "\n"
-            "connect and disconnect are of the manager's instances (lodge ps): a container's at\n"
-            "once, a virtual machine's while it is stopped.\n",
+    .help =
+        "Guests of both isolations join a network by name (see `lodge help run`); they reach\n"
+        "one another by name, and the outside through this host. Needs root and nft.\n"
+        "\n"
+        "  --subnet A.B.C.D/N  of create: its IPv4 addresses (default: a free /24)\n"
+        "  --mtu N             of create: 1280 to 65535 (default 1500)\n"
+        "  --no-ipv6           of create: no IPv6 addresses\n"
+        "  --internal          of create: no way out\n"
+        "  --ip ADDRESS        of connect: the instance's IPv4 address there\n"
+        "  --json              machine-readable\n"
+        "\n"
+        "connect and disconnect are of the manager's instances (lodge ps): a container's and a\n"
+        "machine's (lodge vm) at once, those of a virtual machine of an image while it is\n"
+        "stopped.\n",
     .run = run,
 };

@@ -410,6 +410,7 @@ const struct cli_verb verb_vm = {
         "    --disk DISK[,ro][,format=raw|qcow2]   (create) of `lodge disk ls`, or a path with a "
         "'/'\n"
         "    --net user|tap=NAME[,...]             (create) as lodge-vmm(1) has it\n"
+        "    --net network=NAME[,ip=ADDRESS]       (create) of lodge network\n"
         "    --cdrom FILE            or none\n"
         "    --kernel FILE, --initrd FILE, --cmdline TEXT   for --boot kernel\n"
         "    --restart POLICY        no, on-failure[:N], always, unless-stopped\n"

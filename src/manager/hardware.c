@@ -114,10 +114,29 @@ static int check_file(const char *what, const char *path, struct err *err)
     return S_ISDIR(st.st_mode) ? err_errno(err, -EISDIR, "%s '%s'", what, path) : 0;
 }
 
+static int check_networks(const struct hardware *hardware, struct err *err)
+{
+    int result = 0;
+
+    if (!hardware_is_networked(hardware, NULL))
+        return 0;
+    if (geteuid() != 0)
+        return err_set(err, -EOPNOTSUPP,
+                       "networks: those of the host need a manager that runs as root; \"user\" "
+                       "does not");
+    for (unsigned i = 0; result == 0 && i < hardware->nr_nets; i++)
+        if (hardware->nets[i].network[0])
+            result = networks_exists(hardware->nets[i].network, err);
+    return result;
+}
+
 int hardware_check(struct manager *m, const struct instance *self, const struct hardware *hardware,
                    struct err *err)
 {
-    int result;
+    int result = check_networks(hardware, err);
+
+    if (result < 0)
+        return result;
 
     if ((result = check_file("kernel", hardware->kernel, err)) < 0 ||
         (result = check_file("initrd", hardware->initrd, err)) < 0 ||
@@ -232,11 +251,28 @@ static void add(json_t *argv, const char *word)
     json_array_append_new(argv, json_string(word));
 }
 
+/* On the host's networks; what an earlier run left there is given back first. */
+static int take_places(struct manager *m, const struct instance *instance,
+                       const struct hardware *hardware,
+                       char ret[HARDWARE_NETS_MAX][NETWORKS_TAP_SIZE], struct err *err)
+{
+    int result = 0;
+
+    if (!hardware_is_networked(hardware, NULL))
+        return 0;
+    networks_leave(m, instance);
+    for (unsigned i = 0; result == 0 && i < hardware->nr_nets; i++)
+        if (hardware->nets[i].network[0])
+            result = networks_place(m, instance, hardware->nets[i].network,
+                                    hardware->nets[i].address4, ret[i], err);
+    return result;
+}
+
 int hardware_prepare(struct manager *m, const struct instance *instance, const struct spec *spec,
                      json_t **ret, struct err *err)
 {
     const struct hardware *hardware = spec->hardware;
-    char path[PATH_SIZE];
+    char path[PATH_SIZE], nets[HARDWARE_NETS_MAX][NETWORKS_TAP_SIZE] = {{0}};
     json_t *argv;
     int result;
 
@@ -244,7 +280,8 @@ int hardware_prepare(struct manager *m, const struct instance *instance, const s
         return err_set(err, -ENOENT, "lodge-vmm was not found beside lodged");
     run_path(m, path, sizeof(path), "i/%s/vm.json", instance->id);
     if ((result = make_dirs(m, instance->id, err)) < 0 ||
-        (result = write_config(m, instance, spec, path, err)) < 0)
+        (result = write_config(m, instance, spec, path, err)) < 0 ||
+        (result = take_places(m, instance, hardware, nets, err)) < 0)
         return result;
     argv = json_array();
     add(argv, m->options.vmm);
@@ -254,8 +291,9 @@ int hardware_prepare(struct manager *m, const struct instance *instance, const s
     add(argv, "3");
     for (unsigned i = 0; i < hardware->nr_nets; i++) {
         add(argv, "--net");
-        json_array_append_new(
-            argv, json_sprintf("%s,id=%s", hardware->nets[i].net, hardware->nets[i].id));
+        json_array_append_new(argv,
+                              json_sprintf("%s,id=%s", *nets[i] ? nets[i] : hardware->nets[i].net,
+                                           hardware->nets[i].id));
     }
     *ret = argv;
     return 0;

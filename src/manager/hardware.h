@@ -13,6 +13,7 @@
 #define LODGE_MANAGER_HARDWARE_H
 
 #include "base/json.h"
+#include "network/network.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -30,8 +31,11 @@ struct hardware_disk {
     bool read_only;
 };
 
+/* A network of the host's, "network=NAME[,ip=ADDRESS]", or what lodge-vmm's --net takes. */
 struct hardware_net {
-    const char *id, *net; /* net as lodge-vmm's --net */
+    const char *id, *net;
+    char network[NETWORK_NAME_MAX]; /* "": none of the host's */
+    const char *address4;           /* NULL: a free one */
 };
 
 struct hardware {
@@ -50,6 +54,11 @@ int hardware_parse_disk(const struct json_at *at, struct hardware_disk *ret, str
 int hardware_parse_net(const struct json_at *at, struct hardware_net *ret, struct err *err);
 /* The serial number of a disk in its guest, and what the monitor knows it by. */
 void hardware_disk_id(const char *disk, char ret[HARDWARE_ID_MAX + 1]);
+
+/* The same of the interface on a network of the host's. */
+void hardware_net_id(const char *network, char ret[HARDWARE_ID_MAX + 1]);
+/* Whether it has a place on a network of the host's (that one, unless NULL). */
+bool hardware_is_networked(const struct hardware *hardware, const char *network);
 
 struct manager;
 struct instance;

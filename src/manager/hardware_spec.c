@@ -63,6 +63,31 @@ static bool id_is_good(const char *id)
            strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789-") == length;
 }
 
+#define HOST_NETWORK "network="
+
+static int parse_host_network(struct hardware_net *net, struct err *err)
+{
+    const char *name = net->net + strlen(HOST_NETWORK);
+    size_t length = strcspn(name, ",");
+
+    if (length < sizeof(net->network))
+        memcpy(net->network, name, length);
+    if (!network_name_ok(net->network) || (name[length] && strncmp(name + length, ",ip=", 4) != 0))
+        return err_set(err, -EINVAL, "network '%.200s': 'network=NAME[,ip=ADDRESS]' is needed",
+                       net->net);
+    net->address4 = name[length] ? name + length + 4 : NULL;
+    return 0;
+}
+
+bool hardware_is_networked(const struct hardware *hardware, const char *network)
+{
+    for (unsigned i = 0; hardware && i < hardware->nr_nets; i++)
+        if (hardware->nets[i].network[0] &&
+            (!network || !strcmp(hardware->nets[i].network, network)))
+            return true;
+    return false;
+}
+
 int hardware_parse_net(const struct json_at *at, struct hardware_net *ret, struct err *err)
 {
     static const char *const known[] = {"id", "net", NULL};
@@ -78,20 +103,35 @@ int hardware_parse_net(const struct json_at *at, struct hardware_net *ret, struc
         return err_set(err, -EINVAL,
                        "network '%.40s': its id has 1 to %d small letters, digits and '-'", net.id,
                        HARDWARE_ID_MAX);
-    if (strcmp(net.net, "user") != 0 && strncmp(net.net, "user,", 5) != 0 &&
-        strncmp(net.net, "tap=", 4) != 0)
-        return err_set(err, -EINVAL, "network '%.200s': 'user' or 'tap=NAME' is needed", net.net);
+    if (!strncmp(net.net, HOST_NETWORK, strlen(HOST_NETWORK))) {
+        if ((result = parse_host_network(&net, err)) < 0)
+            return result;
+    } else if (strcmp(net.net, "user") != 0 && strncmp(net.net, "user,", 5) != 0 &&
+               strncmp(net.net, "tap=", 4) != 0) {
+        return err_set(err, -EINVAL,
+                       "network '%.200s': 'user', 'tap=NAME' or 'network=NAME' is needed", net.net);
+    }
     *ret = net;
     return 0;
 }
 
+static void id_of(const char *name, bool itself, char first, char ret[HARDWARE_ID_MAX + 1])
+{
+    if (itself)
+        snprintf(ret, HARDWARE_ID_MAX + 1, "%s", name);
+    else
+        snprintf(ret, HARDWARE_ID_MAX + 1, "%c%016llx", first,
+                 (unsigned long long)hash_bytes(HASH_START, name, strlen(name)));
+}
+
 void hardware_disk_id(const char *disk, char ret[HARDWARE_ID_MAX + 1])
 {
-    if (*disk != '/' && strlen(disk) <= HARDWARE_ID_MAX)
-        snprintf(ret, HARDWARE_ID_MAX + 1, "%s", disk);
-    else
-        snprintf(ret, HARDWARE_ID_MAX + 1, "d%016llx",
-                 (unsigned long long)hash_bytes(HASH_START, disk, strlen(disk)));
+    id_of(disk, *disk != '/' && strlen(disk) <= HARDWARE_ID_MAX, 'd', ret);
+}
+
+void hardware_net_id(const char *network, char ret[HARDWARE_ID_MAX + 1])
+{
+    id_of(network, id_is_good(network), 'n', ret);
 }
 
 static int read_list(const struct json_at *root, const char *name, size_t most, struct json_at *ret,
@@ -138,7 +178,8 @@ static int read_nets(const struct json_at *root, struct hardware *h, struct err 
             (result = hardware_parse_net(&at, &h->nets[i], err)) < 0)
             return result;
         for (size_t j = 0; j < i; j++)
-            if (!strcmp(h->nets[i].id, h->nets[j].id))
+            if (!strcmp(h->nets[i].id, h->nets[j].id) ||
+                (h->nets[i].network[0] && !strcmp(h->nets[i].network, h->nets[j].network)))
                 return err_set(err, -EEXIST, "network '%s' is there already", h->nets[i].id);
         h->nr_nets++;
     }

@@ -178,6 +178,42 @@ int hotplug_disk(struct manager *m, const struct instance *instance,
     return result < 0 ? result : wait_taken(m, instance, id, err);
 }
 
+/* A tap is opened here: the monitor may not. *text is what it is told. */
+static int send_net(struct manager *m, const struct instance *instance, const char *id,
+                    const char *text, struct err *err)
+{
+    CLEANUP(fd_closep) int fd = -1;
+    char name[IFNAMSIZ] = "";
+
+    if (!strncmp(text, "tap=", 4)) {
+        size_t length = strcspn(text + 4, ",");
+
+        if (length < sizeof(name))
+            memcpy(name, text + 4, length);
+        if ((fd = network_tap_open(name, err)) < 0)
+            return fd;
+    }
+    return ask(
+        m, instance,
+        json_pack("{s:s, s:s, s:s}", "command", VMM_CONTROL_ATTACH_NET, "id", id, "net", text), fd,
+        NULL, err);
+}
+
+static int plug_net(struct manager *m, const struct instance *instance,
+                    const struct hardware_net *net, struct err *err)
+{
+    char place[NETWORKS_TAP_SIZE] = "";
+    int result = 0;
+
+    if (look(m, instance, net->id, NULL) >= 0)
+        return wait_taken(m, instance, net->id, err);
+    if (net->network[0])
+        result = networks_place(m, instance, net->network, net->address4, place, err);
+    if (result == 0)
+        result = send_net(m, instance, net->id, *place ? place : net->net, err);
+    return result < 0 ? result : wait_taken(m, instance, net->id, err);
+}
+
 int hotplug_net(struct manager *m, const struct instance *instance, const struct hardware_net *net,
                 struct err *err)
 {
@@ -185,13 +221,9 @@ int hotplug_net(struct manager *m, const struct instance *instance, const struct
 
     if (result < 0)
         return result;
-    if (look(m, instance, net->id, NULL) < 0 &&
-        (result = ask(m, instance,
-                      json_pack("{s:s, s:s, s:s}", "command", VMM_CONTROL_ATTACH_NET, "id", net->id,
-                                "net", net->net),
-                      -1, NULL, err)) < 0)
-        return result;
-    return wait_taken(m, instance, net->id, err);
+    if ((result = plug_net(m, instance, net, err)) < 0 && net->network[0])
+        networks_disconnect(m, instance, net->network, NULL);
+    return result;
 }
 
 int hotplug_detach(struct manager *m, const struct instance *instance, const char *id, bool force,

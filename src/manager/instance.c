@@ -77,24 +77,24 @@ static struct instance_brief *make_brief(const struct spec *spec)
         return NULL;
     strings = (char *)(brief + 1);
     memcpy(strings, text.data, text.length);
-    *brief = (struct instance_brief){.vm = spec->vm,
-                                     .hardware = spec->hardware != NULL,
-                                     .auto_remove = spec->auto_remove,
-                                     .tty = spec->tty,
-                                     .restart = spec->restart,
-                                     .max_retries = spec->max_retries,
-                                     .command = strings,
-                                     .image = strings + image_at,
-                                     .labels = strings + labels_at,
-                                     .health = spec->health.command != NULL,
-                                     .networked = spec_is_networked(spec),
-                                     .environment = strings + environment_at,
-                                     .share = spec->share,
-                                     .memory_bytes = spec->hardware ? spec->hardware->memory_bytes
-                                                                    : spec->memory_bytes,
-                                     .cpu_limit_millis = spec_cpu_limit_millis(spec),
-                                     .cpu_shares = spec->cpu_shares,
-                                     .io_weight = spec->io_weight};
+    *brief = (struct instance_brief){
+        .vm = spec->vm,
+        .hardware = spec->hardware != NULL,
+        .auto_remove = spec->auto_remove,
+        .tty = spec->tty,
+        .restart = spec->restart,
+        .max_retries = spec->max_retries,
+        .command = strings,
+        .image = strings + image_at,
+        .labels = strings + labels_at,
+        .health = spec->health.command != NULL,
+        .networked = spec_is_networked(spec) || hardware_is_networked(spec->hardware, NULL),
+        .environment = strings + environment_at,
+        .share = spec->share,
+        .memory_bytes = spec->hardware ? spec->hardware->memory_bytes : spec->memory_bytes,
+        .cpu_limit_millis = spec_cpu_limit_millis(spec),
+        .cpu_shares = spec->cpu_shares,
+        .io_weight = spec->io_weight};
     for (size_t i = 0; i < spec->nr_volumes; i++)
         brief->volumes |= spec->volumes[i].source[0] != '/';
     brief->share.cpuset = strings + cpuset_at;

@@ -424,6 +424,15 @@ int networks_connect(struct manager *m, const struct instance *instance, const c
                      const char *address4, struct err *err);
 int networks_disconnect(struct manager *m, const struct instance *instance, const char *network,
                         struct err *err);
+/* A machine's place, whose interface its monitor opens: "tap=...,mac=...,mtu=...". One that it has
+ * already is taken as it is. By who has the instance and its lock. */
+#define NETWORKS_TAP_SIZE 96
+int networks_place(struct manager *m, const struct instance *instance, const char *network,
+                   const char *address4, char ret[NETWORKS_TAP_SIZE], struct err *err);
+/* Whether it has a place there now. */
+bool networks_placed(struct manager *m, const struct instance *instance, const char *network);
+/* -ENOENT: there is no such network. */
+int networks_exists(const char *network, struct err *err);
 /* `, "endpoints": [...]` of those that it has now. */
 void networks_describe(struct manager *m, const struct instance *instance, struct buf *to);
 /* The name of the first instance whose specification names that network (volume); NULL: none. To

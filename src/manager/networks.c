@@ -227,23 +227,86 @@ int networks_connect(struct manager *m, const struct instance *instance, const c
     return result < 0 ? result : network_resolver_start(m->options.lodge, dir, network, err);
 }
 
+static const struct network_endpoint *place_of(const struct network *network, const char *lock)
+{
+    for (unsigned i = 0; network && i < network->nr_endpoints; i++)
+        if (!strcmp(network->endpoints[i].lock, lock))
+            return &network->endpoints[i];
+    return NULL;
+}
+
+int networks_place(struct manager *m, const struct instance *instance, const char *network,
+                   const char *address4, char ret[NETWORKS_TAP_SIZE], struct err *err)
+{
+    CLEANUP(freep) struct network_endpoint *endpoint = calloc(1, sizeof(*endpoint));
+    const struct network_endpoint *place;
+    char lock[PATH_SIZE], dir[PATH_MAX];
+    struct network_attach attach = {.id = instance->name,
+                                    .tap = true,
+                                    .netns_fd = -1,
+                                    .address4 = address4,
+                                    .keep = true,
+                                    .lock = lock};
+    struct network_state state;
+    int result;
+
+    if (!endpoint)
+        return err_set(err, -ENOMEM, "out of memory");
+    lock_path(m, instance, lock);
+    if ((result = network_state_open(NULL, false, &state, err)) < 0)
+        return result;
+    if (!place_of(network_find(&state, network), lock))
+        result = network_attach(&state, network, &attach, endpoint, err);
+    if (result == 0 && (place = place_of(network_find(&state, network), lock)))
+        snprintf(ret, NETWORKS_TAP_SIZE, "tap=%s,mac=%02x:%02x:%02x:%02x:%02x:%02x,mtu=%u",
+                 place->interface, place->mac[0], place->mac[1], place->mac[2], place->mac[3],
+                 place->mac[4], place->mac[5], network_find(&state, network)->mtu);
+    memcpy(dir, state.dir, sizeof(dir));
+    network_state_close(&state);
+    return result < 0 ? result : network_resolver_start(m->options.lodge, dir, network, err);
+}
+
+bool networks_placed(struct manager *m, const struct instance *instance, const char *network)
+{
+    struct network_state state;
+    char lock[PATH_SIZE];
+    bool placed;
+
+    lock_path(m, instance, lock);
+    if (network_state_open(NULL, true, &state, NULL) < 0)
+        return false;
+    placed = place_of(network_find(&state, network), lock);
+    network_state_close(&state);
+    return placed;
+}
+
+int networks_exists(const char *network, struct err *err)
+{
+    struct network_state state;
+    int result = network_state_open(NULL, true, &state, err);
+
+    if (result < 0)
+        return result;
+    if (!network_find(&state, network))
+        result = err_set(err, -ENOENT, "there is no network '%.40s'; `lodge network ls` lists them",
+                         network);
+    network_state_close(&state);
+    return result;
+}
+
 int networks_disconnect(struct manager *m, const struct instance *instance, const char *network,
                         struct err *err)
 {
+    const struct network_endpoint *place;
     struct network_state state;
-    const struct network *found;
     char lock[PATH_SIZE];
     int result = network_state_open(NULL, false, &state, err);
 
     if (result < 0)
         return result;
     lock_path(m, instance, lock);
-    found = network_find(&state, network);
-    for (unsigned i = 0; found && i < found->nr_endpoints; i++)
-        if (!strcmp(found->endpoints[i].lock, lock)) {
-            result = network_detach(&state, network, found->endpoints[i].id, err);
-            break;
-        }
+    if ((place = place_of(network_find(&state, network), lock)))
+        result = network_detach(&state, network, place->id, err);
     network_state_close(&state);
     return result;
 }
@@ -289,7 +352,7 @@ static bool names_network(const struct spec *spec, const char *network)
     for (size_t i = 0; i < spec->nr_more; i++)
         if (!strcmp(spec->more[i], network))
             return true;
-    return false;
+    return hardware_is_networked(spec->hardware, network);
 }
 
 static bool names_volume(const struct spec *spec, const char *volume)

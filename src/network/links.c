@@ -68,15 +68,33 @@ int links_network(const struct network *network, struct err *err)
     return forwarding(network, err);
 }
 
-static int make_tap(const char *name)
+static int tap_fd(const char *name, int flags)
 {
-    CLEANUP(fd_closep) int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+    CLEANUP(fd_closep) int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | flags);
     struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
 
-    memcpy(request.ifr_name, name, strlen(name) + 1);
-    if (fd < 0 || ioctl(fd, TUNSETIFF, &request) || ioctl(fd, TUNSETPERSIST, 1L))
+    snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
+    if (fd < 0 || ioctl(fd, TUNSETIFF, &request))
         return -errno;
-    return 0;
+    return TAKE_FD(fd);
+}
+
+static int make_tap(const char *name)
+{
+    CLEANUP(fd_closep) int fd = tap_fd(name, 0);
+
+    if (fd < 0)
+        return fd;
+    return ioctl(fd, TUNSETPERSIST, 1L) ? -errno : 0;
+}
+
+int network_tap_open(const char *name, struct err *err)
+{
+    int fd = -EINVAL;
+
+    if (*name && strlen(name) < IFNAMSIZ && !strchr(name, '%'))
+        fd = tap_fd(name, O_NONBLOCK);
+    return fd < 0 ? err_errno(err, fd, "tap '%s'", name) : fd;
 }
 
 /* The guest's side of a veth pair. */

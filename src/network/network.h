@@ -148,6 +148,10 @@ int network_detach_lock(struct network_state *state, const char *lock, const cha
 /* The name of every endpoint that belongs to the holder of that lock. -EEXIST: one is taken. */
 int network_rename(struct network_state *state, const char *lock, const char *id, struct err *err);
 
+/* The tap interface of that name, made where there is none and rights allow: a descriptor without
+ * waiting, for a monitor that may not open it itself. */
+int network_tap_open(const char *name, struct err *err);
+
 /* A new network namespace, mounted at `path` (a file that is made). Any thread: it is its own
  * namespace alone that changes, for a moment. */
 int network_namespace_make(const char *path, int *ret_fd, struct err *err);

@@ -268,7 +268,7 @@ int commands_run(void *context, const char *command, const json_t *request, json
     if (!strcmp(command, VMM_CONTROL_ATTACH_DISK))
         return hotplug_attach_disk(c->hotplug, request, control_take_fd(c->control), err);
     if (!strcmp(command, VMM_CONTROL_ATTACH_NET))
-        return hotplug_attach_net(c->hotplug, request, err);
+        return hotplug_attach_net(c->hotplug, request, control_take_fd(c->control), err);
     if (!strcmp(command, VMM_CONTROL_DETACH))
         return hotplug_detach(c->hotplug, request, ret, err);
     if (!strcmp(command, VMM_CONTROL_DEVICES))

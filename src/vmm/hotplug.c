@@ -7,6 +7,7 @@
 #include "vmm/config_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -134,6 +135,7 @@ struct making {
     const char *path, *id;
     bool read_only, qcow2;
     const struct vmm_net *net;
+    int tap_fd; /* taken */
     struct virtio_device *device;
     struct err *err;
     int result;
@@ -183,28 +185,50 @@ int hotplug_attach_disk(struct hotplug *h, const json_t *request, int fd, struct
     return 0;
 }
 
-static void make_net(void *context)
+static int open_net(struct making *m, struct net **ret)
 {
-    struct making *m = context;
     struct net_user_options user = {.forwards = m->net->forwards,
                                     .nr_forwards = m->net->nr_forwards,
                                     .host_loopback = m->net->host_loopback};
+
+    return m->net->kind == VMM_NET_TAP
+               ? net_adopt_tap(TAKE_FD(m->tap_fd), m->net->mtu, m->devices->loop, ret, m->err)
+               : net_open_user(&user, m->devices->loop, ret, m->err);
+}
+
+static void make_net(void *context)
+{
+    struct making *m = context;
     struct virtio_net_config config = {.mtu = m->net->mtu, .any_source = m->net->any_source};
 
     memcpy(config.mac, m->net->mac, NET_MAC_BYTES);
     if ((!m->net->has_mac && (m->result = net_mac_random(config.mac, m->err)) < 0) ||
-        (m->result = net_open_user(&user, m->devices->loop, &config.net, m->err)) < 0)
+        (m->result = open_net(m, &config.net)) < 0)
         return;
     if ((m->result = virtio_net_new(&m->devices->host, &config, &m->device, m->err)) < 0)
         net_free(config.net);
 }
 
-int hotplug_attach_net(struct hotplug *h, const json_t *request, struct err *err)
+/* A tap is the descriptor that came along: reads of it must not wait. */
+static int check_tap(const struct vmm_net *net, int fd, struct err *err)
+{
+    if (net->kind != VMM_NET_TAP)
+        return 0;
+    if (fd < 0)
+        return err_set(err, -EINVAL, "tap '%s': its descriptor must come with the request",
+                       net->tap);
+    return fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK) < 0
+               ? err_errno(err, -errno, "tap '%s'", net->tap)
+               : 0;
+}
+
+int hotplug_attach_net(struct hotplug *h, const json_t *request, int fd, struct err *err)
 {
     const char *id = json_string_value(json_object_get(request, "id"));
     const char *net = json_string_value(json_object_get(request, "net")) ?: "";
     CLEANUP(freep) struct vmm_config *config = calloc(1, sizeof(*config));
-    struct making making = {.devices = h->devices, .id = id, .err = err};
+    CLEANUP(fd_closep) int tap_fd = fd;
+    struct making making = {.devices = h->devices, .id = id, .err = err, .tap_fd = -1};
     unsigned slot;
     int r = slot_for(h, id, &slot, err);
 
@@ -212,14 +236,16 @@ int hotplug_attach_net(struct hotplug *h, const json_t *request, struct err *err
         return r;
     if (!config)
         return err_set(err, -ENOMEM, "out of memory");
-    if ((r = config_net_add(config, net, err)) == 0 && config->nets[0].kind != VMM_NET_USER)
-        r = err_set(err, -EOPNOTSUPP,
-                    "network '%s': only a user-mode network can come while the VM runs", id);
-    if (r == 0) {
+    if ((r = config_net_add(config, net, err)) == 0 &&
+        (r = check_tap(&config->nets[0], tap_fd, err)) == 0) {
         making.net = &config->nets[0];
+        if (making.net->kind == VMM_NET_TAP)
+            making.tap_fd = TAKE_FD(tap_fd);
         loop_sync(h->devices->loop, make_net, &making);
         r = making.result;
     }
+    if (making.tap_fd >= 0)
+        close(making.tap_fd);
     config_nets_done(config);
     if (r < 0)
         return r;

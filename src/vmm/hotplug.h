@@ -46,7 +46,7 @@ void hotplug_ejected(struct hotplug *hotplug, unsigned slot);
 
 /* Commands of the control socket: include/vmm_control.h. fd: -1, or taken. */
 int hotplug_attach_disk(struct hotplug *hotplug, const json_t *request, int fd, struct err *err);
-int hotplug_attach_net(struct hotplug *hotplug, const json_t *request, struct err *err);
+int hotplug_attach_net(struct hotplug *hotplug, const json_t *request, int fd, struct err *err);
 int hotplug_detach(struct hotplug *hotplug, const json_t *request, json_t **ret, struct err *err);
 int hotplug_list(struct hotplug *hotplug, json_t **ret, struct err *err);
 

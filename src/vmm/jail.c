@@ -203,11 +203,12 @@ static int networks_fill(scmp_filter_ctx filter, const struct jail_needs *needs)
     /* Of socket(2)'s type: what SOCK_NONBLOCK and SOCK_CLOEXEC leave. */
     const scmp_datum_t type_mask = 0xf;
     static const int types[] = {SOCK_STREAM, SOCK_DGRAM};
+    static const unsigned long taps[] = {TUNSETOFFLOAD, TUNSETVNETHDRSZ};
     int r = 0;
 
-    if (needs->tap && !needs->kvm)
+    for (size_t i = 0; r == 0 && needs->tap && !needs->kvm && i < ARRAY_LEN(taps); i++)
         r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
-                             SCMP_A1(SCMP_CMP_EQ, TUNSETOFFLOAD));
+                             SCMP_A1(SCMP_CMP_EQ, taps[i]));
     for (size_t i = 0; r == 0 && needs->sockets && i < ARRAY_LEN(types); i++)
         r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 2,
                              SCMP_A0(SCMP_CMP_EQ, AF_INET),

@@ -21,7 +21,7 @@ int jail_prepare(int keep_fd, struct err *err);
 /* What this VM needs beyond the common list. */
 struct jail_needs {
     bool kvm;
-    bool tap;     /* offloads of a tap interface are changed when a driver starts */
+    bool tap;     /* a tap interface is adopted; its offloads are changed when a driver starts */
     bool profile; /* timers of threads */
     bool sockets; /* a user-mode network makes sockets towards the outside */
 };

@@ -383,8 +383,10 @@ static int assemble(struct vmm *v, struct err *err)
 
 static int enter_jail(const struct vmm *v, struct err *err)
 {
-    struct jail_needs needs = {
-        .kvm = v->engine == &kvm_engine, .profile = v->profile, .sockets = v->config->hotplug};
+    struct jail_needs needs = {.kvm = v->engine == &kvm_engine,
+                               .profile = v->profile,
+                               .tap = v->config->hotplug,
+                               .sockets = v->config->hotplug};
 
     for (unsigned i = 0; i < v->config->nr_nets; i++) {
         needs.tap |= v->config->nets[i].kind == VMM_NET_TAP;

@@ -17,6 +17,9 @@ from lodge_run import need_image, need_kernel
 from manager import Manager
 from patience import until
 from network import Namespace
+from test_vm import BASE, Console, initrd, logged
+from test_vm_hotplug import PCI
+from vmm import kernel
 
 SERVE = "mkdir /w; echo $0 >/w/index.html; exec httpd -f -p 80 -h /w"
 
@@ -190,6 +193,59 @@ def test_connect_and_disconnect(host):
     assert [e["network"] for e in m.inspect("both")["endpoints"]] == ["two"]
     m.lodge("rm", "-f", "both")
     m.lodge("network", "rm", "one", "two")
+
+
+def test_a_machine_of_parts_comes_and_goes_while_it_runs(host, guest, program, tmp_path):
+    """Its interfaces are its own business inside; their places, addresses and names are the networks'."""
+    vmlinuz = kernel(guest, "cloud")
+    program("lodge-vmm")
+    tree = next((vmlinuz.parent / "lib" / "modules").iterdir()) / "kernel"
+    net = [str(path.relative_to(tree)) for name in ("failover", "net_failover", "virtio_net") for path in tree.rglob(f"{name}.ko")]
+    m = host
+    m.lodge("network", "create", "front")
+    m.lodge("network", "create", "back-with-a-name-that-is-long")
+    m.lodge("run", "-d", "--name", "web", "--net", "front", "busybox", "sh", "-c", SERVE, "web")
+    m.lodge("vm", "create", "box", "--kernel", vmlinuz, "--initrd", initrd(tmp_path / "initrd", vmlinuz, (*BASE, *PCI, *net)), "--cmdline", "console=ttyS0 quiet",
+            "--engine", "soft", "--memory", "128M")
+    m.lodge("network", "connect", "back-with-a-name-that-is-long", "box")
+    m.lodge("vm", "start", "box")
+    logged(m, "box", "the guest is up")
+    assert set(endpoints(m, "back-with-a-name-that-is-long")) == {"box"}
+    wanted = m.good("GET", "/v1/networks/front")["gateway"].rsplit(".", 1)[0] + ".77"
+    web = endpoints(m, "front")["web"]
+    with Console(m, "box") as console:
+        console.begin()
+        for _ in range(2):
+            m.lodge("network", "connect", "--ip", wanted, "front", "box")
+            assert endpoints(m, "front") == {"web": web, "box": wanted}
+            # Announced, because it is another interface than a moment ago: neighbours believe nothing else within a second.
+            console.run(f"ip addr add {wanted}/24 dev eth1; ip link set eth1 up; arping -U -c 1 -I eth1 {wanted}; wget -qO- http://{web}/; echo asked=$((1 + 1))", "asked=2")
+            assert "\nweb" in console.output.replace("\r", ""), console.output
+            until(lambda: "1 packets received" in m.lodge("exec", "web", "sh", "-c", "ping -4 -c 1 -w 10 box; true"))
+            m.kill()
+            m.start()
+            assert sorted(e["network"] for e in m.inspect("box")["endpoints"]) == ["back-with-a-name-that-is-long", "front"]
+            assert m.ask("POST", "/v1/networks/front/connect", {"instance": "box"})[0] == 409
+            m.lodge("network", "disconnect", "front", "box")
+            assert endpoints(m, "front") == {"web": web}
+            console.run("ls /sys/class/net; echo left=$((3 + 3))", "left=6")
+            assert "eth0" in console.output and "eth1" not in console.output.split("left=6")[0].split("\n", 1)[1]
+        console.leave()
+    status, said = m.ask("POST", "/v1/networks/back-with-a-name-that-is-long/disconnect", {"instance": "box"})
+    assert status == 409 and "was there when the machine started" in said["error"]["message"]
+    m.lodge("network", "connect", "front", "box")
+    m.lodge("vm", "stop", "--force", "box")
+    assert endpoints(m, "front") == {"web": web} and len(interfaces(m)) == 1
+    assert m.ask("DELETE", "/v1/networks/back-with-a-name-that-is-long")[0] == 409
+    m.lodge("vm", "start", "box")  # both are there from the beginning now
+    assert "box" in endpoints(m, "front") and len(m.inspect("box")["endpoints"]) == 2
+    m.lodge("vm", "stop", "--force", "box")
+    m.lodge("network", "disconnect", "back-with-a-name-that-is-long", "box")
+    assert m.ask("POST", "/v1/networks/back-with-a-name-that-is-long/disconnect", {"instance": "box"})[0] == 404
+    assert m.ask("POST", "/v1/networks/nosuch/connect", {"instance": "box"})[0] == 404
+    m.lodge("vm", "delete", "box")
+    m.lodge("rm", "-f", "web")
+    m.lodge("network", "rm", "front", "back-with-a-name-that-is-long")
 
 
 def test_the_network_of_an_environment(host, guest):

@@ -125,7 +125,8 @@ def test_what_cannot_come_or_go(manager, running, tmp_path):  # noqa: F811
     broken = tmp_path / "broken.qcow2"
     broken.write_bytes(b"not an image" * 1000)
     assert "qcow2" in refused(manager, "disk", "attach", broken, running)
-    assert "only a user-mode network" in refused(manager, "vm", "attach-net", running, "net9", "tap=nosuch0")
+    assert "tap 'lo'" in refused(manager, "vm", "attach-net", running, "net9", "tap=lo")
+    assert "no network 'nosuch'" in refused(manager, "vm", "attach-net", running, "net9", "network=nosuch")
     assert attached(manager, running) == ["first"]
     manager.lodge("pause", running)
     manager.lodge("disk", "create", "late", "1M")

@@ -122,14 +122,31 @@ static int attach_stored(struct manager *m, struct instance *instance, const str
     return result;
 }
 
+/* The network of the host's that the part is on; "" when none. */
+static void network_of(json_t *spec, const struct part *part, char ret[NETWORK_NAME_MAX])
+{
+    json_t *list = list_of(spec, part->list);
+    struct hardware_net net;
+
+    *ret = '\0';
+    for (size_t i = 0; part->kind == PART_NETWORK && i < json_array_size(list); i++) {
+        struct json_at at;
+
+        json_at_root(json_array_get(list, i), &at);
+        if (hardware_parse_net(&at, &net, NULL) == 0 && !strcmp(net.id, part->value))
+            memcpy(ret, net.network, NETWORK_NAME_MAX);
+    }
+}
+
 static int detach_stored(struct manager *m, struct instance *instance, const struct part *part,
                          json_t *spec, struct err *err)
 {
-    char id[HARDWARE_ID_MAX + 1];
+    char id[HARDWARE_ID_MAX + 1], network[NETWORK_NAME_MAX];
     bool found;
     json_t *after = list_without(spec, part, &found);
     int result = 0;
 
+    network_of(spec, part, network);
     if (!found)
         result = err_set(err, -ENOENT, "'%s' is not attached to '%s'", part->value, instance->name);
     if (result == 0 && runs(instance)) {
@@ -138,10 +155,43 @@ static int detach_stored(struct manager *m, struct instance *instance, const str
         else
             snprintf(id, sizeof(id), "%s", part->value);
         result = hotplug_detach(m, instance, id, part->force, err);
+        if (result == 0 && *network)
+            result = networks_disconnect(m, instance, network, err);
     }
     if (result == 0)
         result = store_list(m, instance, part->list, after, err);
     json_decref(after);
+    return result;
+}
+
+/* The name of its interface on that network; "" when it has none. */
+static int interface_id(const struct instance *instance, const char *network,
+                        char ret[HARDWARE_ID_MAX + 1], struct err *err)
+{
+    struct spec spec;
+    int result = spec_parse_text(instance->spec, &spec, err);
+
+    *ret = '\0';
+    if (result < 0)
+        return result;
+    for (unsigned i = 0; i < spec.hardware->nr_nets; i++)
+        if (!strcmp(spec.hardware->nets[i].network, network))
+            snprintf(ret, HARDWARE_ID_MAX + 1, "%s", spec.hardware->nets[i].id);
+    spec_done(&spec);
+    return 0;
+}
+
+static int change_stored(struct manager *m, struct instance *instance, const struct part *part,
+                         bool attach, struct err *err)
+{
+    json_t *spec = NULL;
+    int result;
+
+    if ((result = check_instance(instance, err)) == 0 &&
+        (result = json_parse(instance->spec, strlen(instance->spec), "spec", &spec, err)) == 0)
+        result = attach ? attach_stored(m, instance, part, spec, err)
+                        : detach_stored(m, instance, part, spec, err);
+    json_decref(spec);
     return result;
 }
 
@@ -151,17 +201,12 @@ static void change(struct api_request *request, struct api_reply *reply, const s
     struct instance *instance = api_instance(request, reply);
     struct manager *m = request->m;
     struct err err = ERR_INIT;
-    json_t *spec = NULL;
     int result;
 
     if (!instance)
         return;
     if ((result = instance_acquire(m, instance, &err)) == 0) {
-        if ((result = check_instance(instance, &err)) == 0 &&
-            (result = json_parse(instance->spec, strlen(instance->spec), "spec", &spec, &err)) == 0)
-            result = attach ? attach_stored(m, instance, part, spec, &err)
-                            : detach_stored(m, instance, part, spec, &err);
-        json_decref(spec);
+        result = change_stored(m, instance, part, attach, &err);
         instance_release(m, instance);
     }
     if (result < 0) {
@@ -174,6 +219,37 @@ static void change(struct api_request *request, struct api_reply *reply, const s
         buf_append(&reply->body, "\n", 1);
     }
     instance_unref(m, instance);
+}
+
+/* The interface's name: the network's, where that is one. */
+int api_hardware_connect(struct manager *m, struct instance *instance, const char *network,
+                         const char *address4, bool connect, struct err *err)
+{
+    char id[HARDWARE_ID_MAX + 1];
+    struct part part = {.kind = PART_NETWORK, .list = "networks", .key = "id", .value = id};
+    json_t *entry;
+    int result;
+
+    if ((result = interface_id(instance, network, id, err)) < 0)
+        return result;
+    if (!connect && !*id)
+        return err_set(err, -ENOENT, "it is not on network '%.40s'", network);
+    /* Stored, and not there: a manager was killed in between. */
+    if (connect && *id && (!runs(instance) || networks_placed(m, instance, network)))
+        return err_set(err, -EEXIST, "it is on network '%s' already", network);
+    if (connect && !*id)
+        hardware_net_id(network, id);
+    entry = address4
+                ? json_pack("{s:s, s:o}", "id", id, "net",
+                            json_sprintf("network=%s,ip=%s", network, address4))
+                : json_pack("{s:s, s:o}", "id", id, "net", json_sprintf("network=%s", network));
+    part.entry = entry;
+    result = entry ? change_stored(m, instance, &part, connect, err)
+                   : err_set(err, -ENOMEM, "out of memory");
+    json_decref(entry);
+    if (result == 0)
+        event_add(m, instance, connect ? "connect" : "disconnect", network);
+    return result;
 }
 
 void api_attach_disk(struct api_request *request, struct api_reply *reply)

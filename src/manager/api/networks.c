@@ -215,8 +215,8 @@ static int change(struct manager *m, struct instance *instance, const char *netw
         return result;
     if (spec.vm && runs)
         result = err_set(err, -EOPNOTSUPP,
-                         "a virtual machine's networks change while it is stopped; `lodge stop %s` "
-                         "first",
+                         "the networks of a virtual machine of an image change while it is "
+                         "stopped; `lodge stop %s` first",
                          instance->name);
     else
         result = json_parse(instance->spec, strlen(instance->spec), "spec", &document, err);
@@ -236,20 +236,6 @@ static int change(struct manager *m, struct instance *instance, const char *netw
     return result;
 }
 
-static int check_exists(const char *name, struct err *err)
-{
-    struct network_state state;
-    int result = network_state_open(NULL, true, &state, err);
-
-    if (result < 0)
-        return result;
-    if (!network_find(&state, name))
-        result = err_set(err, -ENOENT, "there is no network '%.40s'; `lodge network ls` lists them",
-                         name);
-    network_state_close(&state);
-    return result;
-}
-
 static void connect_or_not(struct api_request *request, struct api_reply *reply, bool connect)
 {
     static const char *const known[] = {"instance", "ip", NULL};
@@ -263,10 +249,13 @@ static void connect_or_not(struct api_request *request, struct api_reply *reply,
     if ((result = json_reject_unknown(&body, known, &err)) == 0 &&
         (result = json_get_string(&body, "instance", &ref, &err)) == 0)
         result = json_opt_string(&body, "ip", &address4, &err);
-    if (result == 0 && (!connect || (result = check_exists(request->args[0], &err)) == 0))
+    if (result == 0 && (!connect || (result = networks_exists(request->args[0], &err)) == 0))
         result = instance_find(request->m, ref, &instance, &err);
     if (result == 0 && (result = instance_acquire(request->m, instance, &err)) == 0) {
-        result = change(request->m, instance, request->args[0], address4, connect, &err);
+        result = instance->brief->hardware
+                     ? api_hardware_connect(request->m, instance, request->args[0], address4,
+                                            connect, &err)
+                     : change(request->m, instance, request->args[0], address4, connect, &err);
         instance_release(request->m, instance);
     }
     instance_unref(request->m, instance);

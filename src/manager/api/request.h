@@ -85,6 +85,9 @@ api_fn api_queues, api_queue_create, api_queue, api_queue_patch, api_queue_delet
 void api_send_log(struct api_request *request, struct api_reply *reply, const char *path,
                   const char *later, struct instance *instance);
 api_fn api_attach_disk, api_detach_disk, api_attach_network, api_detach_network;
+/* A machine of parts gets an interface on a network of the host's, or loses it; by who has it. */
+int api_hardware_connect(struct manager *m, struct instance *instance, const char *network,
+                         const char *address4, bool connect, struct err *err);
 api_fn api_disks, api_disk_create, api_disk_resize, api_disk_convert, api_remove_disk;
 api_fn api_environments, api_environment_create, api_environment, api_environment_update,
     api_environment_remove, api_explain, api_figures;

@@ -111,6 +111,62 @@ START_TEST(changes_merge)
 }
 END_TEST
 
+static int parse_nets(const char *nets, struct spec *ret, struct err *err)
+{
+    char text[512];
+
+    snprintf(text, sizeof(text),
+             "{\"isolation\": \"vm\", \"hardware\": {\"memory_bytes\": 134217728, \"cpus\": 1, "
+             "\"networks\": [%s]}}",
+             nets);
+    return spec_parse_text(text, ret, err);
+}
+
+START_TEST(interfaces_of_a_machine)
+{
+    static const struct {
+        const char *nets, *words;
+    } cases[] = {
+        {"{\"id\": \"a\", \"net\": \"network=\"}", "network=NAME"},
+        {"{\"id\": \"a\", \"net\": \"network=../x\"}", "network=NAME"},
+        {"{\"id\": \"a\", \"net\": \"network=a,mac=1\"}", "network=NAME"},
+        {"{\"id\": \"a\", \"net\": \"network=a-name-that-is-longer-than-31-bytes\"}",
+         "network=NAME"},
+        {"{\"id\": \"a\", \"net\": \"network=x\"}, {\"id\": \"b\", \"net\": \"network=x\"}",
+         "there already"},
+        {"{\"id\": \"a\", \"net\": \"user\"}, {\"id\": \"a\", \"net\": \"user\"}", "there already"},
+        {"{\"id\": \"A\", \"net\": \"user\"}", "small letters"},
+        {"{\"id\": \"a\", \"net\": \"bridge\"}", "'network=NAME'"},
+    };
+    char id[HARDWARE_ID_MAX + 1], other[HARDWARE_ID_MAX + 1];
+    struct err err = ERR_INIT;
+    struct spec spec;
+
+    ck_assert_msg(parse_nets("{\"id\": \"a\", \"net\": \"network=town,ip=10.88.0.9\"}, "
+                             "{\"id\": \"b\", \"net\": \"user\"}",
+                             &spec, &err) == 0,
+                  "%s", err.message);
+    ck_assert_str_eq(spec.hardware->nets[0].network, "town");
+    ck_assert_str_eq(spec.hardware->nets[0].address4, "10.88.0.9");
+    ck_assert_str_eq(spec.hardware->nets[1].network, "");
+    ck_assert(hardware_is_networked(spec.hardware, NULL));
+    ck_assert(hardware_is_networked(spec.hardware, "town"));
+    ck_assert(!hardware_is_networked(spec.hardware, "user"));
+    spec_done(&spec);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        err_clear(&err);
+        ck_assert_msg(parse_nets(cases[i].nets, &spec, &err) < 0, "%s", cases[i].nets);
+        ck_assert_msg(strstr(err.message, cases[i].words), "%s: %s", cases[i].nets, err.message);
+    }
+    hardware_net_id("town", id);
+    ck_assert_str_eq(id, "town");
+    hardware_net_id("Town", id);
+    hardware_net_id("a-name-of-31-bytes-is-too-long.", other);
+    ck_assert_uint_eq(strlen(id), 17);
+    ck_assert_str_ne(id, other);
+}
+END_TEST
+
 START_TEST(names_and_signals)
 {
     ck_assert_int_eq(spec_check_name("a.b-c_9", NULL), 0);
@@ -126,4 +182,4 @@ END_TEST
 
 TEST_MAIN("manager_spec", tcase_add_test(tcase, all_members);
           tcase_add_test(tcase, what_is_wrong_is_named); tcase_add_test(tcase, changes_merge);
-          tcase_add_test(tcase, names_and_signals);)
+          tcase_add_test(tcase, interfaces_of_a_machine); tcase_add_test(tcase, names_and_signals);)

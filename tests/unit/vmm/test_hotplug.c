@@ -289,8 +289,28 @@ START_TEST(a_reset_while_busy)
 }
 END_TEST
 
+static int attach_net(const char *id, const char *net, int fd)
+{
+    json_t *request = json_pack("{s:s, s:s}", "id", id, "net", net);
+    int result = hotplug_attach_net(&hotplug, request, fd, &err);
+
+    json_decref(request);
+    return result;
+}
+
+START_TEST(taps_that_are_none)
+{
+    ck_assert_int_eq(attach_net("n", "tap=tap0", -1), -EINVAL);
+    ck_assert_int_lt(attach_net("n", "tap=tap0", new_disk()), 0);
+    ck_assert_int_lt(attach_net("n", "tap=tap0,no=option", new_disk()), 0);
+    ck_assert_int_lt(attach_net("n", "nothing", new_disk()), 0);
+    ck_assert_uint_eq(nr_devices(), 0);
+}
+END_TEST
+
 TEST_MAIN("vmm_hotplug", tcase_add_checked_fixture(tcase, setup, teardown);
           tcase_add_test(tcase, ejected_while_busy);
           tcase_add_test(tcase, taken_by_force_while_busy);
           tcase_add_test(tcase, slots_are_taken_and_given_back);
-          tcase_add_test(tcase, what_is_refused); tcase_add_test(tcase, a_reset_while_busy))
+          tcase_add_test(tcase, what_is_refused); tcase_add_test(tcase, a_reset_while_busy);
+          tcase_add_test(tcase, taps_that_are_none))
