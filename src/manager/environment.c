@@ -161,6 +161,18 @@ int environment_inherit(struct manager *m, json_t *document, struct err *err)
     return result;
 }
 
+char *environment_with_network(struct manager *m, const char *network)
+{
+    char *found = NULL;
+
+    pthread_mutex_lock(&m->lock);
+    for (const struct environment *e = m->environments; e && !found; e = e->next)
+        if (!strcmp(e->spec.network, network))
+            found = strdup(e->name);
+    pthread_mutex_unlock(&m->lock);
+    return found;
+}
+
 bool environment_has_locked(const struct environment *e, const struct instance *instance)
 {
     const char *name = instance->brief->environment;
@@ -288,7 +300,8 @@ int environment_create(struct manager *m, json_t *document, char ret_name[SPEC_N
     if ((result = environment_new(ret_name, id, text, &e, err)) < 0)
         return result;
     e->created_ns = (int64_t)clock_realtime_ns();
-    if ((result = check_quota(&e->spec, err)) < 0 || (result = add(m, e, err)) < 0) {
+    if ((result = check_quota(&e->spec, err)) < 0 ||
+        (result = networks_check_name(e->spec.network, err)) < 0 || (result = add(m, e, err)) < 0) {
         environment_free(e);
         return result;
     }
@@ -323,6 +336,11 @@ int environment_update(struct manager *m, const char *name, json_t *changes, str
     struct environment *e;
     int result;
 
+    /* Only the one that is said: what was there may be gone, and is no obstacle to other changes.
+     */
+    if ((result = networks_check_name(json_string_value(json_object_get(changes, "network")),
+                                      err)) < 0)
+        return result;
     pthread_mutex_lock(&m->lock);
     if ((result = environment_find_locked(m, name, &e, err)) == 0 &&
         (result = json_parse(e->text, strlen(e->text), "environment", &document, err)) == 0 &&

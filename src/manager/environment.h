@@ -69,6 +69,8 @@ int environment_find_locked(struct manager *m, const char *name, struct environm
                             struct err *err);
 /* A new instance's document: what its environment has for members that say nothing (network). */
 int environment_inherit(struct manager *m, json_t *document, struct err *err);
+/* The name of the first whose members are on that network; NULL: none. To be freed. */
+char *environment_with_network(struct manager *m, const char *network);
 int environment_create(struct manager *m, json_t *document, char ret_name[SPEC_NAME_MAX + 1],
                        struct err *err);
 int environment_update(struct manager *m, const char *name, json_t *changes, struct err *err);

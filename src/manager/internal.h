@@ -409,6 +409,8 @@ struct network_place {
 };
 /* Whether the networks of a specification exist. */
 int networks_check(const struct spec *spec, struct err *err);
+/* Of one; what cannot be a network's name (NULL, "", none, user) needs none. */
+int networks_check_name(const char *name, struct err *err);
 /* By who has the instance and its lock; of a container. */
 int networks_join(struct manager *m, const struct instance *instance, const struct spec *spec,
                   struct network_place *ret, struct err *err);

@@ -24,6 +24,15 @@ static void lock_path(const struct manager *m, const struct instance *instance, 
     run_path(m, ret, PATH_SIZE, "i/%s/lock", instance->id);
 }
 
+static int check_name(struct network_state *state, const char *name, struct err *err)
+{
+    return network_find(state, name)
+               ? 0
+               : err_set(err, -ENOENT,
+                         "there is no network '%s'; `lodge network create %s` makes it", name,
+                         name);
+}
+
 int networks_check(const struct spec *spec, struct err *err)
 {
     struct network_state state;
@@ -33,14 +42,22 @@ int networks_check(const struct spec *spec, struct err *err)
         return 0;
     if ((result = network_state_open(NULL, true, &state, err)) < 0)
         return result;
-    for (size_t i = 0; result == 0 && i <= spec->nr_more; i++) {
-        const char *name = i ? spec->more[i - 1] : spec->network;
+    for (size_t i = 0; result == 0 && i <= spec->nr_more; i++)
+        result = check_name(&state, i ? spec->more[i - 1] : spec->network, err);
+    network_state_close(&state);
+    return result;
+}
 
-        if (!network_find(&state, name))
-            result = err_set(err, -ENOENT,
-                             "there is no network '%s'; `lodge network create %s` makes it", name,
-                             name);
-    }
+int networks_check_name(const char *name, struct err *err)
+{
+    struct network_state state;
+    int result;
+
+    if (!name || !network_name_ok(name))
+        return 0;
+    if ((result = network_state_open(NULL, true, &state, err)) < 0)
+        return result;
+    result = check_name(&state, name, err);
     network_state_close(&state);
     return result;
 }

@@ -253,10 +253,14 @@ def test_the_network_of_an_environment(host, guest):
     m = host
     for name in ("shared", "other"):
         m.lodge("network", "create", name)
-    m.lodge("env", "create", "team", "--net", "nosuch")
-    status, answer = m.ask("POST", "/v1/instances", {"image": "busybox", "command": ["true"], "environment": "team"})
-    assert status == 404 and "no network 'nosuch'" in answer["error"]["message"]
+    for path, body in (("POST", "/v1/environments"), {"name": "team", "network": "nosuch"}), (("PATCH", "/v1/environments/default"), {"network": "nosuch"}):
+        status, answer = m.ask(*path, body)
+        assert status == 404 and "no network 'nosuch'; `lodge network create nosuch` makes it" in answer["error"]["message"]
+    m.lodge("env", "create", "team", "--net", "user")
     m.lodge("env", "update", "team", "--net", "shared")
+    # It is the environment's also while nobody is in it.
+    status, answer = m.ask("DELETE", "/v1/networks/shared")
+    assert status == 409 and "environment 'team'" in answer["error"]["message"]
     sleeper = ["busybox", "sleep", "1000"]
     m.lodge("run", "-d", "--in", "team", "--name", "plain", *sleeper)
     m.lodge("run", "-d", "--in", "team", "--name", "says", "--net", "other", *sleeper)

@@ -117,6 +117,7 @@ void api_network_delete(struct api_request *request, struct api_reply *reply)
 {
     const char *name = request->args[0];
     CLEANUP(freep) char *user = networks_user(request->m, name);
+    CLEANUP(freep) char *environment = environment_with_network(request->m, name);
     struct network_state state;
     struct err err = ERR_INIT;
     int result;
@@ -126,6 +127,13 @@ void api_network_delete(struct api_request *request, struct api_reply *reply)
                  "network '%.40s' is in use by instance '%s'; `lodge network disconnect %.40s %s` "
                  "or `lodge rm %s` first",
                  name, user, name, user, user);
+        return;
+    }
+    if (environment) {
+        api_fail(
+            reply, 409,
+            "network '%.40s' is that of environment '%s'; `lodge env update %s --net ''` first",
+            name, environment, environment);
         return;
     }
     if ((result = network_state_open(NULL, false, &state, &err)) == 0) {
