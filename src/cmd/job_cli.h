@@ -11,6 +11,7 @@
 int job_submit(int argc, char **argv);
 int job_ls(int argc, char **argv);
 int job_inspect(int argc, char **argv);
+int job_explain(int argc, char **argv);
 int job_logs(int argc, char **argv);
 int job_wait(int argc, char **argv);
 int job_cancel(int argc, char **argv);
@@ -19,6 +20,9 @@ int job_rm(int argc, char **argv);
 int job_queue(int argc, char **argv);
 int job_stats(int argc, char **argv);
 int job_chart(int argc, char **argv);
+
+/* Prints why a job runs, waits or stands still. */
+int job_explain_one(const char *ref, struct err *err);
 
 /* "30s", "500ms", "2m", "1h", or a number of seconds, into member `name` of object. what: the
  * option, for the error. NULL text: nothing. */

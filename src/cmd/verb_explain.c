@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "cmd/api_client.h"
+#include "cmd/job_cli.h"
 #include "cmd/managed.h"
 
 #include <stdio.h>
@@ -161,7 +162,12 @@ static int run(int argc, char **argv)
 
         managed_path(path, argv[i], "/explain");
         if (api_ask("GET", path, NULL, &answer, NULL, &err) < 0) {
-            status = managed_fail(&err);
+            struct err of_job = ERR_INIT;
+
+            /* A number that is no instance's is a job's. */
+            if (json || argv[i][strspn(argv[i], "0123456789")] ||
+                job_explain_one(argv[i], &of_job) < 0)
+                status = managed_fail(&err);
         } else if (json) {
             json_dumpf(answer, stdout, JSON_INDENT(2));
             putchar('\n');
@@ -175,10 +181,11 @@ static int run(int argc, char **argv)
 const struct cli_verb verb_explain = {
     .name = "explain",
     .summary = "Says why an instance has what it has of the host",
-    .usage = "explain [--json] INSTANCE...",
+    .usage = "explain [--json] INSTANCE|JOB...",
     .help = "Its weight with all terms, reservation, limit and water level, what the kernel was "
             "told,\n"
             "what the kernel's counters say it used, and who else competes.\n"
-            "  --json  all of it, machine-readable\n",
+            "Of a job, by its number: the queue's rule, its place, and what was decided and why.\n"
+            "  --json  all of it, machine-readable (a job: lodge job inspect)\n",
     .run = run,
 };

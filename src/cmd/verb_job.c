@@ -244,9 +244,10 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {"submit", job_submit}, {"ls", job_ls},         {"inspect", job_inspect}, {"logs", job_logs},
-    {"wait", job_wait},     {"cancel", job_cancel}, {"update", job_update},   {"rm", job_rm},
-    {"queue", job_queue},   {"stats", job_stats},   {"chart", job_chart},
+    {"submit", job_submit}, {"ls", job_ls},       {"inspect", job_inspect},
+    {"logs", job_logs},     {"wait", job_wait},   {"cancel", job_cancel},
+    {"update", job_update}, {"rm", job_rm},       {"queue", job_queue},
+    {"stats", job_stats},   {"chart", job_chart}, {"explain", job_explain},
 };
 
 static int run(int argc, char **argv)
@@ -260,7 +261,8 @@ static int run(int argc, char **argv)
 const struct cli_verb verb_job = {
     .name = "job",
     .summary = "queues jobs, runs them under a scheduling policy",
-    .usage = "job submit|ls|inspect|logs|wait|cancel|update|rm|queue|stats|chart|run [options]",
+    .usage =
+        "job submit|ls|inspect|explain|logs|wait|cancel|update|rm|queue|stats|chart|run [options]",
     .help =
         "The manager's queues keep jobs on the disk and start, pause and resume them as "
         "containers\n"
@@ -273,6 +275,7 @@ const struct cli_verb verb_job = {
         "                     it takes of its queue's capacity\n"
         "  ls [-a] [-q] [--queue NAME] [--state STATE] [--name PART] [--limit N] [--json]\n"
         "  inspect JOB...     all that is known: specification, times, what was decided and why\n"
+        "  explain JOB...     in words: why it runs, waits or stands still\n"
         "  logs [-f] [-n N] [-t] JOB, wait [--timeout S] JOB..., cancel JOB..., rm [-f] JOB...\n"
         "  update [--priority N] [--estimate T] [--tickets N] JOB\n"
         "  queue create|update NAME [--policy POLICY] [--quantum T] [--preemptive[=no]]\n"

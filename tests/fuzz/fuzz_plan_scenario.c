@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Files of the planner on arbitrary bytes: scenarios and fleets. What is refused has a message that
- * names a line of the file; what is accepted has formulas that end, and a short simulation of it
- * ends too.
+ * Files of the planner on arbitrary bytes: scenarios, fleets and networks. What is refused has a
+ * message that names a line of the file; what is accepted has formulas that end, and a short
+ * simulation of it ends too.
  */
 #include "model/fleet.h"
+#include "model/formula.h"
 #include "model/scenario.h"
 
 #include <ctype.h>
@@ -24,6 +25,20 @@ static bool small_numbers(const uint8_t *data, size_t size)
             return false;
     }
     return true;
+}
+
+/* As a network of queues: the formulas that read files. */
+static void network(const struct json_at *root, const struct document *document)
+{
+    for (size_t i = 0; formula_at(i); i++) {
+        struct err err = ERR_INIT;
+        json_t *result = formula_at(i)->compute_file ? json_object() : NULL;
+
+        if (result && formula_at(i)->compute_file(root, result, &err) < 0 &&
+            (document_error(document, &err) >= 0 || strncmp(err.message, "fuzz:", 5) != 0))
+            abort();
+        json_decref(result);
+    }
 }
 
 static void refused(const struct document *document, struct err *err)
@@ -65,6 +80,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         else if (fleet_place_all(fleet, &err) < 0)
             abort();
     }
+    if (small_numbers(data, size))
+        network(&root, &document);
     if (scenario)
         scenario_free(scenario);
     if (fleet)
