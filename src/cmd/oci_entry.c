@@ -10,6 +10,8 @@
  * AMD64 ABI 3.4.1: argc, argv, environment, auxiliary vector); whatever fails, main does what there
  * is to do, or lets it be. Only linked where the program is static.
  */
+#include "oci/self.h"
+
 #include <asm/unistd.h>
 #include <elf.h>
 #include <fcntl.h>
@@ -70,25 +72,51 @@ BARE static bool names_such_a_verb(char **argv)
     return false;
 }
 
-BARE static bool is_root(const Elf64_auxv_t *auxiliary)
+BARE static unsigned long value_of(const Elf64_auxv_t *auxiliary, unsigned long type)
 {
     for (; auxiliary->a_type != AT_NULL; auxiliary++)
-        if (auxiliary->a_type == AT_EUID)
-            return auxiliary->a_un.a_val == 0;
-    return false;
+        if (auxiliary->a_type == type)
+            return auxiliary->a_un.a_val;
+    return ~0ul;
+}
+
+/* Maybe the second execution, or somebody else's: "/dev/fd/N" is what such a program is called. */
+BARE static bool is_by_descriptor(const Elf64_auxv_t *auxiliary)
+{
+    unsigned long name = value_of(auxiliary, AT_EXECFN);
+    const char *expected = "/dev/fd/";
+
+    if (name == ~0ul)
+        return true;
+    for (const char *c = (const char *)name; *expected; c++, expected++)
+        if (*c != *expected)
+            return false;
+    return true;
+}
+
+/* Failures are left to main, which looks again. */
+BARE static bool is_done(void)
+{
+    struct statfs fs;
+    long result = call(__NR_statfs, (long)SELF, (long)&fs, 0, 0, 0);
+
+    self_is_protected = result == 0 && (fs.f_flags & ST_RDONLY_FLAG);
+    return result < 0 || self_is_protected;
 }
 
 BARE void oci_entry_protect(long *stack)
 {
     char **argv = (char **)(stack + 1), **environment = argv + stack[0] + 1, **end = environment;
+    const Elf64_auxv_t *auxiliary;
     struct mount_attr attributes;
-    struct statfs fs;
     long fd;
 
     while (*end)
         end++;
-    if (!names_such_a_verb(argv) || !is_root((const Elf64_auxv_t *)(const void *)(end + 1)) ||
-        call(__NR_statfs, (long)SELF, (long)&fs, 0, 0, 0) < 0 || (fs.f_flags & ST_RDONLY_FLAG))
+    auxiliary = (const Elf64_auxv_t *)(const void *)(end + 1);
+    if (!names_such_a_verb(argv) || value_of(auxiliary, AT_EUID) != 0)
+        return;
+    if (is_by_descriptor(auxiliary) && is_done())
         return;
     /* Stays open in the second execution, which closes it when nobody waits (self_mount). */
     fd = call(__NR_open_tree, AT_FDCWD, (long)SELF, OPEN_TREE_CLONE, 0, 0);

@@ -48,45 +48,41 @@ static long type_of_root(void)
     return type;
 }
 
-/* From root_fd. These are the kernel's own directories, without symlinks. */
-struct place {
-    char path[PATH_MAX];
-};
-
-static int join_path(const char *directory, const char *name, struct place *ret)
+/* Below root_fd, for freep; NULL: out of memory. These are the kernel's own directories, without
+ * symlinks. */
+static char *join_path(const char *directory, const char *name)
 {
-    int n = snprintf(ret->path, sizeof(ret->path), "%s/%s", directory, name);
+    char *path;
 
-    return n < 0 || (size_t)n >= sizeof(ret->path) ? -ENAMETOOLONG : 0;
+    return asprintf(&path, "%s/%s", directory, name) < 0 ? NULL : path;
 }
 
-/* The container's directory in a hierarchy. "", which the kernel says does not exist: too long. */
-static const char *place_of(const struct cgroup *cgroup, const struct cgroup_hierarchy *hierarchy,
-                            struct place *ret)
+/* The container's directory in a hierarchy. */
+static char *place_of(const struct cgroup *cgroup, const struct cgroup_hierarchy *hierarchy)
 {
     return join_path(hierarchy->name[0] ? hierarchy->name : ".",
-                     cgroup->path + strspn(cgroup->path, "/"), ret) < 0
-               ? ""
-               : ret->path;
+                     cgroup->path + strspn(cgroup->path, "/"));
 }
 
 /* The same, opened: O_PATH fd or -errno. */
 static int open_place(const struct cgroup *cgroup, const struct cgroup_hierarchy *hierarchy)
 {
-    struct place directory;
-    int fd = openat(cgroup->root_fd, place_of(cgroup, hierarchy, &directory),
-                    O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    CLEANUP(freep) char *directory = place_of(cgroup, hierarchy);
+    int fd;
 
+    if (!directory)
+        return -ENOMEM;
+    fd = openat(cgroup->root_fd, directory, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     return fd < 0 ? -errno : fd;
 }
 
 static int remove_place(const struct cgroup *cgroup, const struct cgroup_hierarchy *hierarchy)
 {
-    struct place directory;
+    CLEANUP(freep) char *directory = place_of(cgroup, hierarchy);
 
-    return unlinkat(cgroup->root_fd, place_of(cgroup, hierarchy, &directory), AT_REMOVEDIR) < 0
-               ? -errno
-               : 0;
+    if (!directory)
+        return -ENOMEM;
+    return unlinkat(cgroup->root_fd, directory, AT_REMOVEDIR) < 0 ? -errno : 0;
 }
 
 static void add_hierarchy(struct cgroup *cgroup, const char *name, bool v2)
@@ -147,7 +143,7 @@ static void set_layout(struct cgroup *cgroup)
  * once. */
 static int find_hierarchies(struct cgroup *cgroup)
 {
-    _Alignas(struct dirent64) char entries[4096];
+    _Alignas(struct dirent64) char entries[1024];
     const struct dirent64 *entry;
     ssize_t length;
     int result = 0;
@@ -194,25 +190,6 @@ const char *cgroup_layout_name(enum cgroup_layout layout)
     return names[layout];
 }
 
-/* Short texts of files below a directory. Opened one after the other and closed together. */
-static void copy_files(int root_fd, const char *const from[], const char *const to[], size_t n)
-{
-    char text[4096];
-    int fds[8];
-    size_t nr_fds = 0;
-
-    for (size_t i = 0; i < n && nr_fds + 2 <= ARRAY_LEN(fds); i++) {
-        int source = fds[nr_fds++] = openat(root_fd, from[i], O_RDONLY | O_CLOEXEC);
-        ssize_t length = source >= 0 ? read(source, text, sizeof(text)) : 0;
-        int target = fds[nr_fds++] = length > 1 ? openat(root_fd, to[i], O_WRONLY | O_CLOEXEC) : -1;
-
-        /* It shows when it is used. */
-        if (target >= 0 && write(target, text, (size_t)length) < 0)
-            continue;
-    }
-    file_close_all(fds, nr_fds);
-}
-
 static bool is_empty(int root_fd, const char *file)
 {
     CLEANUP(fd_closep) int fd = openat(root_fd, file, O_RDONLY | O_CLOEXEC);
@@ -222,50 +199,59 @@ static bool is_empty(int root_fd, const char *file)
 }
 
 /* A v1 cpuset without CPUs and memory nodes takes no process: it starts with its parent's. One that
- * was there is its maker's, unless that one left it empty. */
+ * was there is its maker's, unless that one left it empty. The files are closed together. */
 static void inherit_cpuset(int root_fd, const char *parent, const char *child, bool is_new)
 {
     static const char *const names[] = {"cpuset.cpus", "cpuset.mems"};
-    struct place from[ARRAY_LEN(names)], to[ARRAY_LEN(names)];
-    const char *sources[ARRAY_LEN(names)], *targets[ARRAY_LEN(names)];
-    size_t n = 0;
+    int fds[2 * ARRAY_LEN(names)] = {-1, -1, -1, -1};
+    char text[1024];
 
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        if (join_path(parent, names[i], &from[n]) < 0 || join_path(child, names[i], &to[n]) < 0 ||
-            (!is_new && !is_empty(root_fd, to[n].path)))
+        CLEANUP(freep) char *from = join_path(parent, names[i]);
+        CLEANUP(freep) char *to = join_path(child, names[i]);
+        ssize_t length;
+
+        if (!from || !to || (!is_new && !is_empty(root_fd, to)))
             continue;
-        sources[n] = from[n].path;
-        targets[n] = to[n].path;
-        n++;
+        fds[2 * i] = openat(root_fd, from, O_RDONLY | O_CLOEXEC);
+        length = fds[2 * i] >= 0 ? read(fds[2 * i], text, sizeof(text)) : 0;
+        /* A failure shows when the cpuset is entered. */
+        if (length > 1 && (fds[2 * i + 1] = openat(root_fd, to, O_WRONLY | O_CLOEXEC)) >= 0 &&
+            write(fds[2 * i + 1], text, (size_t)length) < 0)
+            break;
     }
-    copy_files(root_fd, sources, targets, n);
+    file_close_all(fds, ARRAY_LEN(fds));
 }
 
-/* What the parent must hand down before a v2 child has a controller's files. Best effort: a missing
- * one shows when it is used. */
+/* To a file of a v2 directory. Best effort: a missing controller shows when it is used. */
+static void hand_down(int root_fd, const char *directory, const char *controller)
+{
+    CLEANUP(freep) char *file = join_path(directory, "cgroup.subtree_control");
+
+    if (file)
+        file_write_string(root_fd, file, controller);
+}
+
+/* What the parent must hand down before a v2 child has a controller's files. */
 static void enable_controllers(int root_fd, const char *parent)
 {
     static const char *const controllers[] = {"+cpu", "+memory", "+pids",
                                               "+io",  "+cpuset", "+hugetlb"};
-    struct place file;
 
     for (size_t i = 0; i < ARRAY_LEN(controllers); i++)
-        if (join_path(parent, "cgroup.subtree_control", &file) == 0)
-            file_write_string(root_fd, file.path, controllers[i]);
+        hand_down(root_fd, parent, controllers[i]);
 }
 
 void cgroup_hand_down(struct cgroup *cgroup, const char *controller)
 {
     for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
-        struct place directory, file;
+        CLEANUP(freep) char *directory = place_of(cgroup, &cgroup->hierarchies[i]);
 
-        if (!cgroup->hierarchies[i].v2)
+        if (!cgroup->hierarchies[i].v2 || !directory)
             continue;
-        place_of(cgroup, &cgroup->hierarchies[i], &directory);
-        for (char *slash = directory.path; (slash = strchr(slash, '/')); *slash++ = '/') {
+        for (char *slash = directory; (slash = strchr(slash, '/')); *slash++ = '/') {
             *slash = '\0';
-            if (join_path(directory.path, "cgroup.subtree_control", &file) == 0)
-                file_write_string(cgroup->root_fd, file.path, controller);
+            hand_down(cgroup->root_fd, directory, controller);
         }
     }
 }
@@ -282,25 +268,23 @@ int cgroup_directory(const struct cgroup *cgroup, struct cgroup_hierarchy *hiera
 static int make_one_by_one(const struct cgroup *cgroup, const struct cgroup_hierarchy *hierarchy,
                            bool *ret_new)
 {
-    struct place parent, child;
-    char *end = parent.path;
+    CLEANUP(freep) char *parent = place_of(cgroup, hierarchy);
+    CLEANUP(freep) char *child = parent ? strdup(parent) : NULL;
 
-    if (!place_of(cgroup, hierarchy, &parent)[0])
-        return -ENAMETOOLONG;
-    child = parent;
-    while ((end = strchr(end, '/'))) {
-        size_t name_length = strcspn(end + 1, "/"), length = (size_t)(end - parent.path);
+    if (!child)
+        return -ENOMEM;
+    for (char *end = parent; (end = strchr(end, '/')); *end++ = '/') {
+        char *child_end = child + (end - parent) + 1 + strcspn(end + 1, "/"), after = *child_end;
 
-        *end = '\0';
-        child.path[length + 1 + name_length] = '\0';
+        *end = *child_end = '\0';
         if (hierarchy->v2)
-            enable_controllers(cgroup->root_fd, parent.path);
-        *ret_new = mkdirat(cgroup->root_fd, child.path, 0755) == 0;
+            enable_controllers(cgroup->root_fd, parent);
+        *ret_new = mkdirat(cgroup->root_fd, child, 0755) == 0;
         if (!*ret_new && errno != EEXIST)
             return -errno;
         if (!hierarchy->v2)
-            inherit_cpuset(cgroup->root_fd, parent.path, child.path, *ret_new);
-        *end++ = child.path[length + 1 + name_length] = '/';
+            inherit_cpuset(cgroup->root_fd, parent, child, *ret_new);
+        *child_end = after;
     }
     return 0;
 }
@@ -309,16 +293,17 @@ static int make_one_by_one(const struct cgroup *cgroup, const struct cgroup_hier
 static int make_directory(const struct cgroup *cgroup, struct cgroup_hierarchy *hierarchy,
                           bool *ret_new)
 {
-    struct place directory;
+    bool step_by_step = cgroup->layout == CGROUP_LAYOUT_V2 || strstr(hierarchy->name, "cpuset");
+    CLEANUP(freep) char *directory = place_of(cgroup, hierarchy);
     int result = 0;
 
     *ret_new = false;
+    if (!directory)
+        return -ENOMEM;
     /* Where nothing is handed down from parent to child one step is enough. */
-    if (cgroup->layout != CGROUP_LAYOUT_V2 && !strstr(hierarchy->name, "cpuset"))
-        *ret_new = mkdirat(cgroup->root_fd, place_of(cgroup, hierarchy, &directory), 0755) == 0;
-    else
-        errno = ENOENT;
-    if (!*ret_new && errno != EEXIST)
+    if (!step_by_step)
+        *ret_new = mkdirat(cgroup->root_fd, directory, 0755) == 0;
+    if (step_by_step || (!*ret_new && errno != EEXIST))
         result = make_one_by_one(cgroup, hierarchy, ret_new);
     hierarchy->unopened = result == 0;
     return result;
@@ -443,13 +428,14 @@ void cgroup_free(struct cgroup *cgroup)
  * once before it becomes the container's. */
 static int join(const struct cgroup *cgroup, const struct cgroup_hierarchy *hierarchy)
 {
-    struct place directory, file;
+    CLEANUP(freep) char *directory = place_of(cgroup, hierarchy);
+    CLEANUP(freep)
+    char *file = directory ? join_path(directory, hierarchy->v2 ? "cgroup.procs" : "tasks") : NULL;
     int fd;
 
-    if (join_path(place_of(cgroup, hierarchy, &directory), hierarchy->v2 ? "cgroup.procs" : "tasks",
-                  &file) < 0)
-        return -ENAMETOOLONG;
-    fd = openat(cgroup->root_fd, file.path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (!file)
+        return -ENOMEM;
+    fd = openat(cgroup->root_fd, file, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
     return fd < 0 || write(fd, "0", 1) < 0 ? -errno : 0;
 }
 
@@ -584,7 +570,7 @@ int cgroup_remove(struct cgroup *cgroup, struct err *err)
 
     for (unsigned i = 0; i < cgroup->nr_hierarchies; i++) {
         struct cgroup_hierarchy *hierarchy = &cgroup->hierarchies[i];
-        struct place directory;
+        CLEANUP(freep) char *directory = place_of(cgroup, hierarchy);
         int result;
 
         fd_closep(&hierarchy->fd);
@@ -593,7 +579,7 @@ int cgroup_remove(struct cgroup *cgroup, struct err *err)
         /* The root itself stays. */
         if (!cgroup->path[strspn(cgroup->path, "/")])
             continue;
-        result = remove_tree(cgroup->root_fd, place_of(cgroup, hierarchy, &directory));
+        result = directory ? remove_tree(cgroup->root_fd, directory) : -ENOMEM;
         if (result < 0 && first == 0)
             first = err_errno(err, result, "remove cgroup '%s' from %s/%s", cgroup->path,
                               CGROUP_ROOT, hierarchy->name);

@@ -13,7 +13,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,29 +61,16 @@ void making_undo(struct making *m)
         container_hooks_stopped(m->spec->hooks, m->state);
 }
 
-/* The absolute path of what is open, without symlinks. Freed by the caller; NULL with errno. */
-static char *path_of(int fd)
-{
-    char link[32], path[PATH_MAX];
-    ssize_t n;
-
-    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-    n = readlink(link, path, sizeof(path) - 1);
-    if (n <= 0 || path[0] != '/') {
-        errno = n < 0 ? errno : ENOENT; /* not below our root */
-        return NULL;
-    }
-    return strndup(path, (size_t)n);
-}
-
 int making_load_bundle(struct making *m, struct err *err)
 {
     struct stat st;
     int result;
 
-    m->bundle_fd = open(m->options->bundle, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (m->bundle_fd < 0 || !(m->bundle = path_of(m->bundle_fd)))
+    if (!(m->bundle = realpath(m->options->bundle, NULL)))
         return err_errno(err, -errno, "bundle '%s'", m->options->bundle);
+    m->bundle_fd = open(m->bundle, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (m->bundle_fd < 0)
+        return err_errno(err, -errno, "bundle '%s'", m->bundle);
     if ((result = oci_spec_load(m->bundle_fd, &m->config, &m->spec, err)) < 0)
         return err_wrap(err, "bundle '%s'", m->bundle);
     if (asprintf(&m->rootfs, "%s%s%s", m->spec->root_path[0] == '/' ? "" : m->bundle,

@@ -131,7 +131,7 @@ static bool flags_of(uint64_t attributes, bool read_only, unsigned long *ret)
 static bool mount_at_once(const char *type, const char *source, const struct oci_strings *data,
                           bool read_only, uint64_t attributes, int target)
 {
-    char text[1024] = "", path[32];
+    char text[1024] = "";
     unsigned long flags;
     size_t used = 0;
 
@@ -145,9 +145,9 @@ static bool mount_at_once(const char *type, const char *source, const struct oci
         used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s", used ? "," : "",
                                  data->items[i]);
     }
-    /* The host's /proc still stands here. */
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", target);
-    return mount(source, path, type, flags, used ? text : NULL) == 0;
+    /* From the directory itself: its name in /proc/self/fd takes the kernel longer than the mount.
+     */
+    return fchdir(target) == 0 && mount(source, ".", type, flags, used ? text : NULL) == 0;
 }
 
 static int set_attributes(int fd, uint64_t set, uint64_t clear, bool recursive)

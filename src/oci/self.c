@@ -16,6 +16,8 @@
 /* An execution by descriptor has this for a name. */
 #define BY_DESCRIPTOR "/dev/fd/"
 
+bool self_is_protected;
+
 void self_protect(char **argv)
 {
     struct mount_attr attributes = {.attr_set = MOUNT_ATTR_RDONLY};
@@ -24,7 +26,7 @@ void self_protect(char **argv)
 
     if (getauxval(AT_EUID) != 0)
         return;
-    if (statvfs("/proc/self/exe", &fs) == 0 && (fs.f_flag & ST_RDONLY)) {
+    if (self_is_protected || (statvfs("/proc/self/exe", &fs) == 0 && (fs.f_flag & ST_RDONLY))) {
         int held = self_mount();
 
         if (held >= 0)

@@ -7,6 +7,11 @@
 #ifndef LODGE_OCI_SELF_H
 #define LODGE_OCI_SELF_H
 
+#include <stdbool.h>
+
+/* Set where it was found out before main (oci_entry.c). */
+extern bool self_is_protected;
+
 /* Executes this program anew from a read-only mount of its file, on which no open for writing
  * succeeds, for whom ever. Returns when that is the case already, or when we may not mount: then a
  * container's root is not the host's, which the file belongs to. */
