@@ -434,24 +434,29 @@ void translator_undo(struct translator *tr, uint8_t *from)
             tr->range[i].led = NULL;
 }
 
+static void cold_check(struct translator *tr, const struct translator_cold *cold)
+{
+    struct emit *e = &tr->e;
+    uint8_t *miss;
+
+    emit_patch(cold->patch, e->at);
+    if (cold->address != HOST_R10 || cold->displacement)
+        emit_lea(e, HOST_R10, cold->address, HOST_NONE, 0, cold->displacement);
+    emit_lea(e, HOST_R11, HOST_R10, HOST_NONE, 0, (int32_t)cold->size - 1);
+    emit_patch(emit_call(e), tr->cpu->translate->check[cold->write]);
+    emit8(e, 0xe3); /* jrcxz */
+    miss = e->at++;
+    if (cold->address == HOST_R10 && cold->displacement)
+        emit_lea(e, HOST_R10, HOST_R10, HOST_NONE, 0, -(int32_t)cold->displacement);
+    emit_patch(emit_jump(e), cold->back);
+    *miss = (uint8_t)(e->at - (miss + 1));
+    translator_exit_emit(tr, cold->range ? TRANSLATE_EXIT_CAREFUL : exit_of(cold->write), cold->op);
+}
+
 void translator_cold_emit(struct translator *tr)
 {
-    for (unsigned i = 0; i < tr->nr_cold; i++) {
-        const struct translator_cold *cold = &tr->cold[i];
-
-        if (tr->nr_stubs == TRANSLATOR_STUBS_MAX) {
-            tr->failed = true;
-            return;
-        }
-        emit_patch(cold->patch, tr->e.at);
-        if (cold->address != HOST_R10 || cold->displacement)
-            emit_lea(&tr->e, HOST_R10, cold->address, HOST_NONE, 0, cold->displacement);
-        check_exact(tr, cold->size, cold->write, false,
-                    cold->range ? TRANSLATE_EXIT_CAREFUL : exit_of(cold->write), cold->op);
-        if (cold->address == HOST_R10 && cold->displacement)
-            emit_lea(&tr->e, HOST_R10, HOST_R10, HOST_NONE, 0, -(int32_t)cold->displacement);
-        emit_patch(emit_jump(&tr->e), cold->back);
-    }
+    for (unsigned i = 0; i < tr->nr_cold; i++)
+        cold_check(tr, &tr->cold[i]);
 }
 
 void translator_free_rcx(struct translator *tr)

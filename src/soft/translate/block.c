@@ -13,13 +13,18 @@
  */
 #include "soft/translate/translator.h"
 
+static uint32_t exit_of(const struct translator *tr, enum translate_exit kind, unsigned field)
+{
+    return tr->t->number << TRANSLATE_SHIFT | field << TRANSLATE_EXIT_BITS | (uint32_t)kind;
+}
+
 void translator_exit(struct translator *tr, uint8_t *patch, enum translate_exit kind,
                      unsigned field)
 {
     tr->stub[tr->nr_stubs++] = (struct translator_stub){
         .patch = patch,
         .leave = tr->cpu->translate->leave,
-        .exit = tr->t->number << TRANSLATE_SHIFT | field << TRANSLATE_EXIT_BITS | (uint32_t)kind,
+        .exit = exit_of(tr, kind, field),
     };
 }
 
@@ -177,7 +182,37 @@ static bool translate_op(struct translator *tr, const struct interp_op *op, bool
 }
 
 #define STUB_BYTES  10u
-#define CHECK_BYTES 80u /* more than an exact check */
+#define CHECK_BYTES 26u /* of an exact check, at most, but for its stub */
+
+static void stub_emit(struct translator *tr, const struct translator_stub *stub)
+{
+    unsigned field = stub->exit >> TRANSLATE_EXIT_BITS & ((1u << TRANSLATE_OP_BITS) - 1);
+    struct translation *t = tr->t;
+
+    switch (stub->exit & ((1u << TRANSLATE_EXIT_BITS) - 1)) {
+    case TRANSLATE_EXIT_LINK:
+        t->link[field].stub = tr->e.at;
+        break;
+    case TRANSLATE_EXIT_CAREFUL:
+        t->careful_jump[field] = (uint32_t)(tr->e.at + STUB_BYTES - 4 - t->entry);
+        break;
+    default:
+        break;
+    }
+    emit8(&tr->e, 0xb9); /* mov ecx, exit */
+    emit32(&tr->e, stub->exit);
+    emit_patch(emit_jump(&tr->e), stub->leave);
+}
+
+void translator_exit_emit(struct translator *tr, enum translate_exit kind, unsigned field)
+{
+    const struct translator_stub stub = {
+        .leave = tr->cpu->translate->leave,
+        .exit = exit_of(tr, kind, field),
+    };
+
+    stub_emit(tr, &stub);
+}
 
 /* What seldom runs goes to the other end of the memory, so that the rest is dense. */
 static void cold_emit(struct translator *tr)
@@ -189,19 +224,8 @@ static void cold_emit(struct translator *tr)
     tr->e.at = code->write + code->cold;
     translator_cold_emit(tr);
     for (unsigned i = 0; i < tr->nr_stubs; i++) {
-        const struct translator_stub *stub = &tr->stub[i];
-
-        emit_patch(stub->patch, tr->e.at);
-        if ((stub->exit & ((1u << TRANSLATE_EXIT_BITS) - 1)) == TRANSLATE_EXIT_LINK)
-            tr->t->link[stub->exit >> TRANSLATE_EXIT_BITS & ((1u << TRANSLATE_OP_BITS) - 1)].stub =
-                tr->e.at;
-        emit8(&tr->e, 0xb9); /* mov ecx, exit */
-        emit32(&tr->e, stub->exit);
-        if ((stub->exit & ((1u << TRANSLATE_EXIT_BITS) - 1)) == TRANSLATE_EXIT_CAREFUL)
-            tr->t->careful_jump[stub->exit >> TRANSLATE_EXIT_BITS &
-                                ((1u << TRANSLATE_OP_BITS) - 1)] =
-                (uint32_t)(tr->e.at + 1 - tr->t->entry);
-        emit_patch(emit_jump(&tr->e), stub->leave);
+        emit_patch(tr->stub[i].patch, tr->e.at);
+        stub_emit(tr, &tr->stub[i]);
     }
     tr->e = hot;
 }
@@ -274,6 +298,7 @@ static bool block_emit(struct translator *tr, const struct interp_block *block, 
         tr->t->offset[tr->op] = (uint32_t)(tr->e.at - tr->t->entry);
         if (op->length)
             tr->insn = tr->insns[tr->op];
+        translation_rsp_pending(tr->t)[tr->op] = (int8_t)(tr->rsp_pending / 8);
         translation_ids(tr->t)[tr->op] = (uint16_t)(op->length ? tr->insn.id : INSN_NONE);
         if (tr->nr_stubs + 6 > TRANSLATOR_STUBS_MAX)
             return false;
@@ -289,7 +314,8 @@ static bool block_emit(struct translator *tr, const struct interp_block *block, 
 static bool room(struct translate *translate)
 {
     size_t side = sizeof(struct translation) + sizeof(struct translate_page) +
-                  64 * (2 * sizeof(uint32_t) + sizeof(uint16_t) + 2 * sizeof(struct interp_op)) +
+                  64 *
+                      (2 * sizeof(uint32_t) + sizeof(uint16_t) + 1 + 2 * sizeof(struct interp_op)) +
                   (TRANSLATOR_LINK_SIDES + CACHE_SIDES_MAX) * sizeof(struct translate_link) + 192;
 
     if (translate->code.cold - translate->code.used < TRANSLATE_BLOCK_BYTES ||
@@ -329,8 +355,8 @@ static struct translation *block_try(struct soft_cpu *cpu, struct interp_block *
         return NULL;
     page = page_of(translate, block->gpa, block->key);
     t = (void *)(translate->arena + translate->arena_used);
-    translate->arena_used +=
-        align_up(sizeof(*t) + block->nr_instructions * (sizeof(uint32_t) + sizeof(uint16_t)), 64);
+    translate->arena_used += align_up(
+        sizeof(*t) + block->nr_instructions * (sizeof(uint32_t) + sizeof(uint16_t) + 1), 64);
     memset(t, 0, sizeof(*t));
     t->nr_links = (uint8_t)(TRANSLATOR_LINK_SIDES + block->nr_sides);
     t->link = (void *)(translate->arena + translate->arena_used);

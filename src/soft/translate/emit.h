@@ -151,12 +151,18 @@ static inline void emit_store_hot(struct emit *e, unsigned reg, uint32_t offset)
     emit_memory(e, 0x89, reg, HOST_BASE, emit_based(offset));
 }
 
+/* mov reg, [base + index * 8 + offset] */
+static inline void emit_load_at(struct emit *e, unsigned reg, unsigned index, uint32_t offset)
+{
+    emit8(e, 0x48 | emit_rex_of(reg, HOST_BASE, index));
+    emit8(e, 0x8b);
+    emit_address(e, reg, HOST_BASE, index, 3, emit_based(offset));
+}
+
 /* mov reg, [base + r11 * 8 + offset] */
 static inline void emit_load_indexed(struct emit *e, unsigned reg, uint32_t offset)
 {
-    emit8(e, 0x48 | emit_rex_of(reg, HOST_BASE, HOST_R11));
-    emit8(e, 0x8b);
-    emit_address(e, reg, HOST_BASE, HOST_R11, 3, emit_based(offset));
+    emit_load_at(e, reg, HOST_R11, offset);
 }
 
 /* pext reg, source, [offset]; prefix 2; pdep 3 */

@@ -36,6 +36,8 @@
 #define PLACES     (USER_END / (int64_t)STRIDE + 1)
 #define VSYSCALL   UINT64_C(0xffffffffff600000) /* a page of the kernel's that may be readable */
 #define GUARDS_MAX MEMORY_SLOTS_MAX
+#define AREA_TRIES 16u
+#define AREA_STEP  (UINT64_C(1) << 30)
 
 struct guard {
     const uint8_t *host;
@@ -47,6 +49,8 @@ struct translate_guards {
     pthread_mutex_t lock;
     unsigned nr; /* published after the entry */
     struct guard guard[GUARDS_MAX];
+    bool area_asked;
+    struct guard area; /* not guest memory: seams.c */
 };
 
 __thread struct translate *guard_running;
@@ -85,11 +89,12 @@ static void fault(int signal, siginfo_t *info, void *context)
     ucontext_t *user = context;
     greg_t *regs = user->uc_mcontext.gregs;
     const uint8_t *at = (const uint8_t *)(uintptr_t)regs[REG_RIP]; /* NOLINT */
-    const struct translate *translate = guard_running;
+    struct translate *translate = guard_running;
     uint32_t exit;
 
     if (translate && (size_t)(at - translate->code.run) < translate->code.size &&
         operation_at(translate, at, &exit)) {
+        translate->fault_address = (uintptr_t)info->si_addr;
         regs[REG_RCX] = exit;
         regs[REG_RIP] = (greg_t)(uintptr_t)code_cache_run(&translate->code, translate->leave);
         return;
@@ -167,6 +172,10 @@ void translate_vm_done(struct soft_vm *vm)
     for (unsigned i = 0; i < guards->nr; i++)
         if (guards->guard[i].reserved)
             places_release(&guards->guard[i], PLACES);
+    if (guards->area.reserved) {
+        places_release(&guards->area, PLACES);
+        munmap((void *)(uintptr_t)guards->area.host, guards->area.size_bytes);
+    }
     pthread_mutex_destroy(&guards->lock);
     free(guards);
     vm->guards = NULL;
@@ -197,6 +206,33 @@ static bool reserve(const struct guard *guard)
         return false;
     }
     return true;
+}
+
+/* Takes memory for the seams of all vCPUs (seams.c) that can be guarded: behind guest memory, where
+ * what guards it is free as a rule. */
+static void area_take(struct soft_vm *vm)
+{
+    struct guard *area = &vm->guards->area;
+    uint64_t behind = (uintptr_t)vm->memory->slots[0].host + vm->memory->slots[0].size_bytes;
+
+    area->size_bytes = vm->config->nr_cpus * SEAM_AREA_BYTES;
+    for (unsigned i = 0; i < AREA_TRIES && !area->reserved; i++) {
+        void *at = (void *)(uintptr_t)align_up(behind + i * AREA_STEP, LARGE_PAGE); /* NOLINT */
+        void *map = mmap(at, area->size_bytes, PROT_NONE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+
+        if (map == MAP_FAILED)
+            continue;
+        area->host = map;
+        area->reserved = map == at && reserve(area);
+        if (!area->reserved)
+            munmap(map, area->size_bytes);
+    }
+}
+
+uint8_t *guard_area(const struct soft_vm *vm)
+{
+    return vm->guards->area.reserved ? (uint8_t *)(uintptr_t)vm->guards->area.host : NULL;
 }
 
 static const struct guard *guard_find(const struct translate_guards *guards, const uint8_t *host)
@@ -249,6 +285,11 @@ void guards_reserve(struct soft_vm *vm)
 {
     for (unsigned i = 0; i < vm->memory->nr_slots; i++)
         guard_covers(vm, vm->memory->slots[i].host);
+    pthread_mutex_lock(&vm->guards->lock);
+    if (!vm->guards->area_asked && vm->memory->nr_slots)
+        area_take(vm);
+    vm->guards->area_asked = true;
+    pthread_mutex_unlock(&vm->guards->lock);
 }
 
 unsigned guards_missing(const struct soft_vm *vm)

@@ -7,6 +7,7 @@
  *   a translation                     at the operation whose code that is
  *   glue between translations, a      about to enter R10
  *   return that missed
+ *   an exact check                    in the translation that called it
  *   the way in                        where hot.enter leads
  *   the way out, the way to a callout at the exit in RCX
  *   a callout                         at the exit in hot.leave_with
@@ -112,6 +113,11 @@ static uint64_t inside(const struct translate *translate, const greg_t *regs, bo
         if (host >= code_cache_run(&translate->code, translate->return_miss) &&
             host < code_cache_run(&translate->code, translate->callout[0]))
             return r10;
+        if (host >= code_cache_run(&translate->code, translate->check[0]) &&
+            host < code_cache_run(&translate->code, translate->check_end))
+            return at_host(translate,
+                           *(const uint8_t *const *)(uintptr_t)regs[REG_RSP], /* NOLINT */
+                           r10);
         return at_exit(translate, (uint32_t)regs[REG_RCX]);
     }
     /* SYSCALL, SYSRET, IRET: in C the privilege may be the new one. */

@@ -195,9 +195,12 @@ static bool fill(struct soft_cpu *cpu, struct visit *visit, uint32_t exit, bool 
                  bool *ret_fault)
 {
     uint64_t page = cpu->translate->hot->address >> GUEST_PAGE_SHIFT;
-    bool again = visit->exit >> TRANSLATE_EXIT_BITS == exit >> TRANSLATE_EXIT_BITS &&
+    bool due = seam_due(cpu),
+         again = visit->exit >> TRANSLATE_EXIT_BITS == exit >> TRANSLATE_EXIT_BITS &&
                  visit->page[1] == page;
 
+    if (due)
+        return true;
     visit->exit = exit;
     visit->page[1] = visit->page[0];
     visit->page[0] = page;
@@ -321,7 +324,7 @@ static int serve(struct soft_cpu *cpu, struct visit *visit, uint32_t exit)
         visit->done = !vector_allowed(cpu, t);
         break;
     case TRANSLATE_EXIT_CAREFUL:
-        visit->done = false;
+        visit->done = seam_due(cpu);
         break;
     case TRANSLATE_EXIT_PAUSE:
         /* A lock's holder may wait for this processor. */
@@ -330,7 +333,10 @@ static int serve(struct soft_cpu *cpu, struct visit *visit, uint32_t exit)
         visit->done = false;
         break;
     case TRANSLATE_EXIT_GUARD:
-        guarded(cpu, t);
+        cpu->gpr[CPU_RSP] += (uint64_t)(8 * translation_rsp_pending(t)[op]);
+        visit->done = !seam_crossed(translate);
+        if (visit->done)
+            guarded(cpu, t);
         break;
     case TRANSLATE_EXIT_REST: /* jump_miss, perhaps */
         if (__atomic_load_n(&translate->hot->pending, __ATOMIC_RELAXED))

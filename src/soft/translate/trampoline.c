@@ -7,6 +7,7 @@
  *   enter_vector, enter_wide  the same after loading XMM and MXCSR; and YMM
  *   leave         RCX = exit code, R10 = address: stores everything, returns ECX
  *   return_miss, return_empty: the slow ends of a RET
+ *   check         the exact check of an access
  *   jump_miss, call_miss  those of jumps and calls through the table
  *
  * Flags go through LAHF's layout of soft_cpu.host_flags; the direction flag stays clear.
@@ -259,6 +260,33 @@ static void call_miss_emit(struct emit *e, const uint8_t *leave)
     emit8(e, 0xc3);
 }
 
+/* The exact check of an access from R10 to R11: returns with RCX = addend, or 0, also when the
+ * seams are to be looked at. Clobbers R11. */
+static void check_emit(struct emit *e, bool write)
+{
+    uint8_t *hit, *out;
+
+    emit_load_hot(e, HOST_RCX, HOT(seam_wait));
+    emit8(e, 0xe3); /* and stays 0 until somebody looks */
+    out = e->at++;
+    emit_lea(e, HOST_RCX, HOST_RCX, HOST_NONE, 0, -1);
+    emit_store_hot(e, HOST_RCX, HOT(seam_wait));
+    emit_pext(e, HOST_RCX, HOST_R10, HOT(index_mask));
+    emit_load_at(e, HOST_RCX, HOST_RCX, write ? CLASS(write_tag) : CLASS(read_tag));
+    emit_lea(e, HOST_RCX, HOST_RCX, HOST_R11, 0, 0);
+    emit_pext(e, HOST_RCX, HOST_RCX, HOT(check_mask));
+    emit8(e, 0xe3);
+    hit = e->at++;
+    emit8(e, 0xb9); /* mov ecx, 0 */
+    emit32(e, 0);
+    *out = (uint8_t)(e->at - (out + 1));
+    emit8(e, 0xc3);
+    *hit = (uint8_t)(e->at - (hit + 1));
+    emit_pext(e, HOST_R11, HOST_R10, HOT(index_mask));
+    emit_load_indexed(e, HOST_RCX, CLASS(addend));
+    emit8(e, 0xc3);
+}
+
 /* Where a return from the empty stack leads: R10 = where to. */
 static void return_empty_emit(struct emit *e)
 {
@@ -356,6 +384,11 @@ int trampolines_emit(struct translate *translate)
     return_empty_emit(&e);
     emit_patch(emit_jump(&e), translate->leave);
     callouts_emit(translate, &e);
+    for (unsigned i = 0; i < 2; i++) {
+        translate->check[i] = e.at;
+        check_emit(&e, i);
+    }
+    translate->check_end = e.at;
     translate->code_start = align_up((uint64_t)(e.at - code->write), 64);
     code->used = translate->code_start;
     code->cold = code->size;

@@ -92,6 +92,7 @@ int translate_init(struct soft_cpu *cpu, struct err *err)
     error = view_init(cpu->vm, translate);
     if (error)
         return err_set(err, error, "engine soft: memory for translated code");
+    seams_init(cpu);
     translate->table[0] = &translate->nobody;
     translate->patience = (uint32_t)cpu->vm->translate_runs;
     translate->flushed_s = INT64_MIN / 2;

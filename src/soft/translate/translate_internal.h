@@ -62,6 +62,8 @@
 /* Of 64 KiB of addresses each, which is a page of both tables. */
 #define FLAT_TOUCHED_SHIFT 16u
 #define TRANSLATE_RANGES   16u
+#define TRANSLATE_SEAMS    1024u
+#define SEAM_AREA_BYTES    (TRANSLATE_SEAMS * 2 * GUEST_PAGE_SIZE)
 #define LARGE_PAGE         ((size_t)1 << 21) /* of the host */
 #define TRANSLATE_PAUSES   1024u             /* some 20 to 50 us of a guest that spins */
 
@@ -97,6 +99,7 @@ struct translate_hot {
             uint64_t return_base; /* that of the empty stack */
             uint64_t spilled;     /* RCX, in the trampolines */
             uint64_t pauses;      /* PAUSEs until the processor is offered to others */
+            uint64_t seam_wait;   /* exact checks until one leaves: seams.c */
             uint64_t vector_left; /* nonzero: they were loaded until the last exit */
             uint64_t avx_here;    /* as vector_here, and the guest has enabled AVX */
             uint64_t target; /* of an indirect call or PUSH of memory, between its two accesses */
@@ -158,8 +161,8 @@ struct translate_class {
  * for every granule of 128 bytes, 0 where there is none. The number of a granule is bits 7 to 38 of
  * its linear address in user mode, bits 7 to 37, 40 and 41 for a kernel (view.c). That of granule i
  * for loads is at FLAT_LOAD + 8i from the class, for stores at 8i - FLAT_SIZE. A page's last
- * granule has none, so that every access of up to FLAT_SPAN + 1 bytes that begins in a granule with
- * an entry ends in the same page.
+ * granule has one only where the host's memory goes on with the next page (seams.c), so that every
+ * access of up to FLAT_SPAN + 1 bytes that begins in a granule with an entry finds all its bytes.
  */
 /* From the GS base to emit.h's base register. */
 #define TRANSLATE_BASE (FLAT_SIZE + FLAT_LOAD)
@@ -252,6 +255,14 @@ struct translation {
     uint32_t offset[]; /* of each operation's code from entry */
 };
 
+/* A place in the area where two guest pages are mapped side by side. */
+struct translate_seam {
+    const uint8_t *host[2]; /* of what; NULL: nothing */
+    uint64_t page;          /* linear address of the first, in the class */
+    uint8_t number;
+    bool crossed; /* accesses go beyond, where nothing is */
+};
+
 struct translate {
     struct translate_class *region[MMU_NR_CLASSES];
     uint8_t *class_map[MMU_NR_CLASSES]; /* the memory that each is in */
@@ -291,6 +302,8 @@ struct translate {
     uint32_t (*enter_wide)(struct soft_cpu *cpu);
     const uint8_t *leave;
     const uint8_t *return_miss, *return_empty, *jump_miss, *call_miss;
+    const uint8_t *check[2]; /* exact checks of loads and stores, one behind the other */
+    const uint8_t *check_end;
     uint8_t *return_memory;           /* both stacks */
     uint64_t return_base[RETURNS_NR]; /* of each stack */
     uint64_t return_rsp[RETURNS_NR];  /* of the one that hot does not hold */
@@ -308,6 +321,9 @@ struct translate {
      * their memory has a cap. */
     uint64_t *flat_touched[MMU_NR_CLASSES];
     uint32_t nr_flat_touched;
+    uint8_t *seam_area;     /* NULL: none */
+    uint64_t fault_address; /* of the last exit GUARD, in the host */
+    struct translate_seam seam[TRANSLATE_SEAMS];
     /* Handshake of translate_stores_revoke_*: written by any thread. */
     uint64_t revoke; /* the host's address of the page; all ones: of all */
     uint32_t inside;
@@ -320,6 +336,13 @@ struct translate {
 static inline uint16_t *translation_ids(struct translation *t)
 {
     return (uint16_t *)&t->offset[t->nr_ops];
+}
+
+/* What RSP lacks, in words, at each operation's beginning (of PUSHes or POPs in a row): behind
+ * these. Only an exit GUARD may find it so. */
+static inline int8_t *translation_rsp_pending(struct translation *t)
+{
+    return (int8_t *)&translation_ids(t)[t->nr_ops];
 }
 
 /* returns.c: -errno */
@@ -428,12 +451,24 @@ static inline bool flat_is_touched(const struct translate *translate, unsigned n
 
 /* guard.c. May pages of guest memory at this host address be in flat tables? */
 bool guard_covers(struct soft_vm *vm, const uint8_t *host);
+/* SEAM_AREA_BYTES for each vCPU, guarded as guest memory is; NULL: there was no room. */
+uint8_t *guard_area(const struct soft_vm *vm);
 /* Takes what guards the memory that there is now, before other things lie there. */
 void guards_reserve(struct soft_vm *vm);
 /* Pieces of guest memory that have no guard. */
 unsigned guards_missing(const struct soft_vm *vm);
 /* What the thread is running: set around each entry of generated code. */
 extern __thread struct translate *guard_running;
+
+/* seams.c */
+void seams_init(struct soft_cpu *cpu);
+/* This page or the next has new entries: that of its last granule, if it costs nothing. */
+void seam_keep(struct soft_cpu *cpu, unsigned number, uint64_t page);
+/* At an exit LOAD, STORE or CAREFUL: was it (perhaps) because hot.seam_wait has run out? Then the
+ * page of hot.address has a seam now, if it can have one. */
+bool seam_due(struct soft_cpu *cpu);
+/* At an exit GUARD: was it an access beyond a seam, which is no more? */
+bool seam_crossed(struct translate *translate);
 
 /* jumps.c */
 void jumps_init(struct translate *translate);

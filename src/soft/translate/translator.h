@@ -99,6 +99,8 @@ struct translator {
 /* The jump at `patch` leaves with this exit. */
 void translator_exit(struct translator *tr, uint8_t *patch, enum translate_exit kind,
                      unsigned field);
+/* Here, behind the block. */
+void translator_exit_emit(struct translator *tr, enum translate_exit kind, unsigned field);
 /* access.c. R10 = linear address of the memory operand. False: not in the form that this tier
  * handles. */
 bool translator_address(struct translator *tr);

@@ -103,6 +103,27 @@ static int classes_map(struct translate *translate, bool flat)
     return error;
 }
 
+/* The granule before a page leads there, too (seams.c). */
+static void flat_stores_clear(struct translate *translate, unsigned number, uint64_t page)
+{
+    uint64_t before = page - GUEST_PAGE_SIZE;
+
+    memset(flat_stores(translate, number, page), 0, FLAT_PAGE * sizeof(uint64_t));
+    if (flat_is_touched(translate, number, before))
+        flat_stores(translate, number, before)[FLAT_PAGE - 1] = 0;
+}
+
+static void flat_clear(struct translate *translate, unsigned number, uint64_t page)
+{
+    uint64_t before = page - GUEST_PAGE_SIZE;
+
+    memset(flat_loads(translate, number, page), 0, FLAT_PAGE * sizeof(uint64_t));
+    if (flat_is_touched(translate, number, before))
+        flat_loads(translate, number, before)[FLAT_PAGE - 1] = 0;
+    flat_stores_clear(translate, number, page);
+}
+
+/* All pages of a half, with those before them. */
 static void flat_flush(struct translate *translate, unsigned number, unsigned half)
 {
     for (uint32_t i = 0; i < translate->nr_flat_log[number][half]; i++) {
@@ -174,9 +195,10 @@ static uint32_t host_hash(uint64_t host)
     return (uint32_t)(host >> GUEST_PAGE_SHIFT);
 }
 
-static void flat_fill(struct translate *translate, unsigned number, uint64_t page, uint64_t addend,
+static void flat_fill(struct soft_cpu *cpu, unsigned number, uint64_t page, uint64_t addend,
                       bool write)
 {
+    struct translate *translate = cpu->translate;
     uint64_t *loads = flat_loads(translate, number, page);
     uint64_t *stores = flat_stores(translate, number, page);
     unsigned half = page >> 63;
@@ -188,10 +210,13 @@ static void flat_fill(struct translate *translate, unsigned number, uint64_t pag
             host_hash(addend + page);
         translate->flat_log[number][half][translate->nr_flat_log[number][half]++] = page;
     }
+    flat_clear(translate, number, page);
     for (unsigned i = 0; i < FLAT_PAGE - 1; i++) {
         loads[i] = addend;
         stores[i] = write ? addend : 0;
     }
+    seam_keep(cpu, number, page);
+    seam_keep(cpu, number, page - GUEST_PAGE_SIZE);
 }
 
 int view_init(struct soft_vm *vm, struct translate *translate)
@@ -251,12 +276,8 @@ void translate_data_flushed(struct soft_cpu *cpu, gva_t address)
 
         region->read_tag[index] = translate->no_tag[index];
         region->write_tag[index] = translate->no_tag[index];
-        if (translate->flat && flat_is_touched(translate, i, address)) {
-            uint64_t page = address & ~GUEST_PAGE_MASK;
-
-            memset(flat_loads(translate, i, page), 0, FLAT_PAGE * sizeof(uint64_t));
-            memset(flat_stores(translate, i, page), 0, FLAT_PAGE * sizeof(uint64_t));
-        }
+        if (translate->flat && flat_is_touched(translate, i, address))
+            flat_clear(translate, i, address & ~GUEST_PAGE_MASK);
     }
 }
 
@@ -297,8 +318,7 @@ static void stores_page_flush(struct translate *translate, uint64_t host)
         for (unsigned half = 0; half < 2; half++)
             for (uint32_t j = 0; j < translate->nr_flat_log[i][half]; j++)
                 if (translate->flat_host[i][half][j] == hash)
-                    memset(flat_stores(translate, i, translate->flat_log[i][half][j]), 0,
-                           FLAT_PAGE * sizeof(uint64_t));
+                    flat_stores_clear(translate, i, translate->flat_log[i][half][j]);
     }
 }
 
@@ -382,6 +402,6 @@ bool view_fill(struct soft_cpu *cpu, bool write, bool *ret_fault)
     if (entry->write_tag == tag && !__atomic_load_n(entry->code_byte, __ATOMIC_SEQ_CST))
         region->write_tag[index] = -page;
     if (translate->flat && guard_covers(cpu->vm, (uint8_t *)(uintptr_t)(entry->addend + page)))
-        flat_fill(translate, number, page, entry->addend, region->write_tag[index] == -page);
+        flat_fill(cpu, number, page, entry->addend, region->write_tag[index] == -page);
     return !write || region->write_tag[index] == -page;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Traces: blocks that go on behind forward Jcc. Each program runs on the interpreter, and on the
- * translator with traces from the beginning (runs=0) and where the code behind a Jcc has run
- * (runs=2); registers, RIP and flags must be the same. Random streams: tests/diff.
+ * Traces, blocks that go on behind forward Jcc, and seams, entries for the end of a page. Each
+ * program runs on the interpreter, and on the translator with traces from the beginning (runs=0)
+ * and where the code behind a Jcc has run (runs=2); registers, RIP and flags must be the same.
+ * Random streams: tests/diff.
  */
 #include "soft/soft_guest.h"
 
@@ -184,7 +185,74 @@ START_TEST(traces_stay_inside)
 }
 END_TEST
 
+/* Runs a program that has worked at R8, near the end of a page, often enough for a seam and then
+ * crosses that end; with a page behind it and without. */
+static void cross(const uint8_t *code, size_t length, unsigned before)
+{
+    for (unsigned absent = 0; absent < 2; absent++) {
+        uint64_t r8 = (absent ? ABSENT : DATA + 0x1000) - before;
+        struct cpu_state first = {0};
+
+        for (unsigned i = 0; i < ARRAY_LEN(engines); i++) {
+            struct cpu_state state;
+            struct guest g;
+
+            guest_new(&g, engines[i], code, length);
+            guest_put64(&g, r8, 0x1122334455667788);
+            guest_put64(&g, DATA + 0x1000, 0x99aabbccddeeff00);
+            state = run(&g, r8, absent ? CPU_EXIT_SHUTDOWN : CPU_EXIT_HALT);
+            if (absent)
+                ck_assert_uint_eq(state.cr2, ABSENT);
+            if (!i)
+                first = state;
+            same(&state, &first);
+            if (!absent)
+                ck_assert_uint_eq(guest_peek64(&g, DATA + 0x1000) >> 32, 0x99aabbcc);
+            guest_done(&g);
+        }
+    }
+}
+
+/* mov ecx, 20000; l: mov rax, [r8]; mov [r8], rcx; dec ecx; jnz l */
+#define WORK 0xb9, 0x20, 0x4e, 0, 0, 0x49, 0x8b, 0, 0x49, 0x89, 8, 0xff, 0xc9, 0x75, 0xf6
+
+START_TEST(seams_are_crossed)
+{
+    /* mov rbx, [r8 + 4]; add [r8 + 4], rbx; mov rdx, [r8 + 4]; hlt */
+    static const uint8_t code[] = {WORK, 0x49, 0x8b, 0x58, 4,    0x49, 0x01,
+                                   0x58, 4,    0x49, 0x8b, 0x50, 4,    0xf4};
+
+    cross(code, sizeof(code), 8);
+}
+END_TEST
+
+START_TEST(pops_over_a_seam)
+{
+    /* mov rsp, r8; pop rax; pop rbx; pop rdx; pop rsi; hlt */
+    static const uint8_t code[] = {WORK, 0x4c, 0x89, 0xc4, 0x58, 0x5b, 0x5a, 0x5e, 0xf4};
+
+    cross(code, sizeof(code), 16);
+}
+END_TEST
+
+START_TEST(the_end_of_a_page_stays_inside)
+{
+    static const uint8_t code[] = {WORK, 0xf4};
+    struct cpu_counters counters;
+    struct guest g;
+
+    guest_new(&g, engines[1], code, sizeof(code));
+    for (unsigned i = 0; i < 50; i++)
+        run(&g, ABSENT - 8, CPU_EXIT_HALT);
+    soft_engine.counters(g.cpu[0], &counters);
+    ck_assert_uint_lt(counters.translated_exits, 50 * 8 + 20); /* no seam: one each 2048 */
+    guest_done(&g);
+}
+END_TEST
+
 TEST_MAIN("soft_trace", tcase_add_test(tcase, sides_leave_with_flags_and_registers);
           tcase_add_test(tcase, faults_name_their_instruction);
           tcase_add_test(tcase, a_running_trace_changes_itself);
-          tcase_add_test(tcase, ranges_span_sides); tcase_add_test(tcase, traces_stay_inside);)
+          tcase_add_test(tcase, ranges_span_sides); tcase_add_test(tcase, traces_stay_inside);
+          tcase_add_test(tcase, seams_are_crossed); tcase_add_test(tcase, pops_over_a_seam);
+          tcase_add_test(tcase, the_end_of_a_page_stays_inside);)

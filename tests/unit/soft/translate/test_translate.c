@@ -13,7 +13,7 @@
 #define RAM   0x400000u
 #define CODE  0x10000u
 #define DATA  0x20000u
-#define STACK 0x30000u
+#define STACK 0x2f800u /* not where a page ends: no page with entries follows */
 /* The same 4 MiB again: supervisor code is looked for in the jump table in this half only. */
 #define UPPER UINT64_C(0xffff800000000000)
 
