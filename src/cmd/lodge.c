@@ -11,13 +11,13 @@
 #include <unistd.h>
 
 const struct cli_verb *const cli_verbs[] = {
-    &verb_run,       &verb_create, &verb_start,   &verb_stop,    &verb_restart,    &verb_pause,
-    &verb_resume,    &verb_kill,   &verb_rm,      &verb_exec,    &verb_attach,     &verb_cp,
-    &verb_operation, &verb_logs,   &verb_ps,      &verb_inspect, &verb_top,        &verb_wait,
-    &verb_rename,    &verb_update, &verb_events,  &verb_image,   &verb_images,     &verb_disk,
-    &verb_kernels,   &verb_stats,  &verb_network, &verb_volume,  &verb_env,        &verb_explain,
-    &verb_balance,   &verb_doctor, &verb_plan,    &verb_job,     &verb_completion, &verb_version,
-    &verb_help,      &verb_vm};
+    &verb_run,       &verb_create,  &verb_start,  &verb_stop,    &verb_restart, &verb_pause,
+    &verb_resume,    &verb_kill,    &verb_rm,     &verb_exec,    &verb_attach,  &verb_cp,
+    &verb_operation, &verb_logs,    &verb_ps,     &verb_inspect, &verb_top,     &verb_wait,
+    &verb_rename,    &verb_update,  &verb_events, &verb_image,   &verb_images,  &verb_vm,
+    &verb_disk,      &verb_kernels, &verb_stats,  &verb_network, &verb_volume,  &verb_env,
+    &verb_explain,   &verb_balance, &verb_doctor, &verb_plan,    &verb_job,     &verb_completion,
+    &verb_version,   &verb_help};
 const size_t cli_nr_verbs = ARRAY_LEN(cli_verbs);
 
 static const struct cli_verb *find_verb(const char *name)
@@ -30,6 +30,13 @@ static const struct cli_verb *find_verb(const char *name)
         if (!strcmp(name, cli_verbs[i]->name))
             return cli_verbs[i];
     return NULL;
+}
+
+/* Of `lodge VERB PART --help` the help is the verb's, which has that of its parts. */
+static bool has_parts(const struct cli_verb *verb)
+{
+    return verb == &verb_network || verb == &verb_volume || verb == &verb_env ||
+           verb == &verb_operation || verb == &verb_job;
 }
 
 static int unknown_verb(const char *name)
@@ -65,6 +72,11 @@ int main(int argc, char **argv)
     }
     if (!(verb = find_verb(argv[1])))
         return unknown_verb(argv[1]);
+    if (has_parts(verb) && argc > 2 && !strcmp(argv[argc - 1], "--help") &&
+        argc - 3 <= (!strcmp(argv[2], "queue") ? 2 : 1)) {
+        cli_print_help(verb);
+        return 0;
+    }
     for (int i = 2; i < argc; i++) {
         /* Help anywhere before the image's name, which only `run` has. */
         if (!strcmp(argv[i], "--help") ||

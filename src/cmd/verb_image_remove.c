@@ -50,23 +50,6 @@ static int check_unused(const struct layout *layout, const char *digest, const c
     return json_array_size(users) ? refuse(reference, users, err) : 0;
 }
 
-/* Made by a script or by hand, it is a directory like any other. */
-static int not_imported(const struct image_cli *cli, const char *name, struct err *err)
-{
-    char path[PATH_MAX];
-
-    for (size_t i = 0; i < cli->store->nr_dirs && !strchr(name, '/'); i++)
-        if (snprintf(path, sizeof(path), "%s/images/%s", cli->store->dirs[i], name) <
-                (int)sizeof(path) &&
-            access(path, F_OK) == 0)
-            return err_set(
-                err, -EINVAL,
-                "image '%s' was not imported: it is the directory '%s', which is removed "
-                "as any other, once nothing runs from it",
-                name, path);
-    return -ENOENT;
-}
-
 static int remove_one(struct image_cli *cli, const char *name, json_t *removed, struct err *err)
 {
     char reference[REFERENCE_MAX];
@@ -74,11 +57,8 @@ static int remove_one(struct image_cli *cli, const char *name, json_t *removed, 
     struct layout layout;
     int result;
 
-    if ((result = import_find(cli->store, name, &layout, err)) < 0) {
-        if (cli->force)
-            return 0;
-        return result == -ENOENT && not_imported(cli, name, err) != -ENOENT ? err->code : result;
-    }
+    if ((result = import_find(cli->store, name, &layout, err)) < 0)
+        return cli->force ? 0 : result;
     if ((result = layout_find(&layout, name, &target, reference, err)) == 0 &&
         (cli->force || (result = check_unused(&layout, target.digest, reference, err)) == 0) &&
         (result = layout_untag(&layout, reference, err)) == 0)
@@ -89,7 +69,7 @@ static int remove_one(struct image_cli *cli, const char *name, json_t *removed, 
     return result;
 }
 
-/* Each store that is ours to change. all: every name goes first that is not in use. */
+/* Each store that is ours to change. */
 static int each_store(struct image_cli *cli,
                       int (*fn)(struct image_cli *cli, const char *dir, const struct layout *layout,
                                 void *context, struct err *err),

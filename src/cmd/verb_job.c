@@ -260,7 +260,7 @@ static int run(int argc, char **argv)
 
 const struct cli_verb verb_job = {
     .name = "job",
-    .summary = "queues jobs, runs them under a scheduling policy",
+    .summary = "Queues jobs and runs them by a scheduling policy",
     .usage =
         "job submit|ls|inspect|explain|logs|wait|cancel|update|rm|queue|stats|chart|run [options]",
     .help =

@@ -145,8 +145,8 @@ static int wait_for(int argc, char **argv)
         managed_path(path, argv[i], rest);
         if (api_ask("GET", path, NULL, &answer, &code, &err) < 0) {
             if (code == 504)
-                err_set(&err, -ETIMEDOUT, "'%s' is not %s after %s seconds", argv[i], condition,
-                        timeout);
+                err_set(&err, -ETIMEDOUT, "'%s' %s %s within %s s", argv[i],
+                        !strcmp(condition, "exited") ? "has not" : "was not", condition, timeout);
             status = managed_fail(&err);
         } else {
             printf("%lld\n", (long long)json_integer_value(json_object_get(answer, "exit_code")));

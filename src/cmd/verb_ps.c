@@ -54,8 +54,11 @@ static void status_of(const json_t *instance, char *to, size_t size)
                  strcmp(health, "none") ? health : "", strcmp(health, "none") ? ")" : "");
     } else if (!strcmp(state, "exited")) {
         age(text(instance, "finished"), since, sizeof(since));
-        snprintf(to, size, "exited (%lld) %s ago",
-                 (long long)json_integer_value(json_object_get(instance, "exit_code")), since);
+        snprintf(to, size, "exited (%lld) %s%s",
+                 (long long)json_integer_value(json_object_get(instance, "exit_code")),
+                 !strcmp(since, "now") ? "just " : "", since);
+        if (*since && strcmp(since, "now") != 0)
+            strncat(to, " ago", size - strlen(to) - 1);
     } else {
         snprintf(to, size, "%s", state);
     }

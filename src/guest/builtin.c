@@ -58,6 +58,11 @@ static void print_process(int pid, struct buf *text)
                "%*u %*u %ld",
                &user, &kernel, &resident) != 3)
         return;
+    /* What a process of few pages has, the kernel's short form does not know yet. */
+    snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", pid);
+    if (load(text, path) && number_after(text->data, "Rss:"))
+        resident = (long)(number_after(text->data, "Rss:") * 1024 /
+                          (unsigned long long)sysconf(_SC_PAGESIZE));
     printf("%d %llu %lld %s\n", pid,
            (user + kernel) * 1000 / (unsigned long long)sysconf(_SC_CLK_TCK),
            (long long)resident * sysconf(_SC_PAGESIZE), command);

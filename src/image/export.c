@@ -168,5 +168,15 @@ int import_find(const struct store *store, const char *name, struct layout *ret,
             return 0;
         layout_close(ret);
     }
+    for (size_t i = 0; i < store->nr_dirs && !strchr(name, '/'); i++) {
+        char path[PATH_MAX + 160];
+
+        snprintf(path, sizeof(path), "%s/images/%.128s", store->dirs[i], name);
+        if (access(path, F_OK) == 0)
+            return err_set(err, -ENOENT,
+                           "image '%.128s' was not imported: it is the directory '%s', made by a "
+                           "script or by hand",
+                           name, path);
+    }
     return err_set(err, -ENOENT, "no imported image '%.200s' here (see: lodge image ls)", name);
 }

@@ -111,6 +111,19 @@ static void look(struct transfer *t)
     show(t);
 }
 
+/* Up to the quote that ends the message, and without the backslashes before those in it. */
+static void unquote(char *text)
+{
+    char *to = text;
+
+    for (const char *from = text; *from && *from != '"'; from++) {
+        if (*from == '\\' && from[1])
+            from++;
+        *to++ = *from;
+    }
+    *to = '\0';
+}
+
 /* The last line, without what stands before its message, is the reason of a failure. */
 static void take_line(struct transfer *t, char *line, char *last, size_t size)
 {
@@ -120,8 +133,10 @@ static void take_line(struct transfer *t, char *line, char *last, size_t size)
     if (!*line)
         return;
     snprintf(last, size, "%.*s", (int)size - 1, message ? message + 5 : line);
-    if (message)
+    if (message) {
+        unquote(last);
         return;
+    }
     if (t->sending)
         sending_line(t->sending, line);
     else
@@ -177,8 +192,6 @@ static int skopeo(struct transfer *transfer, struct words *words, struct err *er
         continue;
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return 0;
-    if (*last && last[strlen(last) - 1] == '"')
-        last[strlen(last) - 1] = '\0';
     return err_set(err, strstr(last, "no space left") ? -ENOSPC : -EIO, "%s",
                    *last ? last : "skopeo failed without a word");
 }

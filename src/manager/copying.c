@@ -9,6 +9,7 @@
  */
 #include "manager/copying.h"
 
+#include "base/clock.h"
 #include "base/util.h"
 #include "copy/copy.h"
 #include "stream_protocol.h"
@@ -17,6 +18,9 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
+
+#define END_LIMIT_NS (10 * NS_PER_S)
 
 /* Until the connection can be used so; -errno. */
 static int await(const struct copying_client *client, short events)
@@ -174,30 +178,54 @@ static int copy_stopped(struct copying_client *client, struct instance *instance
     return copy_at(client, copying, root, err);
 }
 
+/* A container's root directory while it runs; -ESRCH: it does not. One that has just ended may not
+ * be known to have. */
+static int open_running(struct manager *m, struct instance *instance, struct err *err)
+{
+    uint64_t deadline_ns = clock_monotonic_ns() + END_LIMIT_NS;
+
+    for (;;) {
+        bool running;
+        int root;
+
+        pthread_mutex_lock(&m->lock);
+        running = instance->row.state == INSTANCE_RUNNING || instance->row.state == INSTANCE_PAUSED;
+        pthread_mutex_unlock(&m->lock);
+        root = running ? root_of_running(m, instance, err) : -ESRCH;
+        if (!running || root != -ESRCH || clock_monotonic_ns() >= deadline_ns)
+            return root;
+        usleep(5000);
+    }
+}
+
+static int copy_resting(struct copying_client *client, struct instance *instance,
+                        const struct copying *copying, struct err *err)
+{
+    struct manager *m = client->m;
+    int result = instance_acquire(m, instance, err);
+
+    if (result < 0)
+        return result;
+    if (life_is_active(instance->row.state))
+        result = err_set(err, -EBUSY, "'%s' was started meanwhile; try again", instance->name);
+    else
+        result = copy_stopped(client, instance, copying, err);
+    instance_release(m, instance);
+    return result;
+}
+
 int copying_serve(struct manager *m, struct instance *instance, const struct copying *copying,
                   int fd, struct err *err)
 {
     static const char good[] = "{\"exit_code\": 0}";
     struct copying_client client = {.m = m, .fd = fd};
-    CLEANUP(fd_closep) int root = -1;
-    bool running;
-    int result;
+    CLEANUP(fd_closep) int root = instance->brief->vm ? -ESRCH : open_running(m, instance, err);
+    int result = root;
 
-    pthread_mutex_lock(&m->lock);
-    running = instance->row.state == INSTANCE_RUNNING || instance->row.state == INSTANCE_PAUSED;
-    pthread_mutex_unlock(&m->lock);
-    if (running && instance->brief->vm) {
-        result = err_set(err, -EBUSY, "'%s' was started meanwhile; try again", instance->name);
-    } else if (running) {
-        if ((result = root = root_of_running(m, instance, err)) >= 0)
-            result = copy_at(&client, copying, root, err);
-    } else if ((result = instance_acquire(m, instance, err)) == 0) {
-        if (life_is_active(instance->row.state))
-            result = err_set(err, -EBUSY, "'%s' was started meanwhile; try again", instance->name);
-        else
-            result = copy_stopped(&client, instance, copying, err);
-        instance_release(m, instance);
-    }
+    if (root >= 0)
+        result = copy_at(&client, copying, root, err);
+    else if (root == -ESRCH)
+        result = copy_resting(&client, instance, copying, err);
     if (result < 0)
         return result;
     send_frame(&client, STREAM_EXIT, good, sizeof(good) - 1);

@@ -11,11 +11,15 @@ void error_copy(char to[ERROR_MAX], const char *from)
 {
     size_t length = strlen(from);
 
-    if (length > ERROR_MAX - 1)
-        for (length = ERROR_MAX - 1; length && ((unsigned char)from[length] & 0xc0) == 0x80;)
+    static const char more[] = "...";
+    bool cut = length > ERROR_MAX - 1;
+
+    if (cut)
+        for (length = ERROR_MAX - sizeof(more);
+             length && ((unsigned char)from[length] & 0xc0) == 0x80;)
             length--;
     memcpy(to, from, length);
-    to[length] = '\0';
+    strcpy(to + length, cut ? more : "");
 }
 
 /* Bytes of the UTF-8 character here (RFC 3629); 0: there is none. */

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from conftest import ROOT
 from lodge_run import Lodge, need_image
 
 
@@ -29,6 +30,11 @@ def test_help_of_every_verb(lodge):
         done = lodge("help", verb)
         assert done.returncode == 0 and done.stdout.startswith(f"usage: lodge {verb}".encode())
         assert lodge(verb, "--help").stdout == done.stdout
+        assert (ROOT / "docs" / "man" / f"lodge-{verb}.1").exists(), verb
+    for words in (("network", "create"), ("volume", "prune"), ("env", "update"), ("operation", "ls"), ("job", "submit"), ("job", "queue"),
+                  ("job", "queue", "create"), ("image", "rm"), ("disk", "create"), ("vm", "create"), ("plan", "compare")):
+        done = lodge(*words, "--help")
+        assert done.returncode == 0 and done.stdout.startswith(f"usage: lodge {words[0]}".encode()), words
 
 
 @pytest.mark.parametrize("args, words", [

@@ -201,6 +201,24 @@ def test_files_of_a_container_that_does_not_run(manager, tmp_path):
     manager.lodge("rm", "still")
 
 
+def test_files_of_a_container_that_is_just_ending(manager, tmp_path):
+    """Whatever its state is at that moment, they are there."""
+    for i in range(8):
+        manager.lodge("run", "-d", "--name", "brief", "busybox", "sh", "-c", "echo kept >/kept")
+        manager.lodge("cp", "brief:/bin/busybox", tmp_path / "busybox")
+        manager.lodge("rm", "-f", "brief")
+    manager.lodge("run", "-d", "--name", "brief", "busybox", "true")
+    manager.lodge("wait", "brief")
+    done = subprocess.run([manager.bin / "lodge", "kill", "brief"], env=manager.environment, capture_output=True, text=True)
+    assert done.returncode == 125 and "'brief' is exited" in done.stderr
+    manager.lodge("rm", "brief")
+
+
+def test_processes_have_memory_and_plain_names(manager, either):
+    for process in json.loads(manager.lodge("top", "--json", either)):
+        assert process["command"] == process["command"].strip() and (process["pid"] == 1 or process["resident_bytes"] > 8192), process
+
+
 def test_files_of_a_machine_that_does_not_run(manager, tmp_path):
     """One that never ran, and one that has ended: what it wrote, and what was put there for it."""
     (tmp_path / "tree").mkdir()

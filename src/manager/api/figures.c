@@ -132,6 +132,8 @@ static void out_process(struct buf *to, int pid)
     for (size_t i = 0; i < text.length; i++)
         if (!text.data[i] || (unsigned char)text.data[i] >= 0x80)
             text.data[i] = text.data[i] ? '?' : ' ';
+    while (text.length && text.data[text.length - 1] == ' ') /* one that named itself anew */
+        text.length--;
     buf_printf(to, "{\"pid\": %d, \"cpu_ms\": %llu, \"resident_bytes\": %lld, \"command\": ", pid,
                (user + kernel) * 1000 / (unsigned long long)sysconf(_SC_CLK_TCK),
                (long long)resident * sysconf(_SC_PAGESIZE));

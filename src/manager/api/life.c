@@ -171,6 +171,7 @@ void api_kill(struct api_request *request, struct api_reply *reply)
 {
     static const char *const known[] = {"signal", NULL};
     struct instance *instance;
+    enum instance_state state;
     struct err err = ERR_INIT;
     const char *name = "KILL";
     struct json_at body;
@@ -187,6 +188,15 @@ void api_kill(struct api_request *request, struct api_reply *reply)
     }
     if (!(instance = api_instance(request, reply)))
         return;
+    pthread_mutex_lock(&request->m->lock);
+    state = instance->row.state;
+    pthread_mutex_unlock(&request->m->lock);
+    if (!life_is_active(state)) {
+        api_fail(reply, 409, "'%s' is %s, so there is nothing to send a signal to",
+                 request->args[0], instance_state_name(state));
+        instance_unref(request->m, instance);
+        return;
+    }
     if (number == SIGKILL)
         life_write_back(request->m, instance);
     result = shim_ask(request->m, instance->id,
