@@ -14,7 +14,7 @@ import pytest
 from conftest import need_command
 from patience import PATIENCE_S
 from test_oci import rootfs  # noqa: F401 (a fixture)
-from test_oci_verbs import Container, container, sleeping  # noqa: F401 (fixtures)
+from test_oci_verbs import Container, cgroup_paths, container, sleeping  # noqa: F401 (fixtures)
 
 
 def test_sockets_are_passed_on(container):  # noqa: F811
@@ -116,12 +116,12 @@ def test_exec_in_a_cgroup_below(sleeping):  # noqa: F811
         for file in ("cpuset.cpus", "cpuset.mems"):
             if path.parent.parent.name == "cpuset":
                 (path / file).write_text((path.parent / file).read_text())
-    assert {line.split(":")[2] for line in sleeping.exec("cat", "/proc/self/cgroup", options=["--cgroup", "sub"]).split()} == {"/sub"}
+    assert set(cgroup_paths(sleeping.exec("cat", "/proc/self/cgroup", options=["--cgroup", "sub"])).values()) == {"/sub"}
     assert "does not exist" in sleeping.exec("true", options=["--cgroup", "none"], status=255)
     assert "leaves" in sleeping.exec("true", options=["--cgroup", "../x"], status=255)
     if len(below) > 1:
         inside = sleeping.exec("cat", "/proc/self/cgroup", options=["--cgroup", "pids,memory:/sub"])
-        found = {line.split(":")[1]: line.split(":")[2] for line in inside.split()}
+        found = cgroup_paths(inside)
         assert found["pids"] == "/sub" and found["memory"] == "/sub" and found["freezer"] == "/"
 
 

@@ -15,7 +15,7 @@ import pytest
 from conftest import need_command
 from test_oci import Runtime, rootfs, runtime  # noqa: F401 (fixtures)
 from test_oci_checkpoint import receive_master
-from test_oci_verbs import Container, container  # noqa: F401 (a fixture)
+from test_oci_verbs import Container, cgroup_paths, container  # noqa: F401 (a fixture)
 
 
 def process(**members):
@@ -157,11 +157,8 @@ def test_cgroups_path(container, path):  # noqa: F811
     container.config["linux"]["cgroupsPath"] = wanted
     container.start("sleep", "1000")
     pid = json.loads(container.verb("state", container.name))["pid"]
-    # The kernel also names hierarchies that are mounted elsewhere, or are no longer.
-    found = [line.split(":")[1:] for line in Path(f"/proc/{pid}/cgroup").read_text().split()]
-    inside = [path for name, path in found for place in ([name.removeprefix("name=")] if name else ["", "unified"])
-              if Path("/sys/fs/cgroup", place, "cgroup.procs").exists()]
-    assert inside and set(inside) == {"/" + wanted.lstrip("/")}
+    inside = cgroup_paths(Path(f"/proc/{pid}/cgroup").read_text())
+    assert inside and set(inside.values()) == {"/" + wanted.lstrip("/")}
     container.verb("delete", "--force", container.name)
     for place in Path("/sys/fs/cgroup").glob(f"*/{container.name}"):
         assert not list(place.glob("below")) and not list(place.glob("relative"))

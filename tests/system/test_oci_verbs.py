@@ -13,6 +13,14 @@ from patience import PATIENCE_S, until
 from test_oci import Runtime, rootfs  # noqa: F401 (a fixture)
 
 
+def cgroup_paths(text):
+    """Names and paths in /proc/PID/cgroup, of the hierarchies below /sys/fs/cgroup: the kernel also names those that another
+    test has mounted for itself."""
+    found = [line.split(":")[1:] for line in text.split()]
+    return {name: path for name, path in found for place in ([name.removeprefix("name=")] if name else ["", "unified"])
+            if Path("/sys/fs/cgroup", place, "cgroup.procs").exists()}
+
+
 class Container(Runtime):
     def verb(self, *args, status=0, **options):
         done = subprocess.run(self.command(*map(str, args)), text=True, capture_output=True, timeout=PATIENCE_S, **options)
