@@ -32,8 +32,10 @@ static int grow(struct allocation_group *group, struct err *err)
         group->results = results;
     if ((divisions = reallocarray(group->divisions, room, sizeof(*group->divisions))))
         group->divisions = divisions;
-    if (!members || !instances || !results || !divisions)
-        return err_set(err, -ENOMEM, "out of memory");
+    if (!members || !instances || !results || !divisions) {
+        err_set(err, -ENOMEM, "out of memory");
+        return -ENOMEM;
+    }
     group->room = room;
     return 0;
 }
