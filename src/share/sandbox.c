@@ -7,6 +7,7 @@
 #include "share/sandbox.h"
 
 #include "base/sanitizer.h"
+#include "base/userns.h"
 #include "base/util.h"
 
 #include <errno.h>
@@ -15,8 +16,6 @@
 #include <linux/mount.h>
 #include <sched.h>
 #include <seccomp.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -24,34 +23,6 @@
 
 /* Sanitizers need system calls of their own: then no filter. */
 #define SANITIZED (SANITIZER_ADDRESS || SANITIZER_THREAD)
-
-static void write_file(const char *path, const char *text)
-{
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-    if (fd < 0)
-        return;
-    if (write(fd, text, strlen(text)) < 0)
-        errno = 0; /* then the user is not mapped, and files show up as nobody's: told by tests */
-    close(fd);
-}
-
-/* Without privileges: a user namespace in which we are who we are, for the right to mount. */
-static bool user_namespace(void)
-{
-    char map[64];
-    uid_t uid = geteuid();
-    gid_t gid = getegid();
-
-    if (unshare(CLONE_NEWUSER))
-        return false;
-    write_file("/proc/self/setgroups", "deny");
-    snprintf(map, sizeof(map), "%u %u 1", uid, uid);
-    write_file("/proc/self/uid_map", map);
-    snprintf(map, sizeof(map), "%u %u 1", gid, gid);
-    write_file("/proc/self/gid_map", map);
-    return true;
-}
 
 static int mount_copy(const struct share_member *member)
 {
@@ -71,7 +42,8 @@ static int mount_copy(const struct share_member *member)
 
 void sandbox_namespaces(struct share_member *members, unsigned nr)
 {
-    if (unshare(CLONE_NEWNS) && (!user_namespace() || unshare(CLONE_NEWNS)))
+    /* Without privileges: a user namespace in which we are who we are, for the right to mount. */
+    if (unshare(CLONE_NEWNS) && !userns_unshare(CLONE_NEWNS))
         return;
     if (unshare(CLONE_NEWNET | CLONE_NEWIPC))
         errno = 0; /* the filter forbids sockets anyway */

@@ -2,6 +2,7 @@
 /* A mount namespace with a root that has the image, the tree, programs and libraries. */
 #include "tool/internal.h"
 
+#include "base/userns.h"
 #include "base/util.h"
 
 #include <errno.h>
@@ -10,7 +11,6 @@
 #include <linux/mount.h>
 #include <sched.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -18,33 +18,11 @@
 
 #define ROOT "/tmp" /* where it is put together, in a namespace in which nobody else looks */
 
-static void write_file(const char *path, const char *text)
-{
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-    if (fd < 0)
-        return;
-    if (write(fd, text, strlen(text)) < 0)
-        errno = 0; /* then nothing can be made in the new root, which is said */
-    close(fd);
-}
-
 static bool namespaces(const struct tool *tool)
 {
-    char map[64];
-    uid_t uid = geteuid();
-    gid_t gid = getegid();
-
-    if (uid == 0)
+    if (geteuid() == 0)
         return unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) == 0;
-    if (tool->tree || unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC))
-        return false;
-    write_file("/proc/self/setgroups", "deny");
-    snprintf(map, sizeof(map), "%u %u 1", uid, uid);
-    write_file("/proc/self/uid_map", map);
-    snprintf(map, sizeof(map), "%u %u 1", gid, gid);
-    write_file("/proc/self/gid_map", map);
-    return true;
+    return !tool->tree && userns_unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC);
 }
 
 static int copy_of(int dir, const char *path, unsigned flags)
