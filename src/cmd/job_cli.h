@@ -31,8 +31,6 @@ int job_put_seconds(json_t *object, const char *name, const char *what, const ch
 /* A whole number likewise. */
 int job_put_whole(json_t *object, const char *name, const char *what, const char *text,
                   struct err *err);
-/* "/v1/KIND/REF" and `rest`. */
-void job_path(char ret[MANAGED_PATH_MAX], const char *kind, const char *ref, const char *rest);
 /* A member as text ("" if it is none), as a number (0). */
 const char *job_text(const json_t *object, const char *name);
 double job_number(const json_t *object, const char *name);

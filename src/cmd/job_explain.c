@@ -108,10 +108,10 @@ int job_explain_one(const char *ref, struct err *err)
     char path[MANAGED_PATH_MAX];
     int r;
 
-    job_path(path, "jobs", ref, "");
+    managed_path_of(path, "jobs", ref, "");
     if ((r = api_ask("GET", path, NULL, &job, NULL, err)) < 0)
         return r;
-    job_path(path, "queues", job_text(job, "queue"), "");
+    managed_path_of(path, "queues", job_text(job, "queue"), "");
     if ((r = api_ask("GET", path, NULL, &queue, NULL, err)) < 0)
         return r;
     printf("job %.0f%s%s: %s, %s of image %s\n", job_number(job, "id"),

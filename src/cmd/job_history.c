@@ -17,7 +17,7 @@ int job_history_load(const char *queue, uint64_t limit, json_t **ret, struct err
     char path[MANAGED_PATH_MAX], rest[48];
 
     snprintf(rest, sizeof(rest), "/history?limit=%llu", (unsigned long long)limit);
-    job_path(path, "queues", queue, rest);
+    managed_path_of(path, "queues", queue, rest);
     return api_ask("GET", path, NULL, ret, NULL, err);
 }
 

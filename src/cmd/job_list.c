@@ -97,7 +97,7 @@ int job_inspect(int argc, char **argv)
         struct err err = ERR_INIT;
         json_t *job = NULL;
 
-        job_path(path, "jobs", argv[i], "");
+        managed_path_of(path, "jobs", argv[i], "");
         if (api_ask("GET", path, NULL, &job, NULL, &err) < 0)
             status = managed_fail(&err);
         else
@@ -120,11 +120,11 @@ int job_logs(int argc, char **argv)
     if (nr != 1)
         return cli_usage_error(&verb_job, "logs: one job is needed");
     if (asked.follow) { /* there is nothing to follow before it has started */
-        job_path(path, "jobs", argv[1], "/wait?condition=started");
+        managed_path_of(path, "jobs", argv[1], "/wait?condition=started");
         if (api_ask("GET", path, NULL, NULL, NULL, &err) < 0)
             return managed_fail(&err);
     }
-    job_path(path, "jobs", argv[1], asked.rest);
+    managed_path_of(path, "jobs", argv[1], asked.rest);
     return managed_logs_print(&asked, path, &err) < 0 ? managed_fail(&err) : 0;
 }
 
@@ -139,7 +139,7 @@ static int each(int nr, char **argv, const char *method, const char *rest,
         struct err err = ERR_INIT;
         json_t *answer = NULL;
 
-        job_path(path, "jobs", argv[i], rest);
+        managed_path_of(path, "jobs", argv[i], rest);
         if (api_ask(method, path, NULL, &answer, NULL, &err) < 0)
             status = managed_fail(&err);
         else if (fn && fn(answer))
@@ -213,7 +213,7 @@ int job_update(int argc, char **argv)
     for (int i = 1; i <= nr; i++) {
         char path[MANAGED_PATH_MAX];
 
-        job_path(path, "jobs", argv[i], "");
+        managed_path_of(path, "jobs", argv[i], "");
         if (api_ask("PATCH", path, json_incref(change), NULL, NULL, &err) < 0)
             status = managed_fail(&err);
     }

@@ -114,7 +114,7 @@ static int inspect_queue(const char *name)
     struct err err = ERR_INIT;
     json_t *answer = NULL;
 
-    job_path(path, "queues", name, "");
+    managed_path_of(path, "queues", name, "");
     if (api_ask("GET", path, NULL, &answer, NULL, &err) < 0)
         return managed_fail(&err);
     job_print_json(answer);
@@ -134,7 +134,7 @@ static int put_queue(const struct words *w, const char *name, bool make)
     }
     if (make)
         json_object_set_new(config, "name", json_string(name));
-    job_path(path, "queues", name, "");
+    managed_path_of(path, "queues", name, "");
     if (api_ask(make ? "POST" : "PATCH", make ? "/v1/queues" : path, config, NULL, NULL, &err) < 0)
         return managed_fail(&err);
     if (make)
@@ -147,7 +147,7 @@ static int remove_queue(const struct words *w, const char *name)
     char path[MANAGED_PATH_MAX];
     struct err err = ERR_INIT;
 
-    job_path(path, "queues", name, w->force ? "?force=1" : "");
+    managed_path_of(path, "queues", name, w->force ? "?force=1" : "");
     return api_ask("DELETE", path, NULL, NULL, NULL, &err) < 0 ? managed_fail(&err) : 0;
 }
 
@@ -236,7 +236,7 @@ int job_stats(int argc, char **argv)
     if (nr > 1)
         return cli_usage_error(&verb_job, "stats: of one queue, or of all");
     if (nr == 1)
-        job_path(path, "queues", argv[1], "");
+        managed_path_of(path, "queues", argv[1], "");
     if (api_ask("GET", path, NULL, &answer, NULL, &err) < 0)
         return managed_fail(&err);
     list = nr == 1 ? json_pack("[O]", answer) : json_incref(json_object_get(answer, "queues"));

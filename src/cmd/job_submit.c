@@ -55,17 +55,6 @@ int job_put_whole(json_t *object, const char *name, const char *what, const char
     return 0;
 }
 
-void job_path(char ret[MANAGED_PATH_MAX], const char *kind, const char *ref, const char *rest)
-{
-    CLEANUP(buf_donep) struct buf path;
-
-    buf_init(&path, MANAGED_PATH_MAX - 1);
-    buf_printf(&path, "/v1/%s/", kind);
-    api_escape(&path, *ref ? ref : " ");
-    buf_append_string(&path, rest);
-    snprintf(ret, MANAGED_PATH_MAX, "%s", buf_string(&path) ?: "/");
-}
-
 const char *job_text(const json_t *object, const char *name)
 {
     return json_string_value(json_object_get(object, name)) ?: "";

@@ -17,15 +17,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-void managed_path(char ret[MANAGED_PATH_MAX], const char *ref, const char *rest)
+void managed_path_of(char ret[MANAGED_PATH_MAX], const char *kind, const char *ref,
+                     const char *rest)
 {
     CLEANUP(buf_donep) struct buf path;
 
     buf_init(&path, MANAGED_PATH_MAX - 1);
-    buf_append_string(&path, "/v1/instances/");
+    buf_printf(&path, "/v1/%s/", kind);
     api_escape(&path, *ref ? ref : " ");
     buf_append_string(&path, rest);
     snprintf(ret, MANAGED_PATH_MAX, "%s", buf_string(&path) ?: "/");
+}
+
+void managed_path(char ret[MANAGED_PATH_MAX], const char *ref, const char *rest)
+{
+    managed_path_of(ret, "instances", ref, rest);
 }
 
 int managed_fail(const struct err *err)

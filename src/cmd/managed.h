@@ -12,7 +12,10 @@
 
 #define MANAGED_PATH_MAX 1024
 
-/* "/v1/instances/REF" and then `rest`, with REF escaped. */
+/* "/v1/KIND/REF" and then `rest`, with REF escaped. */
+void managed_path_of(char ret[MANAGED_PATH_MAX], const char *kind, const char *ref,
+                     const char *rest);
+/* The same of an instance. */
 void managed_path(char ret[MANAGED_PATH_MAX], const char *ref, const char *rest);
 /* Prints the error of a verb, returns the exit status. */
 int managed_fail(const struct err *err);

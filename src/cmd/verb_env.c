@@ -26,17 +26,6 @@ struct words {
     int nr;
 };
 
-static void env_path(char ret[MANAGED_PATH_MAX], const char *name, const char *rest)
-{
-    CLEANUP(buf_donep) struct buf path;
-
-    buf_init(&path, MANAGED_PATH_MAX - 1);
-    buf_append_string(&path, "/v1/environments/");
-    api_escape(&path, *name ? name : " ");
-    buf_append_string(&path, rest);
-    snprintf(ret, MANAGED_PATH_MAX, "%s", buf_string(&path) ?: "/");
-}
-
 /* "1.5" for both, or "cpu=4,memory=1.2". */
 static int put_overcommit(json_t *spec, const char *text, struct err *err)
 {
@@ -183,7 +172,7 @@ static int inspect(const struct words *w, struct err *err)
         char path[MANAGED_PATH_MAX];
         json_t *answer = NULL;
 
-        env_path(path, w->names[i], "?measure=1");
+        managed_path_of(path, "environments", w->names[i], "?measure=1");
         if ((result = api_ask("GET", path, NULL, &answer, NULL, err)) == 0)
             json_array_append_new(all, answer);
     }
@@ -200,7 +189,7 @@ static int update(const struct words *w, struct err *err)
     for (int i = 1; i <= w->nr && result == 0; i++) {
         char path[MANAGED_PATH_MAX];
 
-        env_path(path, w->names[i], "");
+        managed_path_of(path, "environments", w->names[i], "");
         result = api_ask("PATCH", path, json_incref(changes), NULL, NULL, err);
     }
     return result;
@@ -213,7 +202,7 @@ static int remove_them(const struct words *w, struct err *err)
     for (int i = 1; i <= w->nr && result == 0; i++) {
         char path[MANAGED_PATH_MAX];
 
-        env_path(path, w->names[i], "");
+        managed_path_of(path, "environments", w->names[i], "");
         if ((result = api_ask("DELETE", path, NULL, NULL, NULL, err)) == 0)
             puts(w->names[i]);
     }
@@ -257,7 +246,7 @@ static int chart(const struct words *w, struct err *err)
     int result;
 
     buf_init(&out, CHART_BYTES_MAX);
-    env_path(path, w->names[1], "?measure=1");
+    managed_path_of(path, "environments", w->names[1], "?measure=1");
     if ((result = api_ask("GET", path, NULL, &answer, NULL, err)) < 0)
         return result;
     if (draw(answer, &out) < 0)
