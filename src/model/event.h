@@ -175,4 +175,10 @@ static inline bool event_next(struct event_queue *q, struct event *ret)
     return true;
 }
 
+/* The same for a run that ends with what happens after `end` (0: it does not). */
+static inline bool event_next_before(struct event_queue *q, uint64_t end, struct event *ret)
+{
+    return event_next(q, ret) && !(end && ret->time > end);
+}
+
 #endif

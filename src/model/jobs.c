@@ -254,9 +254,7 @@ static int run(struct simulation *s, struct err *err)
     int r = 0;
 
     fetch(s);
-    while (r == 0 && event_next(&s->events, &event)) {
-        if (s->jobs->stop_ns && event.time > s->jobs->stop_ns)
-            break;
+    while (r == 0 && event_next_before(&s->events, s->jobs->stop_ns, &event)) {
         if (event.kind == EVENT_ARRIVAL) {
             r = arrive(s, err);
         } else if (event.kind == EVENT_END) {
