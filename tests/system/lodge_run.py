@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import need_root
 from patience import PATIENCE_S
 
 SANITIZED = bool(os.environ.get("LODGE_SANITIZED"))
@@ -103,6 +104,30 @@ class Lodge:
             time.sleep(0.05)
         left = self.leftovers()
         assert left == [], f"left behind: {left}"
+
+
+def containers_of_test(program, guest):
+    """A fixture's function: `lodge` for containers, which leaves nothing."""
+    need_root()
+    need_image(guest, "busybox")
+    program("lodge-oci")
+    lodge = Lodge(program("lodge"), guest)
+    yield lodge
+    lodge.assert_clean()
+
+
+def machines_of_test(*options):
+    """A fixture's function: `lodge` for virtual machines, with these options, which leaves nothing."""
+
+    def machines(program, guest):
+        need_image(guest, "busybox")
+        need_kernel(guest, "cloud")
+        program("lodge-vmm")
+        lodge = Lodge(program("lodge"), guest, ["--vm", *options])
+        yield lodge
+        lodge.assert_clean()
+
+    return machines
 
 
 def need_image(guest, name):

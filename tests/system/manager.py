@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from patience import PATIENCE_S, until
+from processes import processes
 
 
 class Connection(http.client.HTTPConnection):
@@ -103,15 +104,7 @@ class Manager:
 
     def shims(self):
         """Pids of the shims below our directory."""
-        found = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if words[0].endswith(b"lodge-shim") and str(self.dir).encode() in words[1]:
-                found.append(int(entry.name))
-        return found
+        return [pid for pid, words in processes() if words[0].endswith("lodge-shim") and str(self.dir) in words[1]]
 
     def end(self):
         """Removes what there is, and ends; the directory stays."""

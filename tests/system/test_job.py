@@ -11,19 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from conftest import need_root
-from lodge_run import LIMIT, Lodge, need_image
+from lodge_run import LIMIT, containers_of_test
 from patience import until
 
 
-@pytest.fixture
-def lodge(program, guest):
-    need_root()
-    need_image(guest, "busybox")
-    program("lodge-oci")
-    lodge = Lodge(program("lodge"), guest)
-    yield lodge
-    lodge.assert_clean()
+lodge = pytest.fixture(containers_of_test)
 
 
 def write_jobs(tmp_path, *jobs):

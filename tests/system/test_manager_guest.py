@@ -16,6 +16,7 @@ import fake_vmm
 from conftest import need_root
 from manager import Manager
 from patience import until
+from processes import processes
 from vmm import control
 
 LIMIT_S = 120
@@ -50,15 +51,7 @@ def start(manager, *arguments, **options):
 
 def sessions(manager):
     """Pids of what stands for programs in machines of this manager."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if len(words) > 3 and words[1] == b"--session" and words[2].startswith(str(manager.dir).encode()):
-            found.append(int(entry.name))
-    return found
+    return [pid for pid, words in processes() if len(words) > 3 and words[1] == "--session" and words[2].startswith(str(manager.dir))]
 
 
 def test_streams_status_and_environment(manager, vm):
@@ -245,14 +238,7 @@ def test_files_of_a_machine_that_does_not_run(manager, tmp_path):
 
 def copies(manager):
     """Pids of the sessions that are there for copies of machines of this manager."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if b"\0--agent\0" in (entry / "cmdline").read_bytes() and f"LODGE_MANAGER={manager.dir}".encode() in (entry / "environ").read_bytes():
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
+    return [pid for pid, words in processes(f"LODGE_MANAGER={manager.dir}") if "--agent" in words[1:]]
 
 
 @pytest.mark.parametrize("how", ["client", "manager"])

@@ -9,8 +9,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from conftest import manager_of_test, need_root
-from manager import Manager
+from conftest import manager_of_test
 from patience import until
 
 
@@ -313,14 +312,7 @@ def test_what_is_lost(manager):
     assert manager.lodge("job", "logs", again) == "over\n"
 
 
-@pytest.fixture
-def fresh(build, guest):
-    need_root()
-    if not (guest / "images" / "busybox").exists():
-        pytest.skip("needs the busybox image (make guest)")
-    m = Manager(build, guest).start()
-    yield m
-    m.close()
+fresh = pytest.fixture(manager_of_test)
 
 
 def test_killed_again_and_again(fresh, tmp_path):

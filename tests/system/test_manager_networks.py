@@ -8,7 +8,6 @@ import signal
 import socket
 import struct
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -16,6 +15,7 @@ from conftest import need_root
 from lodge_run import need_image, need_kernel
 from manager import Manager
 from patience import until
+from processes import processes
 from network import Namespace
 from test_vm import BASE, Console, initrd, logged
 from test_vm_hotplug import PCI
@@ -94,15 +94,7 @@ def shim_of(m, ref):
 
 def resolvers(m):
     """Command lines of the processes that answer for names here."""
-    found = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_text().split("\0")
-            if words[1:3] == ["network", "resolve"] and str(m.dir) in (entry / "environ").read_text():
-                found[int(entry.name)] = words[3]
-        except OSError:
-            pass
-    return found
+    return {pid: words[3] for pid, words in processes(str(m.dir)) if words[1:3] == ["network", "resolve"]}
 
 
 def ask_tcp(address, name, kind):

@@ -13,6 +13,7 @@ import pytest
 from conftest import need_root
 from manager import Manager
 from patience import until
+from processes import processes
 from test_images import registry  # noqa: F401, a fixture
 
 MIB = 1 << 20
@@ -134,14 +135,7 @@ def endless(manager):
 
 def workers(manager):
     """Pids of the processes that work for our store."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if b"--report" in (entry / "cmdline").read_bytes() and f"LODGE_HOME={manager.home}".encode() in (entry / "environ").read_bytes():
-                found.append(int(entry.name))
-        except OSError:
-            pass
-    return found
+    return [pid for pid, words in processes(f"LODGE_HOME={manager.home}") if "--report" in words]
 
 
 def test_import_is_an_operation_that_is_remembered(manager):

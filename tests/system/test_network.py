@@ -14,6 +14,7 @@ import pytest
 from lodge_run import LIMIT, SANITIZED, Lodge, need_image, need_kernel
 from network import Namespace
 from patience import until
+from processes import processes
 
 WEB = f"web-{os.getpid()}"  # cgroups are named by it, for the whole machine
 SERVE = "import socket; s = socket.create_server(('192.0.2.2', 7000)); print('up', flush=True)\nwhile 1: c, a = s.accept(); c.sendall((a[0] + '\\n').encode()); c.close()"
@@ -119,15 +120,7 @@ def test_guests_of_both_isolations_on_one_network(host, guest, program):
 
 def resolvers(host):
     """Pids and networks of the resolvers of this test's networks."""
-    found = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            if words[1:3] == [b"network", b"resolve"] and os.fsencode(host.env["LODGE_NETWORKS"]) in (entry / "environ").read_bytes():
-                found[int(entry.name)] = words[3].decode()
-        except OSError:
-            pass
-    return found
+    return {pid: words[3] for pid, words in processes(host.env["LODGE_NETWORKS"]) if words[1:3] == ["network", "resolve"]}
 
 
 @pytest.mark.parametrize(("name", "subnet"), [("second", "10.88.0.0/24"), ("first", "10.88.0.0/24"), ("first", "10.9.0.0/24")])

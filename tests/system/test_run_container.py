@@ -7,18 +7,11 @@ from pathlib import Path
 import pytest
 
 from conftest import need_root
-from lodge_run import LIMIT, Lodge, need_image, read_until
+from lodge_run import LIMIT, Lodge, containers_of_test, need_image, read_until
 from run_behaviour import Behaviour
 
 
-@pytest.fixture
-def lodge(program, guest):
-    need_root()
-    need_image(guest, "busybox")
-    program("lodge-oci")
-    lodge = Lodge(program("lodge"), guest)
-    yield lodge
-    lodge.assert_clean()
+lodge = pytest.fixture(containers_of_test)
 
 
 class TestContainer(Behaviour):

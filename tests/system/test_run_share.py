@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from lodge_run import Lodge, need_image, need_kernel, read_until
+from lodge_run import machines_of_test, read_until
 
 # What both run, in a directory of their own; names with blanks, a deep tree, links, modes, times, holes.
 SCRIPT = r"""
@@ -46,14 +46,7 @@ def tree(root):
     return found
 
 
-@pytest.fixture
-def lodge(program, guest):
-    need_image(guest, "busybox")
-    need_kernel(guest, "cloud")
-    program("lodge-vmm")
-    lodge = Lodge(program("lodge"), guest, ["--vm"])
-    yield lodge
-    lodge.assert_clean()
+lodge = pytest.fixture(machines_of_test())
 
 
 def test_the_same_script_gives_the_same_tree(lodge, guest, tmp_path):

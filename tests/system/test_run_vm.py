@@ -8,20 +8,13 @@ from pathlib import Path
 import pytest
 
 from conftest import need_command
-from lodge_run import LIMIT, SANITIZED, Lodge, kill_group_member, need_image, need_kernel, read_until
+from lodge_run import LIMIT, SANITIZED, Lodge, kill_group_member, machines_of_test, need_image, need_kernel, read_until
 from run_behaviour import Behaviour
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-@pytest.fixture
-def lodge(program, guest):
-    need_image(guest, "busybox")
-    need_kernel(guest, "cloud")
-    program("lodge-vmm")
-    lodge = Lodge(program("lodge"), guest, ["--vm"])
-    yield lodge
-    lodge.assert_clean()
+lodge = pytest.fixture(machines_of_test())
 
 
 class TestMachine(Behaviour):

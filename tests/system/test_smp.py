@@ -7,19 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from lodge_run import LIMIT, Lodge, need_image, need_kernel, read_until
+from lodge_run import LIMIT, machines_of_test, read_until
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-@pytest.fixture
-def lodge(program, guest):
-    need_image(guest, "busybox")
-    need_kernel(guest, "cloud")
-    program("lodge-vmm")
-    lodge = Lodge(program("lodge"), guest, ["--vm", "--engine", "soft", "--cpus", "2"])
-    yield lodge
-    lodge.assert_clean()
+lodge = pytest.fixture(machines_of_test("--engine", "soft", "--cpus", "2"))
 
 
 class Monitor:

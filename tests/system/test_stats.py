@@ -5,18 +5,11 @@ import subprocess
 
 import pytest
 
-from lodge_run import Lodge, need_image, need_kernel, read_until
+from lodge_run import machines_of_test, read_until
 from vmm import control
 
 
-@pytest.fixture
-def lodge(program, guest):
-    need_image(guest, "busybox")
-    need_kernel(guest, "cloud")
-    program("lodge-vmm")
-    lodge = Lodge(program("lodge"), guest, ["--vm", "--engine", "soft"])
-    yield lodge
-    lodge.assert_clean()
+lodge = pytest.fixture(machines_of_test("--engine", "soft"))
 
 
 def figures(lodge, name):
