@@ -103,6 +103,9 @@ int host_cgroup_is_frozen(const struct host_cgroup *cgroup);
  * says what came of it. The working set has to fit the target, or the processes wait meanwhile.
  */
 int host_cgroup_reclaim(struct host_cgroup *cgroup, uint64_t target_bytes, struct err *err);
+/* What one that was killed meanwhile may have left in version 1, a limit too low and the killer
+ * off: the limit is limit_bytes (UINT64_MAX: none) again, and the killer on. Right at any time. */
+int host_cgroup_reclaim_undo(struct host_cgroup *cgroup, uint64_t limit_bytes, struct err *err);
 
 /*
  * How long the cgroup's living tasks have been ready to run without a processor (the run delay of

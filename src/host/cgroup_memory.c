@@ -67,3 +67,15 @@ int host_cgroup_reclaim(struct host_cgroup *cgroup, uint64_t target_bytes, struc
     return cgroup->v2 ? reclaim_v2(cgroup, figures.memory_bytes - target_bytes, err)
                       : reclaim_v1(cgroup, target_bytes, err);
 }
+
+/* The killer goes off first and on last: while it is on, nothing was left. */
+int host_cgroup_reclaim_undo(struct host_cgroup *cgroup, uint64_t limit_bytes, struct err *err)
+{
+    int r;
+
+    if (cgroup->v2 ||
+        host_read_field(cgroup->fds[HOST_MEMORY], "memory.oom_control", "oom_kill_disable") != 1)
+        return 0;
+    r = host_cgroup_set_memory_limit(cgroup, limit_bytes, err);
+    return r < 0 ? r : host_cgroup_write(cgroup, HOST_MEMORY, "memory.oom_control", "0", err);
+}

@@ -105,6 +105,20 @@ static void freeze_as_stored(struct manager *m, struct instance *instance)
         log_warning("instance %s: %s", instance->name, err.message);
 }
 
+/* A manager that was killed while it reclaimed memory of a container. */
+static void undo_reclaim(struct manager *m, const struct instance *instance)
+{
+    CLEANUP(host_cgroup_closep) struct host_cgroup *cgroup = NULL;
+    char path[ENVIRONMENT_PATH_MAX];
+    struct err err = ERR_INIT;
+
+    instance_cgroup_path(m, instance, path);
+    if (geteuid() != 0 || instance->brief->vm || host_cgroup_open(path, &cgroup, NULL) < 0)
+        return;
+    if (host_cgroup_reclaim_undo(cgroup, instance->brief->memory_bytes ?: UINT64_MAX, &err) < 0)
+        log_warning("instance %s: %s", instance->name, err.message);
+}
+
 static void take_up(struct manager *m, struct instance *instance)
 {
     struct err err = ERR_INIT;
@@ -115,6 +129,7 @@ static void take_up(struct manager *m, struct instance *instance)
             if (instance->row.state == INSTANCE_STARTING)
                 life_finish_start(m, instance, &err);
             environment_reconcile(m, instance);
+            undo_reclaim(m, instance);
             freeze_as_stored(m, instance);
             return;
         }

@@ -173,6 +173,24 @@ def test_weights_below_a_cap(manager):
     gone(manager, "capped", *names)
 
 
+def test_killed_while_it_reclaimed(manager):
+    """Version 1 has no reclaim: the limit comes down for a moment, with the killer off. Neither stays when the manager dies between."""
+    for name, options, limit in (("bounded", ["-m", "64M"], 64 * MIB), ("free", [], None)):
+        manager.lodge("run", "-d", "--name", name, *options, "busybox", "sleep", "1000")
+        path = place(manager, name)
+        if not Path("/sys/fs/cgroup/memory").exists():
+            pytest.skip("version 2 reclaims by itself")
+        killer, bytes_file = (cgroup_file("memory", path, f"memory.{file}") for file in ("oom_control", "limit_in_bytes"))
+        before = bytes_file.read_text()
+        manager.kill()
+        killer.write_text("1")
+        bytes_file.write_text(str(32 * MIB))
+        manager.start()
+        until(lambda k=killer: "oom_kill_disable 0" in k.read_text())
+        assert bytes_file.read_text() == before and (limit is None or int(before) == limit)
+    gone(manager, None, "bounded", "free")
+
+
 def test_dynamic_policy(manager):
     """What one does not want goes to those that stall, by weight, and back to it once it wants it."""
     manager.lodge("env", "create", "moves", "--cpus", "1", "--policy", "dynamic")
