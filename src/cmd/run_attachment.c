@@ -60,7 +60,8 @@ static int attach(struct run_attachment *a, const struct run_context *context, i
         a->settings.leases = NULL;
     }
     network_state_close(&state);
-    return r < 0 ? r : network_resolver_start("/proc/self/exe", a->state_dir, a->network, err);
+    return r < 0 ? r
+                 : network_resolver_start("/proc/self/exe", a->state_dir, a->network, false, err);
 }
 
 int run_attachment_new(const struct run_context *context, struct run_attachment **ret,

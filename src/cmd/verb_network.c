@@ -249,7 +249,7 @@ static int parse(struct arguments *a, int argc, char **argv)
 }
 
 /* Not for users: the resolver of one network, in the background. */
-static int resolve(const char *name)
+static int resolve(const char *name, bool coming)
 {
     const char *dir = getenv("LODGE_NETWORKS");
     struct err err = ERR_INIT;
@@ -263,7 +263,7 @@ static int resolve(const char *name)
     close_range(3, ~0u, 0);
     if (chdir("/") < 0)
         return CLI_EXIT_FAILURE;
-    if (!dir || network_resolve(dir, name, &err) < 0) {
+    if (!dir || network_resolve(dir, name, coming, &err) < 0) {
         log_error("%s", dir ? err.message : "LODGE_NETWORKS is needed");
         return CLI_EXIT_FAILURE;
     }
@@ -281,7 +281,9 @@ static int run(int argc, char **argv)
         if (!strcmp(argv[1], verbs[i].name))
             verb = &verbs[i];
     if (argc == 3 && !strcmp(argv[1], "resolve"))
-        return resolve(argv[2]);
+        return resolve(argv[2], false);
+    if (argc == 4 && !strcmp(argv[1], "resolve") && !strcmp(argv[3], NETWORK_COMING))
+        return resolve(argv[2], true);
     if (argc == 3 && !strcmp(argv[1], "serve"))
         return network_hook(argv[2]);
     if (!verb)

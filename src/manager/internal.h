@@ -414,6 +414,9 @@ int networks_check_name(const char *name, struct err *err);
 /* By who has the instance and its lock; of a container. */
 int networks_join(struct manager *m, const struct instance *instance, const struct spec *spec,
                   struct network_place *ret, struct err *err);
+/* Before a VM that joins by itself: its session is in the VM's cgroup, where a resolver that it
+ * started would share the VM's limits, and outlive it. */
+int networks_expect(struct manager *m, const struct spec *spec, struct err *err);
 /* A user-mode network, which `lodge network serve` makes once the container is there. */
 int networks_user_mode(struct manager *m, const struct instance *instance, const struct spec *spec,
                        struct network_place *ret, struct err *err);

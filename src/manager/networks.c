@@ -101,10 +101,10 @@ static int join_all(struct network_state *state, const struct spec *spec,
 static int start_resolvers(struct manager *m, const char *dir, const struct spec *spec,
                            struct err *err)
 {
-    int result = network_resolver_start(m->options.lodge, dir, spec->network, err);
+    int result = network_resolver_start(m->options.lodge, dir, spec->network, false, err);
 
     for (size_t i = 0; result == 0 && i < spec->nr_more; i++)
-        result = network_resolver_start(m->options.lodge, dir, spec->more[i], err);
+        result = network_resolver_start(m->options.lodge, dir, spec->more[i], false, err);
     return result;
 }
 
@@ -131,6 +131,11 @@ int networks_join(struct manager *m, const struct instance *instance, const stru
     memcpy(dir, state.dir, sizeof(dir));
     network_state_close(&state);
     return result < 0 ? result : start_resolvers(m, dir, spec, err);
+}
+
+int networks_expect(struct manager *m, const struct spec *spec, struct err *err)
+{
+    return network_resolver_start(m->options.lodge, network_directory(), spec->network, true, err);
 }
 
 int networks_user_mode(struct manager *m, const struct instance *instance, const struct spec *spec,
@@ -241,7 +246,7 @@ int networks_connect(struct manager *m, const struct instance *instance, const c
     result = network_attach(&state, network, &attach, endpoint, err);
     memcpy(dir, state.dir, sizeof(dir));
     network_state_close(&state);
-    return result < 0 ? result : network_resolver_start(m->options.lodge, dir, network, err);
+    return result < 0 ? result : network_resolver_start(m->options.lodge, dir, network, false, err);
 }
 
 static const struct network_endpoint *place_of(const struct network *network, const char *lock)
@@ -280,7 +285,7 @@ int networks_place(struct manager *m, const struct instance *instance, const cha
                  place->mac[4], place->mac[5], network_find(&state, network)->mtu);
     memcpy(dir, state.dir, sizeof(dir));
     network_state_close(&state);
-    return result < 0 ? result : network_resolver_start(m->options.lodge, dir, network, err);
+    return result < 0 ? result : network_resolver_start(m->options.lodge, dir, network, false, err);
 }
 
 bool networks_placed(struct manager *m, const struct instance *instance, const char *network)

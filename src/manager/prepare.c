@@ -386,6 +386,8 @@ int prepare_instance(struct manager *m, const struct instance *instance, uint64_
                (result = image_open(m->options.images, spec.image, image, err)) == 0) {
         if (!spec.vm)
             result = prepare_container(m, instance, &spec, image, holds, err);
+        else if (spec_is_networked(&spec))
+            result = networks_expect(m, &spec, err);
         if (result == 0)
             result = write_shim_config(m, instance, &spec, run, client, err);
         image_done(image);

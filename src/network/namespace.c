@@ -46,11 +46,16 @@ void network_namespace_remove(const char *path)
     unlink(path);
 }
 
-int network_resolver_start(const char *program, const char *dir, const char *name, struct err *err)
+int network_resolver_start(const char *program, const char *dir, const char *name, bool coming,
+                           struct err *err)
 {
     char directory[PATH_MAX + 16], *const env[] = {directory, NULL};
-    char *const argv[] = {(char *)(uintptr_t)program, (char *)(uintptr_t) "network",
-                          (char *)(uintptr_t) "resolve", (char *)(uintptr_t)name, NULL};
+    char *const argv[] = {(char *)(uintptr_t)program,
+                          (char *)(uintptr_t) "network",
+                          (char *)(uintptr_t) "resolve",
+                          (char *)(uintptr_t)name,
+                          coming ? (char *)(uintptr_t)NETWORK_COMING : NULL,
+                          NULL};
     posix_spawnattr_t attributes;
     sigset_t none;
     int status, r;

@@ -37,6 +37,7 @@
 #define NETWORK_LOCK_MAX      160 /* path of a lock file; with NUL */
 #define NETWORK_LEASES_MAX    1000
 #define NETWORK_MTU_DEFAULT   1500u
+#define NETWORK_COMING        "coming" /* argument of a resolver whose guest is about to join */
 
 struct network_subnet4 {
     uint32_t address; /* the network's, host byte order */
@@ -182,10 +183,11 @@ json_t *network_endpoint_json(const struct network *network,
  * Answers at the gateway's addresses, UDP and TCP port 53, until the network has no endpoints:
  * names of its endpoints from the state, then those of the other networks that the asking guest is
  * joined to, everything else from the host's name server. 0 at once when another process does it
- * already.
+ * already. coming: a guest is about to join, for 30 seconds there may be none.
  */
-int network_resolve(const char *dir, const char *name, struct err *err);
+int network_resolve(const char *dir, const char *name, bool coming, struct err *err);
 /* Starts `PROGRAM network resolve NAME`, which goes to the background by itself. */
-int network_resolver_start(const char *program, const char *dir, const char *name, struct err *err);
+int network_resolver_start(const char *program, const char *dir, const char *name, bool coming,
+                           struct err *err);
 
 #endif

@@ -35,6 +35,7 @@
 #define PENDING_NS    (5 * NS_PER_S)
 #define LOOK_MS       500
 #define RETRY_MS      50 /* while another holds our address */
+#define COMING_NS     (30 * NS_PER_S)
 #define FRESH_NS      (20 * NS_PER_MS)
 #define MESSAGE_BYTES 4096 /* of a name server with EDNS */
 
@@ -56,6 +57,7 @@ struct resolver {
     struct network *others; /* of this host */
     unsigned nr_others;
     uint64_t looked_ns;
+    uint64_t coming_until_ns; /* so long there may be no guest yet */
     char bridge[IFNAMSIZ];
     int lock_fd;     /* -1: given up, we are over */
     int fds[PLACES]; /* UDP; -1: none */
@@ -129,7 +131,9 @@ static void look(struct resolver *r, bool may_leave)
     r->others = TAKE_PTR(state.networks);
     r->nr_others = state.nr;
     state.nr = 0;
-    if (may_leave && !r->network.nr_endpoints)
+    if (r->network.nr_endpoints || !found)
+        r->coming_until_ns = 0;
+    if (may_leave && !r->network.nr_endpoints && r->looked_ns >= r->coming_until_ns)
         leave(r);
     network_state_close(&state);
 }
@@ -378,13 +382,14 @@ static int serve(struct resolver *r, struct err *err)
         if (r->awaited && (result = open_places(r, err)) < 0)
             break;
         turn(r);
-        if (!r->network.nr_endpoints || clock_monotonic_ns() - r->looked_ns > LOOK_MS * NS_PER_MS)
+        if ((!r->network.nr_endpoints && !r->coming_until_ns) ||
+            clock_monotonic_ns() - r->looked_ns > LOOK_MS * NS_PER_MS)
             look(r, true);
     }
     return result;
 }
 
-int network_resolve(const char *dir, const char *name, struct err *err)
+int network_resolve(const char *dir, const char *name, bool coming, struct err *err)
 {
     CLEANUP(freep) struct resolver *r = calloc(1, sizeof(*r));
     int result;
@@ -393,6 +398,7 @@ int network_resolve(const char *dir, const char *name, struct err *err)
         return err_set(err, -ENOMEM, "out of memory");
     r->dir = dir;
     r->name = name;
+    r->coming_until_ns = coming ? clock_monotonic_ns() + COMING_NS : 0;
     r->lock_fd = r->fds[0] = r->fds[1] = -1;
     for (unsigned i = 0; i < PENDING_MAX; i++)
         r->pending[i].fd = -1;

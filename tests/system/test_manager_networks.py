@@ -240,6 +240,26 @@ def test_a_machine_of_parts_comes_and_goes_while_it_runs(host, guest, program, t
     m.lodge("network", "rm", "front", "back-with-a-name-that-is-long")
 
 
+def test_who_answers_for_names_is_in_no_guests_cgroup(host, guest, program):
+    """Started for a machine that is the first on its network, and on after its end for who came later; nothing is left of the machine."""
+    need_kernel(guest, "cloud")
+    program("lodge-vmm")
+    m = host
+    m.lodge("network", "create", "net")
+    m.lodge("run", "-d", "--vm", "--name", "first", "--net", "net", "busybox", "sleep", "1000")
+    identifier = m.inspect("first")["id"]
+    until(lambda: len(resolvers(m)) == 1)  # one that finds another at it is gone at once
+    pid, = resolvers(m)
+    assert identifier not in Path(f"/proc/{pid}/cgroup").read_text()
+    m.lodge("run", "-d", "--name", "later", "--net", "net", "busybox", "sleep", "1000")
+    m.lodge("rm", "-f", "first")
+    until(lambda: list(resolvers(m)) == [pid])
+    until(lambda: endpoints(m, "net")["later"] in m.lodge("exec", "later", "sh", "-c", "nslookup later 2>&1; true"))
+    until(lambda: not any(identifier in names for _, names, _ in os.walk("/sys/fs/cgroup")))
+    m.lodge("rm", "-f", "later")
+    until(lambda: not resolvers(m))
+
+
 def test_the_network_of_an_environment(host, guest):
     """Who says nothing of a network is on its environment's, in both isolations; who says one, or none, is where it says."""
     m = host
