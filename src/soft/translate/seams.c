@@ -30,6 +30,7 @@
 #include <sys/mman.h>
 
 #define LAST           (FLAT_PAGE - 1)
+#define SEAMS_ALL      4096u /* of all vCPUs */
 #define SEAM_BYTES     (2 * GUEST_PAGE_SIZE)
 #define SEAM_WAIT      2048u
 #define SEAM_WAIT_TEST 4u
@@ -83,7 +84,7 @@ static struct translate_seam *seam_of(struct translate *translate, const struct 
     uint64_t hash = ((uintptr_t)pair->host[0] ^ (uintptr_t)pair->host[1] << 20) *
                     UINT64_C(0x9e3779b97f4a7c15);
 
-    return &translate->seam[hash >> 40 & (TRANSLATE_SEAMS - 1)];
+    return &translate->seam[hash >> 40 & (translate->nr_seams - 1)];
 }
 
 static bool has_pair(const struct translate_seam *seam, const struct pair *pair)
@@ -214,5 +215,9 @@ void seams_init(struct soft_cpu *cpu)
     uint8_t *area = translate->flat ? guard_area(cpu->vm) : NULL;
 
     translate->hot->seam_wait = wait_of(cpu);
+    /* Each is two mappings, of which a process may not have any number. */
+    translate->nr_seams = TRANSLATE_SEAMS;
+    while (translate->nr_seams > 1 && translate->nr_seams * cpu->vm->config->nr_cpus > SEAMS_ALL)
+        translate->nr_seams /= 2;
     translate->seam_area = area ? area + cpu->cpu.index * SEAM_AREA_BYTES : NULL;
 }

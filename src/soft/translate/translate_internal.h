@@ -323,6 +323,7 @@ struct translate {
     uint32_t nr_flat_touched;
     uint8_t *seam_area;     /* NULL: none */
     uint64_t fault_address; /* of the last exit GUARD, in the host */
+    unsigned nr_seams;      /* a power of two */
     struct translate_seam seam[TRANSLATE_SEAMS];
     /* Handshake of translate_stores_revoke_*: written by any thread. */
     uint64_t revoke; /* the host's address of the page; all ones: of all */
