@@ -145,10 +145,12 @@ static void check_namespaces(struct findings *findings)
     }
     if (!*missing) {
         DETAIL(f, "mnt pid net ipc uts cgroup user time%s",
-               geteuid() == 0 ? "" : "; not root: containers need root so far");
+               geteuid() == 0 ? "" : "; not root: containers in a user namespace");
         if (geteuid() != 0) {
             f->level = FINDING_LIMITED;
-            snprintf(f->advice, sizeof(f->advice), "run as root, or use lodge run --vm");
+            snprintf(f->advice, sizeof(f->advice),
+                     "without root: no limits of containers, no networks by name (--net user "
+                     "serves)");
         }
         return;
     }

@@ -298,7 +298,10 @@ static int run(int argc, char **argv)
                                : verb->most     ? "the name of a network is needed"
                                                 : "no name is needed");
     if ((r = verb->run(&arguments, &err)) < 0)
-        log_error("%s", err.message);
+        log_error("%s%s", err.message,
+                  geteuid() != 0 && strstr(err.message, strerror(EACCES))
+                      ? "; networks by name are root's (--net user needs no rights)"
+                      : "");
     return r < 0 ? CLI_EXIT_FAILURE : 0;
 }
 

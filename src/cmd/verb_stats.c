@@ -208,7 +208,10 @@ static int check_seen(const struct stats *stats, struct err *err)
 {
     for (size_t i = 0; stats->names[i]; i++)
         if (!stats->seen[i])
-            return err_set(err, -ENOENT, "nothing named '%s' is running", stats->names[i]);
+            return err_set(err, -ENOENT, "nothing named '%s' is running%s", stats->names[i],
+                           geteuid() == 0 ? ""
+                                          : " that is counted (without root a container is not: "
+                                            "it has no cgroup of its own)");
     return 0;
 }
 

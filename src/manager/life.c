@@ -537,6 +537,10 @@ static int pause_guest(struct manager *m, const struct instance *instance, bool 
 {
     const char *words[] = {pause ? "pause" : "resume", instance->id, NULL};
 
+    if (!instance->brief->vm && geteuid() != 0)
+        return err_set(err, -EOPNOTSUPP,
+                       "containers are paused by a manager that runs as root; virtual machines by "
+                       "any");
     return instance->brief->vm ? vm_command(m, instance->id, words[0], err)
                                : runtime_run(m, words, NULL, NULL, err);
 }

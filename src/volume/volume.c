@@ -16,6 +16,8 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
+#include <pthread.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <stdio.h>
@@ -42,11 +44,28 @@ bool volume_name_ok(const char *name)
     return true;
 }
 
+static char own_directory[PATH_MAX];
+static pthread_once_t own_once = PTHREAD_ONCE_INIT;
+
+/* An ordinary user's volumes are where their images are. */
+static void find_own(void)
+{
+    const char *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+    bool given = data && *data == '/';
+
+    if (geteuid() == 0 || (!given && (!home || *home != '/')))
+        strcpy(own_directory, VOLUMES_DEFAULT);
+    else
+        snprintf(own_directory, sizeof(own_directory), "%.3900s/%s", given ? data : home,
+                 given ? "lodge/volumes" : ".local/share/lodge/volumes");
+}
+
 static const char *directory(const char *dir)
 {
     const char *given = getenv("LODGE_VOLUMES");
 
-    return dir ? dir : given && given[0] ? given : VOLUMES_DEFAULT;
+    pthread_once(&own_once, find_own);
+    return dir ? dir : given && given[0] ? given : own_directory;
 }
 
 const char *volume_directory(void)

@@ -47,7 +47,8 @@ struct volume {
 /* New reference. */
 json_t *volume_json(const struct volume *volume);
 bool volume_name_ok(const char *name);
-/* What dir NULL is in all of these: $LODGE_VOLUMES, or /var/lib/lodge/volumes. */
+/* What dir NULL is in all of these: $LODGE_VOLUMES; else root's /var/lib/lodge/volumes, others'
+ * $XDG_DATA_HOME/lodge/volumes or ~/.local/share/lodge/volumes. */
 const char *volume_directory(void);
 /* With a size: under a project quota where the file system of dir enforces such, else an image. */
 int volume_create(const char *dir, const char *name, uint64_t size_bytes, struct err *err);

@@ -105,6 +105,27 @@ def test_containers_of_an_ordinary_user(user):
     assert list((user.home / ".local/share/lodge/manager/instances").iterdir()) == []
 
 
+def test_files_volumes_and_processes_without_rights(user):
+    """What needs no root works: of a container that stands still, too."""
+    user.lodge("volume", "create", "papers")
+    assert (user.home / ".local/share/lodge/volumes/papers").is_dir()
+    user.lodge("run", "-d", "--name", "b", "-v", "papers:/papers", "box", "sh", "-c", "echo kept >/file; echo more >/papers/file; exec sleep 1000")
+    until(lambda: "kept" in user.call("exec", "b", "cat", "/file").stdout)
+    assert "sleep 1000" in [process["command"] for process in json.loads(user.lodge("top", "--json", "b"))]
+    for words in (("pause", "b"), ("update", "-m", "64M", "b"), ("network", "create", "town")):
+        done = user.call(*words)
+        assert done.returncode == 125 and "root" in done.stderr, done
+    user.lodge("stop", "-t", "0", "b")
+    user.lodge("cp", "b:/file", user.home / "back")
+    assert (user.home / "back").read_text() == "kept\n"
+    user.lodge("cp", user.home / "back", "b:/bin/again")
+    assert user.call("cp", "b:/nosuch", user.home).returncode == 125
+    user.lodge("start", "b")
+    assert user.lodge("exec", "b", "cat", "/bin/again", "/papers/file") == "kept\nmore\n"
+    user.lodge("rm", "-f", "b")
+    user.lodge("volume", "rm", "papers")
+
+
 def greet(server):
     while True:
         try:

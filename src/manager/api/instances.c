@@ -374,7 +374,9 @@ static int carry_out(struct manager *m, struct instance *instance, const struct 
     if (moves && active && instance->row.state != INSTANCE_RUNNING)
         return err_set(err, -EBUSY, "'%s' is %s; `lodge resume` it before it is moved",
                        instance->name, instance_state_name(instance->row.state));
-    if (resources && active)
+    if (resources && !spec->vm && geteuid() != 0)
+        result = check_rootless(spec, err);
+    else if (resources && active)
         result = spec->vm ? apply_vm_limits(m, instance, spec, err)
                           : apply_limits(m, instance, spec, err);
     else
