@@ -8,6 +8,7 @@
 #include "cmd/api_client.h"
 #include "cmd/managed.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,8 +68,9 @@ static int take(const char *data, size_t length, void *context)
 }
 
 /* "10m", "2h", "30s" ago, or a time as it is. */
-static void since_time(const char *given, char *to, size_t size)
+static int since_time(const char *given, char *to, size_t size, struct err *err)
 {
+    struct tm parsed = {0};
     char *end;
     long number = strtol(given, &end, 10);
     long unit = *end == 's' ? 1 : *end == 'm' ? 60 : *end == 'h' ? 3600 : *end == 'd' ? 86400 : 0;
@@ -77,11 +79,17 @@ static void since_time(const char *given, char *to, size_t size)
 
     if (end == given || !unit || end[1]) {
         snprintf(to, size, "%s", given);
-        return;
+        return strptime(given, "%Y-%m-%d", &parsed)
+                   ? 0
+                   : err_set(err, -EINVAL,
+                             "--since '%.60s' is neither a while (30s, 10m, 2h, 1d) nor a time "
+                             "(2026-11-21T13:00:00Z)",
+                             given);
     }
     when = time(NULL) - number * unit;
     gmtime_r(&when, &utc);
     strftime(to, size, "%Y-%m-%dT%H:%M:%S", &utc);
+    return 0;
 }
 
 int managed_logs_parse(const struct cli_verb *verb, int argc, char **argv, struct managed_logs *ret)
@@ -106,7 +114,8 @@ int managed_logs_print(const struct managed_logs *logs, const char *path, struct
     int result;
 
     if (logs->since) {
-        since_time(logs->since, when, sizeof(when));
+        if ((result = since_time(logs->since, when, sizeof(when), err)) < 0)
+            return result;
         p.since = when;
     }
     buf_init(&p.line, LINE_MAX_BYTES);

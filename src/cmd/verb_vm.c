@@ -12,6 +12,7 @@
 #include "cmd/api_client.h"
 #include "cmd/managed.h"
 #include "cmd/vm_parts.h"
+#include "image/store.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -95,13 +96,32 @@ static int put_sizes(json_t *object, const struct options *o, struct err *err)
     return 0;
 }
 
+/* A file, or one of `lodge kernels` by its name. */
+static int put_kernel(json_t *object, const char *name, struct err *err)
+{
+    CLEANUP(freep) struct store *store = NULL;
+    CLEANUP(freep) struct kernel *kernel = NULL;
+    int result;
+
+    if (!name || strchr(name, '/') || access(name, F_OK) == 0)
+        return put_path(object, "kernel", name, err);
+    store = calloc(1, sizeof(*store));
+    kernel = calloc(1, sizeof(*kernel));
+    if (!store || !kernel)
+        return err_set(err, -ENOMEM, "out of memory");
+    if ((result = store_open(store, err)) < 0 ||
+        (result = kernel_open(store, name, kernel, err)) < 0)
+        return result;
+    return put_path(object, "kernel", kernel->vmlinuz, err);
+}
+
 static int hardware_of(const struct options *o, json_t **ret, struct err *err)
 {
     json_t *object = json_object();
     int result;
 
     if ((result = put_sizes(object, o, err)) < 0 || (result = put_boot(object, o->boot, err)) < 0 ||
-        (result = put_path(object, "kernel", o->kernel, err)) < 0 ||
+        (result = put_kernel(object, o->kernel, err)) < 0 ||
         (result = put_path(object, "initrd", o->initrd, err)) < 0 ||
         (result = put_path(object, "cdrom", o->cdrom, err)) < 0 ||
         (result = o->cmdline ? json_put_string(object, "cmdline", o->cmdline) : 0) < 0) {
@@ -412,7 +432,7 @@ const struct cli_verb verb_vm = {
         "    --net user|tap=NAME[,...]             (create) as lodge-vmm(1) has it\n"
         "    --net network=NAME[,ip=ADDRESS]       (create) of lodge network\n"
         "    --cdrom FILE            or none\n"
-        "    --kernel FILE, --initrd FILE, --cmdline TEXT   for --boot kernel\n"
+        "    --kernel FILE|KERNEL, --initrd FILE, --cmdline TEXT   for --boot kernel\n"
         "    --restart POLICY        no, on-failure[:N], always, unless-stopped\n"
         "    --engine ENGINE         (create) auto, kvm, soft\n"
         "  ls                        --json\n"

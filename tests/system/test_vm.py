@@ -73,6 +73,15 @@ def refused(manager, *arguments, status=125):
     return done.stderr
 
 
+def test_a_kernel_by_its_name(manager, guest):
+    manager.lodge("vm", "create", "named", "--kernel", "cloud", "--boot", "kernel")
+    said = json.loads(manager.lodge("vm", "inspect", "named"))
+    assert os.path.samefile(said["spec"]["hardware"]["kernel"], kernel(guest, "cloud"))
+    assert "no guest kernel 'nosuch'" in refused(manager, "vm", "update", "named", "--kernel", "nosuch")
+    assert "--since 'bogus' is neither" in refused(manager, "logs", "--since", "bogus", "named")
+    manager.lodge("vm", "delete", "named")
+
+
 def test_step_by_step_the_manager_killed_between(manager, boot):
     steps = [("vm", "create", "steps", *boot), ("disk", "create", "data", "16M"), ("disk", "create", "--format", "qcow2", "more", "16M"),
              ("disk", "attach", "data", "steps"), ("disk", "attach", "more", "steps"), ("vm", "update", "steps", "--boot", "kernel"),
