@@ -10,6 +10,8 @@
  * been one where somebody slept: looking stops only beyond it. */
 #define LOOK_NS (50 * NS_PER_US)
 #define LONG_NS (4 * LOOK_NS)
+/* An offer that nobody took is over sooner. */
+#define TAKEN_NS (5 * NS_PER_US)
 
 static bool several_processors(void)
 {
@@ -26,13 +28,18 @@ static bool several_processors(void)
 void idle_begin(struct idle *idle)
 {
     idle->start_ns = clock_monotonic_ns();
+    idle->displaced = false;
 }
 
-bool idle_look(const struct idle *idle)
+bool idle_look(struct idle *idle)
 {
-    if (idle->was_long || clock_monotonic_ns() - idle->start_ns > LOOK_NS || !several_processors())
+    uint64_t now_ns = clock_monotonic_ns();
+
+    if (idle->was_long || idle->displaced || now_ns - idle->start_ns > LOOK_NS ||
+        !several_processors())
         return false;
     sched_yield();
+    idle->displaced = clock_monotonic_ns() - now_ns > TAKEN_NS;
     return true;
 }
 

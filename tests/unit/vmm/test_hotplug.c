@@ -161,6 +161,8 @@ static void start_driver(struct pci_guest_device *disk)
 {
     uint64_t common;
 
+    memset(ram(AVAIL, 0x2000), 0, 0x2000); /* of a driver before it */
+    memset(ram(USED, 0x2000), 0, 0x2000);
     pci_guest_probe(&guest, 1, BAR, disk);
     common = disk->at[VIRTIO_PCI_CAP_COMMON_CFG];
     pci_guest_write(&guest, common + VIRTIO_PCI_COMMON_STATUS, 3, 1);
