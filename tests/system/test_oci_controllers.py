@@ -4,13 +4,12 @@ where that takes mounts, and reads from inside what the kernel then has."""
 import json
 import os
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from conftest import need_command, need_root
-from patience import PATIENCE_S, until
+from patience import until
 from test_oci import rootfs, runtime  # noqa: F401 (fixtures)
 from test_oci_cgroups import LAYOUTS, Elsewhere
 from test_oci_verbs import container  # noqa: F401 (a fixture)
@@ -99,26 +98,26 @@ def network_hierarchies():
     return {name: number for name, number, *_ in lines}
 
 
+def network_mounted_and_left():
+    """In a mount namespace of its own, so that no other test finds it and uses it."""
+    return subprocess.run(["unshare", "--mount", "mount", "-t", "cgroup", "-o", NETWORK, "none", "/mnt"], capture_output=True).returncode == 0
+
+
 @pytest.fixture
-def network_controllers(tmp_path):
-    """Mounted at a place of our own; a hierarchy goes away with its last mount once its last cgroup is really gone."""
+def network_controllers():
+    """Free for one test. A hierarchy ends with the last mount that finds all its cgroups really gone: mounted once more where it did not."""
     need_root()
     need_command("unshare")
     if network_hierarchies() != {"net_cls": "0", "net_prio": "0"}:
         pytest.skip("needs net_cls and net_prio that nobody uses")
-    place = tmp_path / "network"
-    place.mkdir()
-    mount = ["mount", "-t", "cgroup", "-o", NETWORK, "none", place]
-    if subprocess.run(mount, capture_output=True).returncode:
+    if not network_mounted_and_left():
         pytest.skip("net_cls and net_prio cannot be mounted")
-    yield place
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        subprocess.run(["umount", place], check=True)
-        time.sleep(0.1)
-        if network_hierarchies()["net_cls"] == "0" or time.monotonic() > deadline:
-            break
-        subprocess.run(mount, check=True)
+    yield
+
+    def is_gone():
+        return network_hierarchies()["net_cls"] == "0" or not network_mounted_and_left()
+
+    until(is_gone)
 
 
 def test_network_class_and_priorities(program, rootfs, tmp_path, network_controllers):  # noqa: F811
@@ -126,13 +125,12 @@ def test_network_class_and_priorities(program, rootfs, tmp_path, network_control
     place = tmp_path / "cgroups"
     place.mkdir()
     made.setup = (f'set -e; cd {place}; mount -t tmpfs none .; cd {place}; for d in /sys/fs/cgroup/*/; do d=${{d%/}}; mkdir ${{d##*/}};'
-                  f' mount --bind $d ${{d##*/}}; done; mkdir {NETWORK}; mount --bind {network_controllers} {NETWORK}; cd /;'
+                  f' mount --bind $d ${{d##*/}}; done; mkdir {NETWORK}; mount -t cgroup -o {NETWORK} none {NETWORK}; cd /;'
                   f' mount --rbind {place} /sys/fs/cgroup')
     made.config["linux"]["resources"]["network"] = {"classID": 0x100001, "priorities": [{"name": "lo", "priority": 5}]}
     done = made.run("cat", *(f"/sys/fs/cgroup/{NETWORK}/{f}" for f in ("net_cls.classid", "net_prio.ifpriomap")))
     assert done.stdout.split("\n")[:2] == [str(0x100001), "lo 5"]
     made.nothing_left()
-    assert not (network_controllers / made.name).exists()
 
 
 def test_huge_pages_of_a_hybrid_host(runtime):  # noqa: F811
