@@ -36,6 +36,9 @@ int oci_unknown_option(void);
 const char *oci_single_id(const struct oci_global *global, int argc, char **argv);
 /* The same for a verb that has no options. */
 const char *oci_only_id(const struct oci_global *global, int argc, char **argv);
+/* Are the n descriptors from 3 on that are to be preserved open? One that is not would be a
+ * descriptor of ours by the time the program is looked up. 0, or 1 after a message. */
+int oci_check_preserved(const struct oci_global *global, const char *verb, int n);
 int oci_print_json(const struct oci_global *global, json_t *json, size_t flags);
 
 int oci_verb_run(const struct oci_global *global, int argc, char **argv);

@@ -118,6 +118,8 @@ int oci_verb_exec(const struct oci_global *global, int argc, char **argv)
     while ((option = getopt_long(argc, argv, "+e:tu:g:p:dc:", options, NULL)) >= 0)
         if (parse_option(global, option, &exec) != 0)
             return EXIT_EXEC_FAILED;
+    if (oci_check_preserved(global, argv[0], exec.preserve_fds) != 0)
+        return EXIT_EXEC_FAILED;
     if (optind == argc) {
         oci_usage_error(global, "exec: a container id is needed");
         return EXIT_EXEC_FAILED;

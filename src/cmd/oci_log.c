@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "cmd/oci_cli.h"
+#include "oci/self.h"
 
 #include <fcntl.h>
 #include <stdarg.h>
@@ -63,6 +64,15 @@ int oci_unknown_option(void)
 {
     fputs("Try 'lodge-oci --help'.\n", stderr);
     return 1;
+}
+
+int oci_check_preserved(const struct oci_global *global, const char *verb, int n)
+{
+    for (int fd = 3; fd < 3 + n; fd++)
+        if (fd == self_mount() || fcntl(fd, F_GETFD) < 0)
+            return oci_usage_error(global, "%s: --preserve-fds %d: descriptor %d is not open", verb,
+                                   n, fd);
+    return 0;
 }
 
 const char *oci_single_id(const struct oci_global *global, int argc, char **argv)

@@ -70,6 +70,8 @@ static int parse(const struct oci_global *global, int argc, char **argv,
         }
     ret->listen_fds = notify_listen_fds();
     ret->preserve_fds += (int)ret->listen_fds;
+    if (oci_check_preserved(global, argv[0], ret->preserve_fds) != 0)
+        return 1;
     return (ret->id = oci_single_id(global, argc, argv)) ? 0 : 1;
 }
 

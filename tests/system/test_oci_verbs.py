@@ -126,6 +126,15 @@ def test_exec_preserves_only_what_was_asked(sleeping, tmp_path):
     assert ((tmp_path / "three").read_text(), (tmp_path / "four").read_text()) == ("x\n", "")
 
 
+@pytest.mark.parametrize("verb", ["run", "create", "exec"])
+def test_descriptors_to_preserve_must_be_open(sleeping, verb):
+    """Else the number is soon that of a descriptor of the runtime's, through which the image's paths would lead out."""
+    bundle = [] if verb == "exec" else ["--bundle", str(sleeping.bundle)]
+    name = [sleeping.name, "true"] if verb == "exec" else [f"{sleeping.name}-2"]
+    said = sleeping.verb(verb, *bundle, "--preserve-fds", "2", *name, status=255 if verb == "exec" else 1)
+    assert "descriptor 3 is not open" in said
+
+
 def test_the_new_process_is_hidden_until_its_program_runs(sleeping):
     """No process of the container may look into the runtime through /proc while it is joining."""
     said = sleeping.exec("sh", "-c", "ls -l /proc/self/exe")
