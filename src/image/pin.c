@@ -84,23 +84,6 @@ int image_pin(const struct image *image, const char *owner, const struct image_p
     return result;
 }
 
-int image_unpin(const struct image *image, const char *owner, struct err *err)
-{
-    struct layout layout;
-    char path[160];
-    int result;
-
-    if (!image->imported)
-        return 0;
-    if ((result = pin_path(owner, path, err)) < 0 ||
-        (result = layout_open(image->store_dir, false, &layout, err)) < 0)
-        return result;
-    if (unlinkat(layout.fd, path, 0) < 0 && errno != ENOENT)
-        result = err_errno(err, -errno, "remove '%s/%s'", layout.path, path);
-    layout_close(&layout);
-    return result;
-}
-
 void pin_each(const struct layout *layout, void (*each)(const struct image_pin *pin, void *context),
               void *context)
 {

@@ -26,11 +26,10 @@ struct image_pin {
     char place[PATH_MAX];
 };
 
-/* owner: a name without '/'. The image stays until image_unpin, whatever tags are removed; pin's
- * digest is that of the image. */
+/* owner: a name without '/'. The image stays until pins/OWNER is unlinked, whatever tags are
+ * removed; pin's digest is that of the image. */
 int image_pin(const struct image *image, const char *owner, const struct image_pin *pin,
               struct err *err);
-int image_unpin(const struct image *image, const char *owner, struct err *err);
 /* -ENOENT: there is none. */
 int pin_read(const struct layout *layout, const char *owner, struct image_pin *ret);
 int pin_write(const struct layout *layout, const char *owner, const struct image_pin *pin,
