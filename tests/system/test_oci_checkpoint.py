@@ -12,7 +12,7 @@ from conftest import need_command
 from criu import need_criu
 from test_oci import rootfs  # noqa: F401 (a fixture)
 from patience import PATIENCE_S, until
-from test_oci_verbs import Container
+from test_oci_verbs import Container, cgroup_paths
 
 # Counts for ever: into memory, a tmpfs, a pipe between two processes and a bind mount.
 COUNTER = """
@@ -104,12 +104,14 @@ def test_the_surroundings_are_as_before(container):
     container.write("sleep", "1000")
     container.follow("run")
     mounts = mount_table(container)
-    facts = "grep -E '^(Cap|NoNewPrivs|Seccomp)' /proc/1/status; cat /proc/1/limits /proc/1/oom_score_adj; hostname; cat /proc/1/cgroup"
+    facts = "grep -E '^(Cap|NoNewPrivs|Seccomp)' /proc/1/status; cat /proc/1/limits /proc/1/oom_score_adj; hostname"
     inside = container.exec("sh", "-c", facts)
+    cgroups = cgroup_paths(container.exec("cat", "/proc/1/cgroup"))
     container.save()
     container.restore()
     assert mount_table(container) == mounts
     assert container.exec("sh", "-c", facts) == inside
+    assert cgroup_paths(container.exec("cat", "/proc/1/cgroup")) == cgroups
     stats = json.loads(container.verb("events", "--stats", container.name))
     assert stats["data"]["memory"]["usage"]["limit"] == 64 << 20
     pid = json.loads(container.verb("state", container.name))["pid"]
