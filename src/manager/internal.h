@@ -420,11 +420,13 @@ int networks_expect(struct manager *m, const struct spec *spec, struct err *err)
 /* A user-mode network, which `lodge network serve` makes once the container is there. */
 int networks_user_mode(struct manager *m, const struct instance *instance, const struct spec *spec,
                        struct network_place *ret, struct err *err);
+/* Its places, and its namespace; nothing when it has neither. */
 void networks_leave(struct manager *m, const struct instance *instance);
 /* Addresses kept for it, too. */
 void networks_forget(struct manager *m, const struct instance *instance);
 void networks_rename(struct manager *m, const struct instance *instance, const char *name);
-/* A running container gets, or loses, a further interface. */
+/* A running container gets, or loses, a further interface. Whoever is disconnected, running or
+ * not, gives back the address that is kept for it there, too. */
 int networks_connect(struct manager *m, const struct instance *instance, const char *network,
                      const char *address4, struct err *err);
 int networks_disconnect(struct manager *m, const struct instance *instance, const char *network,

@@ -131,8 +131,7 @@ static void fail_start(struct manager *m, struct instance *instance, const char 
 /* What it held of the host's while it ran. */
 static void leave(struct manager *m, const struct instance *instance)
 {
-    if (instance->brief->networked)
-        networks_leave(m, instance);
+    networks_leave(m, instance);
     if (instance->brief->volumes)
         volumes_leave(m, instance);
 }

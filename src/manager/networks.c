@@ -174,9 +174,19 @@ static void detach(struct manager *m, const struct instance *instance, bool forg
     network_namespace_remove(path);
 }
 
+/* One that was disconnected from its last network while it ran has its namespace yet. */
+static bool has_namespace(struct manager *m, const struct instance *instance)
+{
+    char path[PATH_SIZE];
+
+    run_path(m, path, sizeof(path), "i/%s/netns", instance->id);
+    return access(path, F_OK) == 0;
+}
+
 void networks_leave(struct manager *m, const struct instance *instance)
 {
-    detach(m, instance, false);
+    if (instance->brief->networked || has_namespace(m, instance))
+        detach(m, instance, false);
 }
 
 void networks_forget(struct manager *m, const struct instance *instance)
@@ -329,6 +339,8 @@ int networks_disconnect(struct manager *m, const struct instance *instance, cons
     lock_path(m, instance, lock);
     if ((place = place_of(network_find(&state, network), lock)))
         result = network_detach(&state, network, place->id, err);
+    if (result == 0)
+        result = network_forget(&state, network, instance->name, err);
     network_state_close(&state);
     return result;
 }

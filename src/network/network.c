@@ -388,6 +388,13 @@ int network_detach_lock(struct network_state *state, const char *lock, const cha
     return r == 0 && rules ? rules_apply(state->networks, state->nr, err) : r;
 }
 
+int network_forget(struct network_state *state, const char *name, const char *id, struct err *err)
+{
+    struct network *network = network_find(state, name);
+
+    return network && lease_drop(network, id) ? state_save(state, network, err) : 0;
+}
+
 int network_rename(struct network_state *state, const char *lock, const char *id, struct err *err)
 {
     int r = 0;

@@ -146,6 +146,8 @@ int network_detach(struct network_state *state, const char *name, const char *id
 /* Everything that belongs to the holder of that lock; and, with id, the addresses kept for it. */
 int network_detach_lock(struct network_state *state, const char *lock, const char *id,
                         struct err *err);
+/* The address that is kept there for the id; nothing when there is none. */
+int network_forget(struct network_state *state, const char *name, const char *id, struct err *err);
 /* The name of every endpoint that belongs to the holder of that lock. -EEXIST: one is taken. */
 int network_rename(struct network_state *state, const char *lock, const char *id, struct err *err);
 

@@ -64,7 +64,13 @@ def clear(m):
     for kind in ("networks", "volumes"):
         for thing in m.good("GET", f"/v1/{kind}")[kind]:
             m.good("DELETE", f"/v1/{kind}/{thing['name']}")
-    assert interfaces(m) == set() and rules(m) == ""
+    assert interfaces(m) == set() and rules(m) == "" and mounts(m) == []
+
+
+def mounts(m):
+    """Places below the manager's runtime directory."""
+    places = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return [place for place in places if place.startswith(f"{m.dir}/run/")]
 
 
 def interfaces(m):
@@ -186,6 +192,34 @@ def test_connect_and_disconnect(host):
     assert [e["network"] for e in m.inspect("both")["endpoints"]] == ["two"]
     m.lodge("rm", "-f", "both")
     m.lodge("network", "rm", "one", "two")
+
+
+def test_who_was_disconnected_leaves_nothing(host):
+    """From its only network, while it runs: its namespace goes with it, and its address is free, also after a manager that was killed."""
+    m = host
+    m.lodge("network", "create", "town")
+    for ends in (lambda: m.lodge("rm", "-f", "only"), lambda: (m.lodge("stop", "-t", "0", "only"), m.lodge("rm", "only")),
+                 lambda: (m.kill(), m.start(), m.lodge("rm", "-f", "only"))):
+        m.lodge("run", "-d", "--name", "only", "--net", "town", "busybox", "sleep", "1000")
+        assert endpoints(m, "town") == {"only": "10.88.0.2"} and len(mounts(m)) == 1
+        m.lodge("network", "connect", "town", "only", status=125)
+        m.lodge("network", "disconnect", "town", "only")
+        assert endpoints(m, "town") == {}
+        ends()
+        assert mounts(m) == [] and not list((m.dir / "run" / "i").iterdir())
+        m.lodge("run", "--rm", "--name", "next", "--net", "town", "busybox", "true")
+    # One that is back keeps its namespace; stopped, it gives back its address as well.
+    m.lodge("run", "-d", "--name", "back", "--net", "town", "busybox", "sleep", "1000")
+    m.lodge("network", "disconnect", "town", "back")
+    m.lodge("network", "connect", "town", "back")
+    assert "10.88.0.2/" in m.lodge("exec", "back", "ip", "-4", "addr") and len(mounts(m)) == 1
+    m.lodge("stop", "-t", "0", "back")
+    assert mounts(m) == []
+    m.lodge("network", "disconnect", "town", "back")
+    m.lodge("run", "-d", "--name", "heir", "--net", "town", "busybox", "sleep", "1000")
+    assert endpoints(m, "town") == {"heir": "10.88.0.2"}
+    m.lodge("rm", "-f", "back", "heir")
+    m.lodge("network", "rm", "town")
 
 
 def test_a_machine_of_parts_comes_and_goes_while_it_runs(host, guest, program, tmp_path):

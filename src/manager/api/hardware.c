@@ -155,9 +155,9 @@ static int detach_stored(struct manager *m, struct instance *instance, const str
         else
             snprintf(id, sizeof(id), "%s", part->value);
         result = hotplug_detach(m, instance, id, part->force, err);
-        if (result == 0 && *network)
-            result = networks_disconnect(m, instance, network, err);
     }
+    if (result == 0 && *network)
+        result = networks_disconnect(m, instance, network, err);
     if (result == 0)
         result = store_list(m, instance, part->list, after, err);
     json_decref(after);

@@ -232,9 +232,10 @@ static int change(struct manager *m, struct instance *instance, const char *netw
         result = connect ? spec_add(document, &spec, network, address4, err)
                          : spec_remove(document, &spec, network, err);
     /* The running one first: what is refused there is not stored. */
-    if (result == 0 && runs)
-        result = connect ? networks_connect(m, instance, network, address4, err)
-                         : networks_disconnect(m, instance, network, err);
+    if (result == 0 && runs && connect)
+        result = networks_connect(m, instance, network, address4, err);
+    else if (result == 0 && !connect)
+        result = networks_disconnect(m, instance, network, err);
     if (result == 0 && (result = store_spec(m, instance, document, err)) < 0 && runs && connect)
         networks_disconnect(m, instance, network, NULL);
     json_decref(document);
