@@ -139,6 +139,12 @@ static void say_exit(struct shim *shim)
         loop_timer_arm(shim->timer, shim->leave_by_ns);
 }
 
+/* The guest ended, or its runtime failed: what they printed is still read. */
+static bool is_ending(const struct shim *shim)
+{
+    return shim->phase == SHIM_DRAINING || (shim->phase == SHIM_STARTING && shim->runtime_failed);
+}
+
 /* Over are its outputs, and who served it, such as the carrier of a user-mode network: whose ports
  * are then free for the next run. */
 static bool is_drained(const struct shim *shim)
@@ -153,7 +159,7 @@ void shim_settle(struct shim *shim)
 {
     bool late = clock_monotonic_ns() >= shim->leave_by_ns;
 
-    if (shim->phase == SHIM_DRAINING && is_drained(shim))
+    if (is_ending(shim) && is_drained(shim))
         say_exit(shim);
     if (shim->phase == SHIM_LEAVING && shim->exit_written && shim->deleter <= 0 &&
         (guest_io_flushed(&shim->io) || late))
@@ -167,8 +173,15 @@ static void on_timer(void *context)
     if (shim->phase == SHIM_LEAVING && !shim->exit_written)
         write_exit(shim);
     shim_settle(shim);
-    if (shim->phase == SHIM_DRAINING || (shim->phase == SHIM_LEAVING && shim->exit_written))
+    if (is_ending(shim) || (shim->phase == SHIM_LEAVING && shim->exit_written))
         loop_timer_arm(shim->timer, clock_monotonic_ns() + NS_PER_S);
+}
+
+static void drain(struct shim *shim)
+{
+    shim->ended_ns = clock_monotonic_ns();
+    shim->leave_by_ns = shim->ended_ns + DRAIN_NS;
+    loop_timer_arm(shim->timer, shim->leave_by_ns);
 }
 
 static void guest_ended(struct shim *shim, int status)
@@ -176,9 +189,7 @@ static void guest_ended(struct shim *shim, int status)
     shim->guest_ended = true;
     shim->exit_code = shim_exit_code(status, &shim->exit_signal);
     shim->phase = SHIM_DRAINING;
-    shim->ended_ns = clock_monotonic_ns();
-    shim->leave_by_ns = shim->ended_ns + DRAIN_NS;
-    loop_timer_arm(shim->timer, shim->leave_by_ns);
+    drain(shim);
 }
 
 static void set_running(struct shim *shim)
@@ -205,7 +216,7 @@ static void runtime_ended(struct shim *shim, int status)
     if (!*shim->error)
         snprintf(shim->error, sizeof(shim->error), "the runtime ended with status %d", code);
     shim->exit_code = code == 126 || code == 127 ? code : 125;
-    say_exit(shim);
+    drain(shim);
 }
 
 static void handle_child(struct shim *shim, pid_t pid, int status)

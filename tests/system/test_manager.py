@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from conftest import manager_of_test
+from manager import Manager
 from patience import until
 
 
@@ -173,3 +174,18 @@ def test_health_checks(manager):
     manager.lodge("wait", "--condition", "healthy", "--timeout", "60", ref)
     assert manager.inspect(ref)["health"] == "healthy"
     manager.lodge("rm", "-f", ref)
+
+
+def test_last_words_of_a_runtime_that_failed(build, guest, tmp_path):
+    """They come when it has ended already, through whoever still holds its error output."""
+    runtime = tmp_path / "runtime"
+    runtime.write_text('#!/bin/sh\ncase "$*" in *run*) (sleep 0.5; echo last words >&2) & esac\nexit 1\n')
+    runtime.chmod(0o755)
+    m = Manager(build, guest)
+    m.environment["LODGE_OCI"] = str(runtime)
+    m.start()
+    try:
+        done = subprocess.run([m.bin / "lodge", "run", "--rm", "busybox", "true"], env=m.environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 125 and "last words" in done.stderr, done
+    finally:
+        m.close()
