@@ -39,6 +39,15 @@ int cli_usage_error(const struct cli_verb *verb, const char *format, ...)
     return CLI_EXIT_USAGE;
 }
 
+int cli_subverb_error(const struct cli_verb *verb, const char *subverb, const char *arguments,
+                      bool too_few)
+{
+    fprintf(stderr, "lodge: %s %s: %s\nusage: lodge %s %s%s%s\nSee: lodge help %s\n", verb->name,
+            subverb, too_few ? "an argument is missing" : "too many arguments", verb->name, subverb,
+            *arguments ? " " : "", arguments, verb->name);
+    return CLI_EXIT_USAGE;
+}
+
 /* Levenshtein's distance, for short words. */
 static size_t distance(const char *a, const char *b)
 {

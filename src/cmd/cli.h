@@ -40,6 +40,10 @@ bool cli_helps(const struct cli_verb *verb, int argc, char **argv);
 /* "lodge: VERB: MESSAGE" and where help is, to standard error; returns CLI_EXIT_USAGE. */
 int cli_usage_error(const struct cli_verb *verb, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+/* The same for a number of arguments that a subverb does not take; `arguments` are those it does.
+ */
+int cli_subverb_error(const struct cli_verb *verb, const char *subverb, const char *arguments,
+                      bool too_few);
 /* The same for a word after the verb that is none of `known` (NULL-terminated). */
 int cli_unknown_word(const struct cli_verb *verb, const char *word, const char *const *known);
 /* The known word that `word` was most likely meant to be, or NULL. known is NULL-terminated. */

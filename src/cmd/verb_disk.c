@@ -466,8 +466,8 @@ static int run(int argc, char **argv)
     if (parse(argc, argv, &cli, &err) < 0)
         return cli_usage_error(&verb_disk, "%s", err.message);
     if (cli.nr < subverb->least || cli.nr > subverb->most)
-        return cli_usage_error(&verb_disk, "usage: lodge disk %s %s", subverb->name,
-                               subverb->arguments);
+        return cli_subverb_error(&verb_disk, subverb->name, subverb->arguments,
+                                 cli.nr < subverb->least);
     progress_init(&cli.progress, cli.quiet || cli.json || cli.report);
     result = store ? store_open(store, &err) : -ENOMEM;
     if (result == 0)

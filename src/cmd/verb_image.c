@@ -171,8 +171,8 @@ static int run(int argc, char **argv)
     if (parse(argc, argv, &cli, &err) < 0)
         return cli_usage_error(&verb_image, "%s", err.message);
     if (cli.nr < subverb->least || cli.nr > subverb->most)
-        return cli_usage_error(&verb_image, "usage: lodge image %s %s", subverb->name,
-                               subverb->arguments);
+        return cli_subverb_error(&verb_image, subverb->name, subverb->arguments,
+                                 cli.nr < subverb->least);
     cli.quiet |= cli.report;
     progress_init(&cli.progress, cli.quiet || cli.json);
     cli.import.progress = show;

@@ -405,8 +405,7 @@ static int run(int argc, char **argv)
     if ((result = parse(&options, &nr, argv + 1, &err)) != 0)
         return result;
     if (nr < subverb->least || nr > subverb->most)
-        return cli_usage_error(&verb_vm, "usage: lodge vm %s %s", subverb->name,
-                               subverb->arguments);
+        return cli_subverb_error(&verb_vm, subverb->name, subverb->arguments, nr < subverb->least);
     result = subverb->run(&options, nr, argv + 1, &err);
     return result < 0 ? managed_fail(&err) : result;
 }

@@ -65,6 +65,17 @@ def test_wrong_usage_says_what_is_right(lodge, args, words):
         assert word in done.stderr.decode(), done.stderr
 
 
+@pytest.mark.parametrize("args, wrong, usage", [
+    (["vm", "create"], "an argument is missing", "vm create NAME"), (["vm", "ls", "x"], "too many arguments", "vm ls"),
+    (["disk", "create", "data"], "an argument is missing", "disk create NAME SIZE"), (["disk", "ls", "x"], "too many arguments", "disk ls"),
+    (["image", "tag", "x"], "an argument is missing", "image tag IMAGE"), (["image", "inspect", "x", "y"], "too many arguments", "image inspect IMAGE")])
+def test_a_subverbs_usage_is_said_once(lodge, args, wrong, usage):
+    done = lodge(*args)
+    said, shown, see = done.stderr.decode().splitlines()
+    assert done.returncode == 2 and done.stdout == b"" and said == f"lodge: {args[0]} {args[1]}: {wrong}"
+    assert shown.startswith(f"usage: lodge {usage}") and see == f"See: lodge help {args[0]}"
+
+
 def test_unknown_image_lists_what_there_is(lodge, guest):
     need_image(guest, "busybox")
     done = lodge("run", "bussybox", "true")
