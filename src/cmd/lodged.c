@@ -17,7 +17,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/file.h>
@@ -156,24 +155,6 @@ static int parse(int argc, char **argv, struct options *ret)
     return check_listen(ret);
 }
 
-/* Only an answer tells: a manager that was killed may have left a child between fork and exec,
- * which holds the listening socket, and the lock, for another moment. */
-static bool is_served(const char *path)
-{
-    static const char request[] = "GET /v1/info HTTP/1.1\r\nHost: lodge\r\n\r\n";
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    CLEANUP(fd_closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    struct pollfd answer = {.fd = fd, .events = POLLIN};
-    char byte;
-
-    return fd >= 0 &&
-           snprintf(address.sun_path, sizeof(address.sun_path), "%s", path) <
-               (int)sizeof(address.sun_path) &&
-           connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0 &&
-           send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL) > 0 &&
-           poll(&answer, 1, ANSWER_MS) == 1 && recv(fd, &byte, 1, 0) == 1;
-}
-
 /* Held as long as we live. */
 static int lock_socket(const char *path, struct err *err)
 {
@@ -185,7 +166,7 @@ static int lock_socket(const char *path, struct err *err)
     if ((fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)) < 0)
         return err_errno(err, -errno, "open '%s'", lock);
     while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        if (clock_monotonic_ns() >= deadline_ns || is_served(path)) {
+        if (clock_monotonic_ns() >= deadline_ns || manager_answers(path, ANSWER_MS)) {
             close(fd);
             return err_set(err, -EBUSY, "a manager serves at '%s' already", path);
         }

@@ -2,11 +2,17 @@
 /* Finding and making the manager's directories. */
 #include "cmd/manager_paths.h"
 
+#include "base/cleanup.h"
+#include "base/file.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static int put(char *to, const char *a, const char *b, struct err *err)
@@ -85,4 +91,21 @@ int manager_paths_make(const struct manager_paths *paths, struct err *err)
     int result = make_dirs(paths->state, err);
 
     return result < 0 ? result : make_dirs(paths->runtime, err);
+}
+
+bool manager_answers(const char *socket_path, unsigned limit_ms)
+{
+    static const char request[] = "GET /v1/info HTTP/1.1\r\nHost: lodge\r\n\r\n";
+    const struct timeval limit = {limit_ms / 1000, (suseconds_t)(limit_ms % 1000) * 1000};
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    CLEANUP(fd_closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    char byte;
+
+    return fd >= 0 &&
+           snprintf(address.sun_path, sizeof(address.sun_path), "%s", socket_path) <
+               (int)sizeof(address.sun_path) &&
+           setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) == 0 &&
+           setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) == 0 &&
+           connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0 &&
+           send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL) > 0 && recv(fd, &byte, 1, 0) == 1;
 }

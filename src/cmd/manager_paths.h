@@ -9,6 +9,8 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
+
 #define MANAGER_PATHS_MAX 400
 
 struct manager_paths {
@@ -18,5 +20,9 @@ struct manager_paths {
 int manager_paths_find(struct manager_paths *ret, struct err *err);
 /* Makes both directories, for their owner alone. */
 int manager_paths_make(const struct manager_paths *paths, struct err *err);
+/* Whether a manager answers at that socket, within limit_ms for each step. That it takes a
+ * connection tells nothing: a manager that was killed may have left a child between fork and exec,
+ * which holds the listening socket, and the manager's lock, for another moment. */
+bool manager_answers(const char *socket_path, unsigned limit_ms);
 
 #endif

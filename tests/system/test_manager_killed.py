@@ -141,6 +141,23 @@ def test_what_a_killed_manager_left_is_waited_for(manager):
     assert manager.answers()
 
 
+def test_who_takes_a_connection_is_not_there_yet(manager):
+    """A client that asks only a manager that is there waits for an answer: from that child none comes."""
+    manager.kill()
+    manager.socket.unlink()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(manager.socket))
+        listener.listen(16)
+        client = subprocess.Popen([manager.bin / "lodge", "stats", "--json"], env=manager.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        asked, _ = listener.accept()
+        asked.settimeout(PATIENCE_S)
+        request = asked.recv(4096)
+    asked.close()  # as the listener: that child executes its program
+    assert client.communicate(timeout=PATIENCE_S) == ("[]\n", "") and client.returncode == 0
+    assert request.startswith(b"GET ")
+    manager.start()
+
+
 def agree(manager):
     """The instances by name, once all that was promised is done and each that runs has its shim, and no other is left."""
     status, listed = manager.ask("GET", "/v1/instances?all=1")
