@@ -31,6 +31,8 @@
 
 #define VOLUMES_DEFAULT "/var/lib/lodge/volumes"
 #define DESCRIPTION_MAX 4096
+/* The end of the year 9999, after which RFC 3339 has no times. */
+#define CREATED_MAX UINT64_C(253402300799)
 
 bool volume_name_ok(const char *name)
 {
@@ -301,12 +303,16 @@ static int name_user(const char *volume, const char *user)
 json_t *volume_json(const struct volume *volume)
 {
     const char *limit = volume->image ? "image" : volume->project ? "quota" : "none";
+    time_t seconds = (time_t)volume->created_s;
+    char created[32] = "";
+    struct tm utc;
 
-    return json_pack("{s:s, s:s, s:I, s:I, s:s, s:I, s:b, s:s}", "name", volume->name, "path",
+    if (gmtime_r(&seconds, &utc))
+        strftime(created, sizeof(created), "%Y-%m-%dT%H:%M:%SZ", &utc);
+    return json_pack("{s:s, s:s, s:I, s:I, s:s, s:s, s:b, s:s}", "name", volume->name, "path",
                      volume->path, "size_bytes", (json_int_t)volume->size_bytes, "used_bytes",
-                     (json_int_t)volume->used_bytes, "limit", limit, "created",
-                     (json_int_t)volume->created_s, "in_use", (int)volume->in_use, "users",
-                     volume->users);
+                     (json_int_t)volume->used_bytes, "limit", limit, "created", created, "in_use",
+                     (int)volume->in_use, "users", volume->users);
 }
 
 static uint64_t measure(int fd, const struct volume *volume)
@@ -342,6 +348,9 @@ static int read_description(int fd, const char *name, struct volume *ret, struct
     json_decref(document);
     if (r == 0 && project > UINT32_MAX)
         r = err_set(err, -EINVAL, "project %llu is none", (unsigned long long)project);
+    if (r == 0 && ret->created_s > CREATED_MAX)
+        r = err_set(err, -EINVAL, "%llu s since 1970 is no time of creation",
+                    (unsigned long long)ret->created_s);
     ret->project = (uint32_t)project;
     ret->image = ret->size_bytes && !project;
     return r;

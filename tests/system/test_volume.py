@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """lodge volume: one volume for both isolations, quotas, and what is in use stays."""
+import datetime
 import json
 import os
+import time
 
 import pytest
 
@@ -37,7 +39,8 @@ def test_what_a_container_writes_a_vm_reads(lodge, guest, program):
     read_until(user.stdout, b"ready\n")
     done = lodge("volume", "rm", "data")
     assert done.returncode == 125 and b"in use" in done.stderr
-    assert json.loads(good(lodge("volume", "inspect", "data")))[0]["in_use"]
+    shown, = json.loads(good(lodge("volume", "inspect", "data")))
+    assert shown["in_use"] and 0 <= time.time() - datetime.datetime.fromisoformat(shown["created"].replace("Z", "+00:00")).timestamp() < 3600
     user.kill()
     user.communicate()
     good(lodge("volume", "rm", "data"))

@@ -132,6 +132,40 @@ START_TEST(quota_that_is_off)
 }
 END_TEST
 
+/* What date -u -d @N says. */
+START_TEST(time_of_creation)
+{
+    static const struct {
+        const char *created, *shown;
+    } cases[] = {{"0", "1970-01-01T00:00:00Z"},
+                 {"951827696", "2000-02-29T12:34:56Z"},
+                 {"253402300799", "9999-12-31T23:59:59Z"},
+                 {"253402300800", NULL},
+                 {"9223372036854775807", NULL}};
+    struct volume volume;
+    struct err err = ERR_INIT;
+    char path[128];
+
+    ck_assert_int_eq(volume_create(dir, "a", 0, &err), 0);
+    snprintf(path, sizeof(path), "%s/a/volume.json", dir);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        FILE *file = fopen(path, "we");
+        json_t *json;
+
+        ck_assert_ptr_nonnull(file);
+        fprintf(file, "{\"version\": 1, \"size\": 0, \"created\": %s}", cases[i].created);
+        fclose(file);
+        ck_assert_int_eq(volume_find(dir, "a", &volume, &err), cases[i].shown ? 0 : -EINVAL);
+        if (!cases[i].shown)
+            continue;
+        json = volume_json(&volume);
+        ck_assert_str_eq(json_string_value(json_object_get(json, "created")), cases[i].shown);
+        json_decref(json);
+    }
+}
+END_TEST
+
 TEST_MAIN("volume", tcase_add_checked_fixture(tcase, setup, clean);
           tcase_add_test(tcase, wrong_names); tcase_add_test(tcase, life);
-          tcase_add_test(tcase, leftovers); tcase_add_test(tcase, quota_that_is_off);)
+          tcase_add_test(tcase, leftovers); tcase_add_test(tcase, quota_that_is_off);
+          tcase_add_test(tcase, time_of_creation);)
