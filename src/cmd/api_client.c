@@ -32,9 +32,9 @@
 #define ANSWER_MS 10000
 
 struct answer {
-    int fd, note_fd; /* note_fd: of a manager on another host (cmd/remote.h), else -1 */
-    struct buf in;   /* received and not used yet */
-    int status;
+    int fd, note_fd;       /* note_fd: of a manager on another host (cmd/remote.h), else -1 */
+    struct buf in;         /* received and not used yet */
+    int status, exit_code; /* exit_code: of a refusal that has one, else 0 */
     bool chunked;
     uint64_t length; /* of the body, unless chunked; UINT64_MAX: to the end */
 };
@@ -302,36 +302,56 @@ static int refusal(struct answer *answer, struct err *err)
     read_body(answer, collect, &body);
     document = json_loadb(body.data ?: "", body.length, 0, NULL);
     message = json_string_value(json_object_get(json_object_get(document, "error"), "message"));
+    answer->exit_code =
+        (int)json_integer_value(json_object_get(json_object_get(document, "error"), "exit_code"));
     err_set(err, -EREMOTEIO, "%s", message ?: "the manager refused without a word");
     json_decref(document);
     return -EREMOTEIO;
+}
+
+static int ask(const char *method, const char *path, json_t *body, struct answer *answer,
+               json_t **ret, struct err *err)
+{
+    CLEANUP(buf_donep) struct buf text;
+    int result = api_connect(answer, err);
+
+    buf_init(&text, REPLY_MAX);
+    if (result < 0) {
+        json_decref(body);
+        disconnect(answer, result, err);
+        return result;
+    }
+    if ((result = send_request(answer->fd, method, path, body, false, err)) == 0 &&
+        (result = read_head(answer, err)) == 0) {
+        if (answer->status >= 400)
+            result = refusal(answer, err);
+        else if ((result = read_body(answer, collect, &text)) < 0)
+            err_errno(err, result, "the manager's answer was cut off");
+        else if (ret && !(*ret = json_loadb(text.data ?: "", text.length, 0, NULL)))
+            result = err_set(err, -EPROTO, "the manager's answer is not JSON");
+    }
+    disconnect(answer, result, err);
+    return result;
 }
 
 int api_ask(const char *method, const char *path, json_t *body, json_t **ret, int *ret_status,
             struct err *err)
 {
     struct answer answer = {.fd = -1};
-    CLEANUP(buf_donep) struct buf text;
-    int result = api_connect(&answer, err);
+    int result = ask(method, path, body, &answer, ret, err);
 
-    buf_init(&text, REPLY_MAX);
-    if (result < 0) {
-        json_decref(body);
-        disconnect(&answer, result, err);
-        return result;
-    }
-    if ((result = send_request(answer.fd, method, path, body, false, err)) == 0 &&
-        (result = read_head(&answer, err)) == 0) {
-        if (ret_status)
-            *ret_status = answer.status;
-        if (answer.status >= 400)
-            result = refusal(&answer, err);
-        else if ((result = read_body(&answer, collect, &text)) < 0)
-            err_errno(err, result, "the manager's answer was cut off");
-        else if (ret && !(*ret = json_loadb(text.data ?: "", text.length, 0, NULL)))
-            result = err_set(err, -EPROTO, "the manager's answer is not JSON");
-    }
-    disconnect(&answer, result, err);
+    if (ret_status && answer.status)
+        *ret_status = answer.status;
+    return result;
+}
+
+int api_start(const char *path, int *ret_exit_code, struct err *err)
+{
+    struct answer answer = {.fd = -1};
+    int result = ask("POST", path, NULL, &answer, NULL, err);
+
+    if (answer.exit_code)
+        *ret_exit_code = answer.exit_code;
     return result;
 }
 

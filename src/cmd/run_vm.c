@@ -226,17 +226,32 @@ static int listen_for_agent(const char *vsock_path, int *ret_fd, struct err *err
 struct ready {
     const struct run_options *options;
     struct vmm_process *vmm;
+    int fd; /* of who started us and waits for the guest's command (a manager); -1: nobody does */
 };
 
-/* Who started us and waits for the guest's command (a manager) is told by one byte. */
-static void tell_ready(void)
+static struct ready ready_of(const struct run_options *options)
 {
     const char *fd = getenv("LODGE_READY_FD");
 
-    if (fd && *fd) {
-        (void)!write(atoi(fd), "1", 1);
-        close(atoi(fd));
-    }
+    return (struct ready){.options = options, .fd = fd && *fd ? atoi(fd) : -1};
+}
+
+/* "1": it runs; "0" and the reason: it never will. The first word is the last. */
+static void tell(struct ready *ready, const char *word, const char *why)
+{
+    char text[ERR_MESSAGE_MAX + 1];
+
+    if (ready->fd < 0)
+        return;
+    snprintf(text, sizeof(text), "%s%s", word, why);
+    (void)!write(ready->fd, text, strlen(text));
+    fd_closep(&ready->fd);
+    ready->fd = -1;
+}
+
+static void tell_started(void *context)
+{
+    tell(context, "1", "");
 }
 
 /* With --engine auto the choice is the monitor's; what it said about it is passed on. */
@@ -246,7 +261,6 @@ static void announce(const struct agent_info *info, void *context)
     char lines[1024], *line, *rest;
 
     (void)info;
-    tell_ready();
     vmm_process_drain(ready->vmm);
     if (ready->options->quiet || strcmp(ready->options->engine, "auto") != 0)
         return;
@@ -260,7 +274,7 @@ static void announce(const struct agent_info *info, void *context)
 }
 
 static int serve(const struct run_context *context, const struct vm_parts *parts, int listen_fd,
-                 int *ret_status, struct err *err)
+                 struct ready *ready, int *ret_status, struct err *err)
 {
     const struct run_options *options = context->options;
     CLEANUP(freep) struct vmm_process *vmm = calloc(1, sizeof(*vmm));
@@ -274,18 +288,19 @@ static int serve(const struct run_context *context, const struct vm_parts *parts
                             .resolv_conf = resolv_conf,
                             .argv = options->agent ? options->command : context->command->argv,
                             .env = context->command->env};
-    struct ready ready = {.options = options, .vmm = vmm};
     struct vm_session_options session = {.listen_fd = listen_fd,
                                          .signal_fd = context->signal_fd,
                                          .run = &run,
                                          .raw_terminal = options->tty && options->stdin_open,
                                          .boot_limit_s = VM_BOOT_LIMIT_S,
                                          .on_ready = announce,
-                                         .context = &ready};
+                                         .on_started = tell_started,
+                                         .context = ready};
     int result;
 
     if (!vmm)
         return err_set(err, -ENOMEM, "out of memory");
+    ready->vmm = vmm;
     if (context->attachment)
         run_attachment_resolver(context->attachment, resolv_conf, sizeof(resolv_conf));
     else if (networked(context))
@@ -304,13 +319,16 @@ static int serve(const struct run_context *context, const struct vm_parts *parts
 int run_vm(const struct run_context *context, int *ret_status, struct err *err)
 {
     CLEANUP(freep) struct vm_parts *parts = calloc(1, sizeof(*parts));
+    struct ready ready = ready_of(context->options);
     CLEANUP(fd_closep) int listen_fd = -1;
     int result;
 
     if (!parts)
         return err_set(err, -ENOMEM, "out of memory");
-    if ((result = prepare(context, parts, err)) < 0 ||
-        (result = listen_for_agent(parts->vsock, &listen_fd, err)) < 0)
-        return result;
-    return serve(context, parts, listen_fd, ret_status, err);
+    if ((result = prepare(context, parts, err)) == 0 &&
+        (result = listen_for_agent(parts->vsock, &listen_fd, err)) == 0)
+        result = serve(context, parts, listen_fd, &ready, ret_status, err);
+    if (result < 0)
+        tell(&ready, "0", err->message);
+    return result;
 }

@@ -184,6 +184,8 @@ static int handle_frame(struct session *s, const struct agent_frame *frame, stru
     case AGENT_INFO:
         return start_run(s, frame, err);
     case AGENT_STARTED:
+        if (s->options->on_started)
+            s->options->on_started(s->options->context);
         return 0;
     case AGENT_EXITED:
         return handle_exited(s, frame);

@@ -21,6 +21,7 @@ struct vm_session_options {
     bool raw_terminal; /* put ours into raw mode while the command runs */
     unsigned boot_limit_s;
     void (*on_ready)(const struct agent_info *info, void *context); /* may be NULL */
+    void (*on_started)(void *context); /* the command runs; may be NULL */
     void *context;
 };
 

@@ -130,6 +130,7 @@ struct operation {
     bool resumed;      /* taken up again after a crash */
     int code;          /* (lock) HTTP status of a failure; 0: none */
     char error[ERROR_MAX];
+    int exit_code; /* of a start that failed because its command cannot be run: 126, 127; else 0 */
     struct operation_progress progress; /* (lock) */
     unsigned nr_refs;                   /* (lock) */
     struct operation *next;

@@ -115,13 +115,14 @@ static bool kill_until_end(struct manager *m, struct instance *instance)
     return ended;
 }
 
-/* The row of an instance whose start has come to nothing. */
-static void fail_start(struct manager *m, struct instance *instance, const char *why)
+/* The row of an instance whose start has come to nothing. -ESRCH: the user of its command is none
+ * of the image's. */
+static void fail_start(struct manager *m, struct instance *instance, int result, const char *why)
 {
     struct instance_row row = instance->row;
 
     row.state = INSTANCE_EXITED;
-    row.exit_code = 125;
+    row.exit_code = result == -ESRCH ? 126 : 125;
     row.finished_ns = (int64_t)clock_realtime_ns();
     error_copy(row.error, why);
     instance_change_surely(m, instance, &row, NULL);
@@ -259,12 +260,16 @@ int life_start(struct manager *m, struct instance *instance, struct operation *o
         return result;
     atomic_fetch_add(&m->counters.starts, 1);
     if ((result = launch(m, instance, operation, client, err)) < 0) {
-        fail_start(m, instance, err->message);
+        fail_start(m, instance, result, err->message);
         if (instance->brief->auto_remove)
             life_remove(m, instance, NULL, false, NULL);
-        return result;
+    } else {
+        result = finish_start(m, instance, err);
     }
-    return finish_start(m, instance, err);
+    if (result < 0 && operation &&
+        (instance->row.exit_code == 126 || instance->row.exit_code == 127))
+        operation->exit_code = instance->row.exit_code;
+    return result;
 }
 
 int life_finish_start(struct manager *m, struct instance *instance, struct err *err)

@@ -129,9 +129,8 @@ static void say_exit(struct shim *shim)
     shim->leave_by_ns = clock_monotonic_ns() + LEAVE_NS;
     shim->oom = ended_by_oom(shim);
     log_file_close(&shim->log);
-    /* What a runtime says it also prints, which without a terminal the clients have read. */
-    guest_io_finish(&shim->io, shim->exit_code,
-                    shim->runtime_failed && !shim->config.tty ? NULL : shim->error);
+    /* What a runtime says it also prints: a container's to a terminal that no client has. */
+    guest_io_finish(&shim->io, shim->exit_code, shim->error_is_printed ? NULL : shim->error);
     start_delete(shim);
     write_exit(shim);
     shim_control_say(shim, shim_exited_event(shim));
@@ -212,6 +211,7 @@ static void runtime_ended(struct shim *shim, int status)
         return;
     }
     shim->runtime_failed = true;
+    shim->error_is_printed = !shim->config.tty;
     runtime_error(shim);
     if (!*shim->error)
         snprintf(shim->error, sizeof(shim->error), "the runtime ended with status %d", code);
@@ -219,9 +219,34 @@ static void runtime_ended(struct shim *shim, int status)
     drain(shim);
 }
 
+/* A foreground runtime says by one byte that the guest's command runs; or "0" and why it never
+ * will, which it has printed as well. */
+static void on_ready(void *context, uint32_t events)
+{
+    struct shim *shim = context;
+    char word[sizeof(shim->error)];
+    ssize_t n = shim->ready_fd < 0 ? -1 : read(shim->ready_fd, word, sizeof(word) - 1);
+
+    (void)events;
+    if (shim->ready_fd < 0 || (n < 0 && errno == EAGAIN))
+        return;
+    word[n > 0 ? n : 0] = '\0';
+    if (n > 0 && *word != '0' && shim->phase == SHIM_STARTING)
+        set_running(shim);
+    if (n > 1 && *word == '0' && shim->phase == SHIM_STARTING) {
+        snprintf(shim->error, sizeof(shim->error), "%s", word + 1);
+        shim->error_is_printed = true;
+    }
+    loop_fd_remove(shim->ready_watch);
+    shim->ready_watch = NULL;
+    fd_closep(&shim->ready_fd);
+    shim->ready_fd = -1;
+}
+
 static void handle_child(struct shim *shim, pid_t pid, int status)
 {
     if (pid == shim->guest && !shim->guest_ended) {
+        on_ready(shim, 0); /* what it said is older than its end */
         guest_ended(shim, status);
     } else if (pid == shim->runtime && !shim->config.foreground) {
         runtime_ended(shim, status);
@@ -246,24 +271,6 @@ static void on_signals(void *context, uint32_t events)
         handle_child(shim, pid, status);
     shim->childless = pid < 0 && errno == ECHILD;
     shim_settle(shim);
-}
-
-/* A foreground runtime says by one byte that the guest's command runs. */
-static void on_ready(void *context, uint32_t events)
-{
-    struct shim *shim = context;
-    char byte;
-    ssize_t n = read(shim->ready_fd, &byte, 1);
-
-    (void)events;
-    if (n < 0 && errno == EAGAIN)
-        return;
-    if (n == 1 && shim->phase == SHIM_STARTING)
-        set_running(shim);
-    loop_fd_remove(shim->ready_watch);
-    shim->ready_watch = NULL;
-    fd_closep(&shim->ready_fd);
-    shim->ready_fd = -1;
 }
 
 static void on_outputs_end(void *context)

@@ -79,6 +79,7 @@ struct shim {
     struct loop_timer *timer; /* late outputs, a full disk */
     pid_t runtime, guest, deleter;
     bool guest_ended, childless, exit_written, oom, runtime_failed;
+    bool error_is_printed; /* the clients have read it */
     int exit_code, exit_signal;
     int64_t started_ns, finished_ns;
     uint64_t ended_ns, leave_by_ns;

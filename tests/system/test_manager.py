@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from conftest import manager_of_test
+from lodge_run import need_kernel
 from manager import Manager
 from patience import until
 
@@ -107,6 +108,31 @@ def test_restart_policy(manager):
     end = until(lambda: (lambda i: i if i["restarts"] == 2 and i["state"] == "exited" else None)(manager.inspect(ref)))
     assert end["exit_code"] == 4 and end["run"] == 3
     manager.good("DELETE", f"/v1/instances/{ref}")
+
+
+@pytest.mark.parametrize("isolation", ["container", "vm"])
+def test_a_command_that_cannot_be_run(manager, guest, program, isolation):
+    """127 not found, 126 not to be run, as other tools have it: attached or not, kept or not; whoever looks later sees why."""
+    kind, before = [], manager.lodge("ps", "-aq")
+    if isolation == "vm":
+        need_kernel(guest, "cloud")
+        program("lodge-vmm")
+        kind = ["--vm"]
+    for words, status, why in ((["busybox", "nosuch"], 127, "not found"), (["busybox", "/etc"], 126, "/etc"), (["-u", "nosuch", "busybox", "true"], 126, "nosuch")):
+        for options in (["-d", "--rm"], ["--rm"]):
+            manager.lodge("run", *kind, *options, *words, status=status)
+        manager.lodge("run", *kind, "-d", "--name", "cannot", *words, status=status)
+        end = manager.inspect("cannot")
+        assert end["exit_code"] == status and end["started"] is None and why in end["error"]
+        code, answer = manager.ask("POST", "/v1/instances/cannot/start")
+        assert code >= 400 and answer["error"]["exit_code"] == status and why in answer["error"]["message"]
+        manager.lodge("rm", "cannot")
+    assert manager.lodge("ps", "-aq") == before
+    # What ran and ended so has been started.
+    ref = manager.lodge("run", *kind, "-d", "busybox", "sh", "-c", "exit 127").strip()
+    assert manager.good("GET", f"/v1/instances/{ref}/wait")["exit_code"] == 127 and manager.inspect(ref)["started"]
+    manager.lodge("rm", ref)
+    manager.lodge("run", *kind, "-d", "--rm", "nosuch", "true", status=125)
 
 
 def test_command_line(manager):

@@ -21,6 +21,8 @@ static void reply_operation(struct api_request *request, struct api_reply *reply
         reply->status = (unsigned)operation->code;
         buf_printf(&reply->body, "{\"error\": {\"code\": %d, \"message\": ", operation->code);
         out_string(&reply->body, operation->error);
+        if (operation->exit_code)
+            buf_printf(&reply->body, ", \"exit_code\": %d", operation->exit_code);
         buf_append_string(&reply->body, "}, \"operation\": ");
         operation_write_json(request->m, operation, &reply->body);
         buf_append_string(&reply->body, "}\n");

@@ -267,17 +267,18 @@ static void handover_free(struct handover *handover)
     free(handover);
 }
 
-static void say_failure(int fd, const char *message)
+static void say_failure(int fd, int exit_code, const char *message)
 {
-    static const char code[] = "{\"exit_code\": 125}";
+    char code[40];
+    size_t length = (size_t)snprintf(code, sizeof(code), "{\"exit_code\": %d}", exit_code);
     uint8_t header[STREAM_HEADER_SIZE];
 
     stream_header_encode(header, STREAM_ERROR, (uint32_t)strlen(message));
     (void)!send(fd, header, sizeof(header), MSG_NOSIGNAL);
     (void)!send(fd, message, strlen(message), MSG_NOSIGNAL);
-    stream_header_encode(header, STREAM_EXIT, sizeof(code) - 1);
+    stream_header_encode(header, STREAM_EXIT, (uint32_t)length);
     (void)!send(fd, header, sizeof(header), MSG_NOSIGNAL);
-    (void)!send(fd, code, sizeof(code) - 1, MSG_NOSIGNAL);
+    (void)!send(fd, code, length, MSG_NOSIGNAL);
 }
 
 /* Our copy of the connection must stay open as long as the shim serves it: closing it here shuts it
@@ -294,7 +295,8 @@ static void stand_by(struct manager *m, int client, int link)
     }
 }
 
-static int start_with_client(struct handover *handover, int client, struct err *err)
+static int start_with_client(struct handover *handover, int client, int *ret_exit_code,
+                             struct err *err)
 {
     struct manager *m = handover->m;
     struct operation *operation;
@@ -312,6 +314,8 @@ static int start_with_client(struct handover *handover, int client, struct err *
     else if (operation_wait(m, operation, UINT32_MAX) && operation->code)
         /* The shim has told the client itself, if there was one. */
         result = operation->handed_over ? -ECANCELED : err_set(err, -EIO, "%s", operation->error);
+    if (operation->exit_code)
+        *ret_exit_code = operation->exit_code;
     operation_unref(m, operation);
     return result;
 }
@@ -323,7 +327,7 @@ static void on_upgrade(void *context, struct MHD_Connection *connection, void *r
     struct handover *handover = context;
     struct manager *m = handover->m;
     struct err err = ERR_INIT;
-    int link = -1, result;
+    int link = -1, exit_code = 125, result;
 
     (void)connection;
     (void)request_state;
@@ -334,12 +338,12 @@ static void on_upgrade(void *context, struct MHD_Connection *connection, void *r
     else if (handover->copying.path)
         result = copying_serve(m, handover->instance, &handover->copying, client, &err);
     else if (!handover->command)
-        result = start_with_client(handover, client, &err);
+        result = start_with_client(handover, client, &exit_code, &err);
     else
         result = shim_hand_over(m, handover->instance->id, TAKE_PTR(handover->command), client,
                                 &link, &err);
     if (result < 0 && *err.message)
-        say_failure(client, err.message);
+        say_failure(client, exit_code, err.message);
     if (result == 0 && link < 0 && !handover->copying.path)
         link = shim_link(m, handover->instance->id);
     if (result == 0 && link >= 0)
