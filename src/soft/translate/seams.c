@@ -35,9 +35,12 @@
 #define SEAM_WAIT      2048u
 #define SEAM_WAIT_TEST 4u
 
-/* Exact checks to the next seam. Where blocks are translated before they run, for tests, a few. */
+/* Exact checks to the next seam. Where blocks are translated before they run, for tests, a few;
+ * without an area for seams none ever leaves. */
 static uint64_t wait_of(const struct soft_cpu *cpu)
 {
+    if (!cpu->translate->seam_area)
+        return UINT64_MAX;
     return cpu->vm->translate_runs ? SEAM_WAIT : SEAM_WAIT_TEST;
 }
 
@@ -189,7 +192,7 @@ bool seam_due(struct soft_cpu *cpu)
     if (LIKELY(translate->hot->seam_wait))
         return false;
     translate->hot->seam_wait = wait_of(cpu);
-    if (!translate->seam_area || !pair_of(cpu, number, page, &pair))
+    if (!pair_of(cpu, number, page, &pair))
         return true;
     seam = seam_of(translate, &pair);
     if (has_pair(seam, &pair) || seam_map(translate, seam, &pair))
@@ -214,10 +217,10 @@ void seams_init(struct soft_cpu *cpu)
     struct translate *translate = cpu->translate;
     uint8_t *area = translate->flat ? guard_area(cpu->vm) : NULL;
 
-    translate->hot->seam_wait = wait_of(cpu);
     /* Each is two mappings, of which a process may not have any number. */
     translate->nr_seams = TRANSLATE_SEAMS;
     while (translate->nr_seams > 1 && translate->nr_seams * cpu->vm->config->nr_cpus > SEAMS_ALL)
         translate->nr_seams /= 2;
     translate->seam_area = area ? area + cpu->cpu.index * SEAM_AREA_BYTES : NULL;
+    translate->hot->seam_wait = wait_of(cpu);
 }
