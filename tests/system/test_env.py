@@ -92,8 +92,9 @@ def test_weights_caps_and_a_change(manager):
         assert words in text, text
     figures = manager.good("GET", "/v1/instances/hog1/figures")
     assert figures["run_ns"] > 0 and figures["waiting_ns"] > 0 and figures["throttled_periods"] > 0
-    shown = {line.split()[0]: line.split() for line in manager.lodge("stats", "--all").split("PSI cpu", 1)[1].splitlines()[1:]}
-    assert set(shown) == set(names) and shown["hog1"][1] == "container" and shown["hog1"][10] != "-"
+    # Behind ours come machines that other tests run without a manager.
+    shown = {line.split()[0]: line.split() for line in manager.lodge("stats", "--all").split("PSI cpu", 1)[1].splitlines()[1:] if line.strip()}
+    assert set(names) <= set(shown) and shown["hog1"][1] == "container" and shown["hog1"][10] != "-"
     run, wait, held, periods = map(float, shown["hog1"][2:6])
     assert run > 0 and wait > 0 and held > 0 and periods > 0 and float(shown["hog2"][4]) == 0
     of_one, = json.loads(manager.lodge("stats", "--all", "--json", "hog1"))
