@@ -272,7 +272,11 @@ static void reloads_plan(struct translator *tr, const struct interp_block *block
         const struct insn *insn = &tr->insns[i];
         unsigned range = tr->range_of[i];
 
-        if (!block->ops[i].length || checks_vector(insn, &sse, &avx) || insn->id == INSN_CALL)
+        if (!block->ops[i].length) { /* nothing to decode: interpreted */
+            held = TRANSLATOR_NO_RANGE;
+            continue;
+        }
+        if (checks_vector(insn, &sse, &avx) || insn->id == INSN_CALL)
             held = TRANSLATOR_NO_RANGE;
         if (range != TRANSLATOR_NO_RANGE) {
             tr->range[range].reloaded |= led[range] && held != range;
@@ -281,7 +285,7 @@ static void reloads_plan(struct translator *tr, const struct interp_block *block
         } else if (insn->has_modrm && insn->modrm >> 6 != 3 && insn->id != INSN_LEA) {
             held = TRANSLATOR_NO_RANGE;
         }
-        if (!block->ops[i].length || !translator_keeps_rcx(insn))
+        if (!translator_keeps_rcx(insn))
             held = TRANSLATOR_NO_RANGE;
     }
 }
