@@ -21,7 +21,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -96,19 +95,12 @@ static const char **copying_environment(const char *runtime)
 static _Noreturn void child(const char **argv, const char **env, bool in, int data, int words,
                             pid_t parent)
 {
-    sigset_t none;
     int null = open("/dev/null", O_RDWR);
 
-    setpgid(0, 0);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent)
-        _exit(125);
+    child_begin(parent);
     dup2(in ? data : null, STDIN_FILENO);
     dup2(in ? null : data, STDOUT_FILENO);
     dup2(words, STDERR_FILENO);
-    signal(SIGPIPE, SIG_DFL);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
     execve(argv[0], (char **)(uintptr_t)argv, (char **)(uintptr_t)env);
     _exit(125);
 }

@@ -309,6 +309,9 @@ int task_load(struct operation *operation);
 int task_resume(struct manager *m, struct operation *operation);
 /* Ends those that run, at the manager's end. */
 void tasks_stop(struct manager *m);
+/* In a child that executes a helper: it leads a group of its own, ends with the manager (parent, in
+ * whose absence it exits) and has no signal blocked. */
+void child_begin(pid_t parent);
 
 /* life.c: by who has the instance. */
 int life_start(struct manager *m, struct instance *instance, struct operation *operation,

@@ -74,11 +74,9 @@ int task_new(struct manager *m, const char *kind, const char *subject, const cha
     return 0;
 }
 
-static _Noreturn void worker_child(const char *program, char *const *words, int output,
-                                   pid_t parent)
+void child_begin(pid_t parent)
 {
     sigset_t none;
-    int null = open("/dev/null", O_RDWR);
 
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -87,6 +85,14 @@ static _Noreturn void worker_child(const char *program, char *const *words, int 
     signal(SIGPIPE, SIG_DFL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static _Noreturn void worker_child(const char *program, char *const *words, int output,
+                                   pid_t parent)
+{
+    int null = open("/dev/null", O_RDWR);
+
+    child_begin(parent);
     dup2(null, STDIN_FILENO);
     dup2(output, STDOUT_FILENO);
     execv(program, words);
