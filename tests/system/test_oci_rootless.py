@@ -18,6 +18,7 @@ from test_oci import rootfs  # noqa: F401 (a fixture)
 class User:
     def __init__(self, program, rootfs, name):  # noqa: F811
         self.entry = pwd.getpwnam(name)
+        self.setup = None  # what root does before, in a mount namespace of its own
         self.place = Path(tempfile.mkdtemp(prefix="lodge-user-"))
         shutil.copy(program, self.place / "runtime")
         (self.place / "runtime").chmod(0o755)
@@ -35,9 +36,13 @@ class User:
     def call(self, *args, **options):
         environment = {"XDG_RUNTIME_DIR": str(self.place), "PATH": "/usr/bin:/bin"}
         environment |= {name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")}
-        return subprocess.run([self.place / "runtime", *map(str, args)], user=self.entry.pw_uid, group=self.entry.pw_gid,
-                              extra_groups=[], env=environment, text=True, timeout=PATIENCE_S,
-                              **({"capture_output": True} | options))
+        who = {"user": self.entry.pw_uid, "group": self.entry.pw_gid, "extra_groups": []}
+        enter = []
+        if self.setup:
+            become = f'exec setpriv --reuid {self.entry.pw_uid} --regid {self.entry.pw_gid} --clear-groups "$@"'
+            enter, who = ["unshare", "--mount", "sh", "-ec", f"{self.setup}; {become}", "sh"], {}
+        return subprocess.run([*enter, self.place / "runtime", *map(str, args)], env=environment, text=True, timeout=PATIENCE_S,
+                              **who, **({"capture_output": True} | options))
 
     def verb(self, *args, **options):
         done = self.call(*args, **options)
@@ -93,19 +98,34 @@ def test_a_foreign_id_is_refused_with_the_reason(nobody):
     assert done.returncode == 1 and ("/etc/subuid" in done.stderr or "not installed" in done.stderr)
 
 
-def test_a_range_through_newuidmap(program, rootfs):  # noqa: F811
+FIRST, COUNT = 1 << 24, 65536
+
+
+@pytest.mark.parametrize("granted", [True, False])
+def test_a_range_through_newuidmap(nobody, tmp_path, granted):
+    """The ranges are granted by files of the test's own, over those of the host; without a grant the refusal says where it belongs."""
     need_command("newuidmap")
-    granted = [line.split(":") for line in Path("/etc/subuid").read_text().splitlines()] if Path("/etc/subuid").exists() else []
-    known = {entry.pw_name for entry in pwd.getpwall()}
-    granted = [g for g in granted if len(g) == 3 and g[0] in known and g[0] in Path("/etc/subgid").read_text()]
+    need_command("setpriv")
+    lines = []
+    for file in ("subuid", "subgid"):
+        (tmp_path / file).write_text(f"nobody:{FIRST}:{COUNT}\n" if granted else "")
+        (tmp_path / file).chmod(0o644)
+        if not Path("/etc", file).exists():
+            pytest.skip(f"no /etc/{file} to put the test's own over")
+        lines.append(f"mount --bind {tmp_path / file} /etc/{file}")
+    nobody.setup = "; ".join(lines)
+    for kind, own in (("uidMappings", nobody.entry.pw_uid), ("gidMappings", nobody.entry.pw_gid)):
+        nobody.config["linux"][kind] = [{"containerID": 0, "hostID": own, "size": 1}, {"containerID": 1, "hostID": FIRST, "size": COUNT - 1}]
+    nobody.config["root"]["readonly"] = False
+    for kept in ("bounding", "effective", "permitted"):
+        nobody.config["process"]["capabilities"][kept].append("CAP_CHOWN")
+    nobody.write("sh", "-c", "cat /proc/self/uid_map /proc/self/gid_map; touch /of-five; chown 5:6 /of-five; stat -c %u:%g /of-five")
+    done = nobody.call("run", "--bundle", nobody.place, "box")
     if not granted:
-        pytest.skip("no user is granted ids in /etc/subuid and /etc/subgid")
-    name, first, count = granted[0]
-    user = make(program, rootfs, name)
-    try:
-        for kind, own in (("uidMappings", user.entry.pw_uid), ("gidMappings", user.entry.pw_gid)):
-            user.config["linux"][kind] = [{"containerID": 0, "hostID": own, "size": 1},
-                                          {"containerID": 1, "hostID": int(first), "size": min(int(count), 65535)}]
-        assert user.run("cat", "/proc/self/uid_map").split()[:5] == ["0", str(user.entry.pw_uid), "1", "1", first]
-    finally:
-        shutil.rmtree(user.place)
+        assert done.returncode == 1 and "/etc/subuid" in done.stderr
+        return
+    assert done.returncode == 0, done
+    ranges = [["0", str(own), "1", "1", str(FIRST), str(COUNT - 1)] for own in (nobody.entry.pw_uid, nobody.entry.pw_gid)]
+    assert done.stdout.split() == [*ranges[0], *ranges[1], "5:6"]
+    made = (nobody.place / "rootfs" / "of-five").stat()
+    assert (made.st_uid, made.st_gid) == (FIRST + 4, FIRST + 5)
