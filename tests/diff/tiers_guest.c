@@ -9,6 +9,7 @@
  */
 #include "tiers.h"
 
+#include "base/sanitizer.h"
 #include "base/util.h"
 #include "cpu/cpuid.h"
 #include "soft/soft.h"
@@ -45,8 +46,9 @@ enum {
     SELECTOR_TSS = 0x28,
 
     NR_VECTORS = TIERS_INTERRUPT + 1,
-    /* Then a run is endless: of at most 100 us, and of 100 ms one instruction at a time. */
-    TICKS_MOST = 400,
+    /* Then a run is endless: of at most 100 us, and of 100 ms one instruction at a time. With
+     * sanitizers a translation takes as long as many of the first kind. */
+    TICKS_MOST = SANITIZER_ADDRESS ? 8000 : 400,
     TICKS_MOST_STEPPED = 20,
 };
 
