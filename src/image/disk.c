@@ -87,15 +87,7 @@ static int mke2fs(const char *rootfs, const char *path, uint64_t nr_blocks, uint
     int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
     char blocks[24], inodes[24], words[400];
     const char *const argv[] = {
-        "mke2fs",
-        "-q",
-        "-F",
-        "-b",
-        "4096",
-        "-I",
-        "256",
-        "-m",
-        "0",
+        TOOL_MKE2FS,
         "-N",
         inodes,
         "-O",

@@ -20,17 +20,9 @@
 static int run_mke2fs(int fd, struct err *err)
 {
     const char *const argv[] = {
-        "mke2fs",
-        "-q",
-        "-F",
-        "-b",
-        "4096",
-        "-I",
-        "256",
+        TOOL_MKE2FS,
         "-i",
         "16384",
-        "-m",
-        "0",
         "-J",
         "size=16",
         "-O",

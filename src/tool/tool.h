@@ -28,6 +28,10 @@
 /* Words of argv that stand for a path. */
 extern const char tool_file[], tool_tree[];
 
+/* How an argv begins that makes an image: quiet, of a plain file, blocks of 4 KiB, inodes of 256
+ * bytes, nothing kept back for root (mke2fs(8)). */
+#define TOOL_MKE2FS "mke2fs", "-q", "-F", "-b", "4096", "-I", "256", "-m", "0"
+
 struct tool {
     const char *const *argv; /* [0]: a name, looked for where the host's programs are, or a path */
     int file;                /* open for reading and writing: the image; no larger afterwards */
