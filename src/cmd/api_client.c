@@ -345,10 +345,11 @@ int api_ask(const char *method, const char *path, json_t *body, json_t **ret, in
     return result;
 }
 
-int api_start(const char *path, int *ret_exit_code, struct err *err)
+int api_ask_life(const char *method, const char *path, json_t *body, int *ret_exit_code,
+                 struct err *err)
 {
     struct answer answer = {.fd = -1};
-    int result = ask("POST", path, NULL, &answer, NULL, err);
+    int result = ask(method, path, body, &answer, NULL, err);
 
     if (answer.exit_code)
         *ret_exit_code = answer.exit_code;

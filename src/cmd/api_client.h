@@ -19,9 +19,10 @@ bool api_is_there(void);
  */
 int api_ask(const char *method, const char *path, json_t *body, json_t **ret, int *ret_status,
             struct err *err);
-/* A POST that starts an instance. *ret_exit_code is written where it failed because the command
- * could not be run: 126, 127. */
-int api_start(const char *path, int *ret_exit_code, struct err *err);
+/* Likewise, a request of an instance's life. *ret_exit_code is written where it failed because a
+ * command could not be run: 126, 127. */
+int api_ask_life(const char *method, const char *path, json_t *body, int *ret_exit_code,
+                 struct err *err);
 /* A GET whose answer comes piece by piece; fn returns non-zero to break off. */
 int api_stream(const char *path, int (*fn)(const char *data, size_t length, void *context),
                void *context, struct err *err);

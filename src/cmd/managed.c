@@ -351,7 +351,7 @@ int run_managed(const struct run_options *options, int *ret_status, struct err *
     id = json_string_value(json_object_get(made, "id")) ?: "";
     if (options->detach) {
         managed_path(path, id, "/start");
-        if ((result = api_start(path, ret_status, err)) == 0) {
+        if ((result = api_ask_life("POST", path, NULL, ret_status, err)) == 0) {
             puts(id);
             *ret_status = 0;
         } else {

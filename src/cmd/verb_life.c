@@ -11,20 +11,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Each of the named ones; goes on after a failure. */
+/* Each of the named ones; goes on after a failure, whose exit status it has: the last one's. */
 static int for_each(int nr, char **names, const char *method, const char *rest, json_t *body)
 {
     int status = 0;
 
     for (int i = 1; i <= nr; i++) {
+        int code = CLI_EXIT_FAILURE;
         char path[MANAGED_PATH_MAX];
         struct err err = ERR_INIT;
 
         managed_path(path, names[i], rest);
-        if (api_ask(method, path, json_incref(body), NULL, NULL, &err) < 0)
-            status = managed_fail(&err);
-        else
+        if (api_ask_life(method, path, json_incref(body), &code, &err) < 0) {
+            managed_fail(&err);
+            status = code;
+        } else {
             puts(names[i]);
+        }
     }
     json_decref(body);
     return status;

@@ -9,7 +9,7 @@ import pytest
 from conftest import manager_of_test
 from lodge_run import need_kernel
 from manager import Manager
-from patience import until
+from patience import PATIENCE_S, until
 
 
 manager = pytest.fixture(scope="module")(manager_of_test)
@@ -126,6 +126,9 @@ def test_a_command_that_cannot_be_run(manager, guest, program, isolation):
         assert end["exit_code"] == status and end["started"] is None and why in end["error"]
         code, answer = manager.ask("POST", "/v1/instances/cannot/start")
         assert code >= 400 and answer["error"]["exit_code"] == status and why in answer["error"]["message"]
+        for verb in ("start", "restart"):
+            done = subprocess.run([manager.bin / "lodge", verb, "cannot"], env=manager.environment, capture_output=True, text=True, timeout=PATIENCE_S)
+            assert (done.returncode, done.stdout) == (status, "") and answer["error"]["message"] in done.stderr
         manager.lodge("rm", "cannot")
     assert manager.lodge("ps", "-aq") == before
     # What ran and ended so has been started.
