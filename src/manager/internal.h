@@ -428,7 +428,9 @@ int networks_user_mode(struct manager *m, const struct instance *instance, const
 void networks_leave(struct manager *m, const struct instance *instance);
 /* Addresses kept for it, too. */
 void networks_forget(struct manager *m, const struct instance *instance);
-void networks_rename(struct manager *m, const struct instance *instance, const char *name);
+/* Its places, and the addresses that are kept for it. -EEXIST: a guest of another has that name. */
+int networks_rename(struct manager *m, const struct instance *instance, const char *from,
+                    const char *to, struct err *err);
 /* A running container gets, or loses, a further interface. Whoever is disconnected, running or
  * not, gives back the address that is kept for it there, too. */
 int networks_connect(struct manager *m, const struct instance *instance, const char *network,

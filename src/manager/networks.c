@@ -194,16 +194,21 @@ void networks_forget(struct manager *m, const struct instance *instance)
     detach(m, instance, true);
 }
 
-void networks_rename(struct manager *m, const struct instance *instance, const char *name)
+int networks_rename(struct manager *m, const struct instance *instance, const char *from,
+                    const char *to, struct err *err)
 {
     struct network_state state;
     char lock[PATH_SIZE];
+    int result;
 
+    if (!instance->brief->networked)
+        return 0;
     lock_path(m, instance, lock);
-    if (network_state_open(NULL, false, &state, NULL) < 0)
-        return;
-    network_rename(&state, lock, name, NULL);
+    if ((result = network_state_open(NULL, false, &state, err)) < 0)
+        return result;
+    result = network_rename(&state, lock, from, to, err);
     network_state_close(&state);
+    return result;
 }
 
 /* The namespace of a container that runs: ours, or the one that its runtime made. */

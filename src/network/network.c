@@ -288,9 +288,6 @@ static int check_id(const struct network *network, const char *id, struct err *e
     for (unsigned i = 0; i < network->nr_endpoints; i++)
         if (!strcmp(network->endpoints[i].id, id))
             return err_set(err, -EEXIST, "'%s' is on network '%s' already", id, network->name);
-    if (network->nr_endpoints == NETWORK_ENDPOINTS_MAX)
-        return err_set(err, -E2BIG, "network '%s' has %d guests", network->name,
-                       NETWORK_ENDPOINTS_MAX);
     return 0;
 }
 
@@ -307,6 +304,9 @@ int network_attach(struct network_state *state, const char *name,
         return -ENOENT;
     if ((r = check_id(network, attach->id, err)) < 0 || (r = check_ports(state, attach, err)) < 0)
         return r;
+    if (network->nr_endpoints == NETWORK_ENDPOINTS_MAX)
+        return err_set(err, -E2BIG, "network '%s' has %d guests", network->name,
+                       NETWORK_ENDPOINTS_MAX);
     grown = reallocarray(network->endpoints, network->nr_endpoints + 1, sizeof(*grown));
     if (!grown)
         return err_set(err, -ENOMEM, "out of memory");
@@ -395,26 +395,44 @@ int network_forget(struct network_state *state, const char *name, const char *id
     return network && lease_drop(network, id) ? state_save(state, network, err) : 0;
 }
 
-int network_rename(struct network_state *state, const char *lock, const char *id, struct err *err)
+static struct network_endpoint *endpoint_of_lock(struct network *network, const char *lock)
 {
+    for (unsigned i = 0; i < network->nr_endpoints; i++)
+        if (!strcmp(network->endpoints[i].lock, lock))
+            return &network->endpoints[i];
+    return NULL;
+}
+
+static int rename_in(struct network *network, const char *lock, const char *from, const char *to,
+                     struct err *err)
+{
+    struct network_endpoint *e = endpoint_of_lock(network, lock);
+    uint32_t address = e ? e->address4 : lease_find(network, from);
+    int r;
+
+    if (e)
+        snprintf(e->id, sizeof(e->id), "%s", to);
+    lease_drop(network, from);
+    r = lease_put(network, to, address);
+    return r < 0 ? err_errno(err, r, "keep an address") : 0;
+}
+
+int network_rename(struct network_state *state, const char *lock, const char *from, const char *to,
+                   struct err *err)
+{
+    bool concerned[NETWORK_MAX] = {false};
     int r = 0;
 
-    for (unsigned i = 0; r == 0 && i < state->nr; i++) {
+    for (unsigned i = 0; i < state->nr; i++) {
         struct network *network = &state->networks[i];
+        const struct network_endpoint *e = endpoint_of_lock(network, lock);
 
-        for (unsigned j = 0; r == 0 && j < network->nr_endpoints; j++) {
-            struct network_endpoint *e = &network->endpoints[j];
-
-            if (strcmp(e->lock, lock) != 0 || !strcmp(e->id, id))
-                continue;
-            if ((r = check_id(network, id, err)) < 0)
-                break;
-            lease_drop(network, e->id);
-            if ((r = lease_put(network, id, e->address4)) < 0)
-                return err_errno(err, r, "keep an address");
-            strcpy(e->id, id);
-            r = state_save(state, network, err);
-        }
+        concerned[i] = strcmp(e ? e->id : from, to) != 0 && (e || lease_find(network, from));
+        if (concerned[i] && (r = check_id(network, to, err)) < 0)
+            return r;
     }
+    for (unsigned i = 0; i < state->nr && r == 0; i++)
+        if (concerned[i] && (r = rename_in(&state->networks[i], lock, from, to, err)) == 0)
+            r = state_save(state, &state->networks[i], err);
     return r;
 }

@@ -148,8 +148,11 @@ int network_detach_lock(struct network_state *state, const char *lock, const cha
                         struct err *err);
 /* The address that is kept there for the id; nothing when there is none. */
 int network_forget(struct network_state *state, const char *name, const char *id, struct err *err);
-/* The name of every endpoint that belongs to the holder of that lock. -EEXIST: one is taken. */
-int network_rename(struct network_state *state, const char *lock, const char *id, struct err *err);
+/* Another name for whoever holds that lock, or held it: of its endpoints, and of the addresses that
+ * are kept for it. -EEXIST: one of its networks has a guest of that name; nothing is changed then.
+ */
+int network_rename(struct network_state *state, const char *lock, const char *from, const char *to,
+                   struct err *err);
 
 /* The tap interface of that name, made where there is none and rights allow: a descriptor without
  * waiting, for a monitor that may not open it itself. */

@@ -15,7 +15,7 @@ import pytest
 from conftest import need_root
 from lodge_run import need_image, need_kernel
 from manager import Manager
-from patience import until
+from patience import PATIENCE_S, until
 from processes import processes
 from network import Namespace
 from test_vm import BASE, Console, initrd, logged
@@ -191,6 +191,39 @@ def test_connect_and_disconnect(host):
     m.lodge("restart", "-t", "0", "both")
     assert [e["network"] for e in m.inspect("both")["endpoints"]] == ["two"]
     m.lodge("rm", "-f", "both")
+    m.lodge("network", "rm", "one", "two")
+
+
+def test_an_address_goes_with_the_name(host):
+    """Whoever is renamed keeps its address on each network, whether it runs or not; the old name has none any more."""
+    m = host
+    for name in ("one", "two"):
+        m.lodge("network", "create", name)
+    m.lodge("run", "-d", "--name", "first", "--net", "one", "busybox", "sleep", "1000")
+    m.lodge("network", "connect", "two", "first")
+    places = [endpoints(m, network)["first"] for network in ("one", "two")]
+    m.lodge("stop", "-t", "0", "first")
+    m.lodge("rename", "first", "second")
+    # Whoever takes the old name now gets another address.
+    m.lodge("run", "-d", "--name", "first", "--net", "one", "busybox", "sleep", "1000")
+    other = endpoints(m, "one")["first"]
+    m.lodge("start", "second")
+    assert [endpoints(m, network)["second"] for network in ("one", "two")] == places and other not in places
+    asked = lambda: m.lodge("exec", "first", "sh", "-c", "nslookup second 2>&1; true")
+    until(lambda: places[0] in asked(), told=asked)
+    # The name of a guest that is no instance is not to be had; and nothing is changed then.
+    m.lodge("stop", "-t", "0", "second")
+    with subprocess.Popen([*m.enter, m.bin / "lodge", "run", "-i", "--name", "guest", "--net", "one", "busybox", "cat"], env=m.environment,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as guest:
+        until(lambda: "guest" in endpoints(m, "one"))
+        status, said = m.ask("PATCH", "/v1/instances/second", {"name": "guest"})
+        assert status == 409 and "'guest' is on network 'one' already" in said["error"]["message"]
+        guest.stdin.close()
+        assert guest.wait(PATIENCE_S) == 0
+    m.lodge("rename", "second", "third")
+    m.lodge("start", "third")
+    assert [endpoints(m, network)["third"] for network in ("one", "two")] == places
+    m.lodge("rm", "-f", "first", "third")
     m.lodge("network", "rm", "one", "two")
 
 

@@ -311,15 +311,17 @@ static int rename_to(struct manager *m, struct instance *instance, const char *n
     pthread_mutex_unlock(&m->lock);
     instance_store_form(instance, &instance->row, &put);
     put.name = name;
-    if (result < 0 || (result = state_store_apply(m->store, &change, err)) < 0) {
+    /* The networks first: they may refuse. */
+    if (result == 0 && (result = networks_rename(m, instance, instance->name, name, err)) == 0 &&
+        (result = state_store_apply(m->store, &change, err)) < 0)
+        networks_rename(m, instance, name, instance->name, NULL);
+    if (result < 0) {
         free(copy);
         return result;
     }
     pthread_mutex_lock(&m->lock);
     instance_rename(m, instance, copy);
     pthread_mutex_unlock(&m->lock);
-    if (instance->brief->networked)
-        networks_rename(m, instance, name);
     image_user(name, user);
     pins_rename(m, instance->id, user);
     event_add(m, instance, "rename", name);
