@@ -186,8 +186,9 @@ static void lower(struct builder *b, const struct insn *insn)
     b->offset += insn->length;
 }
 
-/* An operation that raises an exception or leaves, whatever follows. */
-static void lower_end(struct builder *b, interp_fn *run)
+/* An operation that raises an exception or leaves, whatever follows. looked: how many bytes of the
+ * first page say so; a write to any of them may make another instruction of it. */
+static void lower_end(struct builder *b, interp_fn *run, unsigned looked)
 {
     b->ops[b->nr_ops] = (struct interp_op){
         .run = run,
@@ -195,7 +196,7 @@ static void lower_end(struct builder *b, interp_fn *run)
         .position = (uint16_t)b->nr_ops,
     };
     b->nr_ops++;
-    b->offset++; /* at least one byte was read */
+    b->offset += MAX(looked, 1u);
     b->ended = true;
 }
 
@@ -244,7 +245,7 @@ static int fetch_second(struct builder *b, uint8_t bytes[INSN_LENGTH_MAX], unsig
 static int build_one(struct builder *b)
 {
     uint8_t bytes[INSN_LENGTH_MAX];
-    unsigned length = fetch_first(b, bytes);
+    unsigned length = fetch_first(b, bytes), first = length;
     enum insn_result decoded;
     struct insn insn;
     int result;
@@ -263,10 +264,10 @@ static int build_one(struct builder *b)
         lower(b, &insn);
         break;
     case INSN_UNDEFINED:
-        lower_end(b, op_undefined);
+        lower_end(b, op_undefined, first);
         break;
     default:
-        lower_end(b, op_too_long);
+        lower_end(b, op_too_long, first);
         break;
     }
     return SOFT_OK;

@@ -119,7 +119,28 @@ START_TEST(conversion_from_memory_has_the_guests_mxcsr)
 }
 END_TEST
 
+/* Its last byte, in the next granule of the page, is written by the instruction before. */
+START_TEST(write_into_what_was_no_instruction)
+{
+    /* mov [rdi], al; c5 f8 .. : vzeroupper with 77, undefined with 04; hlt */
+    static const uint8_t code[] = {0x88, 0x07, 0xc5, 0xf8, 0x04, 0xf4};
+    struct fixture *f = PROGRAM(0xf4);
+
+    guest_put(&f->guest, CODE + 0x3c, code, sizeof(code));
+    f->state.rip = CODE + 0x3c;
+    f->state.gpr[CPU_RDI] = CODE + 0x40;
+    for (unsigned i = 0; i < 4; i++) {
+        f->state.gpr[CPU_RAX] = 0x04;
+        run(f, CPU_EXIT_SHUTDOWN);
+        f->state.gpr[CPU_RAX] = 0x77;
+        run(f, CPU_EXIT_HALT);
+    }
+    fixture_free(f);
+}
+END_TEST
+
 TEST_MAIN("soft_found", tcase_add_test(tcase, avx_behind_sse_is_checked_too);
           tcase_add_test(tcase, avx_behind_sse_in_one_block);
           tcase_add_test(tcase, misaligned_store_dirties_no_page);
-          tcase_add_test(tcase, conversion_from_memory_has_the_guests_mxcsr);)
+          tcase_add_test(tcase, conversion_from_memory_has_the_guests_mxcsr);
+          tcase_add_test(tcase, write_into_what_was_no_instruction);)
