@@ -177,6 +177,9 @@ struct manager {
     struct work *work, **work_last; /* (lock) */
     unsigned nr_workers, nr_idle;   /* (lock) */
     pthread_cond_t work_there, workers_gone;
+    /* resolvers.c */
+    struct resolver_watch *resolvers; /* (lock) */
+    bool resolvers_looked_at;         /* (lock) by a worker */
     struct environment *environments; /* (lock) "default" first */
     size_t nr_environments;
     struct allocator *allocator;
@@ -448,6 +451,16 @@ bool networks_placed(struct manager *m, const struct instance *instance, const c
 int networks_exists(const char *network, struct err *err);
 /* `, "endpoints": [...]` of those that it has now. */
 void networks_describe(struct manager *m, const struct instance *instance, struct buf *to);
+
+/* resolvers.c: who answers for names on a network, from now on as long as it has guests. coming: of
+ * one that is about to join. */
+int resolvers_start(struct manager *m, const char *network, bool coming, struct err *err);
+/* Of networks that have guests at our start. */
+void resolvers_adopt(struct manager *m);
+/* On the loop's thread. */
+void resolvers_tick(struct manager *m, uint64_t now_ns);
+void resolvers_free(struct manager *m);
+
 /* The name of the first instance whose specification names that network (volume); NULL: none. To
  * be freed. */
 char *networks_user(struct manager *m, const char *network);

@@ -146,6 +146,7 @@ int manager_open(const struct manager_options *options, struct manager **ret, st
         manager_close(m);
         return result;
     }
+    resolvers_adopt(m);
     *ret = m;
     return 0;
 }
@@ -181,6 +182,7 @@ void manager_close(struct manager *m)
         pthread_mutex_unlock(&m->lock);
     }
     environments_free(m);
+    resolvers_free(m);
     for (size_t i = 0; i < MANAGER_EVENTS; i++)
         free(m->events[i].text);
     fd_closep(&m->lock_fd);

@@ -98,13 +98,12 @@ static int join_all(struct network_state *state, const struct spec *spec,
     return result;
 }
 
-static int start_resolvers(struct manager *m, const char *dir, const struct spec *spec,
-                           struct err *err)
+static int start_resolvers(struct manager *m, const struct spec *spec, struct err *err)
 {
-    int result = network_resolver_start(m->options.lodge, dir, spec->network, false, err);
+    int result = resolvers_start(m, spec->network, false, err);
 
     for (size_t i = 0; result == 0 && i < spec->nr_more; i++)
-        result = network_resolver_start(m->options.lodge, dir, spec->more[i], false, err);
+        result = resolvers_start(m, spec->more[i], false, err);
     return result;
 }
 
@@ -112,7 +111,7 @@ int networks_join(struct manager *m, const struct instance *instance, const stru
                   struct network_place *ret, struct err *err)
 {
     CLEANUP(fd_closep) int netns = -1;
-    char lock[PATH_SIZE], dir[PATH_MAX];
+    char lock[PATH_SIZE];
     struct network_attach attach = {.id = instance->name, .keep = true, .lock = lock};
     struct network_state state;
     int result;
@@ -128,14 +127,13 @@ int networks_join(struct manager *m, const struct instance *instance, const stru
         attach.netns_fd = netns;
         result = join_all(&state, spec, &attach, ret->resolv_conf, err);
     }
-    memcpy(dir, state.dir, sizeof(dir));
     network_state_close(&state);
-    return result < 0 ? result : start_resolvers(m, dir, spec, err);
+    return result < 0 ? result : start_resolvers(m, spec, err);
 }
 
 int networks_expect(struct manager *m, const struct spec *spec, struct err *err)
 {
-    return network_resolver_start(m->options.lodge, network_directory(), spec->network, true, err);
+    return resolvers_start(m, spec->network, true, err);
 }
 
 int networks_user_mode(struct manager *m, const struct instance *instance, const struct spec *spec,
@@ -244,7 +242,7 @@ int networks_connect(struct manager *m, const struct instance *instance, const c
 {
     CLEANUP(fd_closep) int netns = open_namespace(m, instance, err);
     CLEANUP(freep) struct network_endpoint *endpoint = calloc(1, sizeof(*endpoint));
-    char lock[PATH_SIZE], dir[PATH_MAX];
+    char lock[PATH_SIZE];
     struct network_attach attach = {
         .id = instance->name, .netns_fd = netns, .address4 = address4, .keep = true, .lock = lock};
     struct network_state state;
@@ -259,9 +257,8 @@ int networks_connect(struct manager *m, const struct instance *instance, const c
         return result;
     attach.no_route = places_of(&state, lock) > 0;
     result = network_attach(&state, network, &attach, endpoint, err);
-    memcpy(dir, state.dir, sizeof(dir));
     network_state_close(&state);
-    return result < 0 ? result : network_resolver_start(m->options.lodge, dir, network, false, err);
+    return result < 0 ? result : resolvers_start(m, network, false, err);
 }
 
 static const struct network_endpoint *place_of(const struct network *network, const char *lock)
@@ -277,7 +274,7 @@ int networks_place(struct manager *m, const struct instance *instance, const cha
 {
     CLEANUP(freep) struct network_endpoint *endpoint = calloc(1, sizeof(*endpoint));
     const struct network_endpoint *place;
-    char lock[PATH_SIZE], dir[PATH_MAX];
+    char lock[PATH_SIZE];
     struct network_attach attach = {.id = instance->name,
                                     .tap = true,
                                     .netns_fd = -1,
@@ -298,9 +295,8 @@ int networks_place(struct manager *m, const struct instance *instance, const cha
         snprintf(ret, NETWORKS_TAP_SIZE, "tap=%s,mac=%02x:%02x:%02x:%02x:%02x:%02x,mtu=%u",
                  place->interface, place->mac[0], place->mac[1], place->mac[2], place->mac[3],
                  place->mac[4], place->mac[5], network_find(&state, network)->mtu);
-    memcpy(dir, state.dir, sizeof(dir));
     network_state_close(&state);
-    return result < 0 ? result : network_resolver_start(m->options.lodge, dir, network, false, err);
+    return result < 0 ? result : resolvers_start(m, network, false, err);
 }
 
 bool networks_placed(struct manager *m, const struct instance *instance, const char *network)

@@ -41,7 +41,7 @@ void network_done(struct network *network);
 /* When this process was started, in clock ticks; 0: it is gone. */
 uint64_t process_started(pid_t pid);
 
-/* Whether somebody has that file locked. */
+/* Whether somebody has that file locked for himself. */
 bool lock_is_held(const char *path);
 
 /* --- leases.c --- */

@@ -194,5 +194,7 @@ int network_resolve(const char *dir, const char *name, bool coming, struct err *
 /* Starts `PROGRAM network resolve NAME`, which goes to the background by itself. */
 int network_resolver_start(const char *program, const char *dir, const char *name, bool coming,
                            struct err *err);
+/* Whether a process does that, whoever started it. */
+bool network_resolver_is_there(const char *dir, const char *name);
 
 #endif

@@ -315,17 +315,39 @@ static void turn(struct resolver *r)
             pending_end(&r->pending[i]);
 }
 
-/* 1: we hold it now; 0: another process does. */
+#define LOCK_PATH_MAX (PATH_MAX + NETWORK_NAME_MAX + 8)
+
+static void lock_path(const char *dir, const char *name, char ret[LOCK_PATH_MAX])
+{
+    snprintf(ret, LOCK_PATH_MAX, "%s/.%s.dns", dir, name);
+}
+
+bool network_resolver_is_there(const char *dir, const char *name)
+{
+    char path[LOCK_PATH_MAX];
+
+    lock_path(dir, name, path);
+    return lock_is_held(path);
+}
+
+/* 1: we hold it now; 0: another process does. Who only looks whether it is held shares it for a
+ * moment, and is waited for. */
 static int take_lock(struct resolver *r, struct err *err)
 {
-    char path[PATH_MAX + NETWORK_NAME_MAX + 8];
+    char path[LOCK_PATH_MAX];
 
-    snprintf(path, sizeof(path), "%s/.%s.dns", r->dir, r->name);
+    lock_path(r->dir, r->name, path);
     r->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (r->lock_fd < 0)
         return err_errno(err, -errno, "open '%s'", path);
-    if (flock(r->lock_fd, LOCK_EX | LOCK_NB))
-        return errno == EWOULDBLOCK ? 0 : err_errno(err, -errno, "lock '%s'", path);
+    while (flock(r->lock_fd, LOCK_EX | LOCK_NB)) {
+        if (errno != EWOULDBLOCK)
+            return err_errno(err, -errno, "lock '%s'", path);
+        if (flock(r->lock_fd, LOCK_SH | LOCK_NB))
+            return 0;
+        flock(r->lock_fd, LOCK_UN);
+        usleep(1000);
+    }
     return 1;
 }
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks and volumes of the manager's instances, in a network namespace that is the host: joined at a start, given back at an end,
 whoever is killed; names over UDP and TCP; ports on IPv4 and IPv6."""
+import contextlib
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import signal
 import socket
 import struct
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -325,6 +327,41 @@ def test_who_answers_for_names_is_in_no_guests_cgroup(host, guest, program):
     until(lambda: endpoints(m, "net")["later"] in m.lodge("exec", "later", "sh", "-c", "nslookup later 2>&1; true"))
     until(lambda: not any(identifier in names for _, names, _ in os.walk("/sys/fs/cgroup")))
     m.lodge("rm", "-f", "later")
+    until(lambda: not resolvers(m))
+
+
+def test_who_answers_for_names_is_started_again(host):
+    """Killed, by a manager that started it and by one that found it there; again and again, but not without end when it never lasts."""
+    m = host
+    m.lodge("network", "create", "net")
+    m.lodge("run", "-d", "--name", "one", "--net", "net", "busybox", "sleep", "1000")
+    asked = lambda: m.lodge("exec", "one", "sh", "-c", "nslookup one 2>&1; true")
+    is_known = lambda: endpoints(m, "net")["one"] in asked()
+    until(is_known)
+    for restarted in (False, True):
+        pid, = until(lambda: len(resolvers(m)) == 1 and resolvers(m))
+        if restarted:
+            m.kill()
+            m.start()
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: resolvers(m) and pid not in resolvers(m))
+        until(is_known, told=asked)
+    # One that cannot last is tried less and less often.
+    started = []
+
+    def kill_next():
+        for pid in resolvers(m):  # two, for the moment in which one goes to the background
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            if not started or time.monotonic() > started[-1] + 0.5:
+                started.append(time.monotonic())
+        return len(started) >= 4
+
+    until(kill_next)
+    assert started[3] - started[1] > 3, started
+    m.lodge("rm", "-f", "one")
+    until(lambda: not resolvers(m))
+    m.lodge("run", "--rm", "--net", "net", "busybox", "true")
     until(lambda: not resolvers(m))
 
 
