@@ -42,6 +42,7 @@ struct disk_info {
     uint32_t version, cluster_bytes; /* qcow2 */
     uint32_t nr_snapshots;
     bool dirty, corrupt;
+    bool in_use;        /* somebody writes to it: the rest is what its header says, no backing */
     char backing[1024]; /* what the image says; "" for none. For display only. */
 };
 int disk_info(const char *path, enum block_format format, struct disk_info *ret, struct err *err);

@@ -91,3 +91,14 @@ json_t *disk_owners(void)
     json_decref(answer);
     return owners;
 }
+
+void disk_name_owner(const char *name, struct err *err)
+{
+    json_t *owners = disk_owners();
+    const char *machine = json_string_value(json_array_get(json_object_get(owners, name), 0));
+
+    if (machine)
+        err_set(err, -EBUSY, "disk '%s' is in use, and attached to '%s': `lodge vm stop %s` first",
+                name, machine, machine);
+    json_decref(owners);
+}

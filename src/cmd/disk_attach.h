@@ -16,5 +16,7 @@ int disk_detach(const char *disk, const char *machine, bool force, struct err *e
 int disk_remove_managed(const char *name, struct err *err);
 /* Names of disks, each with an array of machines; empty when no manager runs. New reference. */
 json_t *disk_owners(void);
+/* A better word than that some process uses the disk, where a machine has it. */
+void disk_name_owner(const char *name, struct err *err);
 
 #endif

@@ -26,6 +26,7 @@ struct disk_cli {
     size_t nr;
     bool json, quiet, force, shrink, repair, read_only, local, report;
     const char *format, *to_format;
+    const char *sought; /* the disk that was last looked for */
     struct block_backing backing[BLOCK_BACKING_MAX];
     unsigned nr_backing;
     struct progress progress;
@@ -43,6 +44,7 @@ static int find(struct disk_cli *cli, const char *name, struct vdisk *disk,
 {
     int result = vdisk_find(cli->store, name, cli->format, disk, err);
 
+    cli->sought = name;
     *source = (struct disk_source){.path = disk->path, .format = format_of(disk)};
     memcpy(source->backing, cli->backing, sizeof(source->backing));
     source->nr_backing = cli->nr_backing;
@@ -103,6 +105,8 @@ static json_t *describe(const struct vdisk *disk, const struct disk_info *info)
                                (json_int_t)info->bytes, "allocated_bytes",
                                (json_int_t)info->allocated_bytes);
 
+    if (info->in_use)
+        json_object_set_new(object, "in_use", json_true());
     if (disk->qcow2) {
         json_object_set_new(object, "version", json_integer(info->version));
         json_object_set_new(object, "cluster_bytes", json_integer(info->cluster_bytes));
@@ -128,25 +132,27 @@ static void list_one(const struct vdisk *disk, void *context)
     struct err err = ERR_INIT;
     json_t *attached = json_object_get(listing->owners, disk->name);
     char owner[80] = "-";
-    bool busy = disk_info(disk->path, format_of(disk), &info, &err) < 0;
+    bool failed = disk_info(disk->path, format_of(disk), &info, &err) < 0;
 
     if (json_array_size(attached))
         snprintf(owner, sizeof(owner), "%s", json_string_value(json_array_get(attached, 0)) ?: "");
+    else if (info.in_use)
+        snprintf(owner, sizeof(owner), "(in use)");
     if (listing->array) {
         json_t *object = describe(disk, &info);
 
         json_object_set(object, "attached_to", attached);
 
-        if (busy)
+        if (failed)
             json_object_set_new(object, "error", json_string(err.message));
         json_array_append_new(listing->array, object);
     } else {
         if (listing->nr == 0)
             printf("%-24s %-6s %10s %10s %9s %-16s %s\n", "DISK", "FORMAT", "SIZE", "ON HOST",
                    "SNAPSHOTS", "ATTACHED TO", "PATH");
-        if (busy)
+        if (failed)
             printf("%-24s %-6s %10s %10s %9s %-16s %s\n", disk->name, disk->qcow2 ? "qcow2" : "raw",
-                   "-", "-", "-", owner, err.code == -EBUSY ? "in use by a VM" : err.message);
+                   "-", "-", "-", owner, err.message);
         else
             printf("%-24s %-6s %6llu MiB %6llu MiB %9u %-16s %s\n", disk->name,
                    disk->qcow2 ? "qcow2" : "raw", (unsigned long long)(info.bytes / MIB),
@@ -192,7 +198,7 @@ static int inspect(struct disk_cli *cli, struct err *err)
         (result = disk_info(disk.path, source.format, &info, err)) < 0)
         return result;
     object = describe(&disk, &info);
-    if (disk.qcow2 && (snapshots = json_array())) {
+    if (disk.qcow2 && !info.in_use && (snapshots = json_array())) {
         result = block_list_qcow2_snapshots(disk.path, add_snapshot, snapshots, err);
         json_object_set_new(object, "snapshots", snapshots);
     }
@@ -330,6 +336,7 @@ static int remove_disk(struct disk_cli *cli, struct err *err)
         source.format = BLOCK_FORMAT_RAW; /* whatever is in it */
         if ((result = disk_file_open(&source, false, &file, err)) < 0)
             return result;
+        cli->sought = NULL; /* the manager says itself whose it is */
         if ((result = disk_remove_managed(cli->arguments[i], err)) == 0)
             continue;
         if (result != -EAGAIN)
@@ -472,6 +479,8 @@ static int run(int argc, char **argv)
     result = store ? store_open(store, &err) : -ENOMEM;
     if (result == 0)
         result = subverb->run(&cli, &err);
+    if (result == -EBUSY && cli.sought && !strchr(cli.sought, '/'))
+        disk_name_owner(cli.sought, &err);
     progress_end(&cli.progress);
     return report_exit(cli.report, result, &err);
 }
@@ -500,6 +509,6 @@ const struct cli_verb verb_disk = {
         "A DISK is a name of the store or a path with a '/'. The format is what its name ends in "
         "(.qcow2,\n"
         "else raw) or --format says, never what is in the file. Files below a disk are named with\n"
-        "--backing, the nearest first. A disk that a VM writes to is refused.\n",
+        "--backing, the nearest first. A disk that a VM writes to is only listed and inspected.\n",
     .run = run,
 };

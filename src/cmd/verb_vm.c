@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/size.h"
 #include "base/util.h"
 #include "cmd/api_client.h"
@@ -16,6 +17,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -202,49 +204,70 @@ static int update(struct options *o, int argc, char **argv, struct err *err)
     return api_ask("PATCH", path, changes, NULL, NULL, err);
 }
 
-static int each(int argc, char **argv, const char *method, const char *rest, json_t *body,
-                struct err *err)
+/* Takes body. What was done is named. */
+static int one(const char *name, const char *method, const char *rest, json_t *body,
+               struct err *err)
+{
+    char path[MANAGED_PATH_MAX];
+    int result;
+
+    managed_path(path, name, rest);
+    if ((result = api_ask(method, path, body, NULL, NULL, err)) == 0)
+        puts(name);
+    return result;
+}
+
+static int each(int argc, char **argv, const char *method, const char *rest, struct err *err)
 {
     int result = 0;
 
-    for (int i = 1; i <= argc && result == 0; i++) {
-        char path[MANAGED_PATH_MAX];
-
-        managed_path(path, argv[i], rest);
-        if ((result = api_ask(method, path, json_incref(body), NULL, NULL, err)) == 0)
-            puts(argv[i]);
-    }
-    json_decref(body);
+    for (int i = 1; i <= argc && result == 0; i++)
+        result = one(argv[i], method, rest, NULL, err);
     return result;
 }
 
 static int start(struct options *o, int argc, char **argv, struct err *err)
 {
     (void)o;
-    return each(argc, argv, "POST", "/start", NULL, err);
+    return each(argc, argv, "POST", "/start", err);
+}
+
+/* A guest that was deaf to its button has lost what it had not written: that is worth a word. */
+static void tell_pulled(const char *name)
+{
+    char path[MANAGED_PATH_MAX];
+    json_t *instance = NULL;
+
+    managed_path(path, name, "");
+    if (api_ask("GET", path, NULL, &instance, NULL, NULL) == 0 &&
+        json_integer_value(json_object_get(instance, "exit_code")) == 128 + SIGKILL)
+        log_info("the guest of '%s' did not power off in time (--time SECONDS): its plug was pulled",
+                 name);
+    json_decref(instance);
 }
 
 static int stop(struct options *o, int argc, char **argv, struct err *err)
 {
-    json_t *body = json_object();
-    uint64_t seconds;
-    int result;
+    uint64_t seconds = 0;
+    int result = 0;
 
-    if (o->force)
-        json_object_set_new(body, "timeout_s", json_integer(0));
-    if (o->time) {
-        if ((result = number_parse(o->time, "--time", 0, 86400, &seconds, err)) < 0) {
-            json_decref(body);
-            return result;
-        }
-        json_object_set_new(body, "timeout_s", json_integer((json_int_t)seconds));
+    if (o->time && (result = number_parse(o->time, "--time", 0, 86400, &seconds, err)) < 0)
+        return result;
+    for (int i = 1; i <= argc && result == 0; i++) {
+        json_t *body = o->time || o->force
+                           ? json_pack("{s:I}", "timeout_s", (json_int_t)seconds)
+                           : json_object();
+
+        result = one(argv[i], "POST", "/stop", body, err);
+        if (result == 0 && !o->force)
+            tell_pulled(argv[i]);
     }
-    return each(argc, argv, "POST", "/stop", body, err);
+    return result;
 }
 
 static int delete_them(struct options *o, int argc, char **argv, struct err *err)
 {
-    return each(argc, argv, "DELETE", o->force ? "?force=1" : "", NULL, err);
+    return each(argc, argv, "DELETE", o->force ? "?force=1" : "", err);
 }
 
 static int inspect(struct options *o, int argc, char **argv, struct err *err)

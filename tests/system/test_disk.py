@@ -48,6 +48,24 @@ def test_the_life_of_a_disk(lodge, tmp_path):
     assert json.loads(disk(lodge, "ls", "--json")) == []
 
 
+@pytest.mark.parametrize("format", ["raw", "qcow2"])
+def test_a_disk_in_use_is_still_known(lodge, format):
+    """What QEMU's own tool holds for writing is listed with its size, and not touched."""
+    path = disk(lodge, "create", "--format", format, "data", "64M").strip()
+    with subprocess.Popen([need_command("qemu-io"), "-f", format, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as held:
+        held.stdin.write(b"write -P 7 0 1M\n")
+        held.stdin.flush()
+        assert b"wrote" in held.stdout.readline()
+        listed = json.loads(disk(lodge, "ls", "--json"))[0]
+        assert listed["bytes"] == 64 << 20 and listed["allocated_bytes"] >= 1 << 20 and listed["in_use"] and "error" not in listed
+        row = disk(lodge, "ls").splitlines()[1]
+        assert "64 MiB" in row and "(in use)" in row and path in row
+        assert json.loads(disk(lodge, "inspect", "data"))["bytes"] == 64 << 20
+        assert "in use by another process" in disk(lodge, "resize", "data", "96M", status=125)
+        held.stdin.close()
+    assert "in_use" not in json.loads(disk(lodge, "inspect", "data"))
+
+
 @pytest.mark.parametrize("args, words", [
     (["create", "data"], "NAME SIZE"), (["creat", "a", "1G"], "did you mean 'create'"), (["create", "/nosuch/a", "1G"], "No such file"),
     (["create", "a*b", "1G"], "no disk's name"), (["create", "a", "1G", "--format", "vmdk"], "none of raw, qcow2"),

@@ -91,6 +91,7 @@ def test_step_by_step_the_manager_killed_between(manager, boot):
         killed(manager)
     logged(manager, "steps", "the guest is up")
     assert {disk["name"]: disk["attached_to"] for disk in json.loads(manager.lodge("disk", "ls", "--json"))} == {"data": ["steps"], "more": ["steps"]}
+    assert "attached to 'steps': `lodge vm stop steps`" in refused(manager, "disk", "resize", "data", "32M")
     pid = manager.inspect("steps")["pid"]
     with Console(manager, "steps") as console:
         console.run("for d in vda vdb; do echo kept-$d | dd of=/dev/$d conv=fsync 2>/dev/null; done; echo 'done'=$?", "done=0")
