@@ -90,7 +90,10 @@ static int apply(const struct cli_verb *verb, const struct managed_option *optio
         cli_usage_error(verb, "option '%s' needs a value", option->name);
         return -1;
     }
-    *option->value = value;
+    if (option->list)
+        json_array_append_new(option->list, json_string(value));
+    else
+        *option->value = value;
     return 0;
 }
 
@@ -105,7 +108,7 @@ static int parse_letters(const struct cli_verb *verb, const struct managed_optio
             cli_usage_error(verb, "unknown option '-%c'", *c);
             return -1;
         }
-        if (option->value)
+        if (!option->flag)
             return apply(verb, option, c[1] ? c + 1 : NULL, argc, argv, at);
         *option->flag = true;
     }
@@ -157,18 +160,20 @@ static void put_number(json_t *object, const char *name, uint64_t value)
         json_object_set_new(object, name, json_integer((json_int_t)value));
 }
 
+void managed_put_env(json_t *list, const char *entry)
+{
+    if (strchr(entry, '='))
+        json_array_append_new(list, json_string(entry));
+    else if (getenv(entry))
+        json_array_append_new(list, json_sprintf("%s=%s", entry, getenv(entry)));
+}
+
 static json_t *environment(const struct run_options *options)
 {
     json_t *list = json_array();
 
-    for (size_t i = 0; i < options->nr_env; i++) {
-        const char *entry = options->env[i];
-
-        if (strchr(entry, '='))
-            json_array_append_new(list, json_string(entry));
-        else if (getenv(entry))
-            json_array_append_new(list, json_sprintf("%s=%s", entry, getenv(entry)));
-    }
+    for (size_t i = 0; i < options->nr_env; i++)
+        managed_put_env(list, options->env[i]);
     if (options->tty && getenv("TERM"))
         json_array_insert_new(list, 0, json_sprintf("TERM=%s", getenv("TERM")));
     return list;
@@ -207,17 +212,6 @@ static json_t *labels(const struct run_options *options)
 }
 
 /* on-failure:3 */
-static json_t *restart(const char *text)
-{
-    const char *colon = strchr(text, ':');
-    CLEANUP(freep) char *policy = strndup(text, strcspn(text, ":"));
-    json_t *object = json_pack("{s:s}", "policy", policy ?: "no");
-
-    if (colon)
-        json_object_set_new(object, "max_retries", json_integer(strtol(colon + 1, NULL, 10)));
-    return object;
-}
-
 /* The manager's directory is another: a path is made absolute. One of another host is as it is. */
 static void put_image(json_t *spec, const char *image)
 {
@@ -286,15 +280,8 @@ json_t *managed_spec(const struct run_options *options)
     json_object_set_new(spec, "tty", json_boolean(options->tty));
     json_object_set_new(spec, "stdin", json_boolean(options->stdin_open));
     json_object_set_new(spec, "auto_remove", json_boolean(options->remove));
-    if (options->restart)
-        json_object_set_new(spec, "restart", restart(options->restart));
-    if (options->health)
-        json_object_set_new(
-            spec, "health",
-            json_pack("{s:[s,s,s], s:I}", "command", "/bin/sh", "-c", options->health,
-                      "interval_ms",
-                      (json_int_t)(options->health_interval_s ? options->health_interval_s * 1000
-                                                              : 30000)));
+    (void)restart_put(spec, options->restart, NULL); /* parsed before */
+    health_options_put(&options->health, spec);
     return spec;
 }
 

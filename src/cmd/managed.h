@@ -20,6 +20,8 @@ void managed_path(char ret[MANAGED_PATH_MAX], const char *ref, const char *rest)
 /* Prints the error of a verb, returns the exit status. */
 int managed_fail(const struct err *err);
 
+/* Appends NAME=VALUE to an array, of NAME alone with our own value if there is one. */
+void managed_put_env(json_t *list, const char *entry);
 /* What the API wants for these options. New reference. */
 json_t *managed_spec(const struct run_options *options);
 /* lodge run with -d, --rm and the like: *ret_status what to exit with. */
@@ -50,6 +52,7 @@ struct managed_option {
     char letter;      /* 0: none */
     bool *flag;
     const char **value;
+    json_t *list; /* an array: it may be repeated, each value is appended */
 };
 int managed_parse(const struct cli_verb *verb, const struct managed_option *options, size_t nr,
                   int argc, char **argv);

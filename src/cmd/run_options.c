@@ -48,6 +48,9 @@ enum option_id {
     OPTION_IO_WEIGHT,
     OPTION_HEALTH,
     OPTION_HEALTH_INTERVAL,
+    OPTION_HEALTH_TIMEOUT,
+    OPTION_HEALTH_RETRIES,
+    OPTION_HEALTH_START,
     OPTION_STOP_TIMEOUT,
     OPTION_STOP_SIGNAL,
     OPTION_ENVIRONMENT,
@@ -98,6 +101,9 @@ static const struct option_spec {
     {"--io-weight", 0, true, OPTION_IO_WEIGHT},
     {"--health-cmd", 0, true, OPTION_HEALTH},
     {"--health-interval", 0, true, OPTION_HEALTH_INTERVAL},
+    {"--health-timeout", 0, true, OPTION_HEALTH_TIMEOUT},
+    {"--health-retries", 0, true, OPTION_HEALTH_RETRIES},
+    {"--health-start-period", 0, true, OPTION_HEALTH_START},
     {"--stop-timeout", 0, true, OPTION_STOP_TIMEOUT},
     {"--stop-signal", 0, true, OPTION_STOP_SIGNAL},
     {"--in", 0, true, OPTION_ENVIRONMENT},
@@ -236,6 +242,8 @@ static int apply_share(struct run_options *options, enum option_id id, const cha
 static int apply_managed(struct run_options *options, enum option_id id, const char *value,
                          struct err *err)
 {
+    struct health_options *health = &options->health;
+
     options->managed = true;
     if (id >= OPTION_ENVIRONMENT)
         return apply_share(options, id, value, err);
@@ -250,7 +258,7 @@ static int apply_managed(struct run_options *options, enum option_id id, const c
         return add_label(options, value, err);
     case OPTION_RESTART:
         options->restart = value;
-        return 0;
+        return restart_put(NULL, value, err);
     case OPTION_CPU_SHARES:
         return number_parse(value, "--cpu-shares", 2, 262144, &options->cpu_shares, err);
     case OPTION_PIDS:
@@ -258,10 +266,16 @@ static int apply_managed(struct run_options *options, enum option_id id, const c
     case OPTION_IO_WEIGHT:
         return number_parse(value, "--io-weight", 10, 1000, &options->io_weight, err);
     case OPTION_HEALTH:
-        options->health = value;
+        health->command = value;
         return 0;
     case OPTION_HEALTH_INTERVAL:
-        return number_parse(value, "--health-interval", 1, 86400, &options->health_interval_s, err);
+        return number_parse(value, "--health-interval", 1, 86400, &health->interval_s, err);
+    case OPTION_HEALTH_TIMEOUT:
+        return number_parse(value, "--health-timeout", 1, 86400, &health->timeout_s, err);
+    case OPTION_HEALTH_RETRIES:
+        return number_parse(value, "--health-retries", 1, 100, &health->retries, err);
+    case OPTION_HEALTH_START:
+        return number_parse(value, "--health-start-period", 1, 86400, &health->start_s, err);
     case OPTION_STOP_TIMEOUT:
         options->stop_timeout_given = true;
         return number_parse(value, "--stop-timeout", 0, 86400, &options->stop_timeout_s, err);
@@ -443,11 +457,9 @@ static int check_together(const struct run_options *options, struct err *err)
         return err_set(err, -EINVAL, "--profile is for `lodge run` without -d, --rm and the like");
     if (options->remove && options->restart)
         return err_set(err, -EINVAL, "--rm and --restart exclude each other: leave out one");
-    if (options->health_interval_s && !options->health)
-        return err_set(err, -EINVAL, "--health-interval is of --health-cmd COMMAND: add that");
     if (!options->image)
         return err_set(err, -EINVAL, "an IMAGE or ROOTFS-DIR is needed");
-    return 0;
+    return health_options_check(&options->health, err);
 }
 
 int run_options_parse(struct run_options *ret, int argc, char **argv, struct err *err)

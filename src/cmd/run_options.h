@@ -4,6 +4,7 @@
 #define LODGE_CMD_RUN_OPTIONS_H
 
 #include "base/err.h"
+#include "cmd/life_options.h"
 #include "cmd/share_options.h"
 
 #include <stdbool.h>
@@ -49,9 +50,10 @@ struct run_options {
     bool detach, remove, stop_timeout_given;
     const char *labels[RUN_LABELS_MAX];
     size_t nr_labels;
-    const char *restart, *health, *stop_signal;                              /* NULL: not given */
-    uint64_t cpu_shares, pids, io_weight, health_interval_s, stop_timeout_s; /* 0: not given */
-    const char *environment;                                                 /* NULL: none */
+    const char *restart, *stop_signal;                    /* NULL: not given */
+    uint64_t cpu_shares, pids, io_weight, stop_timeout_s; /* 0: not given */
+    struct health_options health;
+    const char *environment; /* NULL: none */
     struct share_options share;
     const char *image;
     char **command; /* NULL-terminated; may be empty */

@@ -7,6 +7,7 @@
 #include "base/size.h"
 #include "base/util.h"
 #include "cmd/api_client.h"
+#include "cmd/life_options.h"
 #include "cmd/managed.h"
 #include "cmd/share_options.h"
 #include "cmd/terminal.h"
@@ -37,7 +38,7 @@ static int create(int argc, char **argv)
 /* Options end at the instance: the rest is the program's. */
 static int split_at_instance(const struct cli_verb *verb, int argc, char **argv)
 {
-    static const char *const with_value[] = {"-u", "-w", "--user", "--workdir"};
+    static const char *const with_value[] = {"-u", "-w", "-e", "--user", "--workdir", "--env"};
     int i = 1;
 
     while (i < argc && argv[i][0] == '-' && strcmp(argv[i], "--") != 0) {
@@ -56,14 +57,27 @@ static int split_at_instance(const struct cli_verb *verb, int argc, char **argv)
     return i;
 }
 
+static void put_env(json_t *body, const json_t *given, bool tty)
+{
+    json_t *list = json_array();
+
+    if (tty)
+        managed_put_env(list, "TERM");
+    for (size_t i = 0; i < json_array_size(given); i++)
+        managed_put_env(list, json_string_value(json_array_get(given, i)));
+    json_object_set_new(body, "env", list);
+}
+
 static int exec(int argc, char **argv)
 {
+    json_auto_t *given = json_array();
     bool interactive = false, tty = false;
     const char *user = NULL, *cwd = NULL;
-    const struct managed_option options[] = {{"--interactive", 'i', &interactive, NULL},
-                                             {"--tty", 't', &tty, NULL},
-                                             {"--user", 'u', NULL, &user},
-                                             {"--workdir", 'w', NULL, &cwd}};
+    const struct managed_option options[] = {{"--interactive", 'i', &interactive, NULL, NULL},
+                                             {"--tty", 't', &tty, NULL, NULL},
+                                             {"--env", 'e', NULL, NULL, given},
+                                             {"--user", 'u', NULL, &user, NULL},
+                                             {"--workdir", 'w', NULL, &cwd, NULL}};
     int at = split_at_instance(&verb_exec, argc, argv), status = 125;
     char path[MANAGED_PATH_MAX];
     struct err err = ERR_INIT;
@@ -84,6 +98,7 @@ static int exec(int argc, char **argv)
         return CLI_EXIT_USAGE;
     }
     body = json_pack("{s:o, s:b, s:b}", "command", command, "tty", tty, "stdin", interactive);
+    put_env(body, given, tty);
     if (user)
         json_object_set_new(body, "user", json_string(user));
     if (cwd)
@@ -168,25 +183,19 @@ static int update(int argc, char **argv)
     json_t *resources = json_object(), *changes = json_object();
     struct err err = ERR_INIT;
 
-    if (nr > 0 && (put_number(resources, "memory_bytes", "--memory", memory, true, &err) < 0 ||
-                   put_number(resources, "cpu_millis", "--cpu-millis", millis, false, &err) < 0 ||
-                   put_number(resources, "cpu_shares", "--cpu-shares", shares, false, &err) < 0 ||
-                   put_number(resources, "pids", "--pids", pids, false, &err) < 0 ||
-                   put_number(resources, "io_weight", "--io-weight", weight, false, &err) < 0 ||
-                   put_processors(resources, "cpu_millis", "--cpus", cpus, &err) < 0 ||
-                   share_options_put(&share, resources, &err) < 0))
+    if (nr > 0 &&
+        (put_number(resources, "memory_bytes", "--memory", memory, true, &err) < 0 ||
+         put_number(resources, "cpu_millis", "--cpu-millis", millis, false, &err) < 0 ||
+         put_number(resources, "cpu_shares", "--cpu-shares", shares, false, &err) < 0 ||
+         put_number(resources, "pids", "--pids", pids, false, &err) < 0 ||
+         put_number(resources, "io_weight", "--io-weight", weight, false, &err) < 0 ||
+         put_processors(resources, "cpu_millis", "--cpus", cpus, &err) < 0 ||
+         share_options_put(&share, resources, &err) < 0 || restart_put(changes, restart, &err) < 0))
         nr = -2;
     if (json_object_size(resources))
         json_object_set(changes, "resources", resources);
     if (environment)
         json_object_set_new(changes, "environment", json_string(environment));
-    if (restart) {
-        const char *colon = strchr(restart, ':');
-
-        json_object_set_new(changes, "restart",
-                            json_pack("{s:s%, s:i}", "policy", restart, strcspn(restart, ":"),
-                                      "max_retries", colon ? atoi(colon + 1) : 0));
-    }
     json_decref(resources);
     if (nr == -2)
         status = cli_usage_error(&verb_update, "%s", err.message);
@@ -217,10 +226,11 @@ const struct cli_verb verb_create = {
 
 const struct cli_verb verb_exec = {
     .name = "exec",
-    .summary = "Runs a further program in a container that runs",
-    .usage = "exec [-it] [--user USER] [--workdir DIR] INSTANCE PROGRAM [ARG...]",
+    .summary = "Runs a further program in an instance that runs",
+    .usage = "exec [-it] [--env K=V] [--user USER] [--workdir DIR] INSTANCE PROGRAM [ARG...]",
     .help = "  -i, --interactive    pass our standard input on\n"
             "  -t, --tty            give the program a terminal\n"
+            "  -e, --env K=V        environment; -e K passes ours on; may be repeated\n"
             "  -u, --user USER      user, or user:group\n"
             "  -w, --workdir DIR\n"
             "The exit status is the program's.\n",

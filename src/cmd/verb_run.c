@@ -183,6 +183,8 @@ const struct cli_verb verb_run = {
         "  -l, --label K=V      may be repeated\n"
         "  --restart POLICY     no, on-failure[:N], always, unless-stopped\n"
         "  --health-cmd COMMAND by the shell, every --health-interval SECONDS (30)\n"
+        "  --health-timeout SECONDS (30), --health-retries N (3), --health-start-period SECONDS\n"
+        "                       of one check; failures in a row; failures that do not count\n"
         "  --cpu-shares N, --pids N, --io-weight N\n"
         "  --stop-signal SIGNAL, --stop-timeout SECONDS\n"
         "  --in ENVIRONMENT     shares its quota; see lodge help env\n"

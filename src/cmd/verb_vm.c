@@ -11,6 +11,7 @@
 #include "base/size.h"
 #include "base/util.h"
 #include "cmd/api_client.h"
+#include "cmd/life_options.h"
 #include "cmd/managed.h"
 #include "cmd/vm_parts.h"
 #include "image/store.h"
@@ -134,14 +135,6 @@ static int hardware_of(const struct options *o, json_t **ret, struct err *err)
     return 0;
 }
 
-static json_t *restart_of(const char *text)
-{
-    const char *colon = strchr(text, ':');
-
-    return json_pack("{s:s%, s:i}", "policy", text, strcspn(text, ":"), "max_retries",
-                     colon ? atoi(colon + 1) : 0);
-}
-
 static int create(struct options *o, int argc, char **argv, struct err *err)
 {
     json_t *body, *hardware, *made = NULL;
@@ -153,9 +146,8 @@ static int create(struct options *o, int argc, char **argv, struct err *err)
     body = json_pack("{s:s, s:s, s:o}", "name", argv[1], "isolation", "vm", "hardware", hardware);
     if (o->engine)
         json_object_set_new(body, "engine", json_string(o->engine));
-    if (o->restart)
-        json_object_set_new(body, "restart", restart_of(o->restart));
-    if ((result = vm_parts_put(&o->parts, hardware, err)) < 0) {
+    if ((result = restart_put(body, o->restart, err)) < 0 ||
+        (result = vm_parts_put(&o->parts, hardware, err)) < 0) {
         json_decref(body);
         return result;
     }
@@ -191,8 +183,8 @@ static int update(struct options *o, int argc, char **argv, struct err *err)
         result = hardware_of(o, &hardware, err);
     if (result == 0 && json_object_size(hardware))
         json_object_set(changes, "hardware", hardware);
-    if (o->restart)
-        json_object_set_new(changes, "restart", restart_of(o->restart));
+    if (result == 0)
+        result = restart_put(changes, o->restart, err);
     json_decref(hardware);
     if (result == 0 && !json_object_size(changes))
         result = err_set(err, -EINVAL, "what is to change? See: lodge vm --help");
@@ -241,8 +233,9 @@ static void tell_pulled(const char *name)
     managed_path(path, name, "");
     if (api_ask("GET", path, NULL, &instance, NULL, NULL) == 0 &&
         json_integer_value(json_object_get(instance, "exit_code")) == 128 + SIGKILL)
-        log_info("the guest of '%s' did not power off in time (--time SECONDS): its plug was pulled",
-                 name);
+        log_info(
+            "the guest of '%s' did not power off in time (--time SECONDS): its plug was pulled",
+            name);
     json_decref(instance);
 }
 
@@ -254,9 +247,8 @@ static int stop(struct options *o, int argc, char **argv, struct err *err)
     if (o->time && (result = number_parse(o->time, "--time", 0, 86400, &seconds, err)) < 0)
         return result;
     for (int i = 1; i <= argc && result == 0; i++) {
-        json_t *body = o->time || o->force
-                           ? json_pack("{s:I}", "timeout_s", (json_int_t)seconds)
-                           : json_object();
+        json_t *body = o->time || o->force ? json_pack("{s:I}", "timeout_s", (json_int_t)seconds)
+                                           : json_object();
 
         result = one(argv[i], "POST", "/stop", body, err);
         if (result == 0 && !o->force)

@@ -262,15 +262,15 @@ const struct cli_verb verb_volume = {
     .name = "volume",
     .summary = "Makes, lists and removes volumes",
     .usage = "volume create NAME [--size SIZE] | ls | inspect NAME... | rm NAME... | prune",
-    .help =
-        "A volume outlives the guests that use it: `lodge run -v NAME:/place`, for containers\n"
-        "and VMs alike, several at once.\n"
-        "\n"
-        "  --size SIZE  of create: it holds no more, such as 10G (an ext4 image; for one guest\n"
-        "               at a time, and needs root). Without: as much as the disk has\n"
-        "  --json       of ls and prune: machine-readable\n"
-        "\n"
-        "prune removes the volumes that nobody uses: no run, and no instance of the manager,\n"
-        "whether that runs or not.\n",
+    .help = "A volume outlives the guests that use it: `lodge run -v NAME:/place`, for containers\n"
+            "and VMs alike, several at once.\n"
+            "\n"
+            "  --size SIZE  of create: it holds no more, such as 10G; a quota where the\n"
+            "               file system has project quotas, else an ext4 image, for one guest at\n"
+            "               a time (a container's needs root). Without: as much as the disk has\n"
+            "  --json       of ls and prune: machine-readable\n"
+            "\n"
+            "prune removes the volumes that nobody uses: no run, and no instance of the manager,\n"
+            "whether that runs or not.\n",
     .run = run,
 };

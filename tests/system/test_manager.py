@@ -202,7 +202,32 @@ def test_health_checks(manager):
     manager.lodge("exec", ref, "touch", "/good")
     manager.lodge("wait", "--condition", "healthy", "--timeout", "60", ref)
     assert manager.inspect(ref)["health"] == "healthy"
+    manager.lodge("exec", ref, "rm", "/good")
+    assert manager.lodge("exec", "-e", "WORD=sent", "-e", "LODGE_HOME", ref, "sh", "-c", "echo $WORD $LODGE_HOME") == \
+        f"sent {manager.environment['LODGE_HOME']}\n"
+    until(lambda: manager.inspect(ref)["health"] == "unhealthy")
     manager.lodge("rm", "-f", ref)
+
+
+def test_every_figure_of_a_health_check_arrives(manager):
+    ref = manager.lodge("create", "--health-cmd", "true", "--health-interval", "7", "--health-timeout", "8", "--health-retries", "9",
+                        "--health-start-period", "10", "busybox", "true").strip()
+    assert manager.inspect(ref)["spec"]["health"] == {"command": ["/bin/sh", "-c", "true"], "interval_ms": 7000, "timeout_ms": 8000, "retries": 9,
+                                                      "start_period_ms": 10000}
+    manager.lodge("rm", ref)
+
+
+def test_a_restart_policy_is_understood_or_refused(manager):
+    for verb, rest, isolation in (("create", ("busybox", "true"), "container"), ("vm create", ("parts",), "vm")):
+        ref = manager.lodge(*verb.split(), "--restart", "on-failure:3", *rest).strip()
+        assert manager.inspect(ref)["spec"]["restart"] == {"policy": "on-failure", "max_retries": 3} and manager.inspect(ref)["isolation"] == isolation
+        for policy in ("on-failure:x", "on-failure:0", "on-failure:", "always:3", "sometimes"):
+            for words in ((*verb.split(), "--restart", policy, *rest), ("update", "--restart", policy, ref)):
+                done = subprocess.run([manager.bin / "lodge", *words], env=manager.environment, capture_output=True, text=True, timeout=60)
+                assert done.returncode in (2, 125) and "--restart" in done.stderr, (words, done)
+        manager.lodge("update", "--restart", "on-failure:4", ref)
+        assert manager.inspect(ref)["spec"]["restart"]["max_retries"] == 4
+        manager.lodge("rm", ref)
 
 
 def test_last_words_of_a_runtime_that_failed(build, guest, tmp_path):

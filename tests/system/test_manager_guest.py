@@ -57,6 +57,8 @@ def sessions(manager):
 def test_streams_status_and_environment(manager, vm):
     done = start(manager, "exec", vm, "sh", "-c", "echo $GREETING; pwd; echo err >&2; exit 7")
     assert done.communicate(timeout=LIMIT_S) == (b"hello\n/\n", b"err\n") and done.returncode == 7
+    assert manager.lodge("exec", "-e", "GREETING=again", "--env=MORE=a=b", "-e", "UNSET_HERE", vm, "sh", "-c",
+                         "echo $GREETING $MORE ${UNSET_HERE-none}") == "again a=b none\n"
     assert manager.lodge("exec", "-i", "-w", "/tmp", vm, "sh", "-c", "pwd; cat", input="piped") == "/tmp\npiped"
     manager.lodge("exec", vm, "nosuch", status=127)
     manager.lodge("exec", "-u", "nobody-at-all", vm, "true", status=126)
