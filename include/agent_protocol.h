@@ -38,6 +38,14 @@
  *      copy-out PATH  the file or the tree at PATH as a tar archive at standard output
  *      copy-in PATH [keep]
  *                     the archive at standard input to PATH (copy/copy.h); keep: owners, too
+ *      net-attach MAC ADDRESS4/BITS[,GATEWAY] [ADDRESS6/BITS[,GATEWAY]]
+ *                     the interface that the host has just put in is driven, and has these; with
+ *                     a GATEWAY it is the way out, and names are asked for there
+ *      net-detach MAC the interface has no driver any more: the host may take it
+ *      disk-attach SERIAL
+ *                     the disk that the host has just put in is driven: its path, as /dev/vdc
+ *      disk-detach SERIAL [force]
+ *                     likewise; status 2: the guest uses it, so it stays, except by force
  *
  * END is the end of a stream; a connection that ends without it was broken. STOP says that the
  * receiver takes no more (its reader went away): the sender stops and treats it like a closed pipe.

@@ -130,8 +130,9 @@ json_t *run_attachment_config(const struct run_attachment *a)
     char mac[18];
 
     snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
-    return json_pack("[{s:s, s:s, s:s, s:i}]", "type", "tap", "tap", a->endpoint.interface, "mac",
-                     mac, "mtu", (int)a->settings.mtu);
+    /* The manager takes it away by that name. */
+    return json_pack("[{s:s, s:s, s:s, s:s, s:i}]", "type", "tap", "tap", a->endpoint.interface,
+                     "mac", mac, "id", mac, "mtu", (int)a->settings.mtu);
 }
 
 static void address_text(uint32_t address, char ret[INET_ADDRSTRLEN])

@@ -39,6 +39,7 @@ enum option_id {
     OPTION_SYMBOLS,
     OPTION_QUIET,
     OPTION_BALLOON,
+    OPTION_HOTPLUG,
     OPTION_DETACH, /* from here on: a matter of the manager's */
     OPTION_REMOVE,
     OPTION_LABEL,
@@ -92,6 +93,7 @@ static const struct option_spec {
     {"--symbols", 0, true, OPTION_SYMBOLS},
     {"--quiet", 'q', false, OPTION_QUIET},
     {"--balloon", 0, false, OPTION_BALLOON},
+    {"--hotplug", 0, false, OPTION_HOTPLUG},
     {"--detach", 'd', false, OPTION_DETACH},
     {"--rm", 0, false, OPTION_REMOVE},
     {"--label", 'l', true, OPTION_LABEL},
@@ -373,6 +375,9 @@ static int apply(struct run_options *options, enum option_id id, const char *val
     case OPTION_BALLOON:
         options->balloon = true;
         return 0;
+    case OPTION_HOTPLUG:
+        options->hotplug = true;
+        return 0;
     default:
         break;
     }
@@ -449,6 +454,8 @@ static int check_together(const struct run_options *options, struct err *err)
                        "machine has one of its own");
     if (!options->vm && options->balloon)
         return err_set(err, -EINVAL, "--balloon is for virtual machines: add --vm");
+    if (!options->vm && options->hotplug)
+        return err_set(err, -EINVAL, "--hotplug is for virtual machines: add --vm");
     if (!options->vm && options->profile)
         return err_set(err, -EINVAL, "--profile is for virtual machines: add --vm");
     if (options->nr_symbols && !options->profile)

@@ -44,7 +44,7 @@ struct run_options {
     const char *profile;    /* NULL: none */
     const char *symbols[RUN_SYMBOLS_MAX];
     size_t nr_symbols;
-    bool stdin_open, tty, quiet, balloon;
+    bool stdin_open, tty, quiet, balloon, hotplug;
     bool agent;   /* the command is one of the guest agent's own */
     bool managed; /* one of these was given: it goes through the manager */
     bool detach, remove, stop_timeout_given;

@@ -118,6 +118,8 @@ static const char *const *extra_modules(const struct run_context *context,
 
     if (networked(context))
         storage[nr++] = "virtio_net";
+    else if (context->options->hotplug)
+        storage[nr++] = "+?virtio_net";
     if (run_shares_any(context->options))
         storage[nr++] = "virtiofs";
     if (context->options->balloon)
@@ -174,6 +176,8 @@ static int write_config(const struct run_context *context, const struct vm_parts
                                                 : user_network(options));
     if (config && options->balloon)
         json_object_set_new(config, "balloon", json_true());
+    if (config && options->hotplug)
+        json_object_set_new(config, "places", json_true());
     if (config && options->profile)
         add_profile(context, parts, config);
     text = json_text(config, JSON_INDENT(2));

@@ -321,8 +321,8 @@ const struct cli_verb verb_network = {
         "  --ip ADDRESS        of connect: the instance's IPv4 address there\n"
         "  --json              machine-readable\n"
         "\n"
-        "connect and disconnect are of the manager's instances (lodge ps): a container's and a\n"
-        "machine's (lodge vm) at once, those of a virtual machine of an image while it is\n"
-        "stopped.\n",
+        "connect and disconnect are of the manager's instances (lodge ps), and take effect at\n"
+        "once. A virtual machine's guest gets a further interface with its address; in a machine\n"
+        "of lodge vm its system sets that by itself.\n",
     .run = run,
 };

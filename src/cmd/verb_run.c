@@ -173,6 +173,7 @@ const struct cli_verb verb_run = {
         "  --profile FILE       where a VM's soft processor spends its time: FILE, FILE.svg\n"
         "  --symbols FILE       names of guest functions for it; may be repeated\n"
         "  --balloon            of a virtual machine: unneeded memory goes back to the host\n"
+        "  --hotplug            of a virtual machine: disks and networks may come to it later\n"
         "  -q, --quiet          no word of our own unless something fails\n"
         "\n"
         "With any of these the manager has it (lodge ps, logs, stop, ...), and it is kept after "

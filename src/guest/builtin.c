@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/util.h"
 #include "copy/copy.h"
+#include "guest/parts.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -175,6 +176,32 @@ static int copy(char *const *argv)
     return result < 0 ? 1 : 0;
 }
 
+/* "net-attach MAC TEXT4 [TEXT6]", "net-detach MAC", "disk-attach SERIAL", "disk-detach SERIAL
+ * [force]" */
+static int part(char *const *argv)
+{
+    const char *second = argv[1] ? argv[2] : NULL;
+    char disk[PARTS_DISK_MAX] = "";
+    struct err err = ERR_INIT;
+    int result;
+
+    if (!argv[1] || (!strcmp(argv[0], "net-attach") && !second))
+        result = err_set(&err, -EINVAL, "%s: a name and an address are needed", argv[0]);
+    else if (!strcmp(argv[0], "net-attach"))
+        result = parts_attach_net(argv[1], second, argv[3], &err);
+    else if (!strcmp(argv[0], "net-detach"))
+        result = parts_detach_net(argv[1], &err);
+    else if (!strcmp(argv[0], "disk-attach"))
+        result = parts_attach_disk(argv[1], disk, &err);
+    else
+        result = parts_detach_disk(argv[1], second && !strcmp(second, "force"), &err);
+    if (result < 0)
+        fprintf(stderr, "%s\n", err.message);
+    else if (*disk)
+        printf("%s\n", disk);
+    return result == -EBUSY ? 2 : result < 0 ? 1 : 0;
+}
+
 int builtin_main(char *const *argv)
 {
     CLEANUP(buf_donep) struct buf text;
@@ -190,6 +217,9 @@ int builtin_main(char *const *argv)
         status = 0;
     } else if (!strcmp(argv[0], "copy-out") || !strcmp(argv[0], "copy-in")) {
         status = copy(argv);
+    } else if (!strcmp(argv[0], "net-attach") || !strcmp(argv[0], "net-detach") ||
+               !strcmp(argv[0], "disk-attach") || !strcmp(argv[0], "disk-detach")) {
+        status = part(argv);
     } else {
         fprintf(stderr, "the agent of this guest has no '%s'\n", argv[0]);
     }

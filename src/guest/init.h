@@ -33,6 +33,8 @@ void init_params_parse(const char *cmdline, struct init_params *ret);
 int init_mount_early(struct err *err);
 /* Loads /modules/<name> for each line of /modules/list, in that order. */
 int init_load_modules(struct err *err);
+/* Likewise those of /modules/later, when something needs them; nothing when that is done. */
+int init_load_later(int dirfd, struct err *err);
 /* Mounts the image with its writable layer and makes it the root directory. */
 int init_switch_root(const struct init_params *params, struct err *err);
 /* A disk that may still have to appear. */
@@ -42,7 +44,10 @@ int init_mount_volumes(const struct init_params *params, struct err *err);
 int init_loopback_up(struct err *err);
 /* What lodge.net says; "" does nothing. The interface is there when its driver is loaded. */
 int init_network_up(const char *text, struct err *err);
-/* The same for IPv6, which the kernel may lack: then nothing is done. After init_network_up. */
+/* The same for any interface; without ",GATEWAY" there is no way out by it. Right to do twice. */
+int init_interface_up(const char *name, const char *text, struct err *err);
+/* The same for IPv6, which the kernel may lack: then nothing is done. After those for IPv4. */
+int init_interface6_up(const char *name, const char *text, struct err *err);
 int init_network6_up(const char *text, struct err *err);
 /* hostname "" keeps the kernel's; resolv_conf "" keeps the image's file. Best effort. */
 void init_identify(const char *hostname, const char *resolv_conf);

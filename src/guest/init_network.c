@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The network that the host's parameters describe: one interface, one address, one route. */
+/* Addresses and routes of interfaces; of the first by the host's parameters. */
 #include "guest/init.h"
 
 #include "base/cleanup.h"
@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <net/if.h>
 #include <net/route.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,14 +21,14 @@ struct plan {
     struct in_addr address, mask, gateway;
 };
 
-/* "ADDRESS/BITS,GATEWAY" */
+/* "ADDRESS/BITS[,GATEWAY]" */
 static int parse(const char *text, struct plan *ret)
 {
-    char address[INET_ADDRSTRLEN], gateway[INET_ADDRSTRLEN];
+    char address[INET_ADDRSTRLEN], gateway[INET_ADDRSTRLEN] = "0.0.0.0";
     unsigned bits;
+    int nr = sscanf(text, "%15[0-9.]/%2u,%15[0-9.]", address, &bits, gateway);
 
-    if (sscanf(text, "%15[0-9.]/%2u,%15[0-9.]", address, &bits, gateway) != 3 || bits < 1 ||
-        bits > 32 || inet_pton(AF_INET, address, &ret->address) != 1 ||
+    if (nr < 2 || bits < 1 || bits > 32 || inet_pton(AF_INET, address, &ret->address) != 1 ||
         inet_pton(AF_INET, gateway, &ret->gateway) != 1)
         return -EINVAL;
     ret->mask.s_addr = htonl(~UINT32_C(0) << (32 - bits));
@@ -51,31 +52,35 @@ static int add_default_route(int fd, struct in_addr gateway)
     in.sin_addr.s_addr = 0;
     memcpy(&route.rt_dst, &in, sizeof(in));
     memcpy(&route.rt_genmask, &in, sizeof(in));
-    return ioctl(fd, SIOCADDRT, &route) < 0 ? -errno : 0;
+    return ioctl(fd, SIOCADDRT, &route) < 0 && errno != EEXIST ? -errno : 0;
 }
 
-int init_network_up(const char *text, struct err *err)
+int init_interface_up(const char *name, const char *text, struct err *err)
 {
     CLEANUP(fd_closep) int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    struct ifreq request = {.ifr_name = "eth0"};
+    struct ifreq request = {.ifr_flags = 0};
     struct plan plan;
     int r;
 
-    if (!*text)
-        return 0;
+    snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
     if (parse(text, &plan) < 0)
-        return err_set(err, -EINVAL, "lodge.net=%s: ADDRESS/BITS,GATEWAY is needed", text);
+        return err_set(err, -EINVAL, "%s: '%s' is not ADDRESS/BITS,GATEWAY", name, text);
     if (fd < 0)
         return err_errno(err, -errno, "socket");
     if ((r = set_address(fd, &request, SIOCSIFADDR, plan.address)) < 0 ||
         (r = set_address(fd, &request, SIOCSIFNETMASK, plan.mask)) < 0)
-        return err_errno(err, r, "give eth0 its address");
+        return err_errno(err, r, "give %s its address", name);
     request.ifr_flags = IFF_UP | IFF_RUNNING;
     if (ioctl(fd, SIOCSIFFLAGS, &request) < 0)
-        return err_errno(err, -errno, "start eth0");
-    if ((r = add_default_route(fd, plan.gateway)) < 0)
+        return err_errno(err, -errno, "start %s", name);
+    if (plan.gateway.s_addr && (r = add_default_route(fd, plan.gateway)) < 0)
         return err_errno(err, r, "route through the gateway");
     return 0;
+}
+
+int init_network_up(const char *text, struct err *err)
+{
+    return *text ? init_interface_up("eth0", text, err) : 0;
 }
 
 /* As the kernel's linux/ipv6.h has them, whose other contents the C library's headers contradict.
@@ -95,27 +100,34 @@ struct route6 {
     int interface;
 };
 
-int init_network6_up(const char *text, struct err *err)
+int init_interface6_up(const char *name, const char *text, struct err *err)
 {
     CLEANUP(fd_closep) int fd = -1;
-    char address[INET6_ADDRSTRLEN], gateway[INET6_ADDRSTRLEN];
-    struct request6 request = {.interface = (int)if_nametoindex("eth0")};
+    char address[INET6_ADDRSTRLEN], gateway[INET6_ADDRSTRLEN] = "::", dad[64];
+    struct request6 request = {.interface = (int)if_nametoindex(name)};
     struct route6 route = {.metric = 1, .flags = RTF_UP | RTF_GATEWAY};
+    bool out;
 
-    if (!*text)
-        return 0;
-    if (sscanf(text, "%45[0-9a-f:]/%2u,%45[0-9a-f:]", address, &request.bits, gateway) != 3 ||
+    if (sscanf(text, "%45[0-9a-f:]/%2u,%45[0-9a-f:]", address, &request.bits, gateway) < 2 ||
         inet_pton(AF_INET6, address, &request.address) != 1 ||
         inet_pton(AF_INET6, gateway, &route.gateway) != 1)
-        return err_set(err, -EINVAL, "lodge.net6=%s: ADDRESS/BITS,GATEWAY is needed", text);
+        return err_set(err, -EINVAL, "%s: '%s' is not ADDRESS/BITS,GATEWAY", name, text);
     fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return 0;
     route.interface = request.interface;
     /* The host gives addresses once: to ask whether somebody else has ours takes a second in which
      * it is of no use. */
-    file_write_string(AT_FDCWD, "/proc/sys/net/ipv6/conf/eth0/accept_dad", "0");
-    if (ioctl(fd, SIOCSIFADDR, &request) < 0 || ioctl(fd, SIOCADDRT, &route) < 0)
-        return err_errno(err, -errno, "give eth0 its IPv6 address and route");
+    snprintf(dad, sizeof(dad), "/proc/sys/net/ipv6/conf/%.16s/accept_dad", name);
+    file_write_string(AT_FDCWD, dad, "0");
+    out = !IN6_IS_ADDR_UNSPECIFIED(&route.gateway);
+    if ((ioctl(fd, SIOCSIFADDR, &request) < 0 && errno != EEXIST) ||
+        (out && ioctl(fd, SIOCADDRT, &route) < 0 && errno != EEXIST))
+        return err_errno(err, -errno, "give %s its IPv6 address and route", name);
     return 0;
+}
+
+int init_network6_up(const char *text, struct err *err)
+{
+    return *text ? init_interface6_up("eth0", text, err) : 0;
 }

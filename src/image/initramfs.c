@@ -21,7 +21,7 @@
 #include <time.h>
 
 #define ARCHIVE_MAX    (256u << 20)
-#define ARCHIVE_FORMAT 2 /* another number whenever the same inputs make another archive */
+#define ARCHIVE_FORMAT 3 /* another number whenever the same inputs make another archive */
 
 /* What lodge-init needs of the kernel, in this order. ext4 is the image's file system. */
 static const char *const wanted_modules[] = {
@@ -81,41 +81,63 @@ static int append_file(struct buf *archive, const char *name, unsigned mode, con
     return 0;
 }
 
-static int append_modules(struct buf *archive, const struct kernel *kernel,
-                          const char *const *extra, struct err *err)
+/* What is wanted, in order: the boot's, then those for later (INITRAMFS_LATER). */
+static int resolve(const struct kernel *kernel, const char *const *extra, bool later,
+                   struct module_list *ret, struct err *err)
 {
     const char *wanted[ARRAY_LEN(wanted_modules) + 16];
-    struct module_list list;
-    CLEANUP(buf_donep) struct buf names;
     size_t nr = 0;
-    int result;
 
-    buf_init(&names, 1u << 20);
     for (size_t i = 0; wanted_modules[i]; i++)
         wanted[nr++] = wanted_modules[i];
-    for (; extra && *extra; extra++) {
-        if (nr + 1 >= ARRAY_LEN(wanted))
-            return err_set(err, -E2BIG, "too many extra modules");
-        wanted[nr++] = *extra;
-    }
+    for (int pass = 0; pass <= later; pass++)
+        for (size_t i = 0; extra && extra[i]; i++) {
+            if ((extra[i][0] == INITRAMFS_LATER) != pass)
+                continue;
+            if (nr + 1 >= ARRAY_LEN(wanted))
+                return err_set(err, -E2BIG, "too many extra modules");
+            wanted[nr++] = extra[i] + pass;
+        }
     wanted[nr] = NULL;
-    if ((result = modules_resolve(kernel->dir, kernel->release, wanted, &list, err)) < 0)
-        return result;
-    for (size_t i = 0; i < list.nr && result >= 0; i++) {
-        const char *base = strrchr(list.paths[i], '/') + 1;
+    return modules_resolve(kernel->dir, kernel->release, wanted, ret, err);
+}
+
+/* Modules first to last - 1 of the list, and the list of their names. */
+static int append_list(struct buf *archive, const struct module_list *list, size_t first,
+                       size_t last, const char *list_name, struct err *err)
+{
+    CLEANUP(buf_donep) struct buf names;
+    int result = 0;
+
+    buf_init(&names, 1u << 20);
+    for (size_t i = first; i < last; i++) {
+        const char *base = strrchr(list->paths[i], '/') + 1;
         char name[300];
 
         snprintf(name, sizeof(name), "modules/%.255s", base);
-        if ((result = append_file(archive, name, 0644, list.paths[i], true, err)) < 0)
-            break;
+        if ((result = append_file(archive, name, 0644, list->paths[i], true, err)) < 0)
+            return result;
         if (buf_printf(&names, "%s\n", base) < 0)
-            result = err_set(err, -ENOMEM, "list the kernel's modules");
+            return err_set(err, -ENOMEM, "list the kernel's modules");
     }
-    if (result >= 0 && (result = cpio_append(archive, "modules/list", S_IFREG | 0644, 0, names.data,
-                                             names.length)) < 0)
-        err_set(err, result, "list the kernel's modules");
-    module_list_done(&list);
-    return result < 0 ? result : 0;
+    result = cpio_append(archive, list_name, S_IFREG | 0644, 0, names.data, names.length);
+    return result < 0 ? err_set(err, result, "list the kernel's modules") : 0;
+}
+
+static int append_modules(struct buf *archive, const struct kernel *kernel,
+                          const char *const *extra, struct err *err)
+{
+    struct module_list boot = {0}, all = {0};
+    int result;
+
+    if ((result = resolve(kernel, extra, false, &boot, err)) == 0 &&
+        (result = resolve(kernel, extra, true, &all, err)) == 0 &&
+        (result = append_list(archive, &all, 0, boot.nr, "modules/list", err)) == 0 &&
+        all.nr > boot.nr)
+        result = append_list(archive, &all, boot.nr, all.nr, "modules/later", err);
+    module_list_done(&boot);
+    module_list_done(&all);
+    return result;
 }
 
 static int build(struct buf *archive, const struct kernel *kernel, const char *init_path,

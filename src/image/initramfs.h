@@ -17,9 +17,11 @@ int cpio_finish(struct buf *archive);
 
 /*
  * The archive for this kernel and this lodge-init, with extra modules (NULL-terminated, or NULL)
- * beyond those that every guest needs. It is kept beside the kernel when that directory can be
- * written, otherwise made in fallback_dir. ret_path names it.
+ * beyond those that every guest needs; with INITRAMFS_LATER before its name, one that is only
+ * loaded when something comes that needs it. The archive is kept beside the kernel when that
+ * directory can be written, otherwise made in fallback_dir. ret_path names it.
  */
+#define INITRAMFS_LATER '+'
 int initramfs_prepare(const struct kernel *kernel, const char *init_path, const char *const *extra,
                       const char *fallback_dir, char ret_path[PATH_MAX], struct err *err);
 

@@ -49,14 +49,21 @@ int guest_vm_process(struct manager *m, const struct spec *spec, uint16_t rows, 
     return result;
 }
 
-json_t *guest_builtin(const char *name, const char *argument)
+json_t *guest_program(const char *const *words)
 {
-    json_t *args = json_pack("[s]", name);
+    json_t *args = json_array();
 
-    if (argument)
-        json_array_append_new(args, json_string(argument));
+    for (; *words; words++)
+        json_array_append_new(args, json_string(*words));
     return json_pack("{s:o, s:[], s:s, s:s, s:b, s:b}", "args", args, "env", "cwd", "/", "user", "",
                      "terminal", 0, "builtin", 1);
+}
+
+json_t *guest_builtin(const char *name, const char *argument)
+{
+    const char *words[] = {name, argument, NULL};
+
+    return guest_program(words);
 }
 
 /* One frame: 1 and its status when it was the last. */

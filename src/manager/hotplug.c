@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One request a connection to the monitor's control socket: include/vmm_control.h. */
-#include "manager/hotplug.h"
+#include "manager/hotplug_internal.h"
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -54,9 +54,8 @@ static int read_answer(int fd, struct buf *line, struct err *err)
     return 0;
 }
 
-/* request is consumed; fd goes along unless it is -1. *ret (may be NULL): its result. */
-static int ask(struct manager *m, const struct instance *instance, json_t *request, int fd,
-               json_t **ret, struct err *err)
+int hotplug_ask(struct manager *m, const struct instance *instance, json_t *request, int fd,
+                json_t **ret, struct err *err)
 {
     CLEANUP(buf_donep) struct buf line = {0};
     CLEANUP(fd_closep) int link = -1;
@@ -85,13 +84,13 @@ static int ask(struct manager *m, const struct instance *instance, json_t *reque
     return result;
 }
 
-/* 1: it is there and driven, 0: it is there, -ENOENT: it is not, or what went wrong. */
-static int look(struct manager *m, const struct instance *instance, const char *id, struct err *err)
+int hotplug_look(struct manager *m, const struct instance *instance, const char *id,
+                 struct err *err)
 {
     json_t *answer = NULL;
     const json_t *list;
-    int result = ask(m, instance, json_pack("{s:s}", "command", VMM_CONTROL_DEVICES), -1, &answer,
-                     err);
+    int result = hotplug_ask(m, instance, json_pack("{s:s}", "command", VMM_CONTROL_DEVICES), -1,
+                             &answer, err);
 
     if (result < 0)
         return result;
@@ -115,7 +114,7 @@ static bool wait_for(struct manager *m, const struct instance *instance, const c
     struct err err = ERR_INIT;
     int now;
 
-    while ((now = look(m, instance, id, &err)) != wanted) {
+    while ((now = hotplug_look(m, instance, id, &err)) != wanted) {
         if ((now < 0 && now != -ENOENT) || clock_monotonic_ns() >= until_ns ||
             atomic_load(&m->stopping))
             return false;
@@ -130,9 +129,9 @@ static int wait_taken(struct manager *m, const struct instance *instance, const 
 {
     if (wait_for(m, instance, id, 1, TAKE_LIMIT))
         return 0;
-    ask(m, instance,
-        json_pack("{s:s, s:s, s:b}", "command", VMM_CONTROL_DETACH, "id", id, "force", 1), -1, NULL,
-        NULL);
+    hotplug_ask(m, instance,
+                json_pack("{s:s, s:s, s:b}", "command", VMM_CONTROL_DETACH, "id", id, "force", 1),
+                -1, NULL, NULL);
     return err_set(
         err, -EOPNOTSUPP,
         "the guest of '%s' does not take it: its kernel needs hot-plug of PCI by ACPI and "
@@ -140,7 +139,7 @@ static int wait_taken(struct manager *m, const struct instance *instance, const 
         instance->name, instance->name);
 }
 
-static int check_running(const struct instance *instance, struct err *err)
+int hotplug_check_running(const struct instance *instance, struct err *err)
 {
     if (instance->row.state == INSTANCE_PAUSED)
         return err_set(err, -EBUSY, "'%s' is paused; `lodge resume %s` first", instance->name,
@@ -155,12 +154,12 @@ int hotplug_disk(struct manager *m, const struct instance *instance,
     CLEANUP(fd_closep) int fd = -1;
     struct vdisk file;
     struct stat st;
-    int result = check_running(instance, err);
+    int result = hotplug_check_running(instance, err);
 
     if (result < 0 || (result = hardware_find_disk(m, disk, &file, err)) < 0)
         return result;
     hardware_disk_id(disk->disk, id);
-    if (look(m, instance, id, NULL) >= 0)
+    if (hotplug_look(m, instance, id, NULL) >= 0)
         return wait_taken(m, instance, id, err);
     fd = open(file.path, (disk->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0 || fcntl(fd, F_SETFL, 0) < 0 || fstat(fd, &st) < 0)
@@ -170,17 +169,16 @@ int hotplug_disk(struct manager *m, const struct instance *instance,
                        "disk '%s' is a block device, which can be attached only while the machine "
                        "is stopped",
                        file.path);
-    result = ask(m, instance,
-                 json_pack("{s:s, s:s, s:s, s:b}", "command", VMM_CONTROL_ATTACH_DISK, "id", id,
-                           "format", file.qcow2 ? "qcow2" : "raw", "read_only",
-                           (int)disk->read_only),
-                 fd, NULL, err);
+    result = hotplug_ask(m, instance,
+                         json_pack("{s:s, s:s, s:s, s:b}", "command", VMM_CONTROL_ATTACH_DISK, "id",
+                                   id, "format", file.qcow2 ? "qcow2" : "raw", "read_only",
+                                   (int)disk->read_only),
+                         fd, NULL, err);
     return result < 0 ? result : wait_taken(m, instance, id, err);
 }
 
-/* A tap is opened here: the monitor may not. *text is what it is told. */
-static int send_net(struct manager *m, const struct instance *instance, const char *id,
-                    const char *text, struct err *err)
+int hotplug_send_net(struct manager *m, const struct instance *instance, const char *id,
+                     const char *text, struct err *err)
 {
     CLEANUP(fd_closep) int fd = -1;
     char name[IFNAMSIZ] = "";
@@ -193,7 +191,7 @@ static int send_net(struct manager *m, const struct instance *instance, const ch
         if ((fd = network_tap_open(name, err)) < 0)
             return fd;
     }
-    return ask(
+    return hotplug_ask(
         m, instance,
         json_pack("{s:s, s:s, s:s}", "command", VMM_CONTROL_ATTACH_NET, "id", id, "net", text), fd,
         NULL, err);
@@ -205,19 +203,19 @@ static int plug_net(struct manager *m, const struct instance *instance,
     char place[NETWORKS_TAP_SIZE] = "";
     int result = 0;
 
-    if (look(m, instance, net->id, NULL) >= 0)
+    if (hotplug_look(m, instance, net->id, NULL) >= 0)
         return wait_taken(m, instance, net->id, err);
     if (net->network[0])
         result = networks_place(m, instance, net->network, net->address4, place, err);
     if (result == 0)
-        result = send_net(m, instance, net->id, *place ? place : net->net, err);
+        result = hotplug_send_net(m, instance, net->id, *place ? place : net->net, err);
     return result < 0 ? result : wait_taken(m, instance, net->id, err);
 }
 
 int hotplug_net(struct manager *m, const struct instance *instance, const struct hardware_net *net,
                 struct err *err)
 {
-    int result = check_running(instance, err);
+    int result = hotplug_check_running(instance, err);
 
     if (result < 0)
         return result;
@@ -231,12 +229,13 @@ int hotplug_detach(struct manager *m, const struct instance *instance, const cha
 {
     json_t *answer = NULL;
     bool over;
-    int result = check_running(instance, err);
+    int result = hotplug_check_running(instance, err);
 
-    if (result < 0 || (result = ask(m, instance,
-                                    json_pack("{s:s, s:s, s:b}", "command", VMM_CONTROL_DETACH,
-                                              "id", id, "force", (int)force),
-                                    -1, &answer, err)) < 0)
+    if (result < 0 ||
+        (result = hotplug_ask(m, instance,
+                              json_pack("{s:s, s:s, s:b}", "command", VMM_CONTROL_DETACH, "id", id,
+                                        "force", (int)force),
+                              -1, &answer, err)) < 0)
         return result;
     over = strcmp(json_string_value(json_object_get(answer, "state")) ?: "", "asked") != 0;
     json_decref(answer);

@@ -19,4 +19,17 @@ int hotplug_net(struct manager *m, const struct instance *instance, const struct
 int hotplug_detach(struct manager *m, const struct instance *instance, const char *id, bool force,
                    struct err *err);
 
+/*
+ * Of a virtual machine of an image (hotplug_guest.c), whose guest's agent is told what to do with
+ * what came. Each may be done twice. -EBUSY: the guest does not do it within a time.
+ */
+/* way_out: its default route, and where it asks for names. What fails is taken back. */
+int hotplug_connect(struct manager *m, const struct instance *instance, const char *network,
+                    const char *address4, bool way_out, struct err *err);
+int hotplug_disconnect(struct manager *m, const struct instance *instance, const char *network,
+                       struct err *err);
+/* Makes a machine that has just started, or was found running, what its specification says: gives
+ * it what it did not have when it was started. What cannot be given is logged. */
+void hotplug_settle(struct manager *m, const struct instance *instance);
+
 #endif

@@ -366,6 +366,7 @@ int guest_vm_process(struct manager *m, const struct spec *spec, uint16_t rows, 
                      json_t **ret, struct err *err);
 /* One of the agent's own programs (include/agent_protocol.h); argument may be NULL. */
 json_t *guest_builtin(const char *name, const char *argument);
+json_t *guest_program(const char *const *words);
 /* Runs a program (consumed) in the guest without input. output (NULL: thrown away) gets what it
  * prints, err's message the last it said about an error. 0 and its exit status, or negative:
  * -ETIMEDOUT, -E2BIG (more than the output's cap). */
@@ -445,6 +446,14 @@ int networks_disconnect(struct manager *m, const struct instance *instance, cons
 #define NETWORKS_TAP_SIZE 96
 int networks_place(struct manager *m, const struct instance *instance, const char *network,
                    const char *address4, char ret[NETWORKS_TAP_SIZE], struct err *err);
+/* The interface at its place there, as the guest's agent takes it: with way_out its addresses have
+ * the gateways behind them. -ENOENT: it has no place. */
+struct networks_interface {
+    char mac[18];
+    char text4[48], text6[120]; /* text6 "": the network has no IPv6 addresses */
+};
+int networks_interface(struct manager *m, const struct instance *instance, const char *network,
+                       bool way_out, struct networks_interface *ret, struct err *err);
 /* Whether it has a place there now. */
 bool networks_placed(struct manager *m, const struct instance *instance, const char *network);
 /* -ENOENT: there is no such network. */

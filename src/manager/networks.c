@@ -299,6 +299,50 @@ int networks_place(struct manager *m, const struct instance *instance, const cha
     return result < 0 ? result : resolvers_start(m, network, false, err);
 }
 
+static void describe_interface(const struct network *network, const struct network_endpoint *place,
+                               bool way_out, struct networks_interface *ret)
+{
+    struct in_addr address = {htonl(place->address4)}, gateway = {htonl(network_gateway4(network))};
+    struct in6_addr address6 = network_address6(network, place);
+    struct in6_addr gateway6 = network_gateway6(network);
+    char text[INET6_ADDRSTRLEN], gateway_text[INET6_ADDRSTRLEN];
+
+    snprintf(ret->mac, sizeof(ret->mac), "%02x:%02x:%02x:%02x:%02x:%02x", place->mac[0],
+             place->mac[1], place->mac[2], place->mac[3], place->mac[4], place->mac[5]);
+    inet_ntop(AF_INET, &address, text, sizeof(text));
+    inet_ntop(AF_INET, &gateway, gateway_text, sizeof(gateway_text));
+    snprintf(ret->text4, sizeof(ret->text4), "%.15s/%u%s%.15s", text, network->subnet4.bits,
+             way_out ? "," : "", way_out ? gateway_text : "");
+    *ret->text6 = '\0';
+    if (!network->has6)
+        return;
+    inet_ntop(AF_INET6, &address6, text, sizeof(text));
+    inet_ntop(AF_INET6, &gateway6, gateway_text, sizeof(gateway_text));
+    snprintf(ret->text6, sizeof(ret->text6), "%s/64%s%s", text, way_out ? "," : "",
+             way_out ? gateway_text : "");
+}
+
+int networks_interface(struct manager *m, const struct instance *instance, const char *name,
+                       bool way_out, struct networks_interface *ret, struct err *err)
+{
+    const struct network_endpoint *place;
+    const struct network *network;
+    struct network_state state;
+    char lock[PATH_SIZE];
+    int result = network_state_open(NULL, true, &state, err);
+
+    if (result < 0)
+        return result;
+    lock_path(m, instance, lock);
+    network = network_find(&state, name);
+    if ((place = place_of(network, lock)))
+        describe_interface(network, place, way_out, ret);
+    else
+        result = err_set(err, -ENOENT, "it has no place on network '%.40s'", name);
+    network_state_close(&state);
+    return result;
+}
+
 bool networks_placed(struct manager *m, const struct instance *instance, const char *network)
 {
     struct network_state state;

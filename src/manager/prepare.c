@@ -184,6 +184,7 @@ static json_t *vm_runtime(const struct manager *m, const struct instance *instan
     add(argv, "--vm");
     add(argv, "--quiet");
     add(argv, "--balloon");
+    add(argv, "--hotplug");
     add_option(argv, "--name", "vm");
     add_option(argv, "--hostname", spec->hostname ?: instance->id);
     add_option(argv, "--engine", spec->engine);

@@ -10,6 +10,7 @@
  * One that is adopted may be frozen, or not, unlike what is stored: if its manager was killed
  * between doing that and storing it. What is stored is made true.
  */
+#include "manager/hotplug.h"
 #include "manager/internal.h"
 #include "manager/pins.h"
 #include "vmm_control.h"
@@ -131,6 +132,8 @@ static void take_up(struct manager *m, struct instance *instance)
             environment_reconcile(m, instance);
             undo_reclaim(m, instance);
             freeze_as_stored(m, instance);
+            if (instance->row.state == INSTANCE_RUNNING)
+                hotplug_settle(m, instance);
             return;
         }
         log_warning("instance %s: %s", instance->name, err.message);

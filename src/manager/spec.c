@@ -432,8 +432,6 @@ static int check_network(const struct spec *spec, struct err *err)
             return err_set(err, -EINVAL, "networks[%zu]: '%.40s' %s", i, spec->more[i],
                            twice ? "is there twice" : "cannot be the name of a network");
     }
-    if (spec->nr_more && spec->vm)
-        return err_set(err, -EOPNOTSUPP, "networks: a virtual machine has one so far");
     return 0;
 }
 

@@ -322,7 +322,7 @@ static int parse_root(struct vmm_config *config, const struct json_at *root, str
         "kernel",        "initrd",  "cmdline",  "modules",   "memory",  "cpus",    "engine",
         "disks",         "console", "on_reset", "exit_port", "vsock",   "rng",     "control",
         "debug_console", "jail",    "quiet",    "networks",  "profile", "symbols", "perf_map",
-        "shares",        "balloon", "boot",     "hotplug",   NULL};
+        "shares",        "balloon", "boot",     "hotplug",   "places",  NULL};
     const char *kernel = NULL, *initrd = NULL, *cmdline = NULL, *control = NULL, *profile = NULL,
                *boot = NULL;
     int r;
@@ -358,6 +358,7 @@ static int parse_root(struct vmm_config *config, const struct json_at *root, str
         (r = json_opt_bool(root, "debug_console", &config->debug_console, err)) < 0 ||
         (r = json_opt_bool(root, "jail", &config->jail, err)) < 0 ||
         (r = json_opt_bool(root, "hotplug", &config->hotplug, err)) < 0 ||
+        (r = json_opt_bool(root, "places", &config->places, err)) < 0 ||
         (r = json_opt_bool(root, "quiet", &config->quiet, err)) < 0)
         return r;
     return 0;
@@ -408,6 +409,8 @@ static int check_machine(const struct vmm_config *config, struct err *err)
     if (config->vsock_path && (config->vsock_cid < 3 || config->vsock_cid > 0xfffffffe))
         return err_set(err, -EINVAL, "vsock CID %llu: 3 to 4294967294 are possible",
                        (unsigned long long)config->vsock_cid);
+    if (config->places && config->hotplug)
+        return err_set(err, -EINVAL, "places and hotplug exclude each other: leave out one");
     return config_shares_check(config, err);
 }
 

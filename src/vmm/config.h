@@ -112,7 +112,8 @@ struct vmm_config {
     bool perf_map;
     enum vmm_on_reset on_reset;
     bool jail;
-    bool hotplug; /* disks and networks may come and go while it runs */
+    bool hotplug; /* disks and networks may come and go while it runs: by PCI */
+    bool places;  /* likewise, in windows kept for them; the guest is told by who asks for it */
     int ready_fd; /* -1: none. One byte is written when the guest runs */
     bool quiet;
 };

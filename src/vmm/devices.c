@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#define PLACES             6    /* empty ones, where there are so many windows */
 #define VIRTIO_MMIO_STATUS 0x70 /* virtio 1.2 4.2.2: writing 0 resets the device */
 
 static int open_disk(struct devices *d, const struct vmm_disk *disk, struct block **ret,
@@ -105,21 +106,58 @@ static unsigned count_tags(const struct vmm_config *config)
     return nr;
 }
 
-unsigned devices_count(const struct vmm_config *config)
+static unsigned count_fixed(const struct vmm_config *config)
 {
     return config->nr_disks + config->nr_nets + count_tags(config) + config->rng + config->balloon +
            !!config->vsock_path + (config->console == VMM_CONSOLE_VIRTIO);
 }
 
+unsigned devices_count(const struct vmm_config *config)
+{
+    unsigned fixed = count_fixed(config);
+
+    if (!config->places || fixed >= MACHINE_VIRTIO_MAX)
+        return fixed;
+    return fixed + MIN(PLACES, MACHINE_VIRTIO_MAX - fixed);
+}
+
+static struct irq_line next_window(struct devices *d, struct machine *machine, unsigned *ret_index)
+{
+    unsigned i = d->nr++;
+
+    d->windows[i] = machine_virtio_window(i);
+    *ret_index = i;
+    return (struct irq_line){machine_irq_sink(machine), d->windows[i].gsi};
+}
+
 /* Puts the device just made at d->all[d->nr] on the bus. */
 static int attach(struct devices *d, struct machine *machine, struct err *err)
 {
-    unsigned i = d->nr++;
-    struct irq_line line = {machine_irq_sink(machine), 0};
+    unsigned i;
+    struct irq_line line = next_window(d, machine, &i);
 
-    d->windows[i] = machine_virtio_window(i);
-    line.gsi = d->windows[i].gsi;
     return virtio_mmio_attach(d->all[i], machine_bus(machine), d->windows[i].gpa, &line, err);
+}
+
+/* Likewise, in a place that it may leave; NULL: an empty one. */
+static int attach_movable(struct devices *d, struct machine *machine, struct virtio_device *device,
+                          const char *id, const char *kind, struct err *err)
+{
+    struct device_place *at = &d->places[d->nr_places];
+    unsigned i;
+    struct irq_line line = next_window(d, machine, &i);
+    int r = virtio_place_new(machine_bus(machine), d->windows[i].gpa, &line, &at->place, err);
+
+    d->all[i] = r < 0 ? device : NULL;
+    if (r < 0)
+        return r;
+    d->nr_places++;
+    at->device = device;
+    at->id = id;
+    at->kind = kind;
+    if (device)
+        virtio_place_fill(at->place, device);
+    return 0;
 }
 
 static size_t console_take(void *context, const void *data, size_t length)
@@ -160,7 +198,9 @@ static int attach_disks(struct devices *d, const struct vmm_config *config, stru
         if (r < 0)
             return r;
         d->blocks[i] = NULL;
-        r = attach(d, machine, err);
+        r = config->places && config->disks[i].serial
+                ? attach_movable(d, machine, d->all[d->nr], config->disks[i].serial, "disk", err)
+                : attach(d, machine, err);
     }
     return r;
 }
@@ -181,7 +221,9 @@ static int attach_nets(struct devices *d, const struct vmm_config *config, struc
         if ((r = virtio_net_new(&d->host, &net, &d->all[d->nr], err)) < 0)
             return r;
         d->nets[i] = NULL;
-        r = attach(d, machine, err);
+        r = config->places && wanted->id
+                ? attach_movable(d, machine, d->all[d->nr], wanted->id, "network", err)
+                : attach(d, machine, err);
     }
     return r;
 }
@@ -245,6 +287,8 @@ int devices_attach(struct devices *d, const struct vmm_config *config, struct ma
             r = attach(d, machine, err);
         }
     }
+    for (unsigned nr = devices_count(config); r == 0 && d->nr < nr;)
+        r = attach_movable(d, machine, NULL, NULL, NULL, err);
     return r;
 }
 
@@ -274,6 +318,10 @@ void devices_free(struct devices *d)
         loop_thread_stop(d->loop);
     for (unsigned i = 0; i < d->nr; i++)
         virtio_device_free(d->all[i]);
+    for (unsigned i = 0; i < d->nr_places; i++) {
+        virtio_device_free(d->places[i].device);
+        virtio_place_free(d->places[i].place);
+    }
     for (unsigned i = 0; i < d->nr_blocks; i++)
         block_close(d->blocks[i]);
     for (unsigned i = 0; i < d->nr_nets; i++)

@@ -14,10 +14,18 @@
 #include "base/loop.h"
 #include "block/block.h"
 #include "machine/machine.h"
+#include "virtio/place.h"
 #include "virtio/virtio.h"
 #include "share/server.h"
 #include "vmm/config.h"
 #include "vmm/console.h"
+
+/* A window that a device may leave, and another come to. */
+struct device_place {
+    struct virtio_place *place;
+    struct virtio_device *device; /* there since the beginning, until hotplug_init takes it */
+    const char *id, *kind;        /* of that; the configuration's */
+};
 
 struct devices {
     struct loop *loop;
@@ -28,9 +36,11 @@ struct devices {
     struct share_server *shares[VMM_TAGS_MAX]; /* likewise, one a tag */
     const char *tags[VMM_TAGS_MAX];            /* the configuration's */
     unsigned nr_shares;
-    struct virtio_device *all[MACHINE_VIRTIO_MAX];
+    struct virtio_device *all[MACHINE_VIRTIO_MAX]; /* NULL: in a place */
     struct machine_virtio windows[MACHINE_VIRTIO_MAX];
     unsigned nr;
+    struct device_place places[MACHINE_VIRTIO_MAX];
+    unsigned nr_places;
     struct virtio_device *balloon; /* one of all, or NULL */
     struct virtio_device *console; /* one of all, or NULL */
     struct console *terminal;      /* borrowed; where console's output goes */

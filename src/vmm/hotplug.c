@@ -44,6 +44,11 @@ static void free_call(void *context)
     virtio_device_free(freeing->device);
 }
 
+static unsigned nr_slots(const struct hotplug *h)
+{
+    return h->config->places ? h->devices->nr_places : PCI_SLOTS_MAX;
+}
+
 /* The device is off the bus: nobody is in it, or will be. */
 static void slot_empty(struct hotplug *h, struct hotplug_slot *slot)
 {
@@ -73,12 +78,26 @@ void hotplug_init(struct hotplug *h, const struct vmm_config *config, struct dev
     h->ejected_call = (struct loop_call){.fn = take_ejected, .context = h};
 }
 
+void hotplug_take(struct hotplug *h)
+{
+    for (unsigned i = 0; i < h->devices->nr_places; i++) {
+        struct device_place *place = &h->devices->places[i];
+        struct hotplug_slot *slot = &h->slots[i];
+
+        if (!place->device)
+            continue;
+        *slot = (struct hotplug_slot){
+            .device = TAKE_PTR(place->device), .kind = place->kind, .boot = true};
+        snprintf(slot->id, sizeof(slot->id), "%s", place->id);
+    }
+}
+
 void hotplug_done(struct hotplug *h)
 {
     if (!h->loop)
         return;
     loop_cancel(h->loop, &h->ejected_call);
-    for (unsigned i = 0; i < PCI_SLOTS_MAX; i++)
+    for (unsigned i = 0; i < HOTPLUG_SLOTS_MAX; i++)
         if (h->slots[i].device)
             slot_empty(h, &h->slots[i]);
 }
@@ -90,9 +109,19 @@ void hotplug_ejected(struct hotplug *h, unsigned slot)
     loop_post(h->loop, &h->ejected_call);
 }
 
+/* Out of its place, when it was asked for and no driver works with it (any more). */
+static bool leave_place(struct hotplug *h, struct hotplug_slot *slot)
+{
+    if (!h->config->places || !slot->asked || virtio_device_driven(slot->device))
+        return false;
+    virtio_place_empty(h->devices->places[slot - h->slots].place);
+    slot_empty(h, slot);
+    return true;
+}
+
 static struct hotplug_slot *find(struct hotplug *h, const char *id)
 {
-    for (unsigned i = 0; i < PCI_SLOTS_MAX; i++)
+    for (unsigned i = 0; i < nr_slots(h); i++)
         if (h->slots[i].device && !strcmp(h->slots[i].id, id))
             return &h->slots[i];
     return NULL;
@@ -101,30 +130,36 @@ static struct hotplug_slot *find(struct hotplug *h, const char *id)
 /* An empty slot for a device of this name. */
 static int slot_for(struct hotplug *h, const char *id, unsigned *ret, struct err *err)
 {
-    if (!h->config->hotplug)
+    if (!h->config->hotplug && !h->config->places)
         return err_set(err, -EOPNOTSUPP, "this VM was started without hot-plug (--hotplug)");
     if (!id || !*id || strlen(id) > HOTPLUG_ID_MAX)
         return err_set(err, -EINVAL, "id: 1 to %d bytes are needed", HOTPLUG_ID_MAX);
     if (find(h, id))
         return err_set(err, -EEXIST, "'%s' is there already", id);
-    for (unsigned i = 0; i < PCI_SLOTS_MAX; i++)
-        if (!h->slots[i].device) {
+    for (unsigned i = 0; i < nr_slots(h); i++)
+        if (!h->slots[i].device || leave_place(h, &h->slots[i])) {
             *ret = i;
             return 0;
         }
-    return err_set(err, -ENOSPC, "all %d slots are taken: detach something first", PCI_SLOTS_MAX);
+    return err_set(err, -ENOSPC, "all %u places for disks and networks are taken: detach one first",
+                   nr_slots(h));
 }
 
 static void plug(struct hotplug *h, unsigned index, struct virtio_device *device, const char *id,
                  const char *kind)
 {
     struct hotplug_slot *slot = &h->slots[index];
-    struct irq_line line = pci_line(machine_pci(h->machine), index);
     struct pci_device described;
+    struct irq_line line;
 
     slot->device = device;
     slot->kind = kind;
     snprintf(slot->id, sizeof(slot->id), "%s", id);
+    if (h->config->places) {
+        virtio_place_fill(h->devices->places[index].place, device);
+        return;
+    }
+    line = pci_line(machine_pci(h->machine), index);
     virtio_pci_describe(device, &line, &described);
     pci_plug(machine_pci(h->machine), index, &described, true);
 }
@@ -288,7 +323,10 @@ int hotplug_detach(struct hotplug *h, const json_t *request, json_t **ret, struc
     if (slot) {
         slot->asked = true;
         state = slot->revoked ? "revoked" : "asked";
-        pci_ask_back(machine_pci(h->machine), (unsigned)(slot - h->slots));
+        if (!h->config->places)
+            pci_ask_back(machine_pci(h->machine), (unsigned)(slot - h->slots));
+        else if (leave_place(h, slot))
+            state = "gone";
     }
     *ret = json_pack("{s:s}", "state", state);
     return 0;
@@ -298,13 +336,13 @@ int hotplug_list(struct hotplug *h, json_t **ret, struct err *err)
 {
     json_t *list = json_array();
 
-    for (unsigned i = 0; i < PCI_SLOTS_MAX; i++)
-        if (h->slots[i].device)
+    for (unsigned i = 0; i < nr_slots(h); i++)
+        if (h->slots[i].device && !leave_place(h, &h->slots[i]))
             json_array_append_new(list,
-                                  json_pack("{s:s, s:s, s:i, s:b, s:b}", "id", h->slots[i].id,
+                                  json_pack("{s:s, s:s, s:i, s:b, s:b, s:b}", "id", h->slots[i].id,
                                             "kind", h->slots[i].kind, "slot", (int)i + 1, "driven",
                                             (int)virtio_device_driven(h->slots[i].device), "asked",
-                                            (int)h->slots[i].asked));
+                                            (int)h->slots[i].asked, "boot", (int)h->slots[i].boot));
     if (!(*ret = json_pack("{s:o}", "devices", list)))
         return err_set(err, -ENOMEM, "out of memory");
     return 0;

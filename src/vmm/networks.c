@@ -148,9 +148,9 @@ static int parse_forwards(struct vmm_net *net, const struct json_at *at, struct 
 
 int config_net_parse(struct vmm_config *config, const struct json_at *at, struct err *err)
 {
-    static const char *const known[] = {"type",   "tap",     "mac",           "mtu",
-                                        "filter", "hostfwd", "host_loopback", NULL};
-    const char *type = NULL, *tap = NULL, *mac = NULL;
+    static const char *const known[] = {"type",    "tap",           "mac", "mtu", "filter",
+                                        "hostfwd", "host_loopback", "id",  NULL};
+    const char *type = NULL, *tap = NULL, *mac = NULL, *id = NULL;
     struct vmm_net *net;
     uint64_t mtu = 0;
     bool filter = true;
@@ -160,6 +160,8 @@ int config_net_parse(struct vmm_config *config, const struct json_at *at, struct
         (r = json_get_string(at, "type", &type, err)) < 0 ||
         (r = json_opt_string(at, "tap", &tap, err)) < 0 ||
         (r = json_opt_string(at, "mac", &mac, err)) < 0 ||
+        (r = json_opt_string(at, "id", &id, err)) < 0 ||
+        (r = config_string_set(&net->id, id, err)) < 0 ||
         (r = json_opt_uint(at, "mtu", &mtu, err)) < 0 ||
         (r = json_opt_bool(at, "filter", &filter, err)) < 0 ||
         (r = json_opt_bool(at, "host_loopback", &net->host_loopback, err)) < 0)

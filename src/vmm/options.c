@@ -52,6 +52,7 @@ const char vmm_options_help[] =
     "  --perf-map             /tmp/perf-PID.map of translated code, for perf\n"
     "  --on-reset ACTION      reboot or exit (default: reboot)\n"
     "  --hotplug              disks and networks can be attached while the VM runs\n"
+    "  --places               likewise, in windows of their own instead of a PCI bus\n"
     "  --ready-fd N           one byte is written to descriptor N when the guest runs\n"
     "  --no-jail              no system call filter (for debugging)\n"
     "  --quiet                only errors on standard error\n"
@@ -82,6 +83,7 @@ enum option_id {
     OPTION_PERF_MAP,
     OPTION_ON_RESET,
     OPTION_HOTPLUG,
+    OPTION_PLACES,
     OPTION_READY_FD,
     OPTION_NO_JAIL,
     OPTION_QUIET,
@@ -114,6 +116,7 @@ static const struct option long_options[] = {
     {"perf-map", no_argument, NULL, OPTION_PERF_MAP},
     {"on-reset", required_argument, NULL, OPTION_ON_RESET},
     {"hotplug", no_argument, NULL, OPTION_HOTPLUG},
+    {"places", no_argument, NULL, OPTION_PLACES},
     {"ready-fd", required_argument, NULL, OPTION_READY_FD},
     {"no-jail", no_argument, NULL, OPTION_NO_JAIL},
     {"quiet", no_argument, NULL, OPTION_QUIET},
@@ -243,6 +246,9 @@ static int apply(struct vmm_config *config, int option, const char *value, struc
         return 0;
     case OPTION_HOTPLUG:
         config->hotplug = true;
+        return 0;
+    case OPTION_PLACES:
+        config->places = true;
         return 0;
     case OPTION_READY_FD:
         r = number_parse(value, "--ready-fd", 3, 1023, &number, err);

@@ -375,6 +375,7 @@ static int assemble(struct vmm *v, struct err *err)
     hotplug_init(&v->hotplug, config, &v->devices, v->machine, v->loop);
     if ((r = hotplug_prepare(config, err)) == 0)
         r = devices_attach(&v->devices, config, v->machine, v->console, err);
+    hotplug_take(&v->hotplug);
     if (r == 0 && config->control)
         r = control_new(v->loop, config->control, commands_run, &v->commands, &v->control, err);
     v->commands.control = v->control;
@@ -385,7 +386,7 @@ static int enter_jail(const struct vmm *v, struct err *err)
 {
     struct jail_needs needs = {.kvm = v->engine == &kvm_engine,
                                .profile = v->profile,
-                               .tap = v->config->hotplug,
+                               .tap = v->config->hotplug || v->config->places,
                                .sockets = v->config->hotplug};
 
     for (unsigned i = 0; i < v->config->nr_nets; i++) {

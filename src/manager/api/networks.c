@@ -6,6 +6,7 @@
  */
 #include "manager/api/request.h"
 
+#include "manager/hotplug.h"
 #include "network/network.h"
 
 #include <errno.h>
@@ -210,6 +211,33 @@ static int spec_remove(json_t *document, const struct spec *spec, const char *ne
     return 0;
 }
 
+/* Of a virtual machine that runs. What is stored is what it is to be, whatever becomes of us: so a
+ * connection is stored first. */
+static int change_running_vm(struct manager *m, struct instance *instance, const struct spec *spec,
+                             const json_t *document, const char *network, const char *address4,
+                             bool connect, struct err *err)
+{
+    CLEANUP(freep) char *before = strdup(instance->spec);
+    bool first = spec->network && !strcmp(spec->network, network);
+    int result;
+
+    if (!before)
+        return err_set(err, -ENOMEM, "out of memory");
+    if (connect) {
+        if ((result = store_spec(m, instance, document, err)) == 0 &&
+            (result = hotplug_connect(m, instance, network, address4, !spec_is_networked(spec),
+                                      err)) < 0)
+            instance_put_spec(m, instance, before, NULL);
+        return result;
+    }
+    if ((result = hotplug_disconnect(m, instance, network, err)) < 0 ||
+        (result = store_spec(m, instance, document, err)) < 0)
+        return result;
+    /* The next one leads out now. */
+    return first && spec->nr_more ? hotplug_connect(m, instance, spec->more[0], NULL, true, err)
+                                  : 0;
+}
+
 /* By who has the instance. */
 static int change(struct manager *m, struct instance *instance, const char *network,
                   const char *address4, bool connect, struct err *err)
@@ -221,16 +249,14 @@ static int change(struct manager *m, struct instance *instance, const char *netw
 
     if (result < 0)
         return result;
-    if (spec.vm && runs)
-        result = err_set(err, -EOPNOTSUPP,
-                         "the networks of a virtual machine of an image change while it is "
-                         "stopped; `lodge stop %s` first",
-                         instance->name);
-    else
-        result = json_parse(instance->spec, strlen(instance->spec), "spec", &document, err);
+    result = json_parse(instance->spec, strlen(instance->spec), "spec", &document, err);
     if (result == 0)
         result = connect ? spec_add(document, &spec, network, address4, err)
                          : spec_remove(document, &spec, network, err);
+    if (result == 0 && spec.vm && runs) {
+        result = change_running_vm(m, instance, &spec, document, network, address4, connect, err);
+        goto done;
+    }
     /* The running one first: what is refused there is not stored. */
     if (result == 0 && runs && connect)
         result = networks_connect(m, instance, network, address4, err);
@@ -238,6 +264,7 @@ static int change(struct manager *m, struct instance *instance, const char *netw
         result = networks_disconnect(m, instance, network, err);
     if (result == 0 && (result = store_spec(m, instance, document, err)) < 0 && runs && connect)
         networks_disconnect(m, instance, network, NULL);
+done:
     json_decref(document);
     spec_done(&spec);
     if (result == 0)
