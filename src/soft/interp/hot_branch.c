@@ -81,7 +81,8 @@ static int jcc_side(struct soft_cpu *cpu, const struct interp_op *op)
 
 bool hot_jcc_forward(const struct interp_op *op)
 {
-    return op->run == jcc_functions[op->condition & 15] && (int64_t)op->imm > op->offset;
+    return op->run == jcc_functions[op->condition & 15] && (int64_t)op->imm > op->offset &&
+           (int64_t)op->imm < INT32_MAX - 2 * (int64_t)GUEST_PAGE_SIZE;
 }
 
 void hot_jcc_go_on(struct interp_op *op)

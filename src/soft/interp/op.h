@@ -161,7 +161,8 @@ interp_fn *hot_unary_select(const struct insn *insn, struct interp_op *op);
 interp_fn *hot_branch_select(const struct insn *insn, struct interp_op *op);
 interp_fn *hot_stack_select(const struct insn *insn, struct interp_op *op);
 
-/* Is it a Jcc of 64-bit code that leads forward? Make it one that need not end its block. */
+/* Is it a Jcc of 64-bit code that leads forward, and not 2 GiB? Make it one that need not end its
+ * block. */
 bool hot_jcc_forward(const struct interp_op *op);
 void hot_jcc_go_on(struct interp_op *op);
 

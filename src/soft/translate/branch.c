@@ -107,6 +107,14 @@ static int64_t target_of(const struct translator *tr)
     return (int64_t)tr->offset + tr->insn.length + (int64_t)tr->insn.imm;
 }
 
+/* Links and distances between pages have 32 bits. */
+static bool in_reach(const struct translator *tr)
+{
+    int64_t target = target_of(tr), most = INT32_MAX - 2 * (int64_t)GUEST_PAGE_SIZE;
+
+    return tr->insn.operand[0].kind != INSN_OPERAND_REL || (target >= -most && target <= most);
+}
+
 static void jcc(struct translator *tr, unsigned link)
 {
     int64_t target = target_of(tr);
@@ -302,7 +310,7 @@ bool translator_branch(struct translator *tr)
     unsigned nr_stubs = tr->nr_stubs;
     bool done = false;
 
-    if (tr->insn.operand_size != 8)
+    if (tr->insn.operand_size != 8 || !in_reach(tr))
         return false;
     switch (tr->insn.id) {
     case INSN_JCC:

@@ -139,8 +139,38 @@ START_TEST(write_into_what_was_no_instruction)
 }
 END_TEST
 
+/* The target is more than 2 GiB from the start of the branch's page. */
+START_TEST(branch_farther_than_a_link)
+{
+    static const uint8_t code[][6] = {
+        {0x0f, 0x84, 0, 0xff, 0xff, 0x7f},     /* jz */
+        {0x66, 0x90, 0xe9, 0, 0xff, 0xff},     /* jmp; its last byte follows */
+        {0x66, 0x90, 0xe8, 0, 0xff, 0xff},     /* call */
+        {0x0f, 0x84 + 1, 0, 0xff, 0xff, 0x7f}, /* jnz: the block goes on behind it */
+    };
+
+    for (unsigned i = 0; i < ARRAY_LEN(code); i++) {
+        struct fixture *f = PROGRAM(0xf4);
+        uint64_t to = UINT64_C(0x80000000) + CODE + 0xe06 + (code[i][0] == 0x66);
+
+        guest_put64(&f->guest, 0x2000 + 8 * 2, 0x3063); /* the same memory again at 2 GiB */
+        guest_put(&f->guest, CODE + 0xe00,
+                  (const uint8_t[]){0xf4, 0xf4, 0xf4, 0xf4, 0xf4, 0xf4, 0xf4, 0xf4}, 8);
+        guest_put(&f->guest, CODE + 0xf00, code[i], sizeof(code[i]));
+        guest_put(&f->guest, CODE + 0xf06, (const uint8_t[]){0x7f, 0xf4}, 2);
+        f->state.rip = CODE + 0xf00;
+        for (unsigned k = 0; k < 3; k++) {
+            f->state.rflags = CPU_FLAG_ONE | (i == 3 ? 0 : CPU_FLAG_ZF);
+            ck_assert_uint_eq(run(f, CPU_EXIT_HALT).rip, to + 1);
+        }
+        fixture_free(f);
+    }
+}
+END_TEST
+
 TEST_MAIN("soft_found", tcase_add_test(tcase, avx_behind_sse_is_checked_too);
           tcase_add_test(tcase, avx_behind_sse_in_one_block);
           tcase_add_test(tcase, misaligned_store_dirties_no_page);
           tcase_add_test(tcase, conversion_from_memory_has_the_guests_mxcsr);
-          tcase_add_test(tcase, write_into_what_was_no_instruction);)
+          tcase_add_test(tcase, write_into_what_was_no_instruction);
+          tcase_add_test(tcase, branch_farther_than_a_link);)
