@@ -33,6 +33,7 @@ __attribute__((no_sanitize("thread"))) void translate_figures(struct soft_cpu *c
     fn(context, "code", "link_cuts", counts->link_cuts);
     fn(context, "code", "memory_without_guard", guards_missing(cpu->vm));
     fn(context, "code", "flat_tables", translate->flat);
+    fn(context, "code", "flat_touched", translate->nr_flat_touched);
     fn(context, "code", "used_bytes",
        translate->code.used + translate->code.size - translate->code.cold);
     fn(context, "code", "cap_bytes", translate->code.size);

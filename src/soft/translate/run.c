@@ -21,6 +21,7 @@
 
 #define GUARD_EXITS_MAX 16u
 #define INSN_ACCESS_MAX 32u
+#define PASS_LEAST      (GUEST_PAGE_SIZE / 2)
 #define NO_BLOCK        UINT32_MAX /* interp_block.runs: not to be translated (again) */
 
 static bool avx_enabled(const struct soft_cpu *cpu)
@@ -190,11 +191,24 @@ static bool ends_canonical(uint64_t address)
            (int64_t)(address + INSN_ACCESS_MAX);
 }
 
+/* Is it a string instruction that has at least half a page before it? */
+static bool passes(const struct soft_cpu *cpu, const struct interp_op *op)
+{
+    const struct insn *insn = &op->generic->insn;
+
+    if (op->run != op_generic && op->run != op_generic_end)
+        return false;
+    return (insn->id == INSN_MOVS || insn->id == INSN_STOS) && (insn->prefixes & INSN_PREFIX_REP) &&
+           cpu->gpr[CPU_RCX] >= PASS_LEAST / insn->operand[0].size;
+}
+
 /* Exits LOAD and STORE: false: interpret; *ret_fault: view_fill. */
 static bool fill(struct soft_cpu *cpu, struct visit *visit, uint32_t exit, bool write,
                  bool *ret_fault)
 {
     uint64_t page = cpu->translate->hot->address >> GUEST_PAGE_SHIFT;
+    const struct interp_op *op =
+        &visit->t->block->ops[exit >> TRANSLATE_EXIT_BITS & ((1u << TRANSLATE_OP_BITS) - 1)];
     bool due = seam_due(cpu),
          again = visit->exit >> TRANSLATE_EXIT_BITS == exit >> TRANSLATE_EXIT_BITS &&
                  visit->page[1] == page;
@@ -206,12 +220,9 @@ static bool fill(struct soft_cpu *cpu, struct visit *visit, uint32_t exit, bool 
     visit->page[0] = page;
     if (again)
         visit->page[1] = visit->page[0] = UINT64_MAX;
-    if (write &&
-        misaligned(
-            &visit->t->block->ops[exit >> TRANSLATE_EXIT_BITS & ((1u << TRANSLATE_OP_BITS) - 1)],
-            cpu->translate->hot->address))
+    if (again || (write && misaligned(op, cpu->translate->hot->address)))
         return false;
-    return !again && view_fill(cpu, write, ret_fault);
+    return passes(cpu, op) ? view_pass(cpu, write, ret_fault) : view_fill(cpu, write, ret_fault);
 }
 
 /* Goes on at operation `op` of visit->t; in a careful translation if that has ranges. False: there

@@ -416,6 +416,10 @@ void view_obey(struct translate *translate);
  * be interpreted; with *ret_fault, cpu->fault is what the access raises. */
 bool view_fill(struct soft_cpu *cpu, bool write, bool *ret_fault);
 
+/* For a string instruction on its way through the page of hot.address: only the interpreter's TLB
+ * gets it, where the callout looks as well. Results as view_fill's. */
+bool view_pass(struct soft_cpu *cpu, bool write, bool *ret_fault);
+
 /* The number of an address's granule in this class. */
 static inline uint64_t flat_granule(unsigned number, uint64_t address)
 {

@@ -370,6 +370,26 @@ void translate_stores_revoke_wait(struct soft_vm *vm)
     }
 }
 
+/* Where pages are copied or cleared, tables for single accesses would fill with what nobody looks
+ * for again. */
+bool view_pass(struct soft_cpu *cpu, bool write, bool *ret_fault)
+{
+    uint64_t address = cpu->translate->hot->address;
+    const struct mmu_entry *entry = mmu_entry_at(cpu, address);
+    unsigned length;
+    void *host;
+
+    *ret_fault = false;
+    if ((int64_t)(address << 16) >> 16 != (int64_t)address)
+        return false;
+    *ret_fault = mmu_host_range(cpu, address, write ? MMU_WRITE : MMU_READ, &host, &length) ==
+                 SOFT_FAULT;
+    cpu->counters.translated_fills++;
+    return !*ret_fault &&
+           (write ? entry->write_tag : entry->read_tag) == mmu_wanted_tag(cpu, address, 1) &&
+           !(write && __atomic_load_n(entry->code_byte, __ATOMIC_SEQ_CST));
+}
+
 bool view_fill(struct soft_cpu *cpu, bool write, bool *ret_fault)
 {
     struct translate *translate = cpu->translate;
