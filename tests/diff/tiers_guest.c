@@ -9,7 +9,6 @@
  */
 #include "tiers.h"
 
-#include "base/sanitizer.h"
 #include "base/util.h"
 #include "cpu/cpuid.h"
 #include "soft/soft.h"
@@ -46,10 +45,10 @@ enum {
     SELECTOR_TSS = 0x28,
 
     NR_VECTORS = TIERS_INTERRUPT + 1,
-    /* Then a run is endless: of at most 100 us, and of 100 ms one instruction at a time. With
-     * sanitizers a translation takes as long as many of the first kind. */
-    TICKS_MOST = SANITIZER_ADDRESS ? 8000 : 400,
-    TICKS_MOST_STEPPED = 20,
+    /* Then a run is endless: of at most 100 us, and of 100 ms one instruction at a time. */
+    TICKS_MOST = 400,
+    TICKS_MOST_STEPPED = 200,
+    STEPS_MOST = 400000,
 };
 
 #define PTE_PRESENT  UINT64_C(1)
@@ -74,7 +73,7 @@ struct tiers_guest {
 
 /* The timer's only way to the run. */
 static struct tiers_guest *volatile running;
-static volatile unsigned ticks;
+static volatile unsigned ticks, ticks_most;
 static uint64_t tick_seed;
 
 static void timer_set(unsigned us)
@@ -92,9 +91,7 @@ static void on_timer(int number)
     if (!guest)
         return;
     guest->asked = true;
-    cpu_request(guest->cpu, ++ticks > (guest->replays ? TICKS_MOST_STEPPED : TICKS_MOST)
-                                ? CPU_REQUEST_KICK
-                                : CPU_REQUEST_INTERRUPT);
+    cpu_request(guest->cpu, ++ticks > ticks_most ? CPU_REQUEST_KICK : CPU_REQUEST_INTERRUPT);
     timer_set(2 + (unsigned)(diff_random(&tick_seed) % (guest->replays ? 100000 : 98)));
 }
 
@@ -126,9 +123,32 @@ static void state_get(struct tiers_guest *guest, struct cpu_state *ret)
     ret->interrupt_shadow = s.interrupt_shadow;
 }
 
-static bool same_state(const struct cpu_state *a, const struct cpu_state *b)
+/* Of the pages that programs can write. */
+static uint64_t memory_sum(const struct tiers_guest *guest)
 {
-    return a->rip == b->rip && !memcmp(a, b, sizeof(*a));
+    static const struct {
+        uint32_t gpa, bytes;
+    } parts[] = {{GPA_CODE, TIERS_PAGES * 4096}, {GPA_SCRATCH, DIFF_SCRATCH}, {GPA_STATE, 4096}};
+    uint64_t sum = 1;
+
+    for (unsigned k = 0; k < ARRAY_LEN(parts); k++)
+        for (unsigned i = 0; i < parts[k].bytes; i += 8) {
+            sum = (sum ^ load_le64(guest->ram + parts[k].gpa + i)) * UINT64_C(0x9e3779b97f4a7c15);
+            sum ^= sum >> 29;
+        }
+    return sum;
+}
+
+/* Memory is looked at when all else is equal. */
+static bool same_delivery(struct tiers_guest *guest, const struct cpu_state *next,
+                          struct cpu_state *ret)
+{
+    state_get(guest, ret);
+    ret->dr[TIERS_SUM_OF_MEMORY] = next->dr[TIERS_SUM_OF_MEMORY];
+    if (memcmp(ret, next, sizeof(*ret)) != 0)
+        return false;
+    ret->dr[TIERS_SUM_OF_MEMORY] = memory_sum(guest);
+    return ret->dr[TIERS_SUM_OF_MEMORY] == next->dr[TIERS_SUM_OF_MEMORY];
 }
 
 /* Asked at instruction boundaries with interrupts on. */
@@ -145,11 +165,10 @@ static int acknowledge(void *context, unsigned index)
 
         out->steps++;
         cpu->debug_active = true;
-        cpu_request(guest->cpu, CPU_REQUEST_INTERRUPT);
+        cpu_request(guest->cpu, out->steps > STEPS_MOST ? CPU_REQUEST_KICK : CPU_REQUEST_INTERRUPT);
         if (out->nr_deliveries == replay->nr_deliveries || next->rip != cpu->rip)
             return -1;
-        state_get(guest, &out->delivery[out->nr_deliveries]);
-        if (!same_state(&out->delivery[out->nr_deliveries], next)) {
+        if (!same_delivery(guest, next, &out->delivery[out->nr_deliveries])) {
             if (out->delivery[out->nr_deliveries].dr[0] == next->dr[0])
                 out->near = out->delivery[out->nr_deliveries];
             return -1;
@@ -160,7 +179,8 @@ static int acknowledge(void *context, unsigned index)
     if (!guest->asked || out->nr_deliveries == TIERS_DELIVERIES)
         return -1;
     guest->asked = false;
-    state_get(guest, &out->delivery[out->nr_deliveries++]);
+    state_get(guest, &out->delivery[out->nr_deliveries]);
+    out->delivery[out->nr_deliveries++].dr[TIERS_SUM_OF_MEMORY] = memory_sum(guest);
     return TIERS_INTERRUPT;
 }
 
@@ -286,6 +306,9 @@ static void map_all(struct tiers_guest *guest, const struct tiers_program *p)
     store_le64(guest->ram + GPA_PD_UPPER + 8 * (DIFF_CODE_VA >> 21 & 511), GPA_PT_UPPER | link);
     for (uint32_t gpa = 0; gpa < 0x20000; gpa += 4096)
         map(guest, DIFF_KERNEL_VA + gpa, 0, gpa, PTE_PRESENT | PTE_WRITABLE);
+    for (uint32_t i = 0; i < TIERS_PAGES * 4096; i += 4096)
+        map(guest, DIFF_KERNEL_VA + TIERS_PRISTINE_OFFSET + i, 0, TIERS_PRISTINE_GPA + i,
+            PTE_PRESENT);
     for (uint32_t i = 0; i < TIERS_PAGES - 1; i++) {
         map(guest, DIFF_CODE_VA + 4096 * i, 1, GPA_CODE + 4096 * i, user | global);
         store_le64(guest->ram + GPA_PT_UPPER + 8 * i,
@@ -352,8 +375,8 @@ static void state_fill(const struct tiers_program *p, struct cpu_state *s)
     s->cr3 = GPA_PML4;
     s->cr4 = CPU_CR4_PAE | CPU_CR4_OSFXSR | CPU_CR4_OSXMMEXCPT | CPU_CR4_FSGSBASE |
              (p->seed & 16 ? CPU_CR4_OSXSAVE : 0) | (p->global ? CPU_CR4_PGE : 0) |
-             (p->smap ? CPU_CR4_SMAP : 0);
-    s->efer = CPU_EFER_SCE | CPU_EFER_LME | CPU_EFER_LMA | CPU_EFER_NXE;
+             (p->smap ? CPU_CR4_SMAP : 0) | (p->wild ? CPU_CR4_TSD : 0);
+    s->efer = (p->wild ? 0 : CPU_EFER_SCE) | CPU_EFER_LME | CPU_EFER_LMA | CPU_EFER_NXE;
     s->xcr0 = CPU_XCR0_SUPPORTED;
     s->gdtr.base = DIFF_KERNEL_VA + GPA_GDT;
     s->gdtr.limit = 0x37;
@@ -393,16 +416,24 @@ static void memory_fill(struct tiers_guest *guest, const struct tiers_program *p
     map_all(guest, p);
     memory_written(guest->memory, 0, TIERS_RAM);
     memory_write(guest->memory, GPA_CODE, p->code, sizeof(p->code));
+    memory_write(guest->memory, TIERS_PRISTINE_GPA, p->code, sizeof(p->code));
     diff_memory_fill(p->memory_seed, scratch);
     memory_write(guest->memory, GPA_SCRATCH, scratch, sizeof(scratch));
     store_le32(state + TIERS_STATE_LEFT, p->rounds);
     store_le32(state + TIERS_STATE_NR, p->nr_segments);
-    for (unsigned i = 0; i < p->nr_segments; i++)
+    for (unsigned i = 0; i < p->nr_segments; i++) {
+        unsigned last = p->first[i + 1] - 1u, start = p->start[i] & ~7u;
+        unsigned end = p->offset[last] + p->item[last].length;
+
         store_le64(state + TIERS_STATE_TABLE + 8 * i, tiers_code_va(p) + p->start[i]);
+        store_le32(state + TIERS_STATE_REPAIR + 8 * i, start);
+        store_le32(state + TIERS_STATE_REPAIR + 8 * i + 4, p->wild ? (end - start + 7) / 8 : 0);
+    }
 }
 
 void tiers_guest_run(struct tiers_guest *guest, const struct tiers_program *program,
-                     const struct tiers_outcome *replay, struct tiers_outcome *ret)
+                     const struct tiers_outcome *replay, unsigned patience,
+                     struct tiers_outcome *ret)
 {
     struct cpu_state state;
     struct cpu_exit exit = {.kind = CPU_EXIT_SHUTDOWN};
@@ -419,6 +450,7 @@ void tiers_guest_run(struct tiers_guest *guest, const struct tiers_program *prog
     soft_engine.set_state(guest->cpu, &state, NULL);
     cpu_take_requests(guest->cpu, CPU_REQUEST_KICK | CPU_REQUEST_INTERRUPT);
     ticks = 0;
+    ticks_most = patience * (guest->replays ? TICKS_MOST_STEPPED : TICKS_MOST);
     tick_seed = program->interrupt_seed;
     running = guest;
     if (guest->replays) {
@@ -431,6 +463,17 @@ void tiers_guest_run(struct tiers_guest *guest, const struct tiers_program *prog
     ret->exit = (int)exit.kind;
     state_get(guest, &ret->end);
     memcpy(ret->ram, guest->ram, TIERS_RAM);
+}
+
+/* RDRAND, RDSEED: what wild stores may make. */
+static void no_random_numbers(struct cpuid_policy *policy)
+{
+    for (unsigned i = 0; i < policy->nr_entries; i++) {
+        if (policy->entries[i].leaf == 1)
+            policy->entries[i].ecx &= ~(UINT32_C(1) << 30);
+        else if (policy->entries[i].leaf == 7 && policy->entries[i].subleaf == 0)
+            policy->entries[i].ebx &= ~(UINT32_C(1) << 18);
+    }
 }
 
 int tiers_guest_new(const char *engine_options, bool replays, struct tiers_guest **ret,
@@ -454,6 +497,7 @@ int tiers_guest_new(const char *engine_options, bool replays, struct tiers_guest
                                           .msr_read = msr_read,
                                           .msr_write = msr_write};
     cpuid_policy_init(&guest->policy, &options);
+    no_random_numbers(&guest->policy);
     r = memory_new(&guest->memory, err);
     if (!r)
         r = memory_add_ram(guest->memory, 0, TIERS_RAM, err);

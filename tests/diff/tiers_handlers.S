@@ -3,6 +3,8 @@
  * vector, and jumps to tiers_handler_common. */
 #define __ASSEMBLER__ 1
 #define STATE 0x30000000
+#define CODE 0x10000000
+#define PRISTINE (0x2f400000 + 0x20000)
         .section .rodata
         .globl tiers_handlers, tiers_handlers_end, tiers_handler_common
 
@@ -48,7 +50,25 @@ tiers_handler_common:
         jmp     1b
 
 skip:   mov     STATE, %eax
-        inc     %eax
+        cmp     STATE + 0x20, %eax
+        jae     2f
+        testb   $3, STATE + 0x10
+        jnz     2f
+        mov     STATE + 0x184(,%rax,8), %ecx
+        and     $0x1ff, %ecx
+        jz      2f
+        push    %rsi
+        push    %rdi
+        mov     STATE + 0x180(,%rax,8), %edi
+        and     $0x3ff8, %edi
+        lea     CODE(%rdi), %esi
+        xchg    %esi, %edi
+        add     $PRISTINE, %esi
+        cld
+        rep movsq
+        pop     %rdi
+        pop     %rsi
+2:      inc     %eax
         cmp     STATE + 0x20, %eax
         jb      1f
         xor     %eax, %eax

@@ -1,24 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Random programs for the comparison of the tiers, and where their bytes go. */
-#include "tiers.h"
+#include "tiers_writer.h"
 
 #include "base/util.h"
 
 #include <string.h>
-
-struct writer {
-    const struct diff_guest *features;
-    struct tiers_program *p;
-    uint64_t *seed;
-};
 
 uint64_t tiers_code_va(const struct tiers_program *program)
 {
     return (program->ring0 ? TIERS_UPPER : 0) + DIFF_CODE_VA;
 }
 
-static struct tiers_item *add(struct writer *w, enum tiers_item_kind kind, const void *bytes,
-                              unsigned length)
+struct tiers_item *tiers_add(struct tiers_writer *w, enum tiers_item_kind kind, const void *bytes,
+                             unsigned length)
 {
     struct tiers_item *item = &w->p->item[w->p->nr_items++];
 
@@ -27,35 +21,32 @@ static struct tiers_item *add(struct writer *w, enum tiers_item_kind kind, const
     return item;
 }
 
-#define ADD(w, kind, ...) \
-    add(w, kind, (const uint8_t[]){__VA_ARGS__}, sizeof((uint8_t[]){__VA_ARGS__}))
-
 /* op [address], imm32: c7 /0 mov */
-static void add_store_state(struct writer *w, uint32_t field, uint32_t value)
+static void add_store_state(struct tiers_writer *w, uint32_t field, uint32_t value)
 {
-    struct tiers_item *item = ADD(w, TIERS_GLUE, 0xc7, 0x04, 0x25, 0, 0, 0, 0, 0, 0, 0, 0);
+    struct tiers_item *item = TIERS_ADD(w, TIERS_GLUE, 0xc7, 0x04, 0x25, 0, 0, 0, 0, 0, 0, 0, 0);
 
     store_le32(item->bytes + 3, TIERS_STATE_VA + field);
     store_le32(item->bytes + 7, value);
 }
 
-static void add_mov(struct writer *w, enum tiers_item_kind kind, unsigned reg, uint32_t value)
+void tiers_add_mov(struct tiers_writer *w, enum tiers_item_kind kind, unsigned reg, uint32_t value)
 {
     uint8_t bytes[6] = {0x41, (uint8_t)(0xb8 | (reg & 7))};
     unsigned rex = reg >= 8;
 
     store_le32(bytes + 2, value);
-    add(w, kind, bytes + 1 - rex, 5 + rex);
+    tiers_add(w, kind, bytes + 1 - rex, 5 + rex);
 }
 
-static uint32_t scratch(struct writer *w)
+static uint32_t scratch(struct tiers_writer *w)
 {
     return DIFF_SCRATCH_VA + (diff_pick(w->seed, 8) ? 1024 + diff_pick(w->seed, 6144)
                                                     : 4096 - 32 + diff_pick(w->seed, 64));
 }
 
 /* An immediate that others write: mov r32, imm32 or op r32, imm32. */
-static void add_point(struct writer *w)
+static void add_point(struct tiers_writer *w)
 {
     uint8_t bytes[7] = {0x41};
     unsigned reg = diff_pick(w->seed, CPU_NR_GPRS), length = 1;
@@ -73,12 +64,12 @@ static void add_point(struct writer *w)
     }
     store_le32(bytes + length, (uint32_t)diff_random(w->seed));
     w->p->point[w->p->nr_points++] = (uint16_t)w->p->nr_items;
-    add(w, TIERS_POINT, bytes, length + 4);
+    tiers_add(w, TIERS_POINT, bytes, length + 4);
 }
 
 /* A store into a point, which is chosen when all are known: `target` is a random number until
  * then. */
-static void add_patch(struct writer *w)
+static void add_patch(struct tiers_writer *w)
 {
     static const uint8_t forms[][4] = {
         {1, 0x88},       /* mov [], r8 */
@@ -99,7 +90,7 @@ static void add_patch(struct writer *w)
     bytes[length++] = (uint8_t)(0x04 | reg << 3);
     bytes[length++] = 0x25;
     memset(bytes + length, 0, 4);
-    item = add(w, TIERS_STORE, bytes, length + 4);
+    item = tiers_add(w, TIERS_STORE, bytes, length + 4);
     item->displacement_offset = (uint8_t)length;
     item->target = (uint8_t)diff_random(w->seed);
     item->shift = (uint8_t)(form[1] == 0x88   ? diff_pick(w->seed, 4)
@@ -108,23 +99,23 @@ static void add_patch(struct writer *w)
 }
 
 /* out TIERS_PORT, eax: the machine changes page tables; then the flush. RAX decides what. */
-static void add_remap(struct writer *w)
+static void add_remap(struct tiers_writer *w)
 {
     add_store_state(w, TIERS_STATE_FLUSH, (uint32_t)diff_random(w->seed));
-    ADD(w, TIERS_GLUE, 0xe7, TIERS_PORT);
-    ADD(w, TIERS_GLUE, 0xcd, TIERS_INT_FLUSH);
+    TIERS_ADD(w, TIERS_GLUE, 0xe7, TIERS_PORT);
+    TIERS_ADD(w, TIERS_GLUE, 0xcd, TIERS_INT_FLUSH);
 }
 
 /* mov eax, [TIERS_MMIO_VA]: the device asks for an interrupt. */
-static void add_device_read(struct writer *w)
+static void add_device_read(struct tiers_writer *w)
 {
-    struct tiers_item *item = ADD(w, TIERS_PLAIN, 0x8b, 0x04, 0x25, 0, 0, 0, 0);
+    struct tiers_item *item = TIERS_ADD(w, TIERS_PLAIN, 0x8b, 0x04, 0x25, 0, 0, 0, 0);
 
     store_le32(item->bytes + 3, TIERS_MMIO_VA + 8 * diff_pick(w->seed, 4));
 }
 
 /* What only ring 0 may do, without an end to the program. */
-static void add_system(struct writer *w)
+static void add_system(struct tiers_writer *w)
 {
     static const uint8_t forms[][5] = {
         {1, 0xfa},             /* cli */
@@ -141,12 +132,16 @@ static void add_system(struct writer *w)
     const uint8_t *form = forms[diff_pick(w->seed, ARRAY_LEN(forms))];
 
     if (w->p->ring0)
-        add(w, TIERS_PLAIN, form + 1, form[0]);
+        tiers_add(w, TIERS_PLAIN, form + 1, form[0]);
 }
 
-static void add_extra(struct writer *w)
+static void add_extra(struct tiers_writer *w)
 {
-    switch (diff_pick(w->seed, 12)) {
+    if (w->p->wild && diff_pick(w->seed, 2)) {
+        tiers_add_wild(w);
+        return;
+    }
+    switch (diff_pick(w->seed, 18)) {
     case 0:
     case 1:
     case 2:
@@ -161,8 +156,24 @@ static void add_extra(struct writer *w)
         add_patch(w);
         add_point(w);
         break;
-    case 7:
-        add_remap(w);
+    case 7: /* a wild program would not flush */
+        if (!w->p->wild)
+            add_remap(w);
+        break;
+    case 12:
+    case 13:
+        tiers_add_toggle(w);
+        break;
+    case 14:
+    case 15:
+        tiers_add_toggle(w);
+        tiers_add_switch(w);
+        break;
+    case 16:
+        tiers_add_data_code(w);
+        break;
+    case 17:
+        tiers_add_switch(w);
         break;
     case 8:
     case 9:
@@ -174,20 +185,23 @@ static void add_extra(struct writer *w)
     }
 }
 
-/* What ring 0 must not do to itself. */
+bool tiers_dangerous(const struct tiers_program *p, const struct insn *insn)
+{
+    if (insn->id == INSN_INT)
+        return true;
+    return p->ring0 && ((insn->traits & INSN_TRAIT_PRIVILEGED) || insn->id == INSN_INT3 ||
+                        insn->id == INSN_POPF || insn->id == INSN_CLI || insn->id == INSN_HLT);
+}
+
 static bool dangerous(const struct tiers_program *p, const struct diff_insn *in)
 {
     struct insn insn;
 
-    if (insn_decode(in->bytes, in->length, INSN_MODE_64, &insn) != INSN_OK)
-        return true;
-    if (insn.id == INSN_INT)
-        return true;
-    return p->ring0 && ((insn.traits & INSN_TRAIT_PRIVILEGED) || insn.id == INSN_INT3 ||
-                        insn.id == INSN_POPF || insn.id == INSN_CLI || insn.id == INSN_HLT);
+    return insn_decode(in->bytes, in->length, INSN_MODE_64, &insn) != INSN_OK ||
+           tiers_dangerous(p, &insn);
 }
 
-static void add_body(struct writer *w)
+static void add_body(struct tiers_writer *w)
 {
     enum diff_mode mode = (enum diff_mode)diff_pick(w->seed, 3);
     unsigned place[DIFF_INSNS_MAX + 1], first = w->p->nr_items;
@@ -199,10 +213,10 @@ static void add_body(struct writer *w)
         const struct diff_insn *in = &stream.insn[i];
         struct tiers_item *item;
 
-        if (!diff_pick(w->seed, 8))
+        if (!diff_pick(w->seed, w->p->wild ? 4 : 8))
             add_extra(w);
         place[i] = w->p->nr_items;
-        item = add(w, in->target ? TIERS_FORWARD : TIERS_PLAIN, in->bytes, in->length);
+        item = tiers_add(w, in->target ? TIERS_FORWARD : TIERS_PLAIN, in->bytes, in->length);
         item->target = in->target;
         item->displacement_offset = in->displacement_offset;
         item->displacement_size = in->displacement_size;
@@ -218,19 +232,20 @@ static void add_body(struct writer *w)
 }
 
 /* A branch with a displacement of 32 bits to a segment. */
-static void add_branch(struct writer *w, unsigned segment, const uint8_t *opcode, unsigned length)
+static void add_branch(struct tiers_writer *w, unsigned segment, const uint8_t *opcode,
+                       unsigned length)
 {
     uint8_t bytes[8] = {0};
     struct tiers_item *item;
 
     memcpy(bytes, opcode, length);
-    item = add(w, TIERS_SEGMENT, bytes, length + 4);
+    item = tiers_add(w, TIERS_SEGMENT, bytes, length + 4);
     item->displacement_offset = (uint8_t)length;
     item->displacement_size = 4;
     item->target = (uint8_t)segment;
 }
 
-static void add_end(struct writer *w)
+static void add_end(struct tiers_writer *w)
 {
     unsigned next = diff_pick(w->seed, w->p->nr_segments);
     uint32_t entry = TIERS_STATE_VA + TIERS_STATE_TABLE + 8 * next;
@@ -243,23 +258,23 @@ static void add_end(struct writer *w)
     }
     switch (diff_pick(w->seed, 6)) {
     case 0: /* jmp [table] */
-        item = ADD(w, TIERS_GLUE, 0xff, 0x24, 0x25, 0, 0, 0, 0);
+        item = TIERS_ADD(w, TIERS_GLUE, 0xff, 0x24, 0x25, 0, 0, 0, 0);
         store_le32(item->bytes + 3, entry);
         break;
     case 1: /* push [table]; ret */
-        add_mov(w, TIERS_GLUE, CPU_RSP, DIFF_SCRATCH_VA + 2048);
-        item = ADD(w, TIERS_GLUE, 0xff, 0x34, 0x25, 0, 0, 0, 0);
+        tiers_add_mov(w, TIERS_GLUE, CPU_RSP, DIFF_SCRATCH_VA + 2048);
+        item = TIERS_ADD(w, TIERS_GLUE, 0xff, 0x34, 0x25, 0, 0, 0, 0);
         store_le32(item->bytes + 3, entry);
-        ADD(w, TIERS_GLUE, 0xc3);
+        TIERS_ADD(w, TIERS_GLUE, 0xc3);
         break;
     case 2: /* call segment */
-        add_mov(w, TIERS_GLUE, CPU_RSP, DIFF_SCRATCH_VA + 4096 + 8);
+        tiers_add_mov(w, TIERS_GLUE, CPU_RSP, DIFF_SCRATCH_VA + 4096 + 8);
         add_branch(w, next, (const uint8_t[]){0xe8}, 1);
         break;
     case 3: /* mov r10, [table]; jmp r10 */
-        item = ADD(w, TIERS_GLUE, 0x4c, 0x8b, 0x14, 0x25, 0, 0, 0, 0);
+        item = TIERS_ADD(w, TIERS_GLUE, 0x4c, 0x8b, 0x14, 0x25, 0, 0, 0, 0);
         store_le32(item->bytes + 4, entry);
-        ADD(w, TIERS_GLUE, 0x41, 0xff, 0xe2);
+        TIERS_ADD(w, TIERS_GLUE, 0x41, 0xff, 0xe2);
         break;
     default:
         add_branch(w, next, (const uint8_t[]){0xe9}, 1);
@@ -267,7 +282,7 @@ static void add_end(struct writer *w)
     }
 }
 
-static void add_segment(struct writer *w, unsigned number)
+static void add_segment(struct tiers_writer *w, unsigned number)
 {
     static const uint8_t pointers[] = {CPU_RBX, CPU_RBP, CPU_RSI, CPU_RDI, CPU_R13, CPU_R14};
     struct tiers_item *item;
@@ -277,31 +292,55 @@ static void add_segment(struct writer *w, unsigned number)
     w->p->page_end[number] = (uint16_t)(diff_pick(w->seed, 3) ? 0 : 1 + diff_pick(w->seed, 120));
     add_store_state(w, TIERS_STATE_NEXT, number);
     /* dec dword [left]; jns over; int end */
-    item = ADD(w, TIERS_GLUE, 0xff, 0x0c, 0x25, 0, 0, 0, 0);
+    item = TIERS_ADD(w, TIERS_GLUE, 0xff, 0x0c, 0x25, 0, 0, 0, 0);
     store_le32(item->bytes + 3, TIERS_STATE_VA + TIERS_STATE_LEFT);
-    ADD(w, TIERS_GLUE, 0x79, 0x02);
-    ADD(w, TIERS_GLUE, 0xcd, TIERS_INT_END);
+    TIERS_ADD(w, TIERS_GLUE, 0x79, 0x02);
+    TIERS_ADD(w, TIERS_GLUE, 0xcd, TIERS_INT_END);
     for (unsigned i = 0; i < ARRAY_LEN(pointers); i++)
         if (diff_pick(w->seed, 4))
-            add_mov(w, TIERS_PLAIN, pointers[i], scratch(w));
-    add_mov(w, TIERS_PLAIN, CPU_RSP, DIFF_SCRATCH_VA + 1024 + 8 * diff_pick(w->seed, 700));
+            tiers_add_mov(w, TIERS_PLAIN, pointers[i], scratch(w));
+    tiers_add_mov(w, TIERS_PLAIN, CPU_RSP, DIFF_SCRATCH_VA + 1024 + 8 * diff_pick(w->seed, 700));
     if (diff_pick(w->seed, 4))
-        ADD(w, TIERS_PLAIN, 0xfc); /* cld */
+        TIERS_ADD(w, TIERS_PLAIN, 0xfc); /* cld */
     if (diff_pick(w->seed, 4) == 0)
-        ADD(w, TIERS_PLAIN, 0xfb); /* sti */
+        TIERS_ADD(w, TIERS_PLAIN, 0xfb); /* sti */
     add_body(w);
     add_end(w);
+}
+
+static void resolve_points(struct tiers_program *p)
+{
+    for (unsigned i = 0; i < p->nr_items; i++) {
+        struct tiers_item *item = &p->item[i];
+
+        if (item->kind != TIERS_STORE)
+            continue;
+        item->removed = !p->nr_points;
+        /* Half of the time the next one: soon, perhaps in the same block. */
+        for (unsigned k = 0; k < p->nr_points && (item->target & 1); k++)
+            if (p->point[k] > i) {
+                item->target = (uint8_t)k;
+                break;
+            }
+        if (p->nr_points)
+            item->target %= p->nr_points;
+    }
 }
 
 void tiers_generate(const struct diff_guest *features, uint64_t seed, struct tiers_program *ret)
 {
     static struct diff_stream stream;
     uint64_t random = seed;
-    struct writer w = {features, ret, &random};
+    static struct tiers_writer w;
 
     memset(ret, 0, sizeof(*ret));
+    w.features = features;
+    w.p = ret;
+    w.seed = &random;
+    tiers_pool_fill(&w);
     ret->seed = seed;
     ret->ring0 = diff_pick(&random, 2);
+    ret->wild = !ret->ring0 && !diff_pick(&random, 3);
     ret->smap = ret->ring0 && diff_pick(&random, 2);
     ret->global = diff_pick(&random, 2);
     ret->rounds = 20 + diff_pick(&random, 120);
@@ -311,26 +350,13 @@ void tiers_generate(const struct diff_guest *features, uint64_t seed, struct tie
     ret->memory_seed = stream.memory_seed;
     ret->initial = stream.initial;
     ret->initial.rflags &= ~(uint64_t)CPU_FLAG_AC;
-    if (!ret->ring0)
+    if (!ret->ring0 && !ret->wild)
         ret->initial.rflags |= CPU_FLAG_IOPL;
     for (unsigned i = 0; i < ret->nr_segments; i++)
         add_segment(&w, i);
     ret->first[ret->nr_segments] = (uint16_t)ret->nr_items;
-    for (unsigned i = 0; i < ret->nr_items; i++) {
-        struct tiers_item *item = &ret->item[i];
-
-        if (item->kind != TIERS_STORE)
-            continue;
-        item->removed = !ret->nr_points;
-        /* Half of the time the next one: soon, perhaps in the same block. */
-        for (unsigned k = 0; k < ret->nr_points && (item->target & 1); k++)
-            if (ret->point[k] > i) {
-                item->target = (uint8_t)k;
-                break;
-            }
-        if (ret->nr_points)
-            item->target %= ret->nr_points;
-    }
+    resolve_points(ret);
+    tiers_resolve(&w);
 }
 
 static void fix(struct tiers_program *p, unsigned number)
@@ -358,8 +384,27 @@ static void fix(struct tiers_program *p, unsigned number)
         store_le32(field, DIFF_CODE_VA + target);
         break;
     default:
+        tiers_fix_rewrite(p, number);
         break;
     }
+}
+
+bool tiers_item_gone(const struct tiers_program *p, const struct tiers_item *item)
+{
+    return item->removed ||
+           (item->kind == TIERS_STORE && p->item[p->point[item->target]].removed) ||
+           (item->kind == TIERS_TOGGLE && p->item[item->to].removed);
+}
+
+/* A page that is exchanged for its copy must not hold half of a switch. */
+static unsigned behind_split(struct tiers_program *p, const struct tiers_item *item, unsigned at)
+{
+    unsigned page = (TIERS_PAGES - 2) * 4096;
+
+    if (item->kind != TIERS_SWITCH || at >= page || at + item->length <= page)
+        return at;
+    memset(p->code + at, 0x90, page - at);
+    return page;
 }
 
 bool tiers_layout(struct tiers_program *p)
@@ -374,8 +419,9 @@ bool tiers_layout(struct tiers_program *p)
         p->start[s] = (uint16_t)at;
         for (unsigned i = p->first[s]; i < p->first[s + 1]; i++) {
             p->offset[i] = (uint16_t)at;
-            if (p->item[i].removed)
+            if (tiers_item_gone(p, &p->item[i]))
                 continue;
+            p->offset[i] = (uint16_t)(at = behind_split(p, &p->item[i], at));
             if (at + p->item[i].length > most)
                 return false;
             memcpy(p->code + at, p->item[i].bytes, p->item[i].length);
@@ -383,7 +429,7 @@ bool tiers_layout(struct tiers_program *p)
         }
     }
     for (unsigned i = 0; i < p->nr_items; i++)
-        if (!p->item[i].removed)
+        if (!tiers_item_gone(p, &p->item[i]))
             fix(p, i);
     /* The last page's other copy has other immediates. */
     memcpy(p->code + most, p->code + most - 4096, 4096);
