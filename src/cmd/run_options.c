@@ -9,6 +9,7 @@
 #include "base/size.h"
 #include "base/util.h"
 #include "cmd/cli.h"
+#include "cmd/run_disks.h"
 #include "cmd/run_network.h"
 
 #include <ctype.h>
@@ -40,6 +41,7 @@ enum option_id {
     OPTION_QUIET,
     OPTION_BALLOON,
     OPTION_HOTPLUG,
+    OPTION_DISK,
     OPTION_DETACH, /* from here on: a matter of the manager's */
     OPTION_REMOVE,
     OPTION_LABEL,
@@ -94,6 +96,7 @@ static const struct option_spec {
     {"--quiet", 'q', false, OPTION_QUIET},
     {"--balloon", 0, false, OPTION_BALLOON},
     {"--hotplug", 0, false, OPTION_HOTPLUG},
+    {"--disk", 0, true, OPTION_DISK},
     {"--detach", 'd', false, OPTION_DETACH},
     {"--rm", 0, false, OPTION_REMOVE},
     {"--label", 'l', true, OPTION_LABEL},
@@ -216,6 +219,14 @@ static int add_label(struct run_options *options, const char *value, struct err 
         return err_set(err, -EINVAL, "--label '%s': NAME=VALUE or NAME is needed", value);
     options->labels[options->nr_labels++] = value;
     return 0;
+}
+
+static int run_disk_add(struct run_options *options, const char *value, struct err *err)
+{
+    if (options->nr_disks == RUN_DISKS_MAX)
+        return err_set(err, -E2BIG, "more than %d disks", RUN_DISKS_MAX);
+    options->disks[options->nr_disks++] = value;
+    return run_disk_parse(value, &(struct run_disk){0}, err);
 }
 
 static int apply_share(struct run_options *options, enum option_id id, const char *value,
@@ -378,6 +389,8 @@ static int apply(struct run_options *options, enum option_id id, const char *val
     case OPTION_HOTPLUG:
         options->hotplug = true;
         return 0;
+    case OPTION_DISK:
+        return run_disk_add(options, value, err);
     default:
         break;
     }
@@ -454,8 +467,13 @@ static int check_together(const struct run_options *options, struct err *err)
                        "machine has one of its own");
     if (!options->vm && options->balloon)
         return err_set(err, -EINVAL, "--balloon is for virtual machines: add --vm");
-    if (!options->vm && options->hotplug)
-        return err_set(err, -EINVAL, "--hotplug is for virtual machines: add --vm");
+    if (!options->vm && (options->hotplug || options->nr_disks))
+        return err_set(err, -EINVAL, "%s is for virtual machines: add --vm",
+                       options->hotplug ? "--hotplug" : "--disk");
+    if (options->managed && options->nr_disks)
+        return err_set(err, -EINVAL,
+                       "--disk is for `lodge run` without -d, --rm and the like: `lodge disk "
+                       "attach` gives disks to a managed machine");
     if (!options->vm && options->profile)
         return err_set(err, -EINVAL, "--profile is for virtual machines: add --vm");
     if (options->nr_symbols && !options->profile)

@@ -17,6 +17,7 @@
 #define RUN_CPUS_MAX    64
 #define RUN_SYMBOLS_MAX 15
 #define RUN_LABELS_MAX  64
+#define RUN_DISKS_MAX   7
 
 struct run_volume {
     const char *source, *target; /* target is absolute; source as given */
@@ -39,7 +40,9 @@ struct run_options {
     const char *address4; /* NULL: not given */
     const char *network;  /* "none" unless given */
     bool network_given;
-    const char *kernel;     /* "cloud" unless given */
+    const char *kernel;               /* "cloud" unless given */
+    const char *disks[RUN_DISKS_MAX]; /* each SERIAL,FORMAT[,ro],PATH */
+    size_t nr_disks;
     const char *root_layer; /* NULL: in memory */
     const char *profile;    /* NULL: none */
     const char *symbols[RUN_SYMBOLS_MAX];

@@ -13,6 +13,7 @@
 #include "base/util.h"
 #include "cmd/programs.h"
 #include "cmd/run_attachment.h"
+#include "cmd/run_disks.h"
 #include "cmd/run_network.h"
 #include "cmd/run_shares.h"
 #include "cmd/terminal.h"
@@ -166,7 +167,7 @@ static int write_config(const struct run_context *context, const struct vm_parts
     CLEANUP(freep) char *text = NULL;
     int result = config ? run_shares_config(options, config, err) : 0;
 
-    if (result < 0) {
+    if (result < 0 || (config && (result = run_disks_config(options, config, err)) < 0)) {
         json_decref(config);
         return result;
     }

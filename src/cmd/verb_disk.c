@@ -502,7 +502,7 @@ const struct cli_verb verb_disk = {
         "  snapshot create|apply|rm DISK NAME   states of a qcow2 disk\n"
         "  check DISK                of qcow2; --repair gives lost clusters back. Status 1: not "
         "clean\n"
-        "  attach DISK VM            to a machine of `lodge vm`, while it runs, too; --read-only\n"
+        "  attach DISK VM            to a virtual machine, while it runs, too; --read-only\n"
         "  detach DISK VM            --force: whatever its guest says\n"
         "  rm DISK...                those that are attached to nothing\n"
         "\n"

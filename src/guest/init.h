@@ -21,6 +21,7 @@ struct init_params {
     char root[INIT_PARAM_MAX];  /* lodge.root=/dev/vda (the default) */
     char net[64];               /* lodge.net=ADDRESS/BITS,GATEWAY of eth0; "": none */
     char net6[96];              /* lodge.net6=ADDRESS/BITS,GATEWAY of eth0; "": none */
+    char disks[8];              /* lodge.disks=link: links to disks by their serial numbers */
     char rw[32];                /* lodge.rw=SIZE of the writable layer, as tmpfs takes it (50%), or
                                  * the disk that it is on, /dev/... */
     char mounts[INIT_MOUNTS_MAX]; /* lodge.mount=NAME,TARGET[,ro], repeated: their texts, by blanks;

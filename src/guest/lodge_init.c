@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "guest/agent.h"
 #include "guest/init.h"
+#include "guest/parts.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -50,6 +51,8 @@ static int prepare(const struct init_params *params, struct err *err)
         result = init_switch_root(params, err);
     if (result == 0)
         result = init_mount_volumes(params, err);
+    if (result == 0 && *params->disks)
+        parts_link_disks();
     if (result == 0)
         result = init_loopback_up(err);
     if (result == 0)

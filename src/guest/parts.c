@@ -62,37 +62,42 @@ static int look_again(struct err *err)
     return 0;
 }
 
-/* The member of the class (a directory of sysfs) whose file `name` says `value`. */
-static int find(const char *class, const char *name, const char *value, char ret[NAME_MAX + 1])
-{
-    CLEANUP(dir_closep) DIR *dir = opendir(class);
-    const struct dirent *entry;
-
-    while (dir && (entry = readdir(dir))) {
-        char path[PATH_MAX], text[64];
-        ssize_t length;
-
-        snprintf(path, sizeof(path), "%s/%s/%s", class, entry->d_name, name);
-        CLEANUP(fd_closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-        if (fd < 0 || (length = file_read_full(fd, text, sizeof(text) - 1)) <= 0)
-            continue;
-        text[length] = '\0';
-        text[strcspn(text, "\n")] = '\0';
-        if (!strcasecmp(text, value)) {
-            snprintf(ret, NAME_MAX + 1, "%s", entry->d_name);
-            return 0;
-        }
-    }
-    return -ENOENT;
-}
-
+/* Members of a class (a directory of sysfs), each known by what a file of it says. */
 struct kind {
     const char *what, *class, *name;
 };
 
 static const struct kind net_kind = {"network interface", "/sys/class/net", "address"};
 static const struct kind disk_kind = {"disk", "/sys/block", "serial"};
+
+static int read_text(const struct kind *kind, const char *member, char *ret, size_t size)
+{
+    CLEANUP(fd_closep) int fd = -1;
+    char path[PATH_MAX];
+    ssize_t length;
+
+    snprintf(path, sizeof(path), "%s/%s/%s", kind->class, member, kind->name);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || (length = file_read_full(fd, ret, size - 1)) <= 0)
+        return -ENOENT;
+    ret[length] = '\0';
+    ret[strcspn(ret, "\n")] = '\0';
+    return *ret ? 0 : -ENOENT;
+}
+
+static int find(const struct kind *kind, const char *value, char ret[NAME_MAX + 1])
+{
+    CLEANUP(dir_closep) DIR *dir = opendir(kind->class);
+    const struct dirent *entry;
+    char text[64];
+
+    while (dir && (entry = readdir(dir)))
+        if (read_text(kind, entry->d_name, text, sizeof(text)) == 0 && !strcasecmp(text, value)) {
+            snprintf(ret, NAME_MAX + 1, "%s", entry->d_name);
+            return 0;
+        }
+    return -ENOENT;
+}
 
 static int wait_for(const struct kind *kind, const char *value, char ret[NAME_MAX + 1],
                     struct err *err)
@@ -101,10 +106,10 @@ static int wait_for(const struct kind *kind, const char *value, char ret[NAME_MA
     struct timespec pause = {.tv_nsec = 2 * NS_PER_MS};
     int result;
 
-    while (find(kind->class, kind->name, value, ret) < 0) {
+    while (find(kind, value, ret) < 0) {
         if ((result = look_again(err)) < 0)
             return result;
-        if (find(kind->class, kind->name, value, ret) == 0)
+        if (find(kind, value, ret) == 0)
             return 0;
         if (clock_monotonic_ns() > deadline_ns)
             return err_set(err, -ENODEV, "the guest's kernel does not see the %s '%s'", kind->what,
@@ -163,7 +168,7 @@ int parts_detach_net(const char *mac, struct err *err)
 {
     char name[NAME_MAX + 1];
 
-    if (find(net_kind.class, net_kind.name, mac, name) < 0)
+    if (find(&net_kind, mac, name) < 0)
         return 0;
     return leave(&net_kind, name, err);
 }
@@ -179,6 +184,17 @@ static void link_disk(const char *serial, const char *name)
     unlink(link);
     snprintf(target, sizeof(target), "../../%s", name);
     (void)!symlink(target, link);
+}
+
+void parts_link_disks(void)
+{
+    CLEANUP(dir_closep) DIR *dir = opendir(disk_kind.class);
+    const struct dirent *entry;
+    char serial[64];
+
+    while (dir && (entry = readdir(dir)))
+        if (read_text(&disk_kind, entry->d_name, serial, sizeof(serial)) == 0)
+            link_disk(serial, entry->d_name);
 }
 
 int parts_attach_disk(const char *serial, char ret[PARTS_DISK_MAX], struct err *err)
@@ -232,7 +248,7 @@ int parts_detach_disk(const char *serial, bool force, struct err *err)
     char name[NAME_MAX + 1], link[128];
     int result;
 
-    if (find(disk_kind.class, disk_kind.name, serial, name) < 0)
+    if (find(&disk_kind, serial, name) < 0)
         return 0;
     if (!force && (result = check_unused(name, err)) < 0)
         return result;

@@ -15,6 +15,9 @@
 /* By the first process: the directory of modules that are loaded when something needs them. */
 void parts_keep_modules(int dirfd);
 
+/* Links of the disks that are there, as parts_attach_disk makes one. */
+void parts_link_disks(void);
+
 /* text4, text6 (NULL: none): ADDRESS/BITS, and with ",GATEWAY" the way out and the names. */
 int parts_attach_net(const char *mac, const char *text4, const char *text6, struct err *err);
 int parts_detach_net(const char *mac, struct err *err);

@@ -39,17 +39,19 @@ struct claim {
     bool read_only;
 };
 
-/* Does `hardware` have the file of the claim in a way that excludes it? */
-static bool conflicts(const struct manager *m, const struct hardware *hardware,
-                      const struct claim *claim)
+/* Is one of the disks the file of the claim, in a way that excludes it? */
+static bool conflicts(const struct manager *m, const struct spec *spec, const struct claim *claim)
 {
-    for (unsigned i = 0; i < hardware->nr_disks; i++) {
+    unsigned nr;
+    const struct hardware_disk *disks = spec_disks(spec, &nr);
+
+    for (unsigned i = 0; i < nr; i++) {
         struct vdisk disk;
         struct stat st;
 
-        if ((!claim->read_only || !hardware->disks[i].read_only) &&
-            hardware_find_disk(m, &hardware->disks[i], &disk, NULL) == 0 &&
-            stat(disk.path, &st) == 0 && st.st_dev == claim->device && st.st_ino == claim->inode)
+        if ((!claim->read_only || !disks[i].read_only) &&
+            hardware_find_disk(m, &disks[i], &disk, NULL) == 0 && stat(disk.path, &st) == 0 &&
+            st.st_dev == claim->device && st.st_ino == claim->inode)
             return true;
     }
     return false;
@@ -66,11 +68,11 @@ static int find_owner(struct manager *m, const struct instance *self, const stru
     for (const struct instance *at = m->first; at && !*ret && result == 0; at = at->next) {
         struct spec spec;
 
-        if (at == self || !at->brief->hardware)
+        if (at == self || !at->brief->disks)
             continue;
         if ((result = spec_parse_text(at->spec, &spec, err)) < 0)
             break;
-        if (conflicts(m, spec.hardware, claim))
+        if (conflicts(m, &spec, claim))
             snprintf(ret, SPEC_NAME_MAX + 1, "%s", at->name);
         spec_done(&spec);
     }
@@ -142,10 +144,17 @@ int hardware_check(struct manager *m, const struct instance *self, const struct 
         (result = check_file("initrd", hardware->initrd, err)) < 0 ||
         (result = check_file("cdrom", hardware->cdrom, err)) < 0)
         return result;
-    for (unsigned i = 0; i < hardware->nr_disks; i++)
-        if ((result = check_disk(m, self, &hardware->disks[i], err)) < 0)
-            return result;
-    return 0;
+    return hardware_check_disks(m, self, hardware->disks, hardware->nr_disks, err);
+}
+
+int hardware_check_disks(struct manager *m, const struct instance *self,
+                         const struct hardware_disk *disks, unsigned nr, struct err *err)
+{
+    int result = 0;
+
+    for (unsigned i = 0; result == 0 && i < nr; i++)
+        result = check_disk(m, self, &disks[i], err);
+    return result;
 }
 
 int hardware_change_allowed(const struct instance *instance, const json_t *changes, struct err *err)

@@ -49,7 +49,9 @@ struct hardware {
 };
 
 int hardware_parse(const struct json_at *at, struct hardware *ret, struct err *err);
-/* One member of "disks", of "networks". */
+/* The member "disks" of `root`, and one member of it, of "networks". */
+int hardware_parse_disks(const struct json_at *root, struct hardware_disk ret[HARDWARE_DISKS_MAX],
+                         unsigned *ret_nr, struct err *err);
 int hardware_parse_disk(const struct json_at *at, struct hardware_disk *ret, struct err *err);
 int hardware_parse_net(const struct json_at *at, struct hardware_net *ret, struct err *err);
 /* The serial number of a disk in its guest, and what the monitor knows it by. */
@@ -68,6 +70,9 @@ struct spec;
  * `self` (may be NULL) is the instance that it is for. */
 int hardware_check(struct manager *m, const struct instance *self, const struct hardware *hardware,
                    struct err *err);
+/* The same of disks alone. */
+int hardware_check_disks(struct manager *m, const struct instance *self,
+                         const struct hardware_disk *disks, unsigned nr, struct err *err);
 /* Whether this part of "hardware" may change now: a machine that runs keeps its size. */
 int hardware_change_allowed(const struct instance *instance, const json_t *changes,
                             struct err *err);

@@ -147,7 +147,8 @@ static int read_list(const struct json_at *root, const char *name, size_t most, 
     return 0;
 }
 
-static int read_disks(const struct json_at *root, struct hardware *h, struct err *err)
+int hardware_parse_disks(const struct json_at *root, struct hardware_disk ret[HARDWARE_DISKS_MAX],
+                         unsigned *ret_nr, struct err *err)
 {
     char ids[HARDWARE_DISKS_MAX][HARDWARE_ID_MAX + 1];
     struct json_at list, at;
@@ -156,13 +157,13 @@ static int read_disks(const struct json_at *root, struct hardware *h, struct err
 
     for (size_t i = 0; result == 0 && i < nr; i++) {
         if ((result = json_at_index(&list, i, &at, err)) < 0 ||
-            (result = hardware_parse_disk(&at, &h->disks[i], err)) < 0)
+            (result = hardware_parse_disk(&at, &ret[i], err)) < 0)
             return result;
-        hardware_disk_id(h->disks[i].disk, ids[i]);
+        hardware_disk_id(ret[i].disk, ids[i]);
         for (size_t j = 0; j < i; j++)
             if (!strcmp(ids[i], ids[j]))
-                return err_set(err, -EEXIST, "disk '%.200s' is attached already", h->disks[i].disk);
-        h->nr_disks++;
+                return err_set(err, -EEXIST, "disk '%.200s' is attached already", ret[i].disk);
+        *ret_nr = (unsigned)i + 1;
     }
     return result;
 }
@@ -245,8 +246,9 @@ int hardware_parse(const struct json_at *at, struct hardware *ret, struct err *e
         (result = get_path(at, "initrd", &h.initrd, err)) < 0 ||
         (result = get_text(at, "cmdline", &h.cmdline, err)) < 0 ||
         (result = get_path(at, "cdrom", &h.cdrom, err)) < 0 ||
-        (result = read_disks(at, &h, err)) < 0 || (result = read_nets(at, &h, err)) < 0 ||
-        (result = read_boot(at, &h, err)) < 0 || (result = check_numbers(&h, err)) < 0)
+        (result = hardware_parse_disks(at, h.disks, &h.nr_disks, err)) < 0 ||
+        (result = read_nets(at, &h, err)) < 0 || (result = read_boot(at, &h, err)) < 0 ||
+        (result = check_numbers(&h, err)) < 0)
         return result;
     *ret = h;
     return 0;

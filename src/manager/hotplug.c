@@ -127,6 +127,8 @@ static bool wait_for(struct manager *m, const struct instance *instance, const c
 static int wait_taken(struct manager *m, const struct instance *instance, const char *id,
                       struct err *err)
 {
+    if (!instance->brief->hardware)
+        return hotplug_guest_disk(m, instance, id, err);
     if (wait_for(m, instance, id, 1, TAKE_LIMIT))
         return 0;
     hotplug_ask(m, instance,
@@ -231,6 +233,8 @@ int hotplug_detach(struct manager *m, const struct instance *instance, const cha
     bool over;
     int result = hotplug_check_running(instance, err);
 
+    if (result == 0 && !instance->brief->hardware)
+        return hotplug_guest_detach(m, instance, id, force, err);
     if (result < 0 ||
         (result = hotplug_ask(m, instance,
                               json_pack("{s:s, s:s, s:b}", "command", VMM_CONTROL_DETACH, "id", id,

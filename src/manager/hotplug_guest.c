@@ -17,13 +17,13 @@
 #define GUEST_REFUSES  2 /* exit status of the agent's programs: it is in use */
 #define ANSWER_MAX     256
 
-/* One of the agent's own programs. output (may be NULL): what it prints. */
+/* One of the agent's own programs. */
 static int tell_guest(struct manager *m, const struct instance *instance, const char *const *words,
-                      struct buf *output, struct err *err)
+                      struct err *err)
 {
     struct err said = ERR_INIT;
-    int status = 1, result = guest_run(m, instance->id, guest_program(words), GUEST_LIMIT_MS,
-                                       output, &status, &said);
+    int status = 1, result = guest_run(m, instance->id, guest_program(words), GUEST_LIMIT_MS, NULL,
+                                       &status, &said);
 
     if (result == -ETIMEDOUT)
         return err_set(err, -EBUSY, "the guest of '%s' did not do its part (%s) within %d seconds",
@@ -60,9 +60,36 @@ static int detach_net(struct manager *m, const struct instance *instance, const 
                       struct err *err)
 {
     const char *words[] = {"net-detach", mac, NULL};
-    int result = tell_guest(m, instance, words, NULL, err);
+    int result = tell_guest(m, instance, words, err);
 
     return result < 0 ? result : take_away(m, instance, mac, false, err);
+}
+
+int hotplug_guest_disk(struct manager *m, const struct instance *instance, const char *id,
+                       struct err *err)
+{
+    const char *words[] = {"disk-attach", id, NULL};
+    int result = tell_guest(m, instance, words, err);
+
+    if (result < 0)
+        hotplug_guest_detach(m, instance, id, true, NULL);
+    return result;
+}
+
+int hotplug_guest_detach(struct manager *m, const struct instance *instance, const char *id,
+                         bool force, struct err *err)
+{
+    const char *words[] = {"disk-detach", id, force ? "force" : NULL, NULL};
+    struct err said = ERR_INIT;
+    int result = tell_guest(m, instance, words, &said);
+
+    if (result == -EBUSY && !force)
+        return err_set(err, -EBUSY, "%s: stop using it there, or --force (it sees errors then)",
+                       said.message);
+    if (result < 0 && !force)
+        return err_set(err, result, "%s", said.message);
+    /* By force whatever the guest does about it. */
+    return take_away(m, instance, id, force, err);
 }
 
 static int give_net(struct manager *m, const struct instance *instance, const char *network,
@@ -80,7 +107,7 @@ static int give_net(struct manager *m, const struct instance *instance, const ch
     if (hotplug_look(m, instance, ret->mac, NULL) < 0 &&
         (result = hotplug_send_net(m, instance, ret->mac, tap, err)) < 0)
         return result;
-    return tell_guest(m, instance, words, NULL, err);
+    return tell_guest(m, instance, words, err);
 }
 
 int hotplug_connect(struct manager *m, const struct instance *instance, const char *network,
@@ -140,24 +167,41 @@ static void settle_net(struct manager *m, const struct instance *instance, const
         log_warning("instance %s: network '%s': %s", instance->name, network, err.message);
 }
 
-void hotplug_settle(struct manager *m, const struct instance *instance)
+static void settle_disk(struct manager *m, const struct instance *instance, const json_t *devices,
+                        const struct hardware_disk *disk)
+{
+    char id[HARDWARE_ID_MAX + 1];
+    struct err err = ERR_INIT;
+
+    hardware_disk_id(disk->disk, id);
+    if (!since_boot(devices, id) && hotplug_disk(m, instance, disk, &err) < 0)
+        log_warning("instance %s: disk '%s': %s", instance->name, disk->disk, err.message);
+}
+
+static void settle(struct manager *m, const struct instance *instance, const struct spec *spec)
 {
     json_t *answer = NULL;
-    struct err err = ERR_INIT;
+    const json_t *devices;
+
+    if (hotplug_ask(m, instance, json_pack("{s:s}", "command", VMM_CONTROL_DEVICES), -1, &answer,
+                    NULL) < 0)
+        return;
+    devices = json_object_get(answer, "devices");
+    for (size_t i = 0; spec_is_networked(spec) && i <= spec->nr_more; i++)
+        settle_net(m, instance, devices, i ? spec->more[i - 1] : spec->network, i == 0);
+    for (unsigned i = 0; i < spec->nr_disks; i++)
+        settle_disk(m, instance, devices, &spec->disks[i]);
+    json_decref(answer);
+}
+
+void hotplug_settle(struct manager *m, const struct instance *instance)
+{
     struct spec spec;
 
     if (!instance->brief->vm || instance->brief->hardware ||
         spec_parse_text(instance->spec, &spec, NULL) < 0)
         return;
-    if (!spec_is_networked(&spec) ||
-        hotplug_ask(m, instance, json_pack("{s:s}", "command", VMM_CONTROL_DEVICES), -1, &answer,
-                    &err) < 0) {
-        spec_done(&spec);
-        return;
-    }
-    for (size_t i = 0; i <= spec.nr_more; i++)
-        settle_net(m, instance, json_object_get(answer, "devices"),
-                   i ? spec.more[i - 1] : spec.network, i == 0);
-    json_decref(answer);
+    if (spec_is_networked(&spec) || spec.nr_disks)
+        settle(m, instance, &spec);
     spec_done(&spec);
 }

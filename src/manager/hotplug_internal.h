@@ -14,6 +14,12 @@ int hotplug_look(struct manager *m, const struct instance *instance, const char 
 /* A tap is opened here: the monitor may not. *text is what it is told. */
 int hotplug_send_net(struct manager *m, const struct instance *instance, const char *id,
                      const char *text, struct err *err);
+/* Of a machine of an image (hotplug_guest.c): the guest takes the disk that the monitor has; the
+ * guest lets it go, and the monitor takes it away. */
+int hotplug_guest_disk(struct manager *m, const struct instance *instance, const char *id,
+                       struct err *err);
+int hotplug_guest_detach(struct manager *m, const struct instance *instance, const char *id,
+                         bool force, struct err *err);
 int hotplug_check_running(const struct instance *instance, struct err *err);
 
 #endif

@@ -80,6 +80,7 @@ static struct instance_brief *make_brief(const struct spec *spec)
     *brief = (struct instance_brief){
         .vm = spec->vm,
         .hardware = spec->hardware != NULL,
+        .disks = spec->hardware || spec->nr_disks,
         .auto_remove = spec->auto_remove,
         .tty = spec->tty,
         .restart = spec->restart,

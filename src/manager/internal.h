@@ -53,7 +53,7 @@ struct instance_row {
 
 /* What its specification says, short, for lists. One allocation. */
 struct instance_brief {
-    bool vm, auto_remove, tty, hardware;
+    bool vm, auto_remove, tty, hardware, disks;
     enum spec_restart restart;
     uint64_t max_retries;
     const char *image, *command; /* the command as one line */

@@ -9,6 +9,7 @@
  *      RUN/i/ID/{lock,sock,shim.json,config.json,rootfs/,pid,tty,log}       of one run
  *      RUN/oci/ID                        lodge-oci's own state
  */
+#include "image/vdisk.h"
 #include "manager/internal.h"
 #include "manager/pins.h"
 
@@ -172,12 +173,32 @@ static void add_option(json_t *list, const char *option, const char *value)
     add(list, value);
 }
 
+static int add_disks(const struct manager *m, const struct spec *spec, json_t *argv,
+                     struct err *err)
+{
+    int result = 0;
+
+    for (unsigned i = 0; i < spec->nr_disks; i++) {
+        char id[HARDWARE_ID_MAX + 1];
+        struct vdisk disk;
+
+        if ((result = hardware_find_disk(m, &spec->disks[i], &disk, err)) < 0)
+            return result;
+        hardware_disk_id(spec->disks[i].disk, id);
+        add(argv, "--disk");
+        json_array_append_new(argv, json_sprintf("%s,%s%s,%s", id, disk.qcow2 ? "qcow2" : "raw",
+                                                 spec->disks[i].read_only ? ",ro" : "", disk.path));
+    }
+    return 0;
+}
+
 /* A VM's session is `lodge run --vm`, which knows all that there is to know about it. */
-static json_t *vm_runtime(const struct manager *m, const struct instance *instance,
-                          const struct spec *spec)
+static int vm_runtime(const struct manager *m, const struct instance *instance,
+                      const struct spec *spec, json_t **ret, struct err *err)
 {
     json_t *argv = json_array();
     char number[32], layer[PATH_SIZE];
+    int result;
 
     add(argv, m->options.lodge);
     add(argv, "run");
@@ -185,6 +206,10 @@ static json_t *vm_runtime(const struct manager *m, const struct instance *instan
     add(argv, "--quiet");
     add(argv, "--balloon");
     add(argv, "--hotplug");
+    if ((result = add_disks(m, spec, argv, err)) < 0) {
+        json_decref(argv);
+        return result;
+    }
     add_option(argv, "--name", "vm");
     add_option(argv, "--hostname", spec->hostname ?: instance->id);
     add_option(argv, "--engine", spec->engine);
@@ -223,7 +248,8 @@ static json_t *vm_runtime(const struct manager *m, const struct instance *instan
     add(argv, spec->image);
     for (size_t i = 0; spec->command[i]; i++)
         add(argv, spec->command[i]);
-    return argv;
+    *ret = argv;
+    return 0;
 }
 
 static json_t *container_runtime(const struct manager *m, const struct instance *instance, bool tty)
@@ -284,9 +310,10 @@ static int write_shim_config(struct manager *m, const struct instance *instance,
     CLEANUP(freep) char *text = NULL;
     int result;
 
-    if (!spec->hardware)
-        argv = spec->vm ? vm_runtime(m, instance, spec) : container_runtime(m, instance, spec->tty);
-    else if ((result = hardware_prepare(m, instance, spec, &argv, err)) < 0)
+    if (!spec->vm)
+        argv = container_runtime(m, instance, spec->tty);
+    else if ((result = spec->hardware ? hardware_prepare(m, instance, spec, &argv, err)
+                                      : vm_runtime(m, instance, spec, &argv, err)) < 0)
         return result;
     if ((result = environment_prepare(m, instance, &enter, err)) < 0) {
         json_decref(argv);

@@ -391,6 +391,12 @@ bool spec_is_user_network(const struct spec *spec)
            (!spec->network[4] || spec->network[4] == ',');
 }
 
+const struct hardware_disk *spec_disks(const struct spec *spec, unsigned *ret_nr)
+{
+    *ret_nr = spec->hardware ? spec->hardware->nr_disks : spec->nr_disks;
+    return spec->hardware ? spec->hardware->disks : spec->disks;
+}
+
 static int read_list(const struct json_at *root, const char *name, const char **to, size_t most,
                      size_t *ret_nr, struct err *err)
 {
@@ -484,7 +490,7 @@ static int read_spec(const struct json_at *root, struct spec *spec, struct err *
                                         "health",      "auto_remove", "engine",    "kernel",
                                         "network",     "stop_signal", "resources", "stop_timeout_s",
                                         "ip",          "ports",       "networks",  "hardware",
-                                        "environment", NULL};
+                                        "environment", "disks",       NULL};
     size_t nr;
     int result;
 
@@ -507,8 +513,13 @@ static int read_spec(const struct json_at *root, struct spec *spec, struct err *
     for (size_t i = 0; i < spec->nr_env; i++)
         if (spec->env[i][0] == '=' || !strchr(spec->env[i], '='))
             return err_set(err, -EINVAL, "env[%zu]: '%.80s' is not NAME=VALUE", i, spec->env[i]);
-    if ((result = read_network(root, spec, err)) < 0)
+    if ((result = read_network(root, spec, err)) < 0 ||
+        (result = hardware_parse_disks(root, spec->disks, &spec->nr_disks, err)) < 0)
         return result;
+    if (spec->nr_disks && (!spec->vm || spec->hardware))
+        return err_set(err, -EINVAL, "disks: %s",
+                       spec->vm ? "those of a machine without an image are in \"hardware\""
+                                : "a container has none; volumes are for it");
     if (spec->auto_remove && spec->restart != SPEC_RESTART_NO)
         return err_set(err, -EINVAL,
                        "auto_remove and a restart policy exclude each other: leave out one");
@@ -591,7 +602,7 @@ static void merge(json_t *into, json_t *from)
 int spec_change(json_t *document, json_t *changes, json_t **ret, struct err *err)
 {
     static const char *const known[] = {"resources",   "hardware",    "labels", "restart",
-                                        "auto_remove", "environment", NULL};
+                                        "auto_remove", "environment", "disks",  NULL};
     static const char *const merged[] = {"resources", "hardware", "labels"};
     struct json_at at;
     struct spec spec;

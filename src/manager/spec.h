@@ -64,6 +64,8 @@ struct spec {
     uint64_t max_retries; /* of on-failure; 0: no limit */
     struct spec_health health;
     struct hardware *hardware; /* owned; NULL: it has an image. Else image is "" */
+    struct hardware_disk disks[HARDWARE_DISKS_MAX]; /* beyond its own; of a VM of an image */
+    unsigned nr_disks;
     uint64_t stop_timeout_s;
     int stop_signal;
 };
@@ -79,6 +81,8 @@ int spec_check_name(const char *name, struct err *err);
 int spec_signal(const char *name, struct err *err);
 /* `network` is one of `lodge network`, by its name. */
 bool spec_is_networked(const struct spec *spec);
+/* Those that it has from `lodge disk`, with hardware or without. */
+const struct hardware_disk *spec_disks(const struct spec *spec, unsigned *ret_nr);
 /* `network` is user, with or without options. */
 bool spec_is_user_network(const struct spec *spec);
 const char *spec_restart_name(enum spec_restart restart);
@@ -93,8 +97,8 @@ int spec_get_number(const struct json_at *at, const char *name, uint64_t least, 
 uint64_t spec_cpu_limit_millis(const struct spec *spec);
 /* The environment's name; "" for the default one. */
 const char *spec_environment(const struct spec *spec);
-/* Merges "resources", "hardware", "restart", "labels", "auto_remove" of `changes` into a copy of
- * document; the new document, checked. */
+/* Merges "resources", "hardware", "restart", "labels", "auto_remove", "disks" of `changes` into a
+ * copy of document; the new document, checked. */
 int spec_change(json_t *document, json_t *changes, json_t **ret, struct err *err);
 
 #endif

@@ -44,7 +44,9 @@ def links(m, name):
 
 
 def reaches(m, who, whom):
-    until(lambda: m.lodge("exec", who, "wget", "-qO-", f"http://{whom}/") == f"{whom}\n")
+    """Names of who has just come are known within a second."""
+    words = [*m.enter, m.bin / "lodge", "exec", who, "wget", "-qO-", f"http://{whom}/"]
+    until(lambda: subprocess.run(words, env=m.environment, stdout=subprocess.PIPE, text=True, timeout=120).stdout == f"{whom}\n")
 
 
 def test_a_second_network_comes_and_goes(m):
@@ -100,3 +102,121 @@ def test_a_restart_keeps_what_came(m):
     routes = m.lodge("exec", "box", "ip", "route")
     assert "default via 10.77.1.1" in routes and "10.77.0" not in routes, routes
     assert "nameserver 10.77.1.1" in m.lodge("exec", "box", "cat", "/etc/resolv.conf")
+
+
+def disks_of(m, name):
+    return [disk["disk"] for disk in m.inspect(name)["spec"].get("disks", [])]
+
+
+def sh(m, name, command, **options):
+    return m.lodge("exec", name, "sh", "-c", command, **options)
+
+
+def device(m, instance, disk):
+    return m.lodge("exec", instance, "readlink", "-f", f"/dev/disk/by-id/virtio-{disk}").strip()
+
+
+@pytest.fixture
+def disks(m):
+    """Names of disks that the test may make; they go at its end."""
+    names = []
+
+    def make(name, *options):
+        m.lodge("disk", "create", *options, name, "16M")
+        names.append(name)
+        return name
+
+    yield make
+    for instance in m.good("GET", "/v1/instances?all=1")["instances"]:
+        m.good("DELETE", f"/v1/instances/{instance['id']}?force=1")
+    for name in names:
+        m.lodge("disk", "rm", name)
+
+
+@pytest.fixture
+def unique(m):
+    """Names of disks are the store's, which tests share."""
+    return lambda name: f"{name}{m.process.pid}"
+
+
+@pytest.mark.parametrize("form", ["raw", "qcow2"])
+def test_a_disk_goes_from_one_to_another(m, disks, unique, form):
+    """What one guest wrote another reads; and each has it again after a restart."""
+    name = disks(unique("d"), "--format", form)
+    vm(m, "one", command="sleep 100000")
+    vm(m, "two", command="sleep 100000")
+    m.lodge("disk", "attach", name, "one")
+    at = device(m, "one", name)
+    assert at == "/dev/vdc" and disks_of(m, "one") == [name]
+    assert m.good("GET", "/v1/disks")["disks"] and f"is attached to 'one'" in refused(m, "disk", "attach", name, "two")
+    assert "attached to 'one'" in refused(m, "disk", "rm", name)
+    sh(m, "one", f"mke2fs {at} >/dev/null 2>&1; mkdir /d; mount -t ext2 {at} /d; echo 'first words' >/d/file")
+    assert f"'{at}' is in use there at '/d'" in refused(m, "disk", "detach", name, "one")
+    sh(m, "one", "umount /d")
+    m.lodge("disk", "detach", name, "one")
+    assert sh(m, "one", f"ls {at} /dev/disk/by-id 2>&1; true").count("No such file") == 1 and disks_of(m, "one") == []
+    m.lodge("disk", "attach", name, "two")
+    sh(m, "two", f"mkdir /d; mount -t ext2 {device(m, 'two', name)} /d")
+    assert m.lodge("exec", "two", "cat", "/d/file") == "first words\n"
+    sh(m, "two", "echo 'and more' >>/d/file; sync")
+    m.lodge("restart", "two")
+    sh(m, "two", f"mount -t ext2 {device(m, 'two', name)} /d")
+    assert m.lodge("exec", "two", "cat", "/d/file") == "first words\nand more\n"
+    sh(m, "two", "umount /d")
+    m.lodge("disk", "detach", name, "two")  # it was there when the machine started
+    assert disks_of(m, "two") == []
+
+
+def test_two_at_once_one_for_reading(m, disks, unique):
+    first, second = disks(unique("a")), disks(unique("b"), "--format", "qcow2")
+    networks(m, "front")
+    vm(m, "box", command="sleep 100000")
+    # One after the other, whatever the order in which they are asked for.
+    asked = [subprocess.Popen([*m.enter, m.bin / "lodge", *words], env=m.environment)
+             for words in (("disk", "attach", first, "box"), ("disk", "attach", "--read-only", second, "box"), ("network", "connect", "front", "box"))]
+    assert [process.wait(120) for process in asked] == [0, 0, 0]
+    assert {device(m, "box", first), device(m, "box", second)} == {"/dev/vdc", "/dev/vdd"}
+    assert "1" in sh(m, "box", f"cat /sys/block/$(basename {device(m, 'box', second)})/ro")
+    assert links(m, "box") == {"eth0": endpoints(m, "front")["box"]}
+    m.lodge("disk", "detach", first, "box")
+    m.lodge("disk", "detach", second, "box")
+    assert sh(m, "box", "ls /dev | grep -c vd[c-z]; true") == "0\n"
+
+
+def test_what_a_disk_is_refused_for(m, disks, unique):
+    name = disks(unique("d"))
+    vm(m, "box", command="sleep 100000")
+    m.lodge("run", "-d", "--name", "jar", "busybox", "sleep", "100000")
+    assert "no disk 'nosuch'" in refused(m, "disk", "attach", "nosuch", "box")
+    assert "is a container, which takes no disks" in refused(m, "disk", "attach", name, "jar")
+    assert f"'{name}' is not attached to 'box'" in refused(m, "disk", "detach", name, "box")
+    m.lodge("pause", "box")
+    assert "is paused" in refused(m, "disk", "attach", name, "box")
+    m.lodge("resume", "box")
+    assert disks_of(m, "box") == []
+    m.lodge("stop", "-t", "0", "box")
+    m.lodge("disk", "attach", name, "box")
+    assert "is attached to 'box' already" in refused(m, "disk", "attach", name, "box")
+    m.lodge("start", "box")
+    assert device(m, "box", name) == "/dev/vdc"
+    status, answer = m.ask("PATCH", "/v1/instances/box", {"disks": []})
+    assert status == 400 and "detach-disk" in answer["error"]["message"]
+
+
+def test_a_guest_that_does_not_let_go(m, disks, unique):
+    """Its root stops whatever the agent would do: an error after a time; by force the disk is free at once."""
+    name = disks(unique("d"))
+    networks(m, "front")
+    vm(m, "box", command="sleep 100000")
+    m.lodge("disk", "attach", name, "box")
+    m.lodge("network", "connect", "front", "box")
+    sh(m, "box", "mount -t tmpfs none /sys")
+    assert "the guest of 'box'" in refused(m, "network", "disconnect", "front", "box")
+    assert "box" in endpoints(m, "front")
+    before = disks_of(m, "box")
+    assert before == [name]
+    m.lodge("disk", "detach", "--force", name, "box")
+    assert disks_of(m, "box") == []
+    vm(m, "other", command="sleep 100000")
+    m.lodge("disk", "attach", name, "other")
+    assert device(m, "other", name) == "/dev/vdc"

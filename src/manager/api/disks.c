@@ -20,14 +20,17 @@ static int owners(struct manager *m, const char *name, json_t *ret, struct err *
 
     pthread_mutex_lock(&m->lock);
     for (const struct instance *at = m->first; at && result == 0; at = at->next) {
+        const struct hardware_disk *disks;
         struct spec spec;
+        unsigned nr;
 
-        if (!at->brief->hardware)
+        if (!at->brief->disks)
             continue;
         if ((result = spec_parse_text(at->spec, &spec, err)) < 0)
             break;
-        for (unsigned i = 0; i < spec.hardware->nr_disks; i++)
-            if (!strcmp(spec.hardware->disks[i].disk, name))
+        disks = spec_disks(&spec, &nr);
+        for (unsigned i = 0; i < nr; i++)
+            if (!strcmp(disks[i].disk, name))
                 json_array_append_new(ret, json_string(at->name));
         spec_done(&spec);
     }

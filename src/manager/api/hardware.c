@@ -31,7 +31,9 @@ struct part {
 
 static json_t *list_of(json_t *spec, const char *name)
 {
-    return json_object_get(json_object_get(spec, "hardware"), name);
+    json_t *hardware = json_object_get(spec, "hardware");
+
+    return json_object_get(hardware ? hardware : spec, name);
 }
 
 /* A copy of the list without the part; *ret_found says whether it was in it. */
@@ -55,7 +57,8 @@ static json_t *list_without(json_t *spec, const struct part *part, bool *ret_fou
 static int store_list(struct manager *m, struct instance *instance, const char *name, json_t *list,
                       struct err *err)
 {
-    json_t *changes = json_pack("{s:{s:O}}", "hardware", name, list);
+    json_t *changes = instance->brief->hardware ? json_pack("{s:{s:O}}", "hardware", name, list)
+                                                : json_pack("{s:O}", name, list);
     int result = changes ? 0 : err_set(err, -ENOMEM, "out of memory");
 
     if (result == 0)
@@ -64,15 +67,19 @@ static int store_list(struct manager *m, struct instance *instance, const char *
     return result;
 }
 
-static int check_instance(const struct instance *instance, struct err *err)
+static int check_instance(const struct instance *instance, const struct part *part, struct err *err)
 {
     enum instance_state state = instance->row.state;
 
-    if (!instance->brief->hardware)
+    if (!instance->brief->vm)
+        return err_set(
+            err, -EOPNOTSUPP,
+            "'%s' is a container, which takes no disks: `lodge run -v` gives it a volume "
+            "at its start, `lodge network connect` a network",
+            instance->name);
+    if (!instance->brief->hardware && part->kind == PART_NETWORK)
         return err_set(err, -EOPNOTSUPP,
-                       "'%s' was made of an image, and takes no disks or networks later: `lodge "
-                       "run -v` gives it a volume at its start; machines of `lodge vm create` "
-                       "take disks while they run",
+                       "'%s' was made of an image: `lodge network connect` gives it a network",
                        instance->name);
     if (state == INSTANCE_STARTING || state == INSTANCE_STOPPING || state == INSTANCE_REMOVING)
         return err_set(err, -EBUSY, "'%s' is %s; try again", instance->name,
@@ -187,7 +194,7 @@ static int change_stored(struct manager *m, struct instance *instance, const str
     json_t *spec = NULL;
     int result;
 
-    if ((result = check_instance(instance, err)) == 0 &&
+    if ((result = check_instance(instance, part, err)) == 0 &&
         (result = json_parse(instance->spec, strlen(instance->spec), "spec", &spec, err)) == 0)
         result = attach ? attach_stored(m, instance, part, spec, err)
                         : detach_stored(m, instance, part, spec, err);

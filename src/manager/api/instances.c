@@ -151,6 +151,7 @@ int instance_check_spec(struct manager *m, const struct spec *spec, struct err *
         return result;
     if ((geteuid() != 0 && (result = check_rootless(spec, err)) < 0) ||
         (result = networks_check(spec, err)) < 0 ||
+        (result = hardware_check_disks(m, NULL, spec->disks, spec->nr_disks, err)) < 0 ||
         (result = environment_check_io_weight(spec, err)) < 0)
         return result;
     for (size_t i = 0; i < spec->nr_volumes; i++)
@@ -419,6 +420,8 @@ int instance_change_spec(struct manager *m, struct instance *instance, json_t *c
         return result;
     if (spec.hardware)
         result = hardware_check(m, instance, spec.hardware, err);
+    else
+        result = hardware_check_disks(m, instance, spec.disks, spec.nr_disks, err);
     if (result == 0 && io_weight)
         result = environment_check_io_weight(&spec, err);
     if (result == 0 && (result = admission_change(m, instance, &spec, err)) == 0) {
@@ -441,6 +444,8 @@ static int patch(struct manager *m, struct instance *instance, json_t *changes, 
         return err_set(err, -EINVAL, "name: not a string");
     if (hardware && (result = hardware_change_allowed(instance, hardware, err)) < 0)
         return result;
+    if (json_object_get(changes, "disks"))
+        return err_set(err, -EINVAL, "disks: attach-disk and detach-disk change them");
     json_incref(name);
     json_object_del(changes, "name");
     if (json_object_size(changes)) {
