@@ -151,6 +151,24 @@ void api_escape(struct buf *to, const char *text)
     }
 }
 
+/* stop: -ECANCELED when a signal has set it; NULL: nothing ends this. */
+static int send_all(int fd, const char *data, size_t length, const volatile sig_atomic_t *stop)
+{
+    while (length) {
+        ssize_t n = stop && *stop ? -1 : send(fd, data, length, MSG_NOSIGNAL);
+
+        if (n < 0 && stop && *stop)
+            return -ECANCELED;
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        data += n;
+        length -= (size_t)n;
+    }
+    return 0;
+}
+
 static int send_request(int fd, const char *method, const char *path, json_t *body, bool upgrade,
                         struct err *err)
 {
@@ -176,17 +194,8 @@ static int send_request(int fd, const char *method, const char *path, json_t *bo
     buf_append_string(&out, "\r\n");
     if (text)
         buf_append_string(&out, text);
-    for (size_t sent = 0; sent < out.length;) {
-        ssize_t n = send(fd, out.data + sent, out.length - sent, MSG_NOSIGNAL);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        result = -errno;
-        if (n < 0)
-            return err_errno(err, result, "ask the manager");
-        sent += (size_t)n;
-    }
-    return 0;
+    result = send_all(fd, out.data, out.length, NULL);
+    return result < 0 ? err_errno(err, result, "ask the manager") : 0;
 }
 
 /* More bytes into in; 0 at the end. */
@@ -353,6 +362,65 @@ int api_ask_life(const char *method, const char *path, json_t *body, int *ret_ex
 
     if (answer.exit_code)
         *ret_exit_code = answer.exit_code;
+    return result;
+}
+
+struct api_put {
+    int fd;
+    bool chunked;
+    const volatile sig_atomic_t *stop;
+};
+
+int api_put_write(struct api_put *put, const void *data, size_t length)
+{
+    char head[24];
+    int result = 0, n = snprintf(head, sizeof(head), "%zx\r\n", length);
+
+    if (!length)
+        return 0; /* as a chunk it would be the end */
+    if (put->chunked)
+        result = send_all(put->fd, head, (size_t)n, put->stop);
+    if (result == 0)
+        result = send_all(put->fd, data, length, put->stop);
+    if (result == 0 && put->chunked)
+        result = send_all(put->fd, "\r\n", 2, put->stop);
+    return result;
+}
+
+static int put_head(struct api_put *put, const char *path, uint64_t length)
+{
+    char head[512], framing[48] = "Transfer-Encoding: chunked";
+    int n;
+
+    if (!put->chunked)
+        snprintf(framing, sizeof(framing), "Content-Length: %llu", (unsigned long long)length);
+    n = snprintf(head, sizeof(head),
+                 "PUT %.200s HTTP/1.1\r\nHost: lodge\r\nConnection: close\r\n"
+                 "Content-Type: application/x-tar\r\n%s\r\n\r\n",
+                 path, framing);
+    return send_all(put->fd, head, (size_t)n, put->stop);
+}
+
+int api_put(const char *path, uint64_t length, const volatile sig_atomic_t *stop,
+            int (*produce)(struct api_put *put, void *context, struct err *err), void *context,
+            struct err *err)
+{
+    struct answer answer = {.fd = -1};
+    struct api_put put = {.chunked = length == UINT64_MAX, .stop = stop};
+    int result = api_connect(&answer, err);
+
+    put.fd = answer.fd;
+    if (result == 0 && (result = put_head(&put, path, length)) < 0)
+        err_errno(err, result, "ask the manager");
+    if (result == 0 && (result = produce(&put, context, err)) == 0 && put.chunked &&
+        (result = send_all(put.fd, "0\r\n\r\n", 5, stop)) < 0)
+        err_errno(err, result, "ask the manager");
+    /* Who wants no more may have said why. */
+    if ((result == 0 || result == -EPIPE) && read_head(&answer, err) == 0)
+        result = answer.status >= 400 ? refusal(&answer, err) : 0;
+    else if (result == 0)
+        result = -ECONNRESET;
+    disconnect(&answer, result, err);
     return result;
 }
 

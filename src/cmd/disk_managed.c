@@ -43,7 +43,7 @@ bool disk_managed_convert(const struct store *store, struct disk_managed *conver
     json_put_string(body, "to", convert->to_format);
     if (convert->force)
         json_object_set_new(body, "force", json_true());
-    if ((r = operate(DISKS "/convert?wait=0", body, progress, &result, err)) == 0)
+    if ((r = operate("POST", DISKS "/convert?wait=0", body, NULL, progress, &result, err)) == 0)
         snprintf(convert->path, sizeof(convert->path), "%s",
                  json_string_value(json_object_get(result, "path")) ?: convert->to);
     json_decref(result);

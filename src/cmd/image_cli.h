@@ -33,6 +33,10 @@ image_cli_fn image_cli_list, image_cli_inspect, image_cli_history, image_cli_tag
 /* What an import or pull came to: {"names", "digest", "layers", "layers_new", "devices_skipped"};
  * consumed. */
 void image_cli_report(const struct image_cli *cli, json_t *result);
+/* What rm and prune came to: {"blobs", "layers", "disks", "bytes", "busy", "removed"} and of prune
+ * "kept"; consumed. With rm's result < 0 it is what went before that. */
+void image_cli_removed(const struct image_cli *cli, int result, json_t *sum);
+void image_cli_pruned(const struct image_cli *cli, json_t *sum);
 /* The same by the manager. false: there is none that keeps the same store, or it is not its work;
  * *ret_result: how it went. */
 bool image_managed(struct image_cli *cli, const char *subverb, int *ret_result, struct err *err);

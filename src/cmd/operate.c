@@ -38,6 +38,25 @@ void operate_show(struct progress *progress, const json_t *operation)
     progress_show(progress, text_of(at, "text"), number_of(at, "done"), number_of(at, "total"));
 }
 
+static void path_of(const json_t *operation, const char *rest, char ret[OPERATION_PATH_MAX])
+{
+    snprintf(ret, OPERATION_PATH_MAX, "/v1/operations/%llu%s",
+             (unsigned long long)number_of(operation, "id"), rest);
+}
+
+/* *operation is replaced by what it is then. It may just be over: a refusal is none. */
+static void cancel(json_t **operation)
+{
+    char path[OPERATION_PATH_MAX];
+    json_t *next = NULL;
+
+    path_of(*operation, "", path);
+    if (api_ask("DELETE", path, NULL, &next, NULL, NULL) == 0 && next) {
+        json_decref(*operation);
+        *operation = next;
+    }
+}
+
 /* Until it is over; *operation is replaced by what it is then. */
 static int follow(json_t **operation, struct progress *progress, struct err *err)
 {
@@ -49,17 +68,13 @@ static int follow(json_t **operation, struct progress *progress, struct err *err
         json_t *next = NULL;
 
         operate_show(progress, *operation);
-        snprintf(path, sizeof(path), "/v1/operations/%llu%s",
-                 (unsigned long long)number_of(*operation, "id"),
-                 interrupted && !cancelled ? "" : "?wait=1");
         if (interrupted && !cancelled) {
             cancelled = true;
-            /* It may just be over. */
-            if (api_ask("DELETE", path, NULL, &next, NULL, NULL) < 0)
-                continue;
-        } else {
-            result = api_ask("GET", path, NULL, &next, NULL, err);
+            cancel(operation);
+            continue;
         }
+        path_of(*operation, "?wait=1", path);
+        result = api_ask("GET", path, NULL, &next, NULL, err);
         if (next) {
             json_decref(*operation);
             *operation = next;
@@ -68,7 +83,74 @@ static int follow(json_t **operation, struct progress *progress, struct err *err
     return result;
 }
 
-int operate(const char *path, json_t *body, struct progress *progress, json_t **ret,
+struct sending {
+    const struct operate_content *content;
+    struct progress *progress;
+    struct api_put *put;
+    json_t **operation;
+    uint64_t done;
+};
+
+bool operate_interrupted(void)
+{
+    return interrupted;
+}
+
+int operate_write(void *to, const void *data, size_t length)
+{
+    struct sending *sending = to;
+    uint64_t total = sending->content->length;
+    int result = api_put_write(sending->put, data, length);
+
+    if (result < 0)
+        return result;
+    sending->done += length;
+    progress_show(sending->progress, "sending", sending->done, total == UINT64_MAX ? 0 : total);
+    return 0;
+}
+
+static int produce(struct api_put *put, void *context, struct err *err)
+{
+    struct sending *sending = context;
+    int result;
+
+    sending->put = put;
+    result = sending->content->produce(sending, sending->content->context, err);
+    /* While the connection is there: afterwards the content would have been cut off. */
+    if (result < 0 && interrupted)
+        cancel(sending->operation);
+    return result;
+}
+
+/* What the manager does not want to have is no failure of ours: the operation says why. */
+static int send_content(json_t **operation, const struct operate_content *content,
+                        struct progress *progress, struct err *err)
+{
+    struct sending sending = {content, progress, NULL, operation, 0};
+    struct err own = ERR_INIT;
+    char path[OPERATION_PATH_MAX];
+    int result;
+
+    path_of(*operation, "/content?wait=0", path);
+    result = api_put(path, content->length, &interrupted, produce, &sending, &own);
+    if (result == 0 || result == -EPIPE || result == -ECONNRESET || interrupted)
+        return 0;
+    return err_set(err, result, "%s", own.message);
+}
+
+static int carry_out(const char *method, const char *path, json_t *body,
+                     const struct operate_content *content, struct progress *progress,
+                     json_t **operation, struct err *err)
+{
+    int result = api_ask(method, path, body, operation, NULL, err);
+
+    if (result == 0 && content)
+        result = send_content(operation, content, progress, err);
+    return result < 0 ? result : follow(operation, progress, err);
+}
+
+int operate(const char *method, const char *path, json_t *body,
+            const struct operate_content *content, struct progress *progress, json_t **ret,
             struct err *err)
 {
     const struct sigaction catch = {.sa_handler = on_signal};
@@ -79,8 +161,7 @@ int operate(const char *path, json_t *body, struct progress *progress, json_t **
     interrupted = 0;
     sigaction(SIGINT, &catch, &before[0]);
     sigaction(SIGTERM, &catch, &before[1]);
-    if ((result = api_ask("POST", path, body, &operation, NULL, err)) == 0)
-        result = follow(&operation, progress, err);
+    result = carry_out(method, path, body, content, progress, &operation, err);
     sigaction(SIGINT, &before[0], NULL);
     sigaction(SIGTERM, &before[1], NULL);
     progress_end(progress);

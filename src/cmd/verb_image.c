@@ -69,6 +69,10 @@ static int parse_value(const char *name, const char *value, struct image_cli *cl
         cli->import.auth_file = value;
         return 0;
     }
+    if (!strcmp(name, "--source")) {
+        cli->import.source = value;
+        return 0;
+    }
     if (!strcmp(name, "--devices"))
         return parse_devices(value, cli, err);
     if (!strcmp(name, "--max-size"))
@@ -103,8 +107,9 @@ static bool parse_flag(const char *word, struct image_cli *cli)
     return false;
 }
 
-static const char *const valued[] = {"--output",   "-o",          "--authfile",  "--devices",
-                                     "--max-size", "--max-files", "--max-ratio", NULL};
+static const char *const valued[] = {"--output",    "-o",         "--authfile",
+                                     "--devices",   "--max-size", "--max-files",
+                                     "--max-ratio", "--source",   NULL};
 
 static int parse(int argc, char **argv, struct image_cli *cli, struct err *err)
 {
@@ -208,7 +213,7 @@ const struct cli_verb verb_image = {
         "\n"
         "What an archive may unpack to: --max-size SIZE (64G), --max-files N (1000000),\n"
         "--max-ratio N (200). Device nodes in it: --devices skip|refuse|make (skip).\n"
-        "import, pull and push are the manager's work (lodge operation) where one runs; --local: "
+        "What changes the store is the manager's work (lodge operation) where one runs; --local: "
         "not so.\n"
         "-q, --quiet: no progress bar. An IMAGE is NAME[:TAG] or the first digits of a digest.\n",
     .run = run,

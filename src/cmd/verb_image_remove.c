@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * lodge image rm, prune: names away, and then what no name leads to. Whether somebody uses an image
- * the store says itself (image/pin.h), so it makes no difference whether a manager runs.
+ * the store says itself (image/pin.h), so it is the same by a manager and without one.
  */
 #include "cmd/image_cli.h"
 
@@ -64,8 +64,6 @@ static int remove_one(struct image_cli *cli, const char *name, json_t *removed, 
         (result = layout_untag(&layout, reference, err)) == 0)
         json_array_append_new(removed, json_string(reference));
     layout_close(&layout);
-    if (result == 0 && !cli->quiet && !cli->json)
-        printf("%s\n", reference);
     return result;
 }
 
@@ -123,6 +121,24 @@ static void print_object(const struct image_cli *cli, json_t *object)
     json_decref(object);
 }
 
+static void print_names(const json_t *names)
+{
+    json_t *name;
+    size_t i;
+
+    json_array_foreach(names, i, name) printf("%s\n", json_string_value(name));
+}
+
+void image_cli_removed(const struct image_cli *cli, int result, json_t *sum)
+{
+    if (!cli->quiet && !cli->json)
+        print_names(json_object_get(sum, "removed"));
+    if (result == 0)
+        print_object(cli, sum);
+    else
+        json_decref(sum);
+}
+
 int image_cli_remove(struct image_cli *cli, struct err *err)
 {
     struct layout_collected sum = {0};
@@ -137,10 +153,7 @@ int image_cli_remove(struct image_cli *cli, struct err *err)
         log_info("the content stays for now (lodge image prune): %s", later.message);
     object = sums(&sum);
     json_object_set_new(object, "removed", removed);
-    if (result == 0)
-        print_object(cli, object);
-    else
-        json_decref(object);
+    image_cli_removed(cli, result, object);
     return result;
 }
 
@@ -177,22 +190,29 @@ static int untag_unused(struct image_cli *cli, const char *dir, const struct lay
     return result;
 }
 
-static void print_pruned(const struct image_cli *cli, const struct pruning *pruning)
+static long long figure(const json_t *sum, const char *name)
+{
+    return (long long)json_integer_value(json_object_get(sum, name));
+}
+
+void image_cli_pruned(const struct image_cli *cli, json_t *sum)
 {
     char size[24];
     json_t *name;
     size_t i;
 
-    if (cli->quiet || cli->json)
-        return;
-    json_array_foreach(pruning->removed, i, name) printf("%s\n", json_string_value(name));
-    json_array_foreach(pruning->kept, i, name)
-        log_info("'%s' stays: it is in use (lodge image ls)", json_string_value(name));
-    image_cli_size(pruning->sum.bytes, size);
-    printf("removed %llu blobs, %llu layers, %llu disk images (%s of blobs and disks)%s\n",
-           (unsigned long long)pruning->sum.nr_blobs, (unsigned long long)pruning->sum.nr_layers,
-           (unsigned long long)pruning->sum.nr_disks, size,
-           pruning->sum.nr_busy ? "; layers in use stay for the next time" : "");
+    if (!cli->quiet && !cli->json) {
+        print_names(json_object_get(sum, "removed"));
+        json_array_foreach(json_object_get(sum, "kept"), i, name)
+        {
+            log_info("'%s' stays: it is in use (lodge image ls)", json_string_value(name));
+        }
+        image_cli_size((uint64_t)figure(sum, "bytes"), size);
+        printf("removed %lld blobs, %lld layers, %lld disk images (%s of blobs and disks)%s\n",
+               figure(sum, "blobs"), figure(sum, "layers"), figure(sum, "disks"), size,
+               figure(sum, "busy") ? "; layers in use stay for the next time" : "");
+    }
+    print_object(cli, sum);
 }
 
 int image_cli_prune(struct image_cli *cli, struct err *err)
@@ -204,11 +224,10 @@ int image_cli_prune(struct image_cli *cli, struct err *err)
     if (result == 0)
         result = each_store(cli, collect_one, &pruning.sum, err);
     if (result == 0) {
-        print_pruned(cli, &pruning);
         object = sums(&pruning.sum);
         json_object_set(object, "removed", pruning.removed);
         json_object_set(object, "kept", pruning.kept);
-        print_object(cli, object);
+        image_cli_pruned(cli, object);
     }
     json_decref(pruning.removed);
     json_decref(pruning.kept);

@@ -537,12 +537,13 @@ int image_import(const struct store *store, const char *path, const struct impor
     CLEANUP(fd_closep) int fd = -1;
     CLEANUP(fd_closep) int lock = -1;
     char dir[PATH_MAX], reference[REFERENCE_MAX];
+    const char *name = !strcmp(path, "-") && options->source ? options->source : path;
     struct layout layout;
     struct stat st;
     int result;
 
     memset(ret, 0, sizeof(*ret));
-    name_from_path(path, reference);
+    name_from_path(name, reference);
     if ((options->reference &&
          (result = reference_normalize(options->reference, reference, err)) < 0) ||
         (result = import_store_dir(store, dir, err)) < 0 ||
@@ -567,5 +568,5 @@ int image_import(const struct store *store, const char *path, const struct impor
     if (result >= 0)
         result = import_opened(&import, fd, S_ISDIR(st.st_mode), reference, err);
     layout_close(&layout);
-    return result < 0 ? err_wrap(err, "import '%s'", path) : 0;
+    return result < 0 ? err_wrap(err, "import '%s'", name) : 0;
 }

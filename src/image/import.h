@@ -19,6 +19,7 @@
 
 struct import_options {
     const char *reference; /* NULL: what the archive says, else made of the path */
+    const char *source;    /* the path of what comes from standard input; NULL: not known */
     struct unpack_options unpack;
     bool insecure;         /* registries: plain HTTP or an unknown certificate will do */
     const char *auth_file; /* registries: skopeo's; NULL: its default */
@@ -41,6 +42,10 @@ int import_store_dir(const struct store *store, char ret[PATH_MAX], struct err *
  * directory or tar; "-": a tar from standard input. */
 int image_import(const struct store *store, const char *path, const struct import_options *options,
                  struct import_result *ret, struct err *err);
+/* The tar of a directory with a root file system, an archive or a layout, from which image_import
+ * makes the same as from the directory. write: -errno ends it, and is what is returned. */
+int image_pack(int dir_fd, int (*write)(void *context, const void *data, size_t length),
+               void *context, struct err *err);
 /* From a registry and to it, by skopeo. reference: [HOST[:PORT]/]NAME[:TAG]. */
 int image_pull(const struct store *store, const char *reference,
                const struct import_options *options, struct import_result *ret, struct err *err);

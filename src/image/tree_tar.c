@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/util.h"
+#include "image/import.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -18,19 +19,23 @@
 struct packer {
     struct archive *tar;
     struct archive_entry_linkresolver *links;
-    struct blob_writer writer;
+    int (*write)(void *context, const void *data, size_t length);
+    void *context;
     dev_t device;
     char path[PATH_MAX], *data, *names;
     struct err *err;
 };
 
-static la_ssize_t write_blob(struct archive *tar, void *context, const void *data, size_t length)
+static la_ssize_t write_out(struct archive *tar, void *context, const void *data, size_t length)
 {
     struct packer *p = context;
-    int result = blob_write(&p->writer, data, length, p->err);
+    int result = p->write(p->context, data, length);
 
-    if (result < 0)
+    if (result < 0) {
         archive_set_error(tar, -result, "%s", strerror(-result));
+        if (!p->err->code)
+            err_errno(p->err, result, "write the archive");
+    }
     return result < 0 ? -1 : (la_ssize_t)length;
 }
 
@@ -171,7 +176,7 @@ static int pack(struct packer *p, int dir_fd)
     archive_write_set_options(p->tar, "hdrcharset=BINARY");
     archive_write_set_bytes_in_last_block(p->tar, 1);
     archive_entry_linkresolver_set_strategy(p->links, ARCHIVE_FORMAT_TAR_PAX_RESTRICTED);
-    if (archive_write_open(p->tar, p, NULL, write_blob, NULL) != ARCHIVE_OK)
+    if (archive_write_open(p->tar, p, NULL, write_out, NULL) != ARCHIVE_OK)
         return tar_failed(p);
     if ((result = pack_directory(p, dir_fd, 0)) < 0)
         return result;
@@ -180,8 +185,8 @@ static int pack(struct packer *p, int dir_fd)
     return archive_write_close(p->tar) == ARCHIVE_OK ? 0 : tar_failed(p);
 }
 
-int tree_tar(const struct layout *layout, int dir_fd, char ret_digest[DIGEST_MAX],
-             uint64_t *ret_bytes, struct err *err)
+int image_pack(int dir_fd, int (*write)(void *context, const void *data, size_t length),
+               void *context, struct err *err)
 {
     CLEANUP(freep) struct packer *p = calloc(1, sizeof(*p));
     struct err own = ERR_INIT;
@@ -190,8 +195,8 @@ int tree_tar(const struct layout *layout, int dir_fd, char ret_digest[DIGEST_MAX
     if (!p)
         return err_set(err, -ENOMEM, "out of memory");
     p->err = &own;
-    if ((result = blob_begin(layout, &p->writer, err)) < 0)
-        return result;
+    p->write = write;
+    p->context = context;
     p->tar = archive_write_new();
     p->links = archive_entry_linkresolver_new();
     p->data = malloc(MIB);
@@ -204,13 +209,38 @@ int tree_tar(const struct layout *layout, int dir_fd, char ret_digest[DIGEST_MAX
         archive_write_free(p->tar);
     if (p->links)
         archive_entry_linkresolver_free(p->links);
-    if (result == 0)
-        result = blob_commit(&p->writer, NULL, ret_digest, &own);
-    *ret_bytes = p->writer.bytes;
-    blob_abort(&p->writer);
     free(p->data);
     free(p->names);
     return result < 0 ? err_set(err, result, "%s", own.message) : 0;
+}
+
+struct blob_out {
+    struct blob_writer writer;
+    struct err err;
+};
+
+static int write_blob(void *context, const void *data, size_t length)
+{
+    struct blob_out *out = context;
+
+    return blob_write(&out->writer, data, length, &out->err);
+}
+
+int tree_tar(const struct layout *layout, int dir_fd, char ret_digest[DIGEST_MAX],
+             uint64_t *ret_bytes, struct err *err)
+{
+    struct blob_out out = {.err = ERR_INIT};
+    int result = blob_begin(layout, &out.writer, err);
+
+    if (result < 0)
+        return result;
+    if ((result = image_pack(dir_fd, write_blob, &out, err)) == 0)
+        result = blob_commit(&out.writer, NULL, ret_digest, err);
+    if (out.err.code < 0) /* which says where */
+        err_set(err, out.err.code, "%s", out.err.message);
+    *ret_bytes = out.writer.bytes;
+    blob_abort(&out.writer);
+    return result;
 }
 
 static bool foreign_compression(int fd)

@@ -143,7 +143,9 @@ struct operation {
     char *subject;                  /* what it is about; NULL: of an instance */
     char *result;                   /* (lock) a JSON object; NULL: none */
     pid_t worker;                   /* (lock) its process, until that is reaped; 0: none */
-    bool cancelled;                 /* (lock) */
+    char broken_off[64];            /* (lock) why; "": it is not */
+    int input_fd;                   /* (lock) its process's standard input; -1: none */
+    uint64_t awaited_until_ns;      /* (lock) content.c; 0: nothing is awaited */
     struct operation *next_waiting; /* (lock) */
 };
 
@@ -173,6 +175,7 @@ struct manager {
     /* tasks.c */
     struct operation *tasks_waiting, **tasks_waiting_last; /* (lock) */
     unsigned nr_tasks, nr_tasks_waiting;                   /* (lock) that run, that wait */
+    unsigned nr_awaited;                                   /* (lock) operations; content.c */
     /* workers.c */
     struct work *work, **work_last; /* (lock) */
     unsigned nr_workers, nr_idle;   /* (lock) */
@@ -304,14 +307,31 @@ int error_status(int code);
 int task_new(struct manager *m, const char *kind, const char *subject, const char *target,
              json_t *words, struct operation **ret, struct err *err);
 int task_start(struct manager *m, struct operation *operation, struct err *err);
-/* false: it is over, or no task. */
-bool task_cancel(struct manager *m, struct operation *operation);
+/* It ends, with these words as its error. false: it is over, or no task. */
+bool task_break_off(struct manager *m, struct operation *operation, const char *why);
 /* Out of the store: takes over what its arguments say. */
 int task_load(struct operation *operation);
 /* Of a manager that is no more: what it left is removed, then it has failed. */
 int task_resume(struct manager *m, struct operation *operation);
 /* Ends those that run, at the manager's end. */
 void tasks_stop(struct manager *m);
+
+/* content.c: the standard input of a task, sent by a client. */
+struct content;
+/* Stores the operation, which starts when its content begins to come; -EAGAIN: too many. */
+int content_expect(struct manager *m, struct operation *operation, struct err *err);
+/* false: none is awaited. */
+bool content_unexpect(struct manager *m, struct operation *operation);
+/* Starts it. total: of bytes; 0: not known. -ENOENT, -EBUSY: it awaits nothing. */
+int content_begin(struct manager *m, uint64_t id, uint64_t total, struct content **ret,
+                  struct err *err);
+/* Blocks while the task cannot take it. -EPIPE: it is over, and knows why. */
+int content_write(struct content *content, const void *data, size_t length);
+struct operation *content_operation(struct content *content); /* borrowed */
+/* Consumed; NULL is fine. whole: that was all of it, else the operation ends. */
+void content_end(struct content *content, bool whole);
+void content_tick(struct manager *m, uint64_t now_ns);
+
 /* In a child that executes a helper: it leads a group of its own, ends with the manager (parent, in
  * whose absence it exits) and has no signal blocked. */
 void child_begin(pid_t parent);

@@ -78,6 +78,7 @@ static void drop_locked(struct manager *m, struct operation *operation)
     if (operation->target)
         instance_unref_locked(operation->target);
     fd_closep(&operation->client_fd);
+    fd_closep(&operation->input_fd);
     free(operation->subject);
     free(operation->result);
     free(operation->arguments);
@@ -119,7 +120,7 @@ int operation_new(struct manager *m, const char *kind, struct instance *instance
         return err_set(err, -ENOMEM, "out of memory");
     }
     operation->manager = m;
-    operation->client_fd = -1;
+    operation->client_fd = operation->input_fd = -1;
     operation->created_ns = (int64_t)clock_realtime_ns();
     operation->nr_refs = 1;
     snprintf(operation->kind, sizeof(operation->kind), "%s", kind);
@@ -186,6 +187,20 @@ static int carry_out(struct manager *m, struct operation *operation, struct err 
     return result;
 }
 
+/* Of the host's own: instances tell of theirs themselves. */
+static void tell(struct manager *m, const struct operation *operation)
+{
+    char what[32], detail[PATH_MAX + ERROR_MAX + 4];
+    bool failed = operation->code;
+
+    if (!operation->task)
+        return;
+    snprintf(what, sizeof(what), "%s%s", operation->kind, failed ? "-failed" : "");
+    snprintf(detail, sizeof(detail), "%s%s%s", operation->subject ?: "", failed ? ": " : "",
+             failed ? operation->error : "");
+    event_add(m, NULL, what, detail);
+}
+
 void operation_finish(struct manager *m, struct operation *operation, int result,
                       const struct err *err)
 {
@@ -200,6 +215,8 @@ void operation_finish(struct manager *m, struct operation *operation, int result
         error_copy(operation->error, err->message);
     }
     operation->done = true;
+    fd_closep(&operation->input_fd); /* who writes to it is told */
+    operation->input_fd = -1;
     operation_store_form(operation, &form);
     stored = operation->stored;
     if (operation->target) {
@@ -208,6 +225,7 @@ void operation_finish(struct manager *m, struct operation *operation, int result
     }
     pthread_cond_broadcast(&m->operation_changed);
     pthread_mutex_unlock(&m->lock);
+    tell(m, operation);
     /* One of which the store never heard has nothing to be taken up again. */
     if (stored && state_store_apply(m->store, &change, NULL) < 0)
         log_warning("operation %llu: its result is not stored", (unsigned long long)operation->id);
@@ -279,7 +297,7 @@ int operation_cancel(struct manager *m, struct operation *operation, struct err 
         pthread_cond_broadcast(&operation->target->changed);
     }
     pthread_mutex_unlock(&m->lock);
-    if (starts || task_cancel(m, operation))
+    if (starts || task_break_off(m, operation, "it was cancelled"))
         return 0;
     return err_set(err, -EBUSY, "operation %llu %s", (unsigned long long)operation->id,
                    done ? "is over" : "can not be broken off: only starts and the host's own can");
@@ -375,7 +393,7 @@ int operation_load(struct manager *m, const struct store_operation *stored)
         return -ENOMEM;
     }
     operation->manager = m;
-    operation->client_fd = -1;
+    operation->client_fd = operation->input_fd = -1;
     operation->id = stored->id;
     operation->created_ns = stored->created_ns;
     operation->finished_ns = stored->finished_ns;

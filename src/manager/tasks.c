@@ -87,20 +87,21 @@ void child_begin(pid_t parent)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static _Noreturn void worker_child(const char *program, char *const *words, int output,
+/* input: -1: none */
+static _Noreturn void worker_child(const char *program, char *const *words, int input, int output,
                                    pid_t parent)
 {
     int null = open("/dev/null", O_RDWR);
 
     child_begin(parent);
-    dup2(null, STDIN_FILENO);
+    dup2(input < 0 ? null : input, STDIN_FILENO);
     dup2(output, STDOUT_FILENO);
     execv(program, words);
     _exit(127);
 }
 
 /* *ret_fd: its standard output. The process, or a negative errno. */
-static pid_t start_worker(struct manager *m, json_t *list, int *ret_fd, struct err *err)
+static pid_t start_worker(struct manager *m, json_t *list, int input, int *ret_fd, struct err *err)
 {
     const char *words[WORDS_MAX + 3] = {"lodge"};
     size_t nr = 1;
@@ -115,7 +116,7 @@ static pid_t start_worker(struct manager *m, json_t *list, int *ret_fd, struct e
     if (pipe2(fds, O_CLOEXEC) < 0)
         return err_errno(err, -errno, "pipe");
     if ((pid = fork()) == 0)
-        worker_child(m->options.lodge, (char *const *)(uintptr_t)words, fds[1], parent);
+        worker_child(m->options.lodge, (char *const *)(uintptr_t)words, input, fds[1], parent);
     close(fds[1]);
     if (pid < 0) {
         close(fds[0]);
@@ -192,7 +193,7 @@ static int read_report(struct operation *operation, int fd, struct err *err)
 /* lock. Why it is broken off; NULL: it is not. */
 static const char *broken_off(const struct operation *operation)
 {
-    return operation->cancelled                         ? "it was cancelled"
+    return *operation->broken_off                       ? operation->broken_off
            : atomic_load(&operation->manager->stopping) ? "the manager ended"
                                                         : NULL;
 }
@@ -239,10 +240,11 @@ static int judge(struct operation *operation, int status, struct err *err)
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return 0;
     pthread_mutex_lock(&m->lock);
-    why = broken_off(operation);
+    if ((why = broken_off(operation)))
+        err_set(err, -ECANCELED, "%s", why);
     pthread_mutex_unlock(&m->lock);
     if (why)
-        return err_set(err, -ECANCELED, "%s", why);
+        return -ECANCELED;
     if (WIFSIGNALED(status))
         return err_set(err, -EIO, "its process was ended by signal %d", WTERMSIG(status));
     return err->code < 0
@@ -250,13 +252,26 @@ static int judge(struct operation *operation, int status, struct err *err)
                : err_set(err, -EIO, "its process ended with status %d", WEXITSTATUS(status));
 }
 
+static int take_input(struct operation *operation)
+{
+    int fd;
+
+    pthread_mutex_lock(&operation->manager->lock);
+    fd = TAKE_FD(operation->input_fd);
+    pthread_mutex_unlock(&operation->manager->lock);
+    return fd;
+}
+
 static int run_worker(struct operation *operation, json_t *words, struct err *err)
 {
     struct manager *m = operation->manager;
     CLEANUP(fd_closep) int fd = -1;
-    pid_t pid = start_worker(m, words, &fd, err);
+    CLEANUP(fd_closep) int input = take_input(operation);
+    pid_t pid = start_worker(m, words, input, &fd, err);
     int status;
 
+    fd_closep(&input); /* with the process's end who writes to it is told */
+    input = -1;
     if (pid < 0)
         return pid;
     pthread_mutex_lock(&m->lock);
@@ -302,10 +317,9 @@ static void run_task(struct manager *m, struct operation *operation)
                             &arguments, &err);
 
     pthread_mutex_lock(&m->lock);
-    why = broken_off(operation);
-    pthread_mutex_unlock(&m->lock);
-    if (result == 0 && why)
+    if (result == 0 && (why = broken_off(operation)))
         result = err_set(&err, -ECANCELED, "%s", why);
+    pthread_mutex_unlock(&m->lock);
     if (result == 0 &&
         (result = run_worker(operation, json_object_get(arguments, "words"), &err)) == 0)
         keep_result(operation, arguments);
@@ -377,22 +391,25 @@ static bool withdraw(struct manager *m, struct operation *operation)
     return true;
 }
 
-bool task_cancel(struct manager *m, struct operation *operation)
+bool task_break_off(struct manager *m, struct operation *operation, const char *why)
 {
-    const struct err cancelled = {-ECANCELED, "it was cancelled"};
-    bool under_way, waiting;
+    struct err err = {-ECANCELED, ""};
+    bool awaited = content_unexpect(m, operation), under_way, waiting;
 
     pthread_mutex_lock(&m->lock);
     under_way = operation->task && !operation->done;
     waiting = under_way && withdraw(m, operation);
-    operation->cancelled |= under_way;
+    if (under_way && !*operation->broken_off)
+        snprintf(operation->broken_off, sizeof(operation->broken_off), "%s", why);
     if (operation->worker)
         kill(-operation->worker, SIGKILL);
     pthread_mutex_unlock(&m->lock);
-    if (waiting) {
-        operation_finish(m, operation, -ECANCELED, &cancelled);
-        operation_unref(m, operation);
+    if (waiting || awaited) {
+        err_set(&err, -ECANCELED, "%s", why);
+        operation_finish(m, operation, -ECANCELED, &err);
     }
+    if (waiting)
+        operation_unref(m, operation);
     return under_way;
 }
 

@@ -239,6 +239,7 @@ static void on_tick(void *context)
     for (size_t i = 0; i < nr; i++)
         work_post(m, checks >> i & 1 ? health_work : life_settle_work, due[i]);
     resolvers_tick(m, now_ns);
+    content_tick(m, now_ns);
     loop_timer_arm(m->tick, now_ns + TICK_NS);
 }
 

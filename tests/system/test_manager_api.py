@@ -50,11 +50,11 @@ def check(document, schema, value, where="answer"):
             check(document, schema["items"], item, f"{where}[{number}]")
 
 
-def call(manager, document, method, path, values, body=None, query=""):
+def call(manager, document, method, path, values, body=None, query="", headers=None):
     """Asks and holds the answer to the document."""
     described = document["paths"][path][method.lower()]["responses"]
     real = re.sub(r"\{(\w+)\}", lambda m: str(values[m.group(1)]), path)
-    status, headers, data = manager.request(method, real + query, body)
+    status, headers, data = manager.request(method, real + query, body, headers)
     assert str(status) in described or "default" in described
     answer = described.get(str(status), described.get("default"))
     kind = headers["Content-Type"].split(";")[0]
@@ -88,8 +88,8 @@ def jobs_as_described(good):
 def test_every_answer_is_as_described(manager, document):
     seen = set()
 
-    def good(method, path, values=None, body=None, query="", status=200):
-        got, data = call(manager, document, method, path, values or {}, body, query)
+    def good(method, path, values=None, body=None, query="", status=200, headers=None):
+        got, data = call(manager, document, method, path, values or {}, body, query, headers)
         assert got == status, (method, path, got, data)
         seen.add((method.lower(), path))
         return data
@@ -133,6 +133,8 @@ def test_every_answer_is_as_described(manager, document):
     good("DELETE", "/v1/networks/{ref}", {"ref": "nosuch"}, status=404)
     good("GET", "/v1/images")
     assert json.loads(good("POST", "/v1/images", body={"action": "import", "path": "/nosuch", "name": "x"}, query="?wait=0", status=202))["subject"] == "/nosuch"
+    awaiting = json.loads(good("POST", "/v1/images", body={"action": "import", "upload": True, "source": "x.tar"}, status=202))
+    good("PUT", "/v1/operations/{id}/content", awaiting, b"no tar", headers={"Content-Type": "application/octet-stream"})
     good("DELETE", "/v1/images", query="?name=nosuch", status=404)
     good("POST", "/v1/images/prune", body={"all": 1}, status=400)
     good("POST", "/v1/volumes", body={"name": "shape"}, status=201)

@@ -12,7 +12,7 @@ import pytest
 
 from conftest import need_root
 from manager import Manager
-from patience import until
+from patience import PATIENCE_S, until
 from processes import processes
 from test_images import registry  # noqa: F401, a fixture
 
@@ -50,7 +50,7 @@ def test_push_and_pull(manager, registry):
     refused = manager.ask("POST", "/v1/images", {"action": "pull", "reference": f"{registry}/some/other", "insecure": True})[1]
     assert "manifest unknown" in refused["error"]["message"]
     kinds = [(one["kind"], one["status"]) for one in manager.good("GET", "/v1/operations")["operations"]]
-    assert kinds[1:] == [("image-push", "done"), ("image-pull", "done"), ("image-push", "failed"), ("image-pull", "failed")]
+    assert kinds[1:] == [("image-push", "done"), ("image-remove", "done"), ("image-pull", "done"), ("image-push", "failed"), ("image-pull", "failed")]
     assert list((manager.home / "oci" / "tmp").iterdir()) == []
 
 
@@ -138,18 +138,23 @@ def workers(manager):
     return [pid for pid, words in processes(f"LODGE_HOME={manager.home}") if "--report" in words]
 
 
+def archive(manager):
+    path = manager.tree.parent / "t.tar"
+    with open(path, "wb") as tar:
+        subprocess.run(["tar", "c", "-C", manager.tree, "."], stdout=tar, check=True)
+    return path
+
+
 def test_import_is_an_operation_that_is_remembered(manager):
     assert manager.lodge("image", "import", "tree", "app:1", cwd=manager.tree.parent) == "app:1\n"  # a path from where we are
     made = json.loads(manager.lodge("image", "import", "--json", manager.tree, "app:2"))
     assert made["names"] == ["app:2"] and made["layers"] == 1 and made["layers_new"] == 0
     assert "no tar archive" in subprocess.run([manager.bin / "lodge", "image", "import", manager.tree / "bin/sh"], env=manager.environment, capture_output=True, text=True).stderr
     assert manager.lodge("image", "import", "--local", manager.tree, "app:3") == "app:3\n"  # no operation
-    with open(manager.tree.parent / "t.tar", "wb") as tar:
-        subprocess.run(["tar", "c", "-C", manager.tree, "."], stdout=tar, check=True)
-    with open(manager.tree.parent / "t.tar", "rb") as tar:
-        assert manager.lodge("image", "import", "-", "app:4", stdin=tar) == "app:4\n"  # nor that
+    with open(archive(manager), "rb") as tar:
+        assert manager.lodge("image", "import", "-", "app:4", stdin=tar) == "app:4\n"
     before = manager.good("GET", "/v1/operations")["operations"]
-    assert [(one["kind"], one["status"]) for one in before] == [("image-import", "done")] * 2 + [("image-import", "failed")]
+    assert [(one["kind"], one["status"]) for one in before] == [("image-import", status) for status in ("done", "done", "failed", "done")]
     assert before[1]["result"] == made and before[2]["result"] == {} and "no tar archive" in before[2]["error"]
     manager.kill()
     manager.start()
@@ -161,6 +166,138 @@ def test_import_is_an_operation_that_is_remembered(manager):
     assert manager.ask("DELETE", "/v1/images?name=app:1")[0] == 404
     assert manager.good("POST", "/v1/images/prune", {"all": True})["result"]["layers"] >= 1
     assert manager.good("GET", "/v1/images")["images"] == [] and not [name for name in contents(manager.home) if "/layers/" in name or "sha256/" in name]
+
+
+def digests(manager):
+    return {one["name"]: one["digest"] for one in manager.good("GET", "/v1/images")["images"]}
+
+
+def test_every_change_is_an_operation(manager):
+    """What the verbs say and do is the same by the manager and without it; each is in its list, and told as an event."""
+    said = []
+    for local in ([], ["--local"]):
+        path = archive(manager)
+        said.append([manager.lodge("image", "import", *local, path), manager.lodge("image", "tag", *local, "t", "app:1"),
+                     manager.lodge("image", "import", *local, manager.tree, "app:2"), manager.lodge("image", "rm", *local, "t", "app:1"),
+                     manager.lodge("image", "rm", *local, "--force", "nosuch"), json.loads(manager.lodge("image", "rm", *local, "--json", "app:2")),
+                     manager.lodge("image", "rm", *local, "app:2", status=125), manager.lodge("image", "import", *local, manager.tree, "app:3"),
+                     manager.lodge("image", "prune", *local, "--all"), json.loads(manager.lodge("image", "prune", *local, "--json"))])
+    assert said[0] == said[1] and said[0][0] == "t:latest\n" and said[0][3] == "t:latest\napp:1\n" and said[0][5]["removed"] == ["app:2"]
+    kinds = [(one["kind"], one["status"]) for one in manager.good("GET", "/v1/operations")["operations"]]
+    remove = ("image-remove", "done")
+    assert kinds == [("image-import", "done"), ("image-tag", "done"), ("image-import", "done"), remove, remove, remove, remove, ("image-remove", "failed"),
+                     ("image-import", "done"), ("image-prune", "done"), ("image-prune", "done")]
+    events = told(manager)[:len(kinds)]
+    assert [one["event"] for one in events] == [kind + ("" if status == "done" else "-failed") for kind, status in kinds]
+    assert events[1]["detail"] == "t" and events[7]["detail"].startswith("app:2: ")
+
+
+def told(manager):
+    """All events of this manager."""
+    status, _, data = manager.request("GET", "/v1/events?follow=0&since=0")
+    assert status == 200
+    return [json.loads(line) for line in data.decode().splitlines()]
+
+
+def test_what_is_imported_is_read_by_who_imports(manager, program):
+    """The verb opens the file, in its own namespaces and with its own rights; the manager sees bytes only."""
+    hidden = manager.home.parent / "hidden"
+    hidden.mkdir()
+    script = 'mount -t tmpfs none "$1" && mkdir "$1/tree" && echo here >"$1/tree/file" && exec "$2" image import "$1/tree" seen'
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", str(hidden), str(manager.bin / "lodge")], env=manager.environment, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.stdout == "seen:latest\n", done
+    assert not list(hidden.iterdir()) and set(digests(manager)) == {"seen:latest"}
+    assert manager.good("GET", "/v1/operations")["operations"][-1]["subject"] == f"{hidden}/tree"
+
+
+def test_kinds_of_sources(manager):
+    """A directory, a tar of it and that through a pipe are one image, as without the manager; so are a layout's directory and its tar."""
+    path, home = archive(manager), manager.home.parent
+    for local in ([], ["--local"]):
+        name = "own" if local else "sent"
+        manager.lodge("image", "import", *local, manager.tree, f"{name}:dir")
+        manager.lodge("image", "import", *local, path, f"{name}:tar")
+        piped = subprocess.Popen(["cat", path], stdout=subprocess.PIPE)
+        manager.lodge("image", "import", *local, "-", f"{name}:pipe", stdin=piped.stdout)
+        piped.wait()
+    found = digests(manager)
+    layers = {name: json.loads(manager.lodge("image", "inspect", name))["layers"][0]["digest"] for name in found}
+    for kind in ("dir", "tar", "pipe"):
+        assert layers[f"own:{kind}"] == layers[f"sent:{kind}"]
+    manager.lodge("image", "save", "sent:tar", "-o", home / "saved.tar")
+    (home / "layout").mkdir()
+    subprocess.run(["tar", "x", "-C", home / "layout", "-f", home / "saved.tar"], check=True)
+    manager.lodge("image", "import", home / "saved.tar", "saved:tar")
+    manager.lodge("image", "import", home / "layout", "saved:dir")
+    found = digests(manager)
+    assert found["saved:tar"] == found["saved:dir"] == found["sent:tar"]
+    for wrong in (home / "nosuch", "/dev/null"):
+        done = subprocess.run([manager.bin / "lodge", "image", "import", str(wrong)], env=manager.environment, capture_output=True, text=True)
+        assert done.returncode == 125 and str(wrong) in done.stderr
+
+
+def upload(manager, **members):
+    operation = manager.good("POST", "/v1/images?wait=0", {"action": "import", "upload": True, **members})
+    assert operation["status"] == "running" and operation["kind"] == "image-import"
+    return operation["id"]
+
+
+TAR = {"Content-Type": "application/x-tar"}
+
+
+def test_content_by_the_api(manager):
+    data = archive(manager).read_bytes()
+    number = upload(manager, name="app:1", source="some/where.tar")
+    path = f"/v1/operations/{number}/content"
+    assert get(manager, number)["progress"]["text"] == "waiting for its content"
+    for headers, status in (({"Content-Type": "application/json"}, 415), ({}, 415), ({**TAR, "Origin": "http://evil.test"}, 403)):
+        assert manager.request("PUT", path, b"short", headers)[0] == status
+    status, _, answer = manager.request("PUT", path, data, TAR)
+    over = json.loads(answer)
+    assert status == 200 and over["status"] == "done" and over["result"]["names"] == ["app:1"] and over["subject"] == "some/where.tar"
+    assert manager.request("PUT", path, b"short", TAR)[0] == 409 and manager.request("PUT", "/v1/operations/4711/content", b"short", TAR)[0] == 404
+    for wrong in ({"path": "/x"}, {"source": "-x"}, {"source": ""}, {"action": "pull", "reference": "x"}):
+        assert manager.ask("POST", "/v1/images", {"action": "import", "upload": True, **wrong})[0] == 400, wrong
+    assert manager.ask("POST", "/v1/images", {"action": "import", "source": "x", "path": "/x"})[0] == 400
+    # One that waits is cancelled; and forgotten with the manager.
+    number = upload(manager)
+    assert manager.good("DELETE", f"/v1/operations/{number}")["error"] == "it was cancelled"
+    assert manager.request("PUT", f"/v1/operations/{number}/content", b"short", TAR)[0] == 409
+    number = upload(manager)
+    manager.kill()
+    manager.start()
+    until(lambda: get(manager, number, 1)["error"] == "the manager ended")
+
+
+def send_part(manager, number, data, length):
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(str(manager.socket))
+    connection.sendall(f"PUT /v1/operations/{number}/content HTTP/1.1\r\nHost: lodge\r\nContent-Type: application/x-tar\r\nContent-Length: {length}\r\n\r\n".encode() + data)
+    return connection
+
+
+def test_content_that_is_cut_off_is_no_image(manager):
+    """At the end of a member, where a tar could have ended, and in its middle; by who sends it, by a cancellation, by its process's end."""
+    data = archive(manager).read_bytes()
+    before = contents(manager.home) if (manager.home / "oci").exists() else []
+    for part in (512, 1536, len(data) // 2, len(data) - 1024):
+        number = upload(manager, name="part")
+        connection = send_part(manager, number, data[:part], len(data))
+        until(lambda: get(manager, number)["progress"]["done"] == part)
+        assert get(manager, number)["progress"]["total"] == len(data)
+        connection.close()
+        assert get(manager, number, 60)["error"] == "its content was cut off"
+    for end, why in ((lambda: manager.good("DELETE", f"/v1/operations/{number}"), "it was cancelled"), (lambda: os.kill(workers(manager)[0], signal.SIGKILL), "signal 9")):
+        number = upload(manager, name="part")
+        with send_part(manager, number, data[:1024], 1 << 40) as connection:
+            until(lambda: workers(manager))
+            end()
+            assert why in get(manager, number, 60)["error"]
+            with pytest.raises(OSError):  # nobody wants the rest
+                while True:
+                    connection.sendall(data)
+    assert digests(manager) == {} and workers(manager) == []
+    assert [name for name in contents(manager.home) if name not in before and "tmp/" in name] == []
 
 
 def test_what_is_cancelled_leaves_nothing(manager):

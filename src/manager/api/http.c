@@ -167,6 +167,18 @@ static bool read_body(struct api_request *request, enum api_body kind, struct ap
     return true;
 }
 
+static bool check_raw_body(const struct api_request *request, struct api_reply *reply)
+{
+    const char *type = header(request, "Content-Type");
+
+    if (type &&
+        (!strcasecmp(type, "application/x-tar") || !strcasecmp(type, "application/octet-stream")))
+        return true;
+    api_fail(reply, 415,
+             "the body's Content-Type must be application/x-tar or application/octet-stream");
+    return false;
+}
+
 static void handle(struct api_request *request, struct api_reply *reply)
 {
     char allowed[64] = "";
@@ -180,7 +192,8 @@ static void handle(struct api_request *request, struct api_reply *reply)
     else if (!route)
         api_fail(reply, 404, "there is no '%.100s'; /openapi.json describes the API",
                  request->path);
-    else if (read_body(request, route->body, reply))
+    else if (route->body == API_RAW_BODY ? check_raw_body(request, reply)
+                                         : read_body(request, route->body, reply))
         route->fn(request, reply);
 }
 
@@ -206,9 +219,11 @@ static enum MHD_Result respond(struct MHD_Connection *connection, struct api_rep
 
 static void request_free(struct api_request *request)
 {
+    content_end(request->content, false);
     for (size_t i = 0; i < API_ARGS; i++)
         free(request->args[i]);
     buf_done(&request->body);
+    buf_done(&request->refusal.body);
     json_decref(request->json);
     free(request);
 }
@@ -225,49 +240,94 @@ static void describe_client(struct MHD_Connection *connection, char *to, size_t 
         snprintf(to, size, "uid %u, process %d", peer.uid, (int)peer.pid);
 }
 
-static enum MHD_Result on_request(void *context, struct MHD_Connection *connection,
-                                  const char *path, const char *method, const char *version,
-                                  const char *data, size_t *length, void **state)
+/* fn makes the answer. */
+static enum MHD_Result answer(struct api_request *request,
+                              void (*fn)(struct api_request *request, struct api_reply *reply))
 {
-    struct api *api = context;
-    struct api_request *request = *state;
+    struct manager *m = request->m;
     struct api_reply reply = {.status = 200, .content_type = "application/json"};
     char client[64] = "";
     const struct log_subject subject = {.client = client}, *before;
     uint64_t started_ns = clock_monotonic_ns();
     enum MHD_Result result;
 
-    (void)version;
-    if (!request) {
-        if (!(request = calloc(1, sizeof(*request))))
-            return MHD_NO;
-        buf_init(&request->body, API_BODY_MAX);
-        request->m = api->m;
-        *state = request;
-        return MHD_YES;
-    }
-    if (*length) {
-        if (buf_append(&request->body, data, *length) < 0)
-            request->too_large = true;
-        *length = 0;
-        return MHD_YES;
-    }
-    request->connection = connection;
-    request->method = method;
-    request->path = path;
     buf_init(&reply.body, API_REPLY_MAX);
-    atomic_fetch_add(&api->m->counters.requests, 1);
-    describe_client(connection, client, sizeof(client));
+    atomic_fetch_add(&m->counters.requests, 1);
+    describe_client(request->connection, client, sizeof(client));
     before = log_set_subject(&subject);
-    handle(request, &reply);
-    log_debug("%s %s: %u, %llu us", method, path, reply.status,
+    fn(request, &reply);
+    log_debug("%s %s: %u, %llu us", request->method, request->path, reply.status,
               (unsigned long long)(clock_monotonic_ns() - started_ns) / 1000);
     log_set_subject(before);
     if (reply.status >= 500)
-        atomic_fetch_add(&api->m->counters.errors, 1);
-    result = respond(connection, &reply);
+        atomic_fetch_add(&m->counters.errors, 1);
+    result = respond(request->connection, &reply);
     buf_done(&reply.body);
     return result;
+}
+
+/* The head has come: who takes a raw body is called before that. */
+static enum MHD_Result begin(struct api *api, struct MHD_Connection *connection, const char *path,
+                             const char *method, void **state)
+{
+    struct api_request *request = calloc(1, sizeof(*request));
+
+    if (!request)
+        return MHD_NO;
+    buf_init(&request->body, API_BODY_MAX);
+    buf_init(&request->refusal.body, API_BODY_MAX);
+    request->m = api->m;
+    request->connection = connection;
+    request->method = method;
+    request->path = path;
+    *state = request;
+    if ((request->raw = api_takes_raw_body(method, path)))
+        handle(request, &request->refusal);
+    return MHD_YES;
+}
+
+static enum MHD_Result take(struct api_request *request, const char *data, size_t length)
+{
+    if (!request->content) { /* of one that was refused it is only counted */
+        request->too_large |= buf_append(&request->body, data, length) < 0;
+        return request->raw && request->too_large ? MHD_NO : MHD_YES;
+    }
+    if (content_write(request->content, data, length) == 0)
+        return MHD_YES;
+    /* It is over, and says why: the rest is not needed. */
+    content_end(request->content, true);
+    request->content = NULL;
+    return MHD_NO;
+}
+
+/* A raw body has come to its end. */
+static void finish(struct api_request *request, struct api_reply *reply)
+{
+    if (request->content) {
+        api_content_end(request, reply);
+        return;
+    }
+    reply->status = request->refusal.status;
+    reply->body = request->refusal.body;
+    request->refusal.body = (struct buf){0};
+}
+
+static enum MHD_Result on_request(void *context, struct MHD_Connection *connection,
+                                  const char *path, const char *method, const char *version,
+                                  const char *data, size_t *length, void **state)
+{
+    struct api_request *request = *state;
+
+    (void)version;
+    if (!request)
+        return begin(context, connection, path, method, state);
+    if (*length) {
+        enum MHD_Result result = take(request, data, *length);
+
+        *length = 0;
+        return result;
+    }
+    return answer(request, request->raw ? finish : handle);
 }
 
 static void on_done(void *context, struct MHD_Connection *connection, void **state,

@@ -46,16 +46,16 @@ void api_images(struct api_request *request, struct api_reply *reply)
 
 /* What the body says; strings are borrowed. */
 struct adding {
-    const char *action, *path, *reference, *name, *devices, *auth_file;
+    const char *action, *path, *source, *reference, *name, *devices, *auth_file;
     uint64_t most_bytes, most_files, most_ratio;
-    bool insecure;
+    bool insecure, upload;
 };
 
 static int parse(json_t *json, struct adding *ret, struct err *err)
 {
-    static const char *const known[] = {"action",    "path",      "reference", "name",
-                                        "devices",   "auth_file", "max_bytes", "max_files",
-                                        "max_ratio", "insecure",  NULL};
+    static const char *const known[] = {
+        "action",    "path",      "reference", "name",   "devices", "auth_file", "max_bytes",
+        "max_files", "max_ratio", "insecure",  "upload", "source",  NULL};
     struct json_at body;
     int r;
 
@@ -63,6 +63,8 @@ static int parse(json_t *json, struct adding *ret, struct err *err)
     if ((r = json_reject_unknown(&body, known, err)) < 0 ||
         (r = json_get_string(&body, "action", &ret->action, err)) < 0 ||
         (r = json_opt_string(&body, "path", &ret->path, err)) < 0 ||
+        (r = json_opt_string(&body, "source", &ret->source, err)) < 0 ||
+        (r = json_opt_bool(&body, "upload", &ret->upload, err)) < 0 ||
         (r = json_opt_string(&body, "reference", &ret->reference, err)) < 0 ||
         (r = json_opt_string(&body, "name", &ret->name, err)) < 0 ||
         (r = json_opt_string(&body, "devices", &ret->devices, err)) < 0 ||
@@ -93,10 +95,13 @@ static int import_words(const struct adding *a, json_t *words, struct err *err)
         known = !strcmp(a->devices, kinds[i]);
     if (!known)
         return err_set(err, -EINVAL, "devices '%.40s' is none of skip, refuse, make", a->devices);
-    if ((r = words_check_path("path", a->path, !strcmp(a->action, "import"), err)) < 0 ||
+    if ((r = words_check_path("path", a->path, !strcmp(a->action, "import") && !a->upload, err)) <
+            0 ||
+        (r = words_check("source", a->source, false, err)) < 0 ||
         (r = check_reference("name", a->name, false, err)) < 0 ||
         (r = words_check_path("auth_file", a->auth_file, false, err)) < 0)
         return r;
+    words_add_option(words, "--source", a->source);
     words_add_option(words, "--devices", a->devices);
     words_add_number(words, "--max-size", a->most_bytes);
     words_add_number(words, "--max-files", a->most_files);
@@ -107,30 +112,73 @@ static int import_words(const struct adding *a, json_t *words, struct err *err)
     return 0;
 }
 
+static int check_members(const struct adding *a, struct err *err)
+{
+    bool import = !strcmp(a->action, "import");
+
+    if (!import && strcmp(a->action, "pull") != 0 && strcmp(a->action, "push") != 0 &&
+        strcmp(a->action, "tag") != 0)
+        return err_set(err, -EINVAL, "action '%.40s' is none of import, pull, push, tag",
+                       a->action);
+    if (import && a->reference)
+        return err_set(err, -EINVAL, "reference is of pull, push and tag; import has a path");
+    if (!import && (a->path || a->source || a->upload))
+        return err_set(err, -EINVAL, "path, source and upload are of import");
+    if (a->upload && a->path)
+        return err_set(err, -EINVAL, "path: what is uploaded has none here, but a source");
+    if (a->source && !a->upload)
+        return err_set(err, -EINVAL, "source is of what is uploaded");
+    return 0;
+}
+
 /* The words of `lodge image`; what each action needs is checked, since it is to be a refusal and
  * not an operation that fails. */
 static int make_words(const struct adding *a, json_t *words, const char **ret_subject,
                       struct err *err)
 {
-    bool import = !strcmp(a->action, "import"), push = !strcmp(a->action, "push");
+    bool push = !strcmp(a->action, "push"), tag = !strcmp(a->action, "tag");
+    bool import = !strcmp(a->action, "import"), named = push || tag;
     int r;
 
-    if (!import && !push && strcmp(a->action, "pull") != 0)
-        return err_set(err, -EINVAL, "action '%.40s' is none of import, pull, push", a->action);
-    if (import && a->reference)
-        return err_set(err, -EINVAL, "reference is of pull and push; import has a path");
-    if (!import && a->path)
-        return err_set(err, -EINVAL, "path is of import");
+    if ((r = check_members(a, err)) < 0)
+        return r;
     words_add(words, "image");
     words_add(words, a->action);
     if ((r = import_words(a, words, err)) < 0 ||
         (r = check_reference("reference", a->reference, !import && !push, err)) < 0 ||
-        (push && (r = words_check("name", a->name, true, err)) < 0))
+        (named && (r = words_check("name", a->name, true, err)) < 0))
         return r;
-    *ret_subject = import ? a->path : push ? a->name : a->reference;
-    words_add(words, *ret_subject);
-    words_add(words, push ? a->reference : a->name);
+    *ret_subject = a->upload ? (a->source ?: "-")
+                   : import  ? a->path
+                   : named   ? a->name
+                             : a->reference;
+    words_add(words, a->upload ? "-" : *ret_subject);
+    words_add(words, named ? a->reference : a->name);
     return 0;
+}
+
+/* A promise; it begins when its content comes (manager/content.c). */
+static void expect_content(struct api_request *request, struct api_reply *reply,
+                           const char *subject, json_t *words)
+{
+    struct manager *m = request->m;
+    struct operation *operation;
+    struct err err = ERR_INIT;
+    int result = task_new(m, "image-import", subject, NULL, words, &operation, &err);
+
+    if (result < 0) {
+        api_fail_err(reply, result, &err);
+        return;
+    }
+    if ((result = content_expect(m, operation, &err)) < 0) {
+        operation_abandon(m, operation, &err);
+        api_fail_err(reply, result, &err);
+    } else {
+        reply->status = 202;
+        operation_write_json(m, operation, &reply->body);
+        buf_append(&reply->body, "\n", 1);
+    }
+    operation_unref(m, operation);
 }
 
 void api_image_add(struct api_request *request, struct api_reply *reply)
@@ -154,7 +202,10 @@ void api_image_add(struct api_request *request, struct api_reply *reply)
         return;
     }
     snprintf(kind, sizeof(kind), "image-%s", adding.action);
-    api_task(request, reply, kind, subject, NULL, words, wait_s);
+    if (adding.upload)
+        expect_content(request, reply, subject, words);
+    else
+        api_task(request, reply, kind, subject, NULL, words, wait_s);
 }
 
 void api_image_remove(struct api_request *request, struct api_reply *reply)

@@ -142,6 +142,13 @@ void api_operations(struct api_request *request, struct api_reply *reply)
     buf_append_string(&reply->body, "]}\n");
 }
 
+static void reply_operation(struct api_request *request, struct api_reply *reply,
+                            struct operation *operation)
+{
+    operation_write_json(request->m, operation, &reply->body);
+    buf_append(&reply->body, "\n", 1);
+}
+
 void api_operation_cancel(struct api_request *request, struct api_reply *reply)
 {
     struct operation *operation;
@@ -157,8 +164,7 @@ void api_operation_cancel(struct api_request *request, struct api_reply *reply)
         api_fail_err(reply, err.code, &err);
     } else {
         operation_wait(request->m, operation, CANCEL_MS);
-        operation_write_json(request->m, operation, &reply->body);
-        buf_append(&reply->body, "\n", 1);
+        reply_operation(request, reply, operation);
     }
     operation_unref(request->m, operation);
 }
@@ -177,7 +183,41 @@ void api_operation(struct api_request *request, struct api_reply *reply)
     }
     if (wait_s)
         operation_wait(request->m, operation, wait_s * 1000);
-    operation_write_json(request->m, operation, &reply->body);
-    buf_append(&reply->body, "\n", 1);
+    reply_operation(request, reply, operation);
+    operation_unref(request->m, operation);
+}
+
+void api_operation_content(struct api_request *request, struct api_reply *reply)
+{
+    const char *length = MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND,
+                                                     MHD_HTTP_HEADER_CONTENT_LENGTH);
+    struct err err = ERR_INIT;
+    char *end;
+    uint64_t id = strtoull(request->args[0], &end, 10);
+    int result;
+
+    if (api_query_number(request, reply, "wait", 86400, 600, &request->wait_s) < 0)
+        return;
+    if (*end)
+        api_fail(reply, 404, "there is no operation '%.40s'", request->args[0]);
+    else if ((result = content_begin(request->m, id, length ? strtoull(length, NULL, 10) : 0,
+                                     &request->content, &err)) < 0)
+        api_fail_err(reply, result, &err);
+}
+
+/* Its failure is the operation's, and in there. */
+void api_content_end(struct api_request *request, struct api_reply *reply)
+{
+    struct operation *operation = content_operation(request->content);
+    bool done;
+
+    pthread_mutex_lock(&request->m->lock);
+    operation->nr_refs++;
+    pthread_mutex_unlock(&request->m->lock);
+    content_end(request->content, true);
+    request->content = NULL;
+    done = request->wait_s && operation_wait(request->m, operation, request->wait_s * 1000);
+    reply->status = done ? 200 : 202;
+    reply_operation(request, reply, operation);
     operation_unref(request->m, operation);
 }

@@ -14,6 +14,13 @@
 #define API_REPLY_MAX (256u << 20)
 #define API_ARGS      2
 
+struct api_reply {
+    unsigned status;
+    struct buf body;
+    const char *content_type;
+    struct MHD_Response *response; /* in the place of body */
+};
+
 struct api_request {
     struct manager *m;
     struct MHD_Connection *connection;
@@ -22,17 +29,16 @@ struct api_request {
     struct buf body;
     json_t *json; /* the body, when there was one */
     bool too_large;
-};
-
-struct api_reply {
-    unsigned status;
-    struct buf body;
-    const char *content_type;
-    struct MHD_Response *response; /* in the place of body */
+    /* API_RAW_BODY */
+    bool raw;
+    struct content *content;  /* where the body goes; NULL: it was refused */
+    struct api_reply refusal; /* sent once the body has come: clients send all before they listen */
+    uint64_t wait_s;          /* for the operation's end, after the body's */
 };
 
 typedef void api_fn(struct api_request *request, struct api_reply *reply);
 
+/* API_RAW_BODY: not collected; the handler is called before it comes, and begins its `content`. */
 enum api_body { API_NO_BODY, API_OPTIONAL_BODY, API_JSON_BODY, API_RAW_BODY };
 
 struct api_route {
@@ -47,6 +53,8 @@ extern const size_t api_nr_routes;
  * the path has. */
 const struct api_route *api_route_find(const char *method, const char *path, char *args[API_ARGS],
                                        char ret_allowed[64]);
+
+bool api_takes_raw_body(const char *method, const char *path);
 
 /* {"error": {"code", "message"}} */
 void api_fail(struct api_reply *reply, unsigned status, const char *format, ...)
@@ -66,7 +74,9 @@ void api_operate(struct api_request *request, struct api_reply *reply, struct op
 struct instance *api_instance(struct api_request *request, struct api_reply *reply);
 
 api_fn api_info, api_openapi, api_metrics, api_events, api_operations, api_operation,
-    api_operation_cancel;
+    api_operation_cancel, api_operation_content;
+/* The answer to what has come whole; consumes request->content. */
+void api_content_end(struct api_request *request, struct api_reply *reply);
 api_fn api_list, api_create, api_inspect, api_delete, api_patch;
 api_fn api_start, api_stop, api_restart, api_pause, api_resume, api_kill, api_wait;
 api_fn api_networks, api_network_create, api_network, api_network_delete;

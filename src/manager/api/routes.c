@@ -16,6 +16,7 @@ const struct api_route api_routes[] = {
     {"GET", "/v1/operations", API_NO_BODY, api_operations},
     {"GET", "/v1/operations/{id}", API_NO_BODY, api_operation},
     {"DELETE", "/v1/operations/{id}", API_NO_BODY, api_operation_cancel},
+    {"PUT", "/v1/operations/{id}/content", API_RAW_BODY, api_operation_content},
     {"GET", "/v1/instances", API_NO_BODY, api_list},
     {"POST", "/v1/instances", API_JSON_BODY, api_create},
     {"GET", "/v1/instances/{ref}", API_NO_BODY, api_inspect},
@@ -106,6 +107,19 @@ static bool path_fits(const char *form, const char *path, char *args[API_ARGS])
         path += length;
     }
     return !*path;
+}
+
+bool api_takes_raw_body(const char *method, const char *path)
+{
+    char *args[API_ARGS] = {NULL};
+    bool takes = false;
+
+    for (size_t i = 0; i < api_nr_routes && !takes; i++)
+        takes = api_routes[i].body == API_RAW_BODY && !strcmp(api_routes[i].method, method) &&
+                path_fits(api_routes[i].path, path, args);
+    for (size_t i = 0; i < API_ARGS; i++)
+        free(args[i]);
+    return takes;
 }
 
 const struct api_route *api_route_find(const char *method, const char *path, char *args[API_ARGS],
