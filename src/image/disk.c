@@ -49,6 +49,7 @@ static void summarise_entry(struct tree_summary *sum, const char *path, const st
         sum->key[seed] += hash_bytes(hash, fields, sizeof(fields));
     }
     sum->nr_files++;
+    sum->foreign |= st->st_uid != geteuid() || st->st_gid != getegid();
     if (S_ISREG(st->st_mode))
         sum->bytes += align_up((uint64_t)st->st_size, BLOCK_SIZE);
     else
@@ -80,8 +81,8 @@ int tree_summarise(const char *dir, struct tree_summary *ret, struct err *err)
 }
 
 /* Runs mke2fs; its own words are the error's text. */
-static int mke2fs(const char *rootfs, const char *path, uint64_t nr_blocks, uint64_t nr_inodes,
-                  struct err *err)
+static int mke2fs(const char *rootfs, bool foreign, const char *path, uint64_t nr_blocks,
+                  uint64_t nr_inodes, struct err *err)
 {
     CLEANUP(fd_closep)
     int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
@@ -100,7 +101,11 @@ static int mke2fs(const char *rootfs, const char *path, uint64_t nr_blocks, uint
         tool_file,
         blocks,
         NULL};
-    const struct tool tool = {.argv = argv, .file = fd, .tree = rootfs, .limit_s = MAKE_LIMIT_S};
+    const struct tool tool = {.argv = argv,
+                              .file = fd,
+                              .tree = rootfs,
+                              .tree_is_ours = !foreign,
+                              .limit_s = MAKE_LIMIT_S};
     int status;
 
     if (fd < 0 || ftruncate(fd, (off_t)(nr_blocks * BLOCK_SIZE)) < 0)
@@ -141,7 +146,7 @@ static int build(const char *rootfs, const struct tree_summary *sum, const char 
         if ((result = check_room(dir, sum->bytes + 4 * MIB, err)) < 0)
             return result;
         unlink(temporary);
-        result = mke2fs(rootfs, temporary, bytes / BLOCK_SIZE, inodes, err);
+        result = mke2fs(rootfs, sum->foreign, temporary, bytes / BLOCK_SIZE, inodes, err);
         if (result != -ENOSPC)
             break;
     }

@@ -25,6 +25,7 @@ struct tree_summary {
     uint64_t key[2];
     uint64_t nr_files;
     uint64_t bytes; /* of regular files, each rounded up to 4 KiB */
+    bool foreign;   /* some of it has another owner or group than who asks */
 };
 
 int tree_summarise(const char *dir, struct tree_summary *ret, struct err *err);

@@ -17,8 +17,13 @@
 /* Says on its standard error what does not work (errno), and ends. */
 _Noreturn void tool_give_up(const char *what);
 
+/* The host's directories with programs and libraries, NULL-terminated. */
+extern const char *const tool_hosts[];
+
 /* A root of its own. false: not to be had, nothing is changed but namespaces. */
 bool tool_root_enter(const struct tool *tool);
+/* Files by name, where there is no root of its own. false: not to be had, nothing is changed. */
+bool tool_landlock_enter(const struct tool *tool);
 /* 0, or -1 with errno. */
 int tool_rights_drop(const struct tool *tool);
 int tool_limits_set(const struct tool *tool);

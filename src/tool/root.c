@@ -18,11 +18,16 @@
 
 #define ROOT "/tmp" /* where it is put together, in a namespace in which nobody else looks */
 
+const char *const tool_hosts[] = {"/usr",   "/bin",   "/sbin", "/lib",
+                                  "/lib32", "/lib64", "/nix",  NULL};
+
 static bool namespaces(const struct tool *tool)
 {
     if (geteuid() == 0)
         return unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) == 0;
-    return !tool->tree && userns_unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC);
+    /* Of other owners nobody would be left. */
+    return (!tool->tree || tool->tree_is_ours) &&
+           userns_unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC);
 }
 
 static int copy_of(int dir, const char *path, unsigned flags)
@@ -63,13 +68,13 @@ static bool put(int mount_fd, const char *place, bool read_only)
 
 /* In the new root, which is the working directory: one of the host's own directories, or the link
  * that takes its place. One that is not there is not needed. */
-static void put_host(const char *name)
+static void put_host(const char *path)
 {
-    char path[32], target[256];
+    const char *name = path + 1;
+    char target[256];
     ssize_t n;
     int fd;
 
-    snprintf(path, sizeof(path), "/%s", name);
     n = readlink(path, target, sizeof(target) - 1);
     if (n > 0) {
         target[n] = '\0';
@@ -106,11 +111,10 @@ static void put_null(void)
 
 static bool fill(int file, int tree)
 {
-    static const char *const hosts[] = {"usr", "bin", "sbin", "lib", "lib32", "lib64", "nix"};
     int cache = copy_of(AT_FDCWD, "/etc/ld.so.cache", 0);
 
-    for (size_t i = 0; i < ARRAY_LEN(hosts); i++)
-        put_host(hosts[i]);
+    for (size_t i = 0; tool_hosts[i]; i++)
+        put_host(tool_hosts[i]);
     put_null();
     if (mkdir("etc", 0755) == 0 && cache >= 0 && make_file("etc/ld.so.cache"))
         put(cache, "etc/ld.so.cache", true);

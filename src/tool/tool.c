@@ -74,6 +74,7 @@ static _Noreturn void child(const struct tool *tool, const struct tool_filter *f
     const struct sock_fprog code = {filter->length, filter->code};
     struct tool own = *tool;
     const char *argv[WORDS_MAX];
+    bool own_root;
     sigset_t none;
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -84,7 +85,9 @@ static _Noreturn void child(const struct tool *tool, const struct tool_filter *f
     sigprocmask(SIG_SETMASK, &none, NULL);
     keep_two(tool->file, program);
     own.file = 3;
-    set_paths(&own, tool_root_enter(&own), argv);
+    if (!(own_root = tool_root_enter(&own)))
+        tool_landlock_enter(&own);
+    set_paths(&own, own_root, argv);
     if (tool_limits_set(&own) < 0)
         tool_give_up("limit it");
     if (tool_rights_drop(&own) < 0)

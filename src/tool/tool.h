@@ -11,9 +11,10 @@
  *      network       none
  *      limits        processor time, memory, the size of files, descriptors; no core; an end
  *
- * Without root's rights the first needs user namespaces, and with a tree it is not to be had:
- * owners would not be what they are. Then the rest holds, and the program is its user. Builds with
- * sanitizers confine alike: the program is not part of them.
+ * Without root's rights the first needs user namespaces, and with a tree that its files are all the
+ * user's: other owners would be nobody in there. Where it is not to be had, Landlock lets the
+ * program open the same files and no others. Without that, too, the rest holds, and the program is
+ * its user. Builds with sanitizers confine alike: the program is not part of them.
  *
  * Threads: any. Blocks until the program's end.
  */
@@ -22,6 +23,7 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -36,6 +38,7 @@ struct tool {
     const char *const *argv; /* [0]: a name, looked for where the host's programs are, or a path */
     int file;                /* open for reading and writing: the image; no larger afterwards */
     const char *tree;        /* a directory; NULL: none */
+    bool tree_is_ours;       /* all that is in it has our effective user and group as its owners */
     unsigned limit_s;        /* of time, and of processor time */
 };
 

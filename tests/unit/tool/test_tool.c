@@ -11,10 +11,12 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -87,7 +89,92 @@ START_TEST(only_what_it_is_for)
 }
 END_TEST
 
-/* With a tree there is no root of its own: files that its user may read are within reach. */
+static void give_tree(uid_t owner)
+{
+    char path[128];
+
+    snprintf(path, sizeof(path), "%s/file", tree);
+    ck_assert(chmod(path, 0644) == 0 && chown(path, owner, owner) == 0);
+    ck_assert(chown(tree, owner, owner) == 0);
+}
+
+static int tool_of_nobody(const char *const *argv, bool with_tree, bool ours, char *words,
+                          size_t size, struct err *err)
+{
+    CLEANUP(fd_closep) int fd = open(image, O_RDWR | O_CLOEXEC);
+    const struct tool tool = {.argv = argv,
+                              .file = fd,
+                              .tree = with_tree ? tree : NULL,
+                              .tree_is_ours = ours,
+                              .limit_s = 60};
+
+    return fd < 0 ? -errno : tool_run(&tool, words, size, err);
+}
+
+/* Where neither user namespaces nor Landlock are to be had, what anybody may read is readable. */
+static bool probe_as_nobody(bool with_tree, bool ours)
+{
+    const char *const argv[] = {PROBE,  "0", tool_file, with_tree ? tool_tree : "/tree",
+                                secret, NULL};
+    const char *confined = with_tree ? "image write tree thread" : "image write thread";
+    const char *open_to_all = with_tree ? "image write tree thread PASSWD PROC"
+                                        : "image write thread PASSWD PROC";
+    bool landlock = syscall(SYS_landlock_create_ruleset, NULL, 0, 1) >= 1;
+    struct err err = ERR_INIT;
+    char words[400];
+    int status = tool_of_nobody(argv, with_tree, ours, words, sizeof(words), &err);
+
+    fprintf(stderr, "tree %d ours %d: %d %s %s\n", with_tree, ours, status, err.message, words);
+    return status == 0 && (!strcmp(words, confined) || (!landlock && !strcmp(words, open_to_all)));
+}
+
+/* The owner that debugfs(8) reports for the file of the tree. */
+static bool file_belongs_to(unsigned owner)
+{
+    char command[200], line[200], wanted[32];
+    bool found = false;
+    FILE *out;
+
+    snprintf(command, sizeof(command), "debugfs -R 'stat /file' '%s' 2>/dev/null", image);
+    snprintf(wanted, sizeof(wanted), "User: %5u", owner);
+    out = popen(command, "r");
+    while (out && fgets(line, sizeof(line), out))
+        found |= strstr(line, wanted) != NULL;
+    return out && pclose(out) == 0 && found;
+}
+
+/* mke2fs reads the tree, also confined, and each file's owner is in the image what it was. */
+static bool fill_as_nobody(bool ours)
+{
+    const char *const fill_it[] = {"mke2fs", "-q",      "-F",      "-t", "ext4",
+                                   "-d",     tool_tree, tool_file, NULL};
+    const char *const check[] = {"e2fsck", "-f", "-n", tool_file, NULL};
+    struct err err = ERR_INIT;
+    char words[400] = "";
+    int status = truncate(image, 0) || truncate(image, 64 << 20) ? -errno : 0;
+
+    if (status == 0)
+        status = tool_of_nobody(fill_it, true, ours, words, sizeof(words), &err);
+    if (status == 0)
+        status = tool_of_nobody(check, !ours, ours, words, sizeof(words), &err);
+    fprintf(stderr, "ours %d: %d %s %s\n", ours, status, err.message, words);
+    return status == -ENOENT || (status == 0 && file_belongs_to(ours ? NOBODY : 0));
+}
+
+static int try_as_nobody(bool ours)
+{
+    if (setgroups(0, NULL) || setresgid(NOBODY, NOBODY, NOBODY) ||
+        setresuid(NOBODY, NOBODY, NOBODY) || prctl(PR_SET_DUMPABLE, 1))
+        return 3;
+    if (access(PROBE, X_OK))
+        return 6;
+    if (!probe_as_nobody(true, ours) ||
+        (ours && (put(image, "image"), !probe_as_nobody(false, true))))
+        return 4;
+    return fill_as_nobody(ours) ? 0 : 5;
+}
+
+/* By who is not root, of a tree that is his and of one that is not (root's, open to all). */
 START_TEST(without_rights)
 {
     pid_t pid;
@@ -96,30 +183,9 @@ START_TEST(without_rights)
     TEST_NEEDS(geteuid() == 0, "needs root, to be somebody else");
     ck_assert_int_eq(chown(image, NOBODY, NOBODY), 0);
     ck_assert_int_eq(chmod(dir, 0755), 0);
-    if ((pid = fork()) == 0) {
-        struct err err = ERR_INIT;
-        char words[400];
-        const char *const argv[] = {PROBE, "0", tool_file, "/tree", secret, NULL};
-        int fd;
-
-        if (setgroups(0, NULL) || setresgid(NOBODY, NOBODY, NOBODY) ||
-            setresuid(NOBODY, NOBODY, NOBODY) || prctl(PR_SET_DUMPABLE, 1) ||
-            (fd = open(image, O_RDWR | O_CLOEXEC)) < 0)
-            _exit(3);
-        if (access(PROBE, X_OK))
-            _exit(6);
-        const struct tool tool = {.argv = argv, .file = fd, .limit_s = 60};
-
-        if ((status = tool_run(&tool, words, sizeof(words), &err)) != 0) {
-            fprintf(stderr, "without rights: %d %s %s\n", status, err.message, words);
-            _exit(4);
-        }
-        /* Where user namespaces are not to be had, what anybody may read is readable. */
-        if (strcmp(words, "image write thread") == 0)
-            _exit(0);
-        fprintf(stderr, "without rights: %s\n", words);
-        _exit(strcmp(words, "image write thread PASSWD PROC") == 0 ? 0 : 5);
-    }
+    give_tree(_i ? NOBODY : 0);
+    if ((pid = fork()) == 0)
+        _exit(try_as_nobody(_i));
     ck_assert_int_eq(waitpid(pid, &status, 0), pid);
     TEST_NEEDS(!WIFEXITED(status) || WEXITSTATUS(status) != 6, "the build is not for everybody");
     ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %x", (unsigned)status);
@@ -192,5 +258,6 @@ START_TEST(file_systems)
 END_TEST
 
 TEST_MAIN("tool", tcase_add_checked_fixture(tcase, make, unmake);
-          tcase_add_test(tcase, only_what_it_is_for); tcase_add_test(tcase, without_rights);
-          tcase_add_test(tcase, it_ends); tcase_add_test(tcase, file_systems))
+          tcase_add_test(tcase, only_what_it_is_for);
+          tcase_add_loop_test(tcase, without_rights, 0, 2); tcase_add_test(tcase, it_ends);
+          tcase_add_test(tcase, file_systems))
