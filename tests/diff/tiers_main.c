@@ -217,7 +217,8 @@ static void run_one(struct run *run, uint64_t seed, unsigned engine, unsigned mo
     if (differ(run, engine, &program))
         report(run, engine, most);
     run->programs++;
-    run->steps += outcome[1]->steps;
+    if (outcome[1]->exit != CPU_EXIT_KICK)
+        run->steps += outcome[1]->steps;
     run->interrupts += outcome[1]->nr_deliveries;
     run->other_ends += outcome[1]->exit != CPU_EXIT_HALT;
 }
