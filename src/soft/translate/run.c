@@ -194,10 +194,11 @@ static bool ends_canonical(uint64_t address)
 /* Is it a string instruction that has at least half a page before it? */
 static bool passes(const struct soft_cpu *cpu, const struct interp_op *op)
 {
-    const struct insn *insn = &op->generic->insn;
+    const struct insn *insn;
 
     if (op->run != op_generic && op->run != op_generic_end)
         return false;
+    insn = &op->generic->insn;
     return (insn->id == INSN_MOVS || insn->id == INSN_STOS) && (insn->prefixes & INSN_PREFIX_REP) &&
            cpu->gpr[CPU_RCX] >= PASS_LEAST / insn->operand[0].size;
 }
