@@ -39,9 +39,9 @@
  *   detach        "id", "force": {"state"}: "asked" (gone from devices once the guest has ejected
  *                 it; with --places once its driver has left it), "revoked" (by force: the file is
  *                 closed, the guest sees errors), "gone"
- *   devices       {"devices": [{"id", "kind", "slot", "driven", "asked", "boot"}, ...]}: what came
- *                 while the VM ran, or (boot) can leave all the same. driven: the guest's driver
- *                 works with it
+ *   devices       {"devices": [{"id", "kind", "slot", "driven", "asked", "boot", "revoked"}, ...]}:
+ *                 what came while the VM ran, or (boot) can leave all the same. driven: the guest's
+ * driver works with it
  */
 #ifndef LODGE_VMM_CONTROL_H
 #define LODGE_VMM_CONTROL_H

@@ -100,7 +100,9 @@ int hotplug_look(struct manager *m, const struct instance *instance, const char 
         const json_t *device = json_array_get(list, i);
 
         if (!strcmp(json_string_value(json_object_get(device, "id")) ?: "", id))
-            result = json_is_true(json_object_get(device, "driven"));
+            result = json_is_true(json_object_get(device, "revoked"))
+                         ? HOTPLUG_REVOKED
+                         : json_is_true(json_object_get(device, "driven"));
     }
     json_decref(answer);
     return result;
@@ -161,7 +163,12 @@ int hotplug_disk(struct manager *m, const struct instance *instance,
     if (result < 0 || (result = hardware_find_disk(m, disk, &file, err)) < 0)
         return result;
     hardware_disk_id(disk->disk, id);
-    if (hotplug_look(m, instance, id, NULL) >= 0)
+    if ((result = hotplug_look(m, instance, id, NULL)) == HOTPLUG_REVOKED)
+        return err_set(err, -EBUSY,
+                       "disk '%s' was taken away by force, and the guest of '%s' has not let go of "
+                       "it yet",
+                       disk->disk, instance->name);
+    if (result >= 0)
         return wait_taken(m, instance, id, err);
     fd = open(file.path, (disk->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0 || fcntl(fd, F_SETFL, 0) < 0 || fstat(fd, &st) < 0)

@@ -13,21 +13,24 @@
 #include <string.h>
 #include <strings.h>
 
-#define GUEST_LIMIT_MS 30000
-#define GUEST_REFUSES  2 /* exit status of the agent's programs: it is in use */
-#define ANSWER_MAX     256
+#define ATTACH_LIMIT_MS 30000
+#define DETACH_LIMIT_MS 20000
+#define FORCE_LIMIT_MS  5000
+#define GUEST_REFUSES   2 /* exit status of the agent's programs: it is in use */
+#define ANSWER_MAX      256
 
 /* One of the agent's own programs. */
 static int tell_guest(struct manager *m, const struct instance *instance, const char *const *words,
-                      struct err *err)
+                      uint64_t limit_ms, struct err *err)
 {
     struct err said = ERR_INIT;
-    int status = 1, result = guest_run(m, instance->id, guest_program(words), GUEST_LIMIT_MS, NULL,
-                                       &status, &said);
+    int status = 1,
+        result = guest_run(m, instance->id, guest_program(words), limit_ms, NULL, &status, &said);
 
     if (result == -ETIMEDOUT)
-        return err_set(err, -EBUSY, "the guest of '%s' did not do its part (%s) within %d seconds",
-                       instance->name, words[0], GUEST_LIMIT_MS / 1000);
+        return err_set(err, -EBUSY,
+                       "the guest of '%s' did not do its part (%s) within %llu seconds",
+                       instance->name, words[0], (unsigned long long)limit_ms / 1000);
     if (result < 0)
         return err_set(err, result, "%s", said.message);
     if (status != 0)
@@ -60,7 +63,7 @@ static int detach_net(struct manager *m, const struct instance *instance, const 
                       struct err *err)
 {
     const char *words[] = {"net-detach", mac, NULL};
-    int result = tell_guest(m, instance, words, err);
+    int result = tell_guest(m, instance, words, DETACH_LIMIT_MS, err);
 
     return result < 0 ? result : take_away(m, instance, mac, false, err);
 }
@@ -69,9 +72,11 @@ int hotplug_guest_disk(struct manager *m, const struct instance *instance, const
                        struct err *err)
 {
     const char *words[] = {"disk-attach", id, NULL};
-    int result = tell_guest(m, instance, words, err);
+    int result = tell_guest(m, instance, words, ATTACH_LIMIT_MS, err);
 
-    if (result < 0)
+    if (result == -EBUSY) /* it would not answer to that either */
+        take_away(m, instance, id, true, NULL);
+    else if (result < 0)
         hotplug_guest_detach(m, instance, id, true, NULL);
     return result;
 }
@@ -81,7 +86,7 @@ int hotplug_guest_detach(struct manager *m, const struct instance *instance, con
 {
     const char *words[] = {"disk-detach", id, force ? "force" : NULL, NULL};
     struct err said = ERR_INIT;
-    int result = tell_guest(m, instance, words, &said);
+    int result = tell_guest(m, instance, words, force ? FORCE_LIMIT_MS : DETACH_LIMIT_MS, &said);
 
     if (result == -EBUSY && !force)
         return err_set(err, -EBUSY, "%s: stop using it there, or --force (it sees errors then)",
@@ -92,22 +97,33 @@ int hotplug_guest_detach(struct manager *m, const struct instance *instance, con
     return take_away(m, instance, id, force, err);
 }
 
+/* What is there without a place is what a guest kept that was to let it go: its tap is gone. */
+static int clear_net(struct manager *m, const struct instance *instance, const char *mac,
+                     bool fresh, struct err *err)
+{
+    return fresh && hotplug_look(m, instance, mac, NULL) >= 0 ? detach_net(m, instance, mac, err)
+                                                              : 0;
+}
+
 static int give_net(struct manager *m, const struct instance *instance, const char *network,
                     const char *address4, bool way_out, struct networks_interface *ret,
                     struct err *err)
 {
-    char tap[NETWORKS_TAP_SIZE] = "";
     const char *words[] = {"net-attach", ret->mac, ret->text4, NULL, NULL};
-    int result = networks_place(m, instance, network, address4, tap, err);
+    bool fresh = !networks_placed(m, instance, network);
+    char tap[NETWORKS_TAP_SIZE] = "";
+    int result;
 
-    if (result < 0 || (result = networks_interface(m, instance, network, way_out, ret, err)) < 0)
+    if ((result = networks_place(m, instance, network, address4, tap, err)) < 0 ||
+        (result = networks_interface(m, instance, network, way_out, ret, err)) < 0 ||
+        (result = clear_net(m, instance, ret->mac, fresh, err)) < 0)
         return result;
     if (*ret->text6)
         words[3] = ret->text6;
     if (hotplug_look(m, instance, ret->mac, NULL) < 0 &&
         (result = hotplug_send_net(m, instance, ret->mac, tap, err)) < 0)
         return result;
-    return tell_guest(m, instance, words, err);
+    return tell_guest(m, instance, words, ATTACH_LIMIT_MS, err);
 }
 
 int hotplug_connect(struct manager *m, const struct instance *instance, const char *network,
@@ -120,7 +136,8 @@ int hotplug_connect(struct manager *m, const struct instance *instance, const ch
         return result;
     result = give_net(m, instance, network, address4, way_out, &interface, err);
     if (result < 0) {
-        if (*interface.mac && detach_net(m, instance, interface.mac, NULL) < 0)
+        if (*interface.mac &&
+            (result == -EBUSY || detach_net(m, instance, interface.mac, NULL) < 0))
             take_away(m, instance, interface.mac, true, NULL);
         networks_disconnect(m, instance, network, NULL);
     }
@@ -196,12 +213,14 @@ static void settle(struct manager *m, const struct instance *instance, const str
 
 void hotplug_settle(struct manager *m, const struct instance *instance)
 {
+    bool starts = instance->row.state == INSTANCE_STARTING;
     struct spec spec;
 
     if (!instance->brief->vm || instance->brief->hardware ||
         spec_parse_text(instance->spec, &spec, NULL) < 0)
         return;
-    if (spec_is_networked(&spec) || spec.nr_disks)
+    /* Its first network and its disks it has had since its boot. */
+    if (starts ? spec.nr_more > 0 : spec_is_networked(&spec) || spec.nr_disks > 0)
         settle(m, instance, &spec);
     spec_done(&spec);
 }

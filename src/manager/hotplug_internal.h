@@ -9,6 +9,7 @@
 int hotplug_ask(struct manager *m, const struct instance *instance, json_t *request, int fd,
                 json_t **ret, struct err *err);
 /* 1: it is there and driven, 0: it is there, -ENOENT: it is not, or what went wrong. */
+#define HOTPLUG_REVOKED 2 /* a disk that is there, but of no use any more */
 int hotplug_look(struct manager *m, const struct instance *instance, const char *id,
                  struct err *err);
 /* A tap is opened here: the monitor may not. *text is what it is told. */

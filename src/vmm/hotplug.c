@@ -338,11 +338,12 @@ int hotplug_list(struct hotplug *h, json_t **ret, struct err *err)
 
     for (unsigned i = 0; i < nr_slots(h); i++)
         if (h->slots[i].device && !leave_place(h, &h->slots[i]))
-            json_array_append_new(list,
-                                  json_pack("{s:s, s:s, s:i, s:b, s:b, s:b}", "id", h->slots[i].id,
-                                            "kind", h->slots[i].kind, "slot", (int)i + 1, "driven",
-                                            (int)virtio_device_driven(h->slots[i].device), "asked",
-                                            (int)h->slots[i].asked, "boot", (int)h->slots[i].boot));
+            json_array_append_new(
+                list, json_pack("{s:s, s:s, s:i, s:b, s:b, s:b, s:b}", "id", h->slots[i].id, "kind",
+                                h->slots[i].kind, "slot", (int)i + 1, "driven",
+                                (int)virtio_device_driven(h->slots[i].device), "asked",
+                                (int)h->slots[i].asked, "boot", (int)h->slots[i].boot, "revoked",
+                                (int)h->slots[i].revoked));
     if (!(*ret = json_pack("{s:o}", "devices", list)))
         return err_set(err, -ENOMEM, "out of memory");
     return 0;

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks and disks that come to a running virtual machine of an image and go: its guest takes them, is reached over them, and has them
 again after a restart; whoever is killed, nothing is doubled or left."""
-import json
+import random
 import re
 import subprocess
+import time
 
 import pytest
 
@@ -217,6 +218,56 @@ def test_a_guest_that_does_not_let_go(m, disks, unique):
     assert before == [name]
     m.lodge("disk", "detach", "--force", name, "box")
     assert disks_of(m, "box") == []
+    assert "has not let go of it yet" in refused(m, "disk", "attach", name, "box")
     vm(m, "other", command="sleep 100000")
     m.lodge("disk", "attach", name, "other")
     assert device(m, "other", name) == "/dev/vdc"
+
+
+def named(m, instance):
+    spec = m.inspect(instance)["spec"]
+    return {name for name in [spec.get("network", "none"), *spec.get("networks", [])] if name != "none"}
+
+
+def agreed(m, disk):
+    """What is stored, what the host gave, what the monitor and the guest have: the same."""
+    nets = named(m, "box")
+    placed = {name: places["box"] for name in ("front", "back") if "box" in (places := endpoints(m, name))}
+    found = sh(m, "box", f"cat /sys/block/vd[c-z]/serial 2>/dev/null; true").split()
+    return set(placed) == nets and len(interfaces(m)) == len(nets) and set(links(m, "box").values()) == set(placed.values()) and found == disks_of(m, "box")
+
+
+def test_a_manager_killed_meanwhile(m, disks, unique):
+    """At many moments: the next manager makes the machine what is stored, which is as before the request or as after it."""
+    name = disks(unique("d"))
+    networks(m, "front", "back")
+    vm(m, "box", "--net", "front", command="sleep 100000")
+    moments = random.Random(5)
+    for words, undo in [(("network", "connect", "back", "box"), ("network", "disconnect", "back", "box")),
+                        (("disk", "attach", name, "box"), ("disk", "detach", name, "box"))] * 4:
+        for request in (words, undo):
+            process = subprocess.Popen([*m.enter, m.bin / "lodge", *request], env=m.environment, stderr=subprocess.DEVNULL)
+            time.sleep(moments.choice((0.004, 0.01, 0.02, 0.04, 0.08)))
+            m.kill()
+            process.wait(60)
+            m.start()
+            until(lambda: agreed(m, name))
+    m.lodge("restart", "-t", "0", "box")
+    until(lambda: agreed(m, name))
+
+
+def test_an_agent_that_is_held_up(m, disks, unique):
+    """Whatever program of its agent the guest stops at once: the request ends with an error, and nothing has changed."""
+    networks(m, "front")
+    name = disks(unique("d"))
+    hold = "until [ -e /go ]; do sleep 0.1; done; while :; do for p in /proc/[0-9]*; do [ ${p#/proc/} -gt $$ ] && read c <$p/comm && [ \"$c\" = init ] && kill -STOP ${p#/proc/}; done; done 2>/dev/null"
+    vm(m, "box", command=hold)
+    m.lodge("disk", "attach", name, "box")
+    sh(m, "box", "touch /go")
+    said = refused(m, "network", "connect", "front", "box")
+    assert "did not do its part (net-attach) within 30 seconds" in said, said
+    assert named(m, "box") == set() and endpoints(m, "front") == {} and interfaces(m) == set()
+    assert "did not do its part (disk-detach) within 20 seconds" in refused(m, "disk", "detach", name, "box")
+    assert disks_of(m, "box") == [name]
+    m.lodge("disk", "detach", "--force", name, "box")
+    assert disks_of(m, "box") == []
