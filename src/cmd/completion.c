@@ -253,14 +253,10 @@ static const char *awaiting(const struct verb_words *verb, const char *word)
 static const char *find_option(const struct verb_words *verb, size_t nr, char **words,
                                bool *ret_image)
 {
-    const char *option = NULL, *last = NULL;
+    const char *option = NULL;
 
     *ret_image = false;
     for (size_t i = 0; i + 1 < nr && !*ret_image; i++) {
-        if (last && (!strcmp(words[i], "=") || !strcmp(words[i], ":"))) {
-            option = last; /* bash split its value there */
-            continue;
-        }
         if (option) {
             option = NULL;
             continue;
@@ -269,7 +265,7 @@ static const char *find_option(const struct verb_words *verb, size_t nr, char **
             *ret_image = i + 2 < nr;
             return NULL;
         }
-        option = last = awaiting(verb, words[i]);
+        option = awaiting(verb, words[i]);
         *ret_image = !option && words[i][0] != '-';
     }
     return option;
@@ -354,8 +350,6 @@ static void complete_arguments(struct completion *c, const char *name, size_t nr
     option = find_option(verb, nr, words, &image);
     if (is_run && image)
         return; /* the guest's own command line */
-    if (option && (!strcmp(c->word, "=") || !strcmp(c->word, ":")))
-        c->word = "";
     if (!option && c->word[0] == '-' && strchr(c->word, '=')) {
         if (!(option = split_value(c, verb, long_name, sizeof(long_name))))
             return;
@@ -387,15 +381,8 @@ static size_t skip_remote(size_t nr, char **words, bool *ret_file)
 {
     size_t at = 0;
 
-    while (at + 1 < nr && remote_option(words[at], ret_file)) {
-        if (strchr(words[at++], '='))
-            continue;
-        at += !strcmp(words[at], "=");
-        /* bash splits a value at each colon */
-        while (at + 1 < nr && (!strcmp(words[at + 1], ":") || !strcmp(words[at], ":")))
-            at++;
-        at++;
-    }
+    while (at < nr && remote_option(words[at], ret_file) && (at + 1 < nr || strchr(words[at], '=')))
+        at += strchr(words[at], '=') ? 1 : 2;
     return at;
 }
 

@@ -22,7 +22,7 @@ struct completion_names {
 /*
  * words: those after "lodge", the last the one being typed (""). offer is called with each
  * candidate that begins with it, and with COMPLETION_FILES or COMPLETION_DIRS where the shell is to
- * look for files. As bash splits at '=' and ':', "--a=b" may come as three words, or as one.
+ * look for files. "--a=b" is one word.
  */
 void completion_offer(const struct completion_names *names, size_t nr_words, char **words,
                       void (*offer)(const char *candidate, void *context), void *context);
