@@ -342,8 +342,6 @@ int boot_find(const struct disk_bytes *disk, const char *device, volume_sink_fn 
     buf_done(&s.text);
     if (result != -ENOENT || ret->entry.kernel[0])
         return result;
-    return err_set(err, -ENOENT,
-                   "no kernel on it (partition table: %s; %s); looked for grub.cfg, boot loader "
-                   "entries, isolinux.cfg, /vmlinuz and /boot/vmlinuz-*",
-                   table, buf_string(&looked) ? looked.data : "nothing");
+    return err_set(err, -ENOENT, "no kernel on it (partition table: %s; %s)", table,
+                   buf_string(&looked) ? looked.data : "nothing");
 }

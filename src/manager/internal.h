@@ -27,7 +27,7 @@
 #define MANAGER_BUCKETS    16384
 #define MANAGER_EVENTS     4096
 #define INSTANCE_ID_LENGTH 12
-#define ERROR_MAX          256
+#define ERROR_MAX          512
 
 enum instance_state {
     INSTANCE_CREATED,

@@ -231,6 +231,11 @@ static void add_reason(struct err *all, const char *what, const char *reason)
              what, reason);
 }
 
+/* What bootdisk/find.c knows, said once for all disks. */
+#define LOOKED_FOR                                                                    \
+    "; looked on each for grub.cfg, boot loader entries, isolinux.cfg, /vmlinuz and " \
+    "/boot/vmlinuz-*"
+
 /* Disks, or CDs, in their order. */
 static int try_disks(const struct vmm_config *config, bool cdrom, struct boot_choice *ret,
                      struct err *reasons)
@@ -271,5 +276,6 @@ int boot_choose(const struct vmm_config *config, struct boot_choice *ret, struct
             return 0;
         word += length;
     }
-    return err_set(err, -ENOENT, "nothing to boot: %s", reasons.message);
+    return err_set(err, -ENOENT, "nothing to boot: %s%s", reasons.message,
+                   strpbrk(config->boot, "cd") && config->nr_disks ? LOOKED_FOR : "");
 }

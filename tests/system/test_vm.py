@@ -135,9 +135,11 @@ def test_what_cannot_be_is_said(manager, boot, tmp_path):
     manager.lodge("disk", "detach", "mine", "one")
     for name in ("one", "two"):
         manager.lodge("disk", "attach", "--read-only", "mine", name)
+    manager.lodge("disk", "create", "other", "1M")
+    manager.lodge("disk", "attach", "other", "two")
     said = refused(manager, "vm", "start", "two")
-    assert "nothing to boot" in said and "vmlinuz" in said, said
-    assert "nothing to boot" in manager.inspect("two")["error"]
+    assert "nothing to boot" in said and said.endswith("/boot/vmlinuz-*\n") and "mine.raw: no kernel" in said and "other.raw: no kernel" in said, said
+    assert manager.inspect("two")["error"] in said
     for options in (("--cpus", "65"), ("--memory", "1K"), ("--boot", "floppy"), ("--boot", "disk,disk"), ("--disk", "nosuch"),
                     ("--kernel", tmp_path / "nosuch"), ("--net", "bridge"), ("--restart", "sometimes")):
         assert refused(manager, "vm", "create", "bad", *options).strip(), options
@@ -151,7 +153,7 @@ def test_what_cannot_be_is_said(manager, boot, tmp_path):
     assert manager.ask("DELETE", "/v1/disks/nosuch")[0] == 404
     for name in ("one", "two"):
         manager.lodge("vm", "delete", name)
-    manager.lodge("disk", "rm", "mine")
+    manager.lodge("disk", "rm", "mine", "other")
 
 
 def test_debian_ends_by_its_power_button_and_keeps_what_it_wrote(manager, guest, home):
