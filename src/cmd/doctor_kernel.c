@@ -208,20 +208,16 @@ static void check_seccomp(struct findings *findings)
     DETAIL(f, "%s", there ? "filters can be installed" : strerror(errno));
 }
 
-static void check_devices(struct findings *findings)
+static void check_tun(struct findings *findings)
 {
-    static const struct {
-        const char *path, *use;
-    } devices[] = {{"/dev/net/tun", "guest networks"}, {"/dev/fuse", "shared directories"}};
+    bool there = access("/dev/net/tun", R_OK | W_OK) == 0;
+    struct finding *f =
+        findings_add(findings, "/dev/net/tun", there ? FINDING_OK : FINDING_LIMITED,
+                     there ? NULL
+                           : "a container has no --net user without root; `chmod 666 /dev/net/tun` "
+                             "by root opens it to all");
 
-    for (size_t i = 0; i < ARRAY_LEN(devices); i++) {
-        bool there = access(devices[i].path, R_OK | W_OK) == 0;
-        struct finding *f = findings_add(findings, devices[i].path,
-                                         there ? FINDING_OK : FINDING_LIMITED,
-                                         there ? NULL : "not needed by lodge run today");
-
-        DETAIL(f, "%s (for %s)", there ? "usable" : strerror(errno), devices[i].use);
-    }
+    DETAIL(f, "%s (for networks of guests)", there ? "usable" : strerror(errno));
 }
 
 void doctor_check_kernel(struct findings *findings)
@@ -235,5 +231,5 @@ void doctor_check_kernel(struct findings *findings)
     check_io_uring(findings);
     check_userfaultfd(findings);
     check_seccomp(findings);
-    check_devices(findings);
+    check_tun(findings);
 }

@@ -315,7 +315,7 @@ int hardware_power_button(struct manager *m, const struct instance *instance, st
 
 void hardware_last_words(struct manager *m, const struct instance *instance, char *ret, size_t size)
 {
-    static const char mark[] = " stderr F lodge-vmm: error: ";
+    const char *mark = instance->brief->hardware ? " F lodge-vmm: error: " : " F lodge: error: ";
     CLEANUP(fd_closep) int fd = -1;
     char path[PATH_SIZE], text[WORDS_MAX + 1], *at = text, *found = NULL;
     off_t end;
@@ -329,7 +329,7 @@ void hardware_last_words(struct manager *m, const struct instance *instance, cha
         return;
     text[n] = '\0';
     while ((at = strstr(at, mark)))
-        found = at += sizeof(mark) - 1;
+        found = at += strlen(mark);
     if (found)
         snprintf(ret, size, "%.*s", (int)MIN(strcspn(found, "\n"), size - 1), found);
 }

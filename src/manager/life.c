@@ -159,12 +159,12 @@ static int launch(struct manager *m, struct instance *instance, struct operation
     return result;
 }
 
-/* A monitor that gives up before its guest runs says why in the log. */
+/* A monitor, or its session, that gives up before its guest runs says why in the log. */
 static void explain_end(struct manager *m, struct instance *instance)
 {
     char words[ERROR_MAX];
 
-    if (!instance->brief->hardware)
+    if (!instance->brief->vm)
         return;
     hardware_last_words(m, instance, words, sizeof(words));
     pthread_mutex_lock(&m->lock);

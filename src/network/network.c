@@ -6,6 +6,7 @@
  */
 #include "network/internal.h"
 
+#include "base/cleanup.h"
 #include "base/util.h"
 
 #include <arpa/inet.h>
@@ -233,9 +234,43 @@ static bool same_port(const struct net_forward *a, const struct net_forward *b)
                        : a->host_address == b->host_address;
 }
 
+/* A program of this host that listens there would be cut off from its clients by our rules. */
+static int check_listener(const struct net_forward *port, struct err *err)
+{
+    for (unsigned six = 0; six < 2; six++) {
+        struct sockaddr_in in = {.sin_family = AF_INET,
+                                 .sin_port = htons(port->host_port),
+                                 .sin_addr.s_addr = htonl(port->host_address)};
+        struct sockaddr_in6 in6 = {.sin6_family = AF_INET6,
+                                   .sin6_port = htons(port->host_port),
+                                   .sin6_addr = port->host_address6};
+        CLEANUP(fd_closep) int fd = -1;
+        int on = 1;
+
+        if (!any_host(port) && port->host_is6 != six)
+            continue;
+        fd = socket(six ? AF_INET6 : AF_INET, (port->udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC,
+                    0);
+        if (fd < 0)
+            continue;
+        if (six)
+            (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+        if (!port->udp) /* ended connections are no listeners */
+            (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+        if (bind(fd, six ? (const struct sockaddr *)&in6 : (const struct sockaddr *)&in,
+                 six ? sizeof(in6) : sizeof(in)) < 0 &&
+            errno == EADDRINUSE)
+            return err_set(err, -EADDRINUSE, "a program of this host listens on %s port %u",
+                           port->udp ? "UDP" : "TCP", port->host_port);
+    }
+    return 0;
+}
+
 static int check_ports(const struct network_state *state, const struct network_attach *attach,
                        struct err *err)
 {
+    int r = 0;
+
     if (attach->nr_ports > NETWORK_PORTS_MAX)
         return err_set(err, -E2BIG, "more than %d published ports", NETWORK_PORTS_MAX);
     for (unsigned p = 0; p < attach->nr_ports; p++)
@@ -248,7 +283,9 @@ static int check_ports(const struct network_state *state, const struct network_a
                         return err_set(err, -EADDRINUSE, "port %u of this host leads to '%s'",
                                        attach->ports[p].host_port, e->id);
             }
-    return 0;
+    for (unsigned p = 0; p < attach->nr_ports && r == 0; p++)
+        r = check_listener(&attach->ports[p], err);
+    return r;
 }
 
 static int endpoint_fill(const struct network *network, const struct network_attach *attach,

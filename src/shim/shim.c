@@ -44,12 +44,15 @@ int shim_kill(struct shim *shim, int number)
     return kill(shim->guest, number) < 0 ? -errno : 0;
 }
 
+#define OWN_HOOK "/lodge' failed: exit status 125: lodge: error: "
+
 /* The last line of what the runtime logged, or of what it printed. */
 static void runtime_error(struct shim *shim)
 {
     CLEANUP(buf_donep) struct buf text;
     json_t *entry = NULL;
     char *line, *end;
+    const char *words, *own;
 
     buf_init(&text, 256 << 10);
     if (!*shim->config.runtime_log ||
@@ -61,9 +64,11 @@ static void runtime_error(struct shim *shim)
     if ((end = strrchr(line, '\n')))
         line = end + 1;
     if (json_parse(line, strlen(line), "log", &entry, NULL) == 0 &&
-        json_is_string(json_object_get(entry, "msg")))
-        snprintf(shim->error, sizeof(shim->error), "%s",
-                 json_string_value(json_object_get(entry, "msg")));
+        (words = json_string_value(json_object_get(entry, "msg")))) {
+        /* What a hook of ours says needs no word of the runtime's about hooks. */
+        own = strstr(words, OWN_HOOK);
+        snprintf(shim->error, sizeof(shim->error), "%s", own ? own + strlen(OWN_HOOK) : words);
+    }
     json_decref(entry);
 }
 

@@ -413,6 +413,47 @@ def test_bad_specifications_are_refused(host):
     m.lodge("network", "rm", "real")
 
 
+def listener(kind, family, address):
+    s = socket.socket(family, kind)
+    if family == socket.AF_INET6:
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    s.bind((address, 0))
+    if kind == socket.SOCK_STREAM:
+        s.listen()
+    return s
+
+
+@pytest.mark.parametrize("isolation", [(), ("--vm",)])
+def test_a_port_that_somebody_has_is_not_taken_from_him(host, guest, program, isolation):
+    """A listener of the host's would lose its clients to the guest; and of a machine's failed start, too, the reason is told."""
+    if isolation:
+        need_kernel(guest, "cloud")
+        program("lodge-vmm")
+    m = host
+
+    def refused(*words):
+        done = subprocess.run([*m.enter, m.bin / "lodge", "run", "-d", "--name", "late", *isolation, "--net", "real", *words, "busybox", "sleep", "1000"],
+                              env=m.environment, capture_output=True, text=True, timeout=120)
+        said = m.inspect("late")["error"]
+        m.lodge("rm", "-f", "late")
+        assert done.returncode == 125 and said and done.stderr.endswith(f"lodge: error: {said}\n"), (done, said)
+        return said
+
+    m.lodge("network", "create", "real")
+    for kind, family, address, form in ((socket.SOCK_STREAM, socket.AF_INET, "0.0.0.0", "{}:80"), (socket.SOCK_STREAM, socket.AF_INET, "127.0.0.1", "127.0.0.1:{}:80"),
+                                        (socket.SOCK_DGRAM, socket.AF_INET, "192.0.2.1", "{}:80/udp"), (socket.SOCK_STREAM, socket.AF_INET6, "::", "{}:80"),
+                                        (socket.SOCK_STREAM, socket.AF_INET6, "2001:db8::1", "[2001:db8::1]:{}:80")):
+        with m.inside.call(lambda: listener(kind, family, address)) as s:
+            assert "a program of this host listens" in refused("-p", form.format(s.getsockname()[1]))
+    with m.inside.call(lambda: listener(socket.SOCK_STREAM, socket.AF_INET, "127.0.0.1")) as s:
+        port = s.getsockname()[1]
+        # What it has elsewhere is no hindrance, and neither is the same number of the other protocol.
+        m.lodge("run", "-d", "--name", "first", "--net", "real", "-p", f"192.0.2.1:{port}:80", "-p", f"{port}:80/udp", "busybox", "sleep", "1000")
+    assert refused("-p", f"{port}:80") == f"port {port} of this host leads to 'first'"
+    m.lodge("rm", "-f", "first")
+    m.lodge("network", "rm", "real")
+
+
 def test_whoever_is_killed_nothing_is_left(host, guest, program):
     """The manager, shims and a VM's monitor by kill -9: what runs goes on, what ended gives back its place."""
     need_kernel(guest, "cloud")
