@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -30,6 +31,9 @@
 /* One that serves answers at once, and one that has died hangs up: this is for a host under load.
  */
 #define ANSWER_MS 10000
+/* A killed manager's socket takes connections until the kernel has put the process away. */
+#define REPEATS   10
+#define REPEAT_MS 50
 
 struct answer {
     int fd, note_fd;       /* note_fd: of a manager on another host (cmd/remote.h), else -1 */
@@ -122,11 +126,16 @@ static int api_connect(struct answer *answer, struct err *err)
 }
 
 /* result: how it went; a connection that was lost is explained, where that is known. */
+static bool went_away(int result)
+{
+    return result == -ECONNRESET || result == -EPIPE;
+}
+
 static void disconnect(struct answer *answer, int result, struct err *err)
 {
     buf_done(&answer->in);
     fd_closep(&answer->fd);
-    if ((result == -ECONNRESET || result == -EPIPE) && answer->note_fd >= 0)
+    if (went_away(result) && answer->note_fd >= 0)
         remote_explain(TAKE_FD(answer->note_fd), err);
     fd_closep(&answer->note_fd);
 }
@@ -318,8 +327,8 @@ static int refusal(struct answer *answer, struct err *err)
     return -EREMOTEIO;
 }
 
-static int ask(const char *method, const char *path, json_t *body, struct answer *answer,
-               json_t **ret, struct err *err)
+static int ask_once(const char *method, const char *path, json_t *body, struct answer *answer,
+                    json_t **ret, struct err *err)
 {
     CLEANUP(buf_donep) struct buf text;
     int result = api_connect(answer, err);
@@ -340,6 +349,28 @@ static int ask(const char *method, const char *path, json_t *body, struct answer
             result = err_set(err, -EPROTO, "the manager's answer is not JSON");
     }
     disconnect(answer, result, err);
+    return result;
+}
+
+/* After a while, what only reads is asked again of the next manager when this one was killed. */
+static bool is_asked_again(const char *method, int result, int times)
+{
+    if (!went_away(result) || times >= REPEATS || remote_is_set() || strcmp(method, "GET") != 0)
+        return false;
+    (void)poll(NULL, 0, REPEAT_MS);
+    return true;
+}
+
+/* Takes body. */
+static int ask(const char *method, const char *path, json_t *body, struct answer *answer,
+               json_t **ret, struct err *err)
+{
+    int result = ask_once(method, path, body, answer, ret, err);
+
+    for (int i = 0; is_asked_again(method, result, i); i++) {
+        *answer = (struct answer){.fd = -1};
+        result = ask_once(method, path, NULL, answer, ret, err);
+    }
     return result;
 }
 
@@ -424,22 +455,30 @@ int api_put(const char *path, uint64_t length, const volatile sig_atomic_t *stop
     return result;
 }
 
+/* Until the answer begins. */
+static int begin_stream(struct answer *answer, const char *path, struct err *err)
+{
+    int result = api_connect(answer, err);
+
+    if (result == 0 && (result = send_request(answer->fd, "GET", path, NULL, false, err)) == 0)
+        result = read_head(answer, err);
+    return result;
+}
+
 int api_stream(const char *path, piece_fn *fn, void *context, struct err *err)
 {
     struct answer answer = {.fd = -1};
-    int result = api_connect(&answer, err);
+    int result = begin_stream(&answer, path, err);
 
-    if (result < 0) {
+    for (int i = 0; is_asked_again("GET", result, i); i++) {
         disconnect(&answer, result, err);
-        return result;
+        answer = (struct answer){.fd = -1};
+        result = begin_stream(&answer, path, err);
     }
-    if ((result = send_request(answer.fd, "GET", path, NULL, false, err)) == 0 &&
-        (result = read_head(&answer, err)) == 0) {
-        if (answer.status >= 400)
-            result = refusal(&answer, err);
-        else if ((result = read_body(&answer, fn, context)) == -ECONNRESET)
-            err_set(err, result, "the manager went away");
-    }
+    if (result == 0 && answer.status >= 400)
+        result = refusal(&answer, err);
+    else if (result == 0 && (result = read_body(&answer, fn, context)) == -ECONNRESET)
+        err_set(err, result, "the manager went away");
     disconnect(&answer, result, err);
     return result;
 }

@@ -238,7 +238,8 @@ static int show(struct stats *stats, bool json, struct err *err)
     for (size_t i = 0; i < json_array_size(stats->array); i++)
         machine_print(json_array_get(stats->array, i));
     if (!json_array_size(managed) && !json_array_size(stats->array))
-        printf("nothing is running\n");
+        puts(geteuid() ? "nothing is running whose use can be seen (a container's: as root alone)"
+                       : "nothing is running");
     return 0;
 }
 

@@ -90,6 +90,25 @@ def test_a_socket_that_nobody_serves_and_open_directories(manager):
     assert stat.S_IMODE(run.stat().st_mode) == 0o700
 
 
+def test_what_only_asks_is_asked_again(manager):
+    """The manager was killed between a client's connection and its answer: who only reads gets that of the next one."""
+    manager.ask_by(1, "create", "--name", "there", "busybox", "true")
+    for words in (("ps", "-aq"), ("inspect", "there"), ("logs", "there")):
+        os.kill(manager.pid(), signal.SIGKILL)
+        until(lambda: not manager.serving())
+        manager.socket.unlink()
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(manager.socket))
+            listener.listen(16)
+            client = subprocess.Popen([manager.bin / "lodge", *words], env=manager.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            asked, _ = listener.accept()
+            with asked:
+                assert asked.recv(4096).startswith(b"GET ")
+        out, error = client.communicate(timeout=180)
+        assert (client.returncode, error) == (0, "") and (out or words[0] == "logs"), (words, out, error)
+    manager.ask_by(1, "rm", "there")
+
+
 def test_directories_of_others_are_refused(manager):
     run = manager.dir / "run"
     run.mkdir()
