@@ -143,6 +143,7 @@ static int soft_vm_new(const struct cpu_vm_config *config, struct cpu_vm **ret, 
     vm->config = &vm->config_copy;
     vm->translate_runs = translated ? options.runs : -1;
     vm->translate_memory = options.cache_size;
+    vm->translate_window = options.window;
     vm->memory = config->memory;
     vm->physical_address_mask = (UINT64_C(1) << MIN(config->cpuid->physical_address_bits, 52u)) - 1;
     if (translated && translate_vm_init(vm)) {

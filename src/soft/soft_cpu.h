@@ -29,6 +29,7 @@
 #include "soft/fpu/fpu_state.h"
 #include "soft/interp/interp_state.h"
 #include "soft/mmu/mmu_state.h"
+#include "soft/tier.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -75,6 +76,7 @@ struct soft_vm {
     uint64_t physical_address_mask;
     int translate_runs;      /* interpreted runs of a block before it is translated; -1: never is */
     size_t translate_memory; /* of all vCPUs: translated code and its tables */
+    enum soft_window translate_window;
     struct translate_guards *guards; /* translate/guard.c */
     /* Serialises LOCKed accesses that cannot be done as one host atomic (page-crossing, MMIO). */
     int bus_lock;
@@ -95,6 +97,7 @@ struct soft_cpu {
     struct cpu cpu; /* first */
     struct soft_vm *vm;
     struct translate *translate; /* NULL: this vCPU only interprets */
+    uint32_t user_key;           /* of the key of blocks at CPL 3: interp/cache.h */
 
     uint64_t gpr[CPU_NR_GPRS];
     uint64_t rip, next_rip;

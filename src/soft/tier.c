@@ -11,7 +11,7 @@ static int unknown(const char *option, size_t length, struct err *err)
 {
     return err_set(err, -EINVAL,
                    "engine soft: option '%.*s': known are tier=interp, tier=translate, runs=0 to "
-                   "runs=9 and cache=%u to cache=%u (KiB)",
+                   "runs=9, cache=%u to cache=%u (KiB) and window=auto, off or always",
                    (int)MIN(length, (size_t)60), option, SOFT_CACHE_LEAST >> 10,
                    SOFT_CACHE_MOST >> 10);
 }
@@ -54,6 +54,12 @@ static bool option_parse(const char *option, size_t length, struct soft_options 
             value < SOFT_CACHE_LEAST >> 10)
             return false;
         ret->cache_size = (size_t)value << 10;
+    } else if (is(option, length, "window=auto")) {
+        ret->window = SOFT_WINDOW_AUTO;
+    } else if (is(option, length, "window=off")) {
+        ret->window = SOFT_WINDOW_OFF;
+    } else if (is(option, length, "window=always")) {
+        ret->window = SOFT_WINDOW_ALWAYS;
     } else {
         return false;
     }

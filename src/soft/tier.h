@@ -5,6 +5,8 @@
  *   tier=translate | tier=interp   neither: translate, where the host can (translate_probe)
  *   runs=N                         blocks are translated after N runs by the interpreter (0 to 9)
  *   cache=KIB                      translated code and its tables, of all vCPUs together
+ *   window=auto|off|always         guest programs at their own addresses in the host: translate/
+ *                                  window.c; always: without waiting, for tests
  *
  * Separated by commas, in any order. runs and cache mean nothing to tier=interp.
  */
@@ -27,8 +29,15 @@ enum soft_tier {
     SOFT_TIER_TRANSLATE,
 };
 
+enum soft_window {
+    SOFT_WINDOW_AUTO,
+    SOFT_WINDOW_OFF,
+    SOFT_WINDOW_ALWAYS,
+};
+
 struct soft_options {
     enum soft_tier tier;
+    enum soft_window window;
     int runs;
     size_t cache_size; /* bytes */
 };

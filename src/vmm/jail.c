@@ -87,7 +87,6 @@ static const int allowed[] = {
     SCMP_SYS(mremap),
     SCMP_SYS(mprotect),
     SCMP_SYS(madvise),
-    SCMP_SYS(mincore), /* of guest memory */
     SCMP_SYS(brk),
     SCMP_SYS(memfd_create),
     /* threads and waiting */
@@ -243,6 +242,9 @@ static int filter_fill(scmp_filter_ctx filter, const struct jail_needs *needs)
     if (r == 0 && !kvm) /* the engine's: accesses of translated code that the host refuses */
         r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(rt_sigaction), 1,
                              SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)SIGSEGV));
+    if (r == 0 && !kvm)
+        r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(rt_sigaction), 1,
+                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)SIGBUS));
     /* Threads of our own only: clone3's flags are out of a filter's sight, and the C library falls
      * back to clone. */
     if (r == 0)

@@ -22,8 +22,13 @@
 #include <string.h>
 
 static const char *const engines[] = {
-    "tier=translate,runs=0",           "tier=translate,runs=2",           "tier=translate,runs=7",
-    "tier=translate,runs=0,cache=256", "tier=translate,runs=1,cache=256",
+    "tier=translate,runs=0",
+    "tier=translate,runs=2",
+    "tier=translate,runs=7",
+    "tier=translate,runs=0,cache=256",
+    "tier=translate,runs=1,cache=256",
+    "tier=translate,runs=0,window=always",
+    "tier=translate,runs=2,window=always",
 };
 
 struct run {

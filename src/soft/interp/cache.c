@@ -60,6 +60,7 @@ int cache_init(struct soft_cpu *cpu)
 {
     struct soft_interp *interp = &cpu->interp;
 
+    cpu->user_key = CACHE_KEY_USER;
     interp->arena_size = arena_size(cpu->vm);
     interp->jumps = map_lazily(CACHE_JUMPS * sizeof(*interp->jumps));
     interp->block_hash = map_lazily(CACHE_BLOCKS * sizeof(*interp->block_hash));
@@ -418,7 +419,8 @@ bool cache_goes_on(struct soft_cpu *cpu, gpa_t gpa, uint32_t key, const struct i
     gpa_t behind = gpa + op->offset + op->length;
 
     return hot_jcc_forward(op) && !((behind ^ gpa) & ~GUEST_PAGE_MASK) &&
-           (!cpu->vm->translate_runs || find_physical(cpu, behind, key));
+           (!cpu->vm->translate_runs || find_physical(cpu, behind, key) ||
+            ((key & CACHE_KEY_WINDOW) && find_physical(cpu, behind, key & ~CACHE_KEY_WINDOW)));
 }
 
 struct interp_block *cache_extend(struct soft_cpu *cpu, struct interp_block *block)

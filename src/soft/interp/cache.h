@@ -75,6 +75,7 @@ struct interp_code_page {
 #define CACHE_KEY_MODE   3u        /* enum insn_mode */
 #define CACHE_KEY_USER   (1u << 2) /* CPL 3: who may fetch differs */
 #define CACHE_KEY_SINGLE (1u << 3) /* one instruction */
+#define CACHE_KEY_WINDOW (1u << 4) /* with USER: translate/window.c */
 
 int cache_init(struct soft_cpu *cpu); /* 0 or -ENOMEM */
 void cache_done(struct soft_cpu *cpu);
@@ -83,7 +84,7 @@ void cache_vm_done(struct soft_vm *vm);
 
 static inline uint32_t cache_key(const struct soft_cpu *cpu)
 {
-    return (uint32_t)cpu->code_mode | (cpu->cpl == 3 ? CACHE_KEY_USER : 0u);
+    return (uint32_t)cpu->code_mode | (cpu->cpl == 3 ? cpu->user_key : 0u);
 }
 
 static inline uint64_t cache_context(const struct soft_cpu *cpu)

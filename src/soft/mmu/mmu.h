@@ -89,6 +89,14 @@ void mmu_cr3_loaded(struct soft_cpu *cpu, bool keep);
 /* Called by soft_cpu_update_mode, and by whoever changes EFLAGS.AC or DR7 alone: picks the TLB
  * table of (CPL, SMAP/AC) and whether the fast path may be used. Cheap. */
 void mmu_context_changed(struct soft_cpu *cpu);
+/* What a processor might have in its TLB for user accesses: the walk sets nothing, but finds what
+ * earlier accesses have set. False: nothing. */
+struct mmu_known {
+    gpa_t gpa;
+    unsigned shift; /* of the page's size */
+    bool write;     /* dirty, too */
+};
+bool mmu_user_known(struct soft_cpu *cpu, gva_t address, struct mmu_known *ret);
 /* Page walk without side effects, for debuggers and tests: -EFAULT when not mapped. */
 int mmu_translate_debug(struct soft_cpu *cpu, gva_t address, gpa_t *ret);
 

@@ -18,6 +18,7 @@ struct mmu_walk {
     bool writable;   /* R/W set at every level */
     bool no_execute; /* XD set at some level */
     bool global;
+    bool accessed;  /* the bit is set at every level */
     bool dirty;     /* a cached write needs no further walk */
     uint8_t shift;  /* of the page size: 12, 21, 22, 30 */
     uint32_t error; /* of the page fault, when the walk fails */

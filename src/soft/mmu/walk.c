@@ -169,7 +169,7 @@ static bool descend(struct soft_cpu *cpu, struct walk *walk, gva_t address, stru
                       ? cpu->cr3 & 0xffffffe0
                       : cpu->cr3 & cpu->vm->physical_address_mask & ENTRY_ADDRESS;
 
-    ret->user = ret->writable = true;
+    ret->user = ret->writable = ret->accessed = true;
     ret->no_execute = false;
     for (walk->nr_entries = 0;; shift -= index_bits) {
         bool pdpte = walk->mode == PAGING_PAE && shift == 30;
@@ -188,6 +188,7 @@ static bool descend(struct soft_cpu *cpu, struct walk *walk, gva_t address, stru
         if (!pdpte) {
             ret->user &= (entry->value & ENTRY_USER) != 0;
             ret->writable &= (entry->value & ENTRY_WRITE) != 0;
+            ret->accessed &= (entry->value & ENTRY_ACCESSED) != 0;
             ret->no_execute |= walk->mode != PAGING_32 && (entry->value & ENTRY_XD);
         }
         if (entry_is_leaf(cpu, walk, shift, entry->value)) {
@@ -237,6 +238,7 @@ static bool unpaged(const struct soft_cpu *cpu, gva_t address, struct mmu_walk *
         .gpa = address & cpu->vm->physical_address_mask,
         .user = true,
         .writable = true,
+        .accessed = true,
         .dirty = true,
         .shift = GUEST_PAGE_SHIFT,
     };
@@ -277,6 +279,17 @@ bool mmu_walk(struct soft_cpu *cpu, gva_t address, enum mmu_access access, enum 
             break;
     }
     ret->dirty |= side_effects && access == MMU_WRITE;
+    return true;
+}
+
+bool mmu_user_known(struct soft_cpu *cpu, gva_t address, struct mmu_known *ret)
+{
+    struct mmu_walk walk;
+
+    if (!mmu_walk(cpu, address, MMU_READ, MMU_CLASS_USER, false, &walk) || !walk.accessed)
+        return false;
+    *ret = (struct mmu_known){
+        .gpa = walk.gpa, .shift = walk.shift, .write = walk.writable && walk.dirty};
     return true;
 }
 

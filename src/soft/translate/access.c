@@ -108,7 +108,7 @@ static void flat_load_entry(struct translator *tr, unsigned address)
     emit_address(e, HOST_RCX, HOST_BASE, HOST_RCX, 3, 0);
 }
 
-/* ... of stores, for which nothing waits: mov rcx, gs:[rcx * 8] */
+/* ... of stores, for which nothing waits: mov rcx, gs:[rcx * 8 + table] */
 static void flat_store_entry(struct translator *tr, unsigned address)
 {
     struct emit *e = &tr->e;
@@ -117,7 +117,7 @@ static void flat_store_entry(struct translator *tr, unsigned address)
     emit8(e, 0x65);
     emit8(e, 0x48);
     emit8(e, 0x8b);
-    emit_address(e, HOST_RCX, HOST_NONE, HOST_RCX, 3, 0);
+    emit_address(e, HOST_RCX, HOST_NONE, HOST_RCX, 3, (int32_t)WINDOW_TABLE_SIZE);
 }
 
 /* From the displacement of a JRCXZ to here. */
@@ -256,7 +256,10 @@ static void check(struct translator *tr, unsigned address, int32_t displacement,
 
 void translator_check(struct translator *tr, unsigned size, bool write, bool aligned)
 {
-    check(tr, HOST_R10, 0, size, write, aligned);
+    if (tr->window && !aligned)
+        window_check(tr);
+    else
+        check(tr, HOST_R10, 0, size, write, aligned);
 }
 
 /* The range of this instruction's access, or NULL. */
@@ -364,6 +367,8 @@ bool translator_access(struct translator *tr, unsigned size, bool write, bool al
     int32_t displacement;
     int64_t back;
 
+    if (tr->window && !aligned)
+        return window_access(tr);
     if (!range) {
         if (!address_find(tr, 0, size, &address, &displacement))
             return false;
@@ -399,6 +404,10 @@ void translator_stack_access(struct translator *tr, unsigned reg, int32_t displa
     int32_t lowest = displacement - back;
     unsigned address = emit_home[reg];
 
+    if (tr->window) {
+        window_stack_access(tr, address, displacement);
+        return;
+    }
     if (range && range->led) {
         range_follow(tr, range, address, displacement + tr->rsp_pending);
         return;
@@ -461,6 +470,9 @@ void translator_cold_emit(struct translator *tr)
 
 void translator_free_rcx(struct translator *tr)
 {
-    emit_lea(&tr->e, HOST_R10, tr->operand.base, tr->operand.index, 0, tr->operand.displacement);
+    if (tr->operand.base != HOST_RCX && tr->operand.index != HOST_RCX)
+        return;
+    emit_lea(&tr->e, HOST_R10, tr->operand.base, tr->operand.index, tr->operand.shift,
+             tr->operand.displacement);
     tr->operand = (struct emit_operand){.base = HOST_R10, .index = HOST_NONE};
 }

@@ -288,7 +288,8 @@ static bool block_emit(struct translator *tr, const struct interp_block *block, 
     }
     if (!block_decode(tr, block, bytes, start))
         return false;
-    if (!careful && tr->cpu->translate->flat && !block->exact && !block->page[1].mask)
+    if (tr->window ||
+        (!careful && tr->cpu->translate->flat && !block->exact && !block->page[1].mask))
         ranges_plan(tr, block);
     for (tr->op = 0; tr->op < block->nr_instructions && open; tr->op++) {
         const struct interp_op *op = &block->ops[tr->op];
@@ -366,6 +367,7 @@ static struct translation *block_try(struct soft_cpu *cpu, struct interp_block *
     tr.cpu = cpu;
     tr.t = t;
     tr.user = block->key & CACHE_KEY_USER;
+    tr.window = (block->key & CACHE_KEY_WINDOW) && !block->exact;
     tr.vector_seen = tr.x87_seen = tr.x87_noted = false;
     tr.nr_stubs = 0;
     tr.nr_sides = tr.nr_far = 0;

@@ -343,9 +343,9 @@ static bool stack_goes_on(const struct translator *tr)
     const struct insn_operand *operand = &next->operand[0];
     unsigned range = tr->range_of[tr->op];
 
-    if (!tr->t->ranged || range == TRANSLATOR_NO_RANGE || tr->op + 1u >= tr->t->nr_ops ||
-        tr->range_of[tr->op + 1] != range || next->id != tr->insn.id || next->operand_size != 8 ||
-        tr->insn.operand[0].reg == CPU_RSP)
+    if ((!tr->t->ranged && !tr->window) || range == TRANSLATOR_NO_RANGE ||
+        tr->op + 1u >= tr->t->nr_ops || tr->range_of[tr->op + 1] != range ||
+        next->id != tr->insn.id || next->operand_size != 8 || tr->insn.operand[0].reg == CPU_RSP)
         return false;
     return operand->kind == INSN_OPERAND_REG && operand->reg_class == INSN_REG_GPR &&
            operand->reg != CPU_RSP;

@@ -269,7 +269,7 @@ static const uint8_t *callout_iret(struct soft_cpu *cpu, uint32_t exit)
     uint64_t rip, new, old = flags(cpu);
     unsigned cpl;
 
-    if (!frame || cpu->nmi_blocked || (old & CPU_FLAG_NT))
+    if (!frame || cpu->nmi_blocked || (old & CPU_FLAG_NT) || cpu->translate->window.expected)
         return declined(cpu, exit);
     rip = frame[0].value;
     cpl = frame[1].value & 3;

@@ -290,8 +290,7 @@ static void opcode_map(struct emit *e, unsigned map)
 static void modrm(struct translator *tr, const struct copy *c)
 {
     if (c->memory)
-        emit_address(&tr->e, c->reg, tr->operand.base, tr->operand.index, 0,
-                     tr->operand.displacement);
+        emit_operand(&tr->e, c->reg, &tr->operand);
     else
         emit8(&tr->e, 0xc0 | (c->reg & 7) << 3 | (c->rm & 7));
 }

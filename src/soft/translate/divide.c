@@ -66,8 +66,7 @@ bool translator_divide(struct translator *tr)
             return false;
         emit8(&tr->e, 0x40 | w | emit_rex_of(HOST_R11, tr->operand.base, tr->operand.index));
         emit8(&tr->e, 0x8b); /* mov r11 */
-        emit_address(&tr->e, HOST_R11, tr->operand.base, tr->operand.index, 0,
-                     tr->operand.displacement);
+        emit_operand(&tr->e, HOST_R11, &tr->operand);
     } else {
         unsigned guest = (insn->modrm & 7) | (insn->rex & 1 ? 8 : 0), home = emit_home[guest];
 

@@ -195,11 +195,16 @@ static inline void emit_memory32(struct emit *e, unsigned op, unsigned reg, unsi
     emit_address(e, reg, base, HOST_NONE, 0, displacement);
 }
 
-/* A memory operand, host registers: [base + index + displacement]. */
+/* A memory operand, host registers: [base + (index << shift) + displacement]. */
 struct emit_operand {
-    uint8_t base, index;
+    uint8_t base, index, shift;
     int32_t displacement;
 };
+
+static inline void emit_operand(struct emit *e, unsigned reg, const struct emit_operand *operand)
+{
+    emit_address(e, reg, operand->base, operand->index, operand->shift, operand->displacement);
+}
 
 /* op reg, operand, 64 bits */
 static inline void emit_guest(struct emit *e, unsigned op, unsigned reg,
@@ -207,7 +212,7 @@ static inline void emit_guest(struct emit *e, unsigned op, unsigned reg,
 {
     emit8(e, 0x48 | emit_rex_of(reg, operand->base, operand->index));
     emit8(e, op);
-    emit_address(e, reg, operand->base, operand->index, 0, operand->displacement);
+    emit_operand(e, reg, operand);
 }
 
 /* jmp; returns where the displacement stands */

@@ -39,6 +39,10 @@ __attribute__((no_sanitize("thread"))) void translate_figures(struct soft_cpu *c
     fn(context, "code", "cap_bytes", translate->code.size);
     fn(context, "code", "side_used_bytes", translate->arena_used);
     fn(context, "code", "side_cap_bytes", translate->arena_size);
+    fn(context, "window", "begun", translate->window.counts.begun);
+    fn(context, "window", "resumed", translate->window.counts.resumed);
+    fn(context, "window", "mapped", translate->window.counts.mapped);
+    fn(context, "window", "faults", translate->window.counts.faults);
     for (unsigned i = 0; i < ARRAY_LEN(exit_names); i++)
         if (exit_names[i])
             fn(context, "exits", exit_names[i], counts->exits[i]);

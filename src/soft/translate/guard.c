@@ -38,6 +38,8 @@
 #define GUARDS_MAX MEMORY_SLOTS_MAX
 #define AREA_TRIES 16u
 #define AREA_STEP  (UINT64_C(1) << 30)
+#define TRAP_STACK 12
+#define TRAP_PAGE  14
 
 struct guard {
     const uint8_t *host;
@@ -55,7 +57,9 @@ struct translate_guards {
 
 __thread struct translate *guard_running;
 
-static struct sigaction previous;
+/* SIGBUS: an address that is not canonical, made of RBP (window_access.c), is a stack fault. */
+static const int signals[] = {SIGSEGV, SIGBUS};
+static struct sigaction previous[ARRAY_LEN(signals)];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static bool installed;
 
@@ -90,19 +94,23 @@ static void fault(int signal, siginfo_t *info, void *context)
     greg_t *regs = user->uc_mcontext.gregs;
     const uint8_t *at = (const uint8_t *)(uintptr_t)regs[REG_RIP]; /* NOLINT */
     struct translate *translate = guard_running;
+    const struct sigaction *before = &previous[signal == SIGBUS];
     uint32_t exit;
 
-    if (translate && (size_t)(at - translate->code.run) < translate->code.size &&
+    if (translate && (signal == SIGSEGV || regs[REG_TRAPNO] == TRAP_STACK) &&
+        (size_t)(at - translate->code.run) < translate->code.size &&
         operation_at(translate, at, &exit)) {
         translate->fault_address = (uintptr_t)info->si_addr;
+        translate->fault_page = regs[REG_TRAPNO] == TRAP_PAGE;
+        translate->fault_write = regs[REG_ERR] & 2;
         regs[REG_RCX] = exit;
         regs[REG_RIP] = (greg_t)(uintptr_t)code_cache_run(&translate->code, translate->leave);
         return;
     }
-    if (previous.sa_flags & SA_SIGINFO) {
-        previous.sa_sigaction(signal, info, context);
-    } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
-        previous.sa_handler(signal);
+    if (before->sa_flags & SA_SIGINFO) {
+        before->sa_sigaction(signal, info, context);
+    } else if (before->sa_handler != SIG_DFL && before->sa_handler != SIG_IGN) {
+        before->sa_handler(signal);
     } else {
         struct sigaction none = {.sa_handler = SIG_DFL};
 
@@ -114,7 +122,9 @@ static void install(void)
 {
     struct sigaction action = {.sa_sigaction = fault, .sa_flags = SA_SIGINFO | SA_NODEFER};
 
-    installed = !sigaction(SIGSEGV, &action, &previous);
+    installed = true;
+    for (unsigned i = 0; i < ARRAY_LEN(signals); i++)
+        installed &= !sigaction(signals[i], &action, &previous[i]);
 }
 
 int translate_vm_init(struct soft_vm *vm)

@@ -228,7 +228,7 @@ static void join(struct translator *tr, const struct place *place, unsigned op)
         int64_t low = MIN(range->low, place->at), high = MAX(range->high, end);
 
         if (memcmp(&range->key, &place->key, sizeof(place->key)) != 0 ||
-            high - low > (int64_t)FLAT_SPAN)
+            high - low > (int64_t)(tr->window ? WINDOW_SPAN : FLAT_SPAN))
             continue;
         range->low = low;
         range->high = high;
@@ -309,6 +309,8 @@ void translator_ranges_plan(struct translator *tr, const struct interp_block *bl
         }
         effects(&plan, insn);
     }
+    if (tr->window) /* what has been checked stays so */
+        return;
     for (unsigned i = 0; i < block->nr_instructions; i++)
         if (tr->range_of[i] != TRANSLATOR_NO_RANGE) {
             if (tr->range[tr->range_of[i]].members < 2)

@@ -292,6 +292,38 @@ static void polled(struct soft_cpu *cpu)
     returns_kicked(cpu->translate);
     returns_poll(cpu->translate);
     links_stable(cpu);
+    window_poll(cpu);
+}
+
+/* An access that the host has stopped. */
+static int serve_guard(struct soft_cpu *cpu, struct visit *visit, uint32_t exit)
+{
+    struct translate *translate = cpu->translate;
+    struct translation *t = visit->t;
+    struct interp_block *block = t->block;
+    unsigned op = exit >> TRANSLATE_EXIT_BITS & ((1u << TRANSLATE_OP_BITS) - 1);
+    bool window = block->key & CACHE_KEY_WINDOW, again;
+    enum window_result result = window ? window_fault(cpu, exit) : WINDOW_INTERPRET;
+
+    if (result == WINDOW_AGAIN && t->block) {
+        visit->done = false;
+        visit->code = t->entry + t->offset[op];
+        return SOFT_OK;
+    }
+    cpu->gpr[CPU_RSP] += (uint64_t)(8 * translation_rsp_pending(t)[op]);
+    again = !window && seam_crossed(translate);
+    if (again && t->block && resume(cpu, visit, op, false)) {
+        visit->done = false;
+        return SOFT_OK;
+    }
+    if (result == WINDOW_FAULT && access_alone(t, &block->ops[op]) &&
+        ends_canonical(translate->hot->address)) {
+        cpu->rip = translate->hot->page + t->start;
+        return interp_leave_fault(cpu, &block->ops[op], SOFT_FAULT);
+    }
+    if (!again && result == WINDOW_INTERPRET)
+        guarded(cpu, t);
+    return interpret(cpu, t, block, op);
 }
 
 static int serve(struct soft_cpu *cpu, struct visit *visit, uint32_t exit)
@@ -345,11 +377,7 @@ static int serve(struct soft_cpu *cpu, struct visit *visit, uint32_t exit)
         visit->done = false;
         break;
     case TRANSLATE_EXIT_GUARD:
-        cpu->gpr[CPU_RSP] += (uint64_t)(8 * translation_rsp_pending(t)[op]);
-        visit->done = !seam_crossed(translate);
-        if (visit->done)
-            guarded(cpu, t);
-        break;
+        return serve_guard(cpu, visit, exit);
     case TRANSLATE_EXIT_REST: /* jump_miss, perhaps */
         if (__atomic_load_n(&translate->hot->pending, __ATOMIC_RELAXED))
             polled(cpu);
@@ -401,7 +429,8 @@ static struct translation *translation_of(struct soft_cpu *cpu, struct interp_bl
     if (LIKELY(block->translation))
         return block->translation;
     /* A stale block, which the jump cache may still name, leaves by itself when it is run. */
-    if (block->stale || (block->key & ~CACHE_KEY_USER) != INSN_MODE_64 || block->runs == NO_BLOCK)
+    if (block->stale || (block->key & ~(CACHE_KEY_USER | CACHE_KEY_WINDOW)) != INSN_MODE_64 ||
+        block->runs == NO_BLOCK)
         return NULL;
     if (block->runs++ < cpu->translate->patience)
         return NULL;
@@ -466,6 +495,7 @@ int translate_execute(struct soft_cpu *cpu)
         visit.link = NULL;
         if (UNLIKELY(translate->full))
             translate_flushed(cpu);
+        window_enter(cpu);
         t = jumps_find(cpu);
         if (!t) {
             result = find(cpu, &block);

@@ -348,7 +348,7 @@ static bool emit_cmpxchg_wide(struct translator *tr)
     emit8(&tr->e, (size == 16 ? 0x48 : 0x40) | emit_rex_of(1, tr->operand.base, tr->operand.index));
     emit8(&tr->e, 0x0f);
     emit8(&tr->e, 0xc7);
-    emit_address(&tr->e, 1, tr->operand.base, tr->operand.index, 0, tr->operand.displacement);
+    emit_operand(&tr->e, 1, &tr->operand);
     return true;
 }
 
@@ -386,7 +386,7 @@ static bool emit_bit(struct translator *tr)
     emit8(e, (wide ? 0x48 : 0x40) | emit_rex_of(HOST_R11, tr->operand.base, tr->operand.index));
     emit8(e, 0x0f);
     emit8(e, tr->insn.opcode);
-    emit_address(e, HOST_R11, tr->operand.base, tr->operand.index, 0, tr->operand.displacement);
+    emit_operand(e, HOST_R11, &tr->operand);
     return true;
 }
 
@@ -417,7 +417,7 @@ static void guest_op(struct translator *tr, unsigned size, unsigned op, unsigned
     emit8(&tr->e,
           (size == 8 ? 0x48 : 0x40) | emit_rex_of(reg, tr->operand.base, tr->operand.index));
     emit8(&tr->e, size == 1 ? op : op | 1);
-    emit_address(&tr->e, reg, tr->operand.base, tr->operand.index, 0, tr->operand.displacement);
+    emit_operand(&tr->e, reg, &tr->operand);
 }
 
 /* One element upwards: RSI's goes through hot.target. */

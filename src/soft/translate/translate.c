@@ -71,7 +71,7 @@ static void hot_fill(struct translate *translate)
     hot->low_bits[0] = 31;
     hot->low_bits[1] = 63;
     for (unsigned i = 0; i < MMU_NR_CLASSES; i++)
-        hot->class_base[i] = (uintptr_t)translate->region[i] - FLAT_SIZE;
+        hot->class_base[i] = (uintptr_t)translate->region[i] - FLAT_SIZE - WINDOW_TABLE_SIZE;
 }
 
 int translate_init(struct soft_cpu *cpu, struct err *err)
@@ -93,6 +93,7 @@ int translate_init(struct soft_cpu *cpu, struct err *err)
     if (error)
         return err_set(err, error, "engine soft: memory for translated code");
     seams_init(cpu);
+    window_init(cpu);
     translate->table[0] = &translate->nobody;
     translate->patience = (uint32_t)cpu->vm->translate_runs;
     translate->flushed_s = INT64_MIN / 2;
@@ -123,6 +124,7 @@ void translate_done(struct soft_cpu *cpu)
     if (translate->table && translate->table != (void *)MAP_FAILED)
         munmap(translate->table, TRANSLATE_TABLE_MAX * sizeof(translate->table[0]));
     returns_done(translate);
+    window_done(translate);
     view_done(translate);
     free(translate);
 }

@@ -61,6 +61,17 @@
 #define FLAT_SIZE (UINT64_C(8) << FLAT_INDEX_BITS)
 /* Of 64 KiB of addresses each, which is a page of both tables. */
 #define FLAT_TOUCHED_SHIFT 16u
+/* The window's table (window.c): a byte for every 128 KiB of user addresses, a page for a block. */
+#define WINDOW_BLOCK_SHIFT 29u
+#define WINDOW_TABLE_SHIFT (WINDOW_BLOCK_SHIFT - 12u)
+#define WINDOW_MASK        ((UINT64_C(1) << 47) - (UINT64_C(1) << WINDOW_TABLE_SHIFT))
+#define WINDOW_TABLE_SIZE  (UINT64_C(1) << (47 - WINDOW_TABLE_SHIFT))
+#define WINDOW_MARGIN      (UINT64_C(1) << 20) /* around a block, where nothing of ours is either */
+#define WINDOW_NEAR        (1 << 19) /* a check of a register is one of what is so near to it */
+#define WINDOW_SPAN        (1 << 16) /* ... and of what is so near to that */
+#define WINDOW_BLOCKS      32u
+#define WINDOW_PAGES       8192u
+#define WINDOW_PLACES      32768u
 #define TRANSLATE_RANGES   16u
 #define TRANSLATE_SEAMS    1024u
 #define SEAM_AREA_BYTES    (TRANSLATE_SEAMS * 2 * GUEST_PAGE_SIZE)
@@ -127,7 +138,7 @@ struct translate_hot {
             uint64_t x87_page, x87_data;
             uint32_t x87_last, x87_segment;
         };
-        uint8_t seldom[4096 - 8 * (TRANSLATE_RANGES + 9 + TRANSLATE_KEPT)];
+        uint8_t seldom[4096 - 8 * (TRANSLATE_RANGES + 10 + TRANSLATE_KEPT)];
     };
     /* What generated code reaches from emit.h's base register with a displacement of one byte: the
      * last 16 words of the page, of `range` the end. */
@@ -139,7 +150,7 @@ struct translate_hot {
     uint64_t vector_here;     /* nonzero: the vector registers are the host's; 0: in fpu.area */
     uint64_t segment_base[2]; /* FS, GS */
     uint64_t jump_mask;       /* TRANSLATE_JUMP_MASK; 0 when `pending`: every look misses */
-    uint64_t flat_mask, flat_user_mask;
+    uint64_t flat_mask, flat_user_mask, window_mask;
 };
 
 struct translate_class {
@@ -160,12 +171,13 @@ struct translate_class {
  * Around each struct translate_class, when the host has the addresses: the flat tables, an addend
  * for every granule of 128 bytes, 0 where there is none. The number of a granule is bits 7 to 38 of
  * its linear address in user mode, bits 7 to 37, 40 and 41 for a kernel (view.c). That of granule i
- * for loads is at FLAT_LOAD + 8i from the class, for stores at 8i - FLAT_SIZE. A page's last
+ * for loads is at FLAT_LOAD + 8i from the class, for stores at 8i - FLAT_SIZE; before these is the
+ * window's table, where the GS base is. A page's last
  * granule has one only where the host's memory goes on with the next page (seams.c), so that every
  * access of up to FLAT_SPAN + 1 bytes that begins in a granule with an entry finds all its bytes.
  */
 /* From the GS base to emit.h's base register. */
-#define TRANSLATE_BASE (FLAT_SIZE + FLAT_LOAD)
+#define TRANSLATE_BASE (WINDOW_TABLE_SIZE + FLAT_SIZE + FLAT_LOAD)
 #define FLAT_LOAD      ((uint32_t)(offsetof(struct translate_class, hot) + 4096))
 _Static_assert(sizeof(struct translate_hot) == 4096, "the flat table of loads begins behind it");
 
@@ -263,6 +275,55 @@ struct translate_seam {
     bool crossed; /* accesses go beyond, where nothing is */
 };
 
+/* A page of the guest's in the window, small or of 2 MiB. */
+struct window_page {
+    uint64_t linear; /* WINDOW_LARGE: it is of 2 MiB */
+    uint64_t host;   /* its place in guest memory; WINDOW_WRITE: for stores too. 0: not any more */
+};
+#define WINDOW_WRITE 1u
+#define WINDOW_LARGE 1u
+
+/* Addresses of the host that are the guest's alone. */
+struct window_block {
+    uint32_t number;         /* of its address, over WINDOW_BLOCK_SHIFT */
+    bool used;               /* has pages */
+    uint64_t at, size_bytes; /* what was taken for it */
+};
+
+/* An address space: CR3's address, for long as a page of its stack is what it was. */
+struct window_space {
+    uint64_t root; /* 0: none */
+    gva_t stack;
+    gpa_t stack_gpa;
+};
+
+struct translate_window {
+    bool possible;
+    bool on;                   /* the pages are those of the present mapping, and code uses them */
+    struct window_space owner; /* whose pages they are */
+    uint32_t nr_blocks;
+    struct window_block block[WINDOW_BLOCKS];
+    /* In the order in which they came, and by hash, where they are, plus 1. */
+    struct window_page *page; /* [WINDOW_PAGES] */
+    uint16_t *place;          /* [WINDOW_PLACES] */
+    uint32_t nr_pages, nr_large;
+    bool cut;          /* some small ones are parts of the guest's large ones */
+    uint64_t expected; /* the page that was missing when the guest got a page fault, if any */
+    /* When: ns of the monotonic clock. */
+    struct window_space candidate; /* who might be the next owner */
+    int64_t candidate_since;
+    uint64_t declined; /* CR3's address, whose pages lie where others do */
+    int64_t since, resume_at, not_before, begin_cost, sync_cost, penalty, pause;
+    uint32_t nr_foreign; /* since it began */
+    uint32_t credit;     /* so many faults more, since then */
+    int64_t credit_since;
+    uint32_t last_exit; /* of the last fault, and its page and whether it was a store */
+    uint64_t last_page;
+    struct {
+        uint64_t begun, resumed, mapped, faults;
+    } counts;
+};
+
 struct translate {
     struct translate_class *region[MMU_NR_CLASSES];
     uint8_t *class_map[MMU_NR_CLASSES]; /* the memory that each is in */
@@ -321,9 +382,11 @@ struct translate {
      * their memory has a cap. */
     uint64_t *flat_touched[MMU_NR_CLASSES];
     uint32_t nr_flat_touched;
-    uint8_t *seam_area;     /* NULL: none */
-    uint64_t fault_address; /* of the last exit GUARD, in the host */
-    unsigned nr_seams;      /* a power of two */
+    uint8_t *seam_area;           /* NULL: none */
+    uint64_t fault_address;       /* of the last exit GUARD, in the host */
+    bool fault_page, fault_write; /* it was a page fault, of a store */
+    struct translate_window window;
+    unsigned nr_seams; /* a power of two */
     struct translate_seam seam[TRANSLATE_SEAMS];
     /* Handshake of translate_stores_revoke_*: written by any thread. */
     uint64_t revoke; /* the host's address of the page; all ones: of all */
@@ -445,6 +508,11 @@ static inline uint64_t *flat_stores(const struct translate *translate, unsigned 
     return (uint64_t *)(void *)table + flat_granule(number, page);
 }
 
+static inline uint8_t *window_table(const struct translate *translate)
+{
+    return (uint8_t *)translate->region[MMU_CLASS_USER] - FLAT_SIZE - WINDOW_TABLE_SIZE;
+}
+
 /* Does the page's part of a flat table have memory? (Where it has not, all entries are 0.) */
 static inline bool flat_is_touched(const struct translate *translate, unsigned number,
                                    uint64_t page)
@@ -464,6 +532,34 @@ void guards_reserve(struct soft_vm *vm);
 unsigned guards_missing(const struct soft_vm *vm);
 /* What the thread is running: set around each entry of generated code. */
 extern __thread struct translate *guard_running;
+
+/* window.c */
+enum window_result {
+    WINDOW_AGAIN,     /* the access will do now */
+    WINDOW_INTERPRET, /* it is not the window's */
+    WINDOW_FAULT,     /* ... and cpu->fault is what it raises */
+};
+void window_init(struct soft_cpu *cpu);
+void window_done(struct translate *translate);
+/* At a poll of user code: is it time? */
+void window_poll(struct soft_cpu *cpu);
+/* Before user code is looked for. */
+void window_enter_slow(struct soft_cpu *cpu);
+/* At an exit GUARD of code that uses the window. */
+enum window_result window_fault(struct soft_cpu *cpu, uint32_t exit);
+/* What the user class may access has changed: a page is no more; the page at this host address is
+ * for loads alone, or all are; the whole mapping (view_sync has forgotten the code). */
+void window_page_gone(struct translate *translate, uint64_t address);
+void window_host_revoke(struct translate *translate, uint64_t host);
+void window_clear(struct translate *translate);
+void window_changed(struct soft_cpu *cpu);
+
+static inline void window_enter(struct soft_cpu *cpu)
+{
+    if (UNLIKELY(cpu->translate->window.expected ||
+                 cpu->vm->translate_window == SOFT_WINDOW_ALWAYS))
+        window_enter_slow(cpu);
+}
 
 /* seams.c */
 void seams_init(struct soft_cpu *cpu);

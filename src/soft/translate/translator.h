@@ -71,6 +71,7 @@ struct translator {
     unsigned op;                 /* its operation */
     uint32_t offset;             /* of it in the page */
     bool user;                   /* the block runs at CPL 3 (otherwise 0) */
+    bool window;                 /* its accesses are the host's at the same addresses: window.c */
     bool vector_seen;            /* the check for loaded vector registers was emitted */
     bool failed;                 /* something did not find room: again, without islands */
     bool no_islands;             /* each JRCXZ has its jump beside it */
@@ -113,6 +114,10 @@ void translator_check(struct translator *tr, unsigned size, bool write, bool ali
 bool translator_access(struct translator *tr, unsigned size, bool write, bool aligned);
 /* The same for 8 bytes at a guest register (RSP or RBP) plus displacement. */
 void translator_stack_access(struct translator *tr, unsigned reg, int32_t displacement, bool write);
+/* window_access.c. The same where tr->window, for accesses that need no alignment. */
+void window_check(struct translator *tr);
+bool window_access(struct translator *tr);
+void window_stack_access(struct translator *tr, unsigned home, int32_t displacement);
 /* ranges.c: which of tr->insns have their accesses checked together. */
 void translator_ranges_plan(struct translator *tr, const struct interp_block *block);
 /* copy_list.c: is this an instruction that copy.c copies (and that writes its operands only)? */

@@ -30,6 +30,9 @@
 /* Bytes of a table of loads, or of stores; and of the map of what was touched of it. */
 #define FLAT_TOUCHED_SIZE ((FLAT_SIZE >> 12) / 8)
 #define FLAT_TOUCHED_MAX  2048u
+#define PLACES_TRIED      128u
+#define PLACES_START      (UINT64_C(1) << 45)
+#define PLACES_STEP       (UINT64_C(1) << 36)
 
 static unsigned page_index(uint64_t address)
 {
@@ -39,25 +42,41 @@ static unsigned page_index(uint64_t address)
 /* Of a class's memory: aligned, with flat tables around it. */
 static size_t class_size(const struct translate *translate)
 {
-    size_t tables = translate->flat ? 2 * FLAT_SIZE : 0;
+    size_t tables = translate->flat ? WINDOW_TABLE_SIZE + 2 * FLAT_SIZE : 0;
 
     return tables + sizeof(struct translate_class) + LARGE_PAGE;
+}
+
+/* Where no program expects its own memory, if that is free: window.c. */
+static void *class_place(size_t size)
+{
+    for (unsigned i = 0; i < PLACES_TRIED; i++) {
+        void *at = (void *)(uintptr_t)(PLACES_START + i * PLACES_STEP); /* NOLINT */
+        void *map = mmap(at, size, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+
+        if (map == at)
+            return map;
+        if (map != MAP_FAILED)
+            munmap(map, size);
+    }
+    return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+                0);
 }
 
 /* The three classes, their first pages one; with flat tables around each, if there is room. */
 static int class_map(struct translate *translate, unsigned number, int fd)
 {
     size_t size = class_size(translate);
-    uint8_t *map = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    uint8_t *map = class_place(size);
 
     if (map == MAP_FAILED)
         return -errno;
     translate->class_map[number] = map;
     madvise(map, size, MADV_NOHUGEPAGE);
     madvise(map, size, MADV_DONTDUMP);
-    map = (uint8_t *)align_up((uintptr_t)map + (translate->flat ? FLAT_SIZE : 0),
-                              LARGE_PAGE); /* NOLINT */
+    map += translate->flat ? WINDOW_TABLE_SIZE + FLAT_SIZE : 0;
+    map = (uint8_t *)align_up((uintptr_t)map, LARGE_PAGE); /* NOLINT */
     translate->region[number] = (void *)map;
     madvise(translate->region[number]->jump_tag, LARGE_PAGE, MADV_HUGEPAGE);
     if (mmap(&translate->region[number]->hot, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
@@ -240,6 +259,7 @@ int view_init(struct soft_vm *vm, struct translate *translate)
     translate->hot->index_mask = INDEX_MASK;
     translate->hot->flat_mask = FLAT_KERNEL_MASK;
     translate->hot->flat_user_mask = FLAT_USER_MASK;
+    translate->hot->window_mask = WINDOW_MASK;
     for (unsigned i = 0; i < ARRAY_LEN(translate->hot->check_mask); i++)
         translate->hot->check_mask[i] = ~GUEST_PAGE_MASK | ((UINT64_C(1) << i) - 1);
     return 0;
@@ -263,6 +283,8 @@ void view_sync(struct soft_cpu *cpu)
         jumps_half_flush(translate, number, half);
         returns_half_forget(translate, half);
         links_half_cut(translate, half);
+        if (number == MMU_CLASS_USER && !half)
+            window_changed(cpu);
     }
 }
 
@@ -279,6 +301,7 @@ void translate_data_flushed(struct soft_cpu *cpu, gva_t address)
         if (translate->flat && flat_is_touched(translate, i, address))
             flat_clear(translate, i, address & ~GUEST_PAGE_MASK);
     }
+    window_page_gone(translate, address);
 }
 
 void translate_page_flushed(struct soft_cpu *cpu, gva_t address)
@@ -295,6 +318,7 @@ void translate_page_flushed(struct soft_cpu *cpu, gva_t address)
 
 static void stores_flush(struct translate *translate)
 {
+    window_clear(translate);
     for (unsigned i = 0; i < MMU_NR_CLASSES; i++) {
         memcpy(translate->region[i]->write_tag, translate->no_tag, sizeof(translate->no_tag));
         for (unsigned half = 0; half < 2; half++)
@@ -309,6 +333,7 @@ static void stores_page_flush(struct translate *translate, uint64_t host)
 {
     uint32_t hash = host_hash(host);
 
+    window_host_revoke(translate, host);
     for (unsigned i = 0; i < MMU_NR_CLASSES; i++) {
         struct translate_class *region = translate->region[i];
 
@@ -370,15 +395,6 @@ void translate_stores_revoke_wait(struct soft_vm *vm)
     }
 }
 
-/* A store to this page follows. */
-static void page_touched(struct soft_cpu *cpu, const uint8_t *host)
-{
-    struct memory_slot *slot = memory_slot_at(cpu->vm->memory, host);
-
-    if (slot)
-        memory_touch(cpu->vm->memory, slot, (uint64_t)(host - slot->host));
-}
-
 /* Where pages are copied or cleared, tables for single accesses would fill with what nobody looks
  * for again. */
 bool view_pass(struct soft_cpu *cpu, bool write, bool *ret_fault)
@@ -394,8 +410,6 @@ bool view_pass(struct soft_cpu *cpu, bool write, bool *ret_fault)
     *ret_fault = mmu_host_range(cpu, address, write ? MMU_WRITE : MMU_READ, &host, &length) ==
                  SOFT_FAULT;
     cpu->counters.translated_fills++;
-    if (write && host)
-        page_touched(cpu, host);
     return !*ret_fault &&
            (write ? entry->write_tag : entry->read_tag) == mmu_wanted_tag(cpu, address, 1) &&
            !(write && __atomic_load_n(entry->code_byte, __ATOMIC_SEQ_CST));
@@ -432,8 +446,6 @@ bool view_fill(struct soft_cpu *cpu, bool write, bool *ret_fault)
     region->write_tag[index] = translate->no_tag[index];
     if (entry->write_tag == tag && !__atomic_load_n(entry->code_byte, __ATOMIC_SEQ_CST))
         region->write_tag[index] = -page;
-    if (write)
-        page_touched(cpu, host);
     if (translate->flat && guard_covers(cpu->vm, (uint8_t *)(uintptr_t)(entry->addend + page)))
         flat_fill(cpu, number, page, entry->addend, region->write_tag[index] == -page);
     return !write || region->write_tag[index] == -page;

@@ -107,7 +107,7 @@ static void operand_emit(struct translator *tr, unsigned opcode, unsigned reg)
     if (rex)
         emit8(&tr->e, 0x40 | rex);
     emit8(&tr->e, opcode);
-    emit_address(&tr->e, reg, operand->base, operand->index, 0, operand->displacement);
+    emit_operand(&tr->e, reg, operand);
 }
 
 /* The size of the memory operand, and whether it is written; 0: none. */
@@ -141,7 +141,7 @@ static bool emit_fnstcw(struct translator *tr)
     emit8(e, 0x66); /* mov operand, r11w */
     emit8(e, 0x40 | emit_rex_of(HOST_R11, tr->operand.base, tr->operand.index));
     emit8(e, 0x89);
-    emit_address(e, HOST_R11, tr->operand.base, tr->operand.index, 0, tr->operand.displacement);
+    emit_operand(e, HOST_R11, &tr->operand);
     return true;
 }
 
@@ -166,7 +166,7 @@ static bool emit_fldcw(struct translator *tr)
     emit8(e, 0x44 | emit_rex_of(HOST_NONE, tr->operand.base, tr->operand.index));
     emit8(e, 0x0f); /* movzx r11d, operand */
     emit8(e, 0xb7);
-    emit_address(e, HOST_R11, tr->operand.base, tr->operand.index, 0, tr->operand.displacement);
+    emit_operand(e, HOST_R11, &tr->operand);
     emit_store_hot(e, HOST_R11, HOT(target));
     emit_pext(e, HOST_RCX, HOST_R11, HOT(low_bits) + 8); /* bits 0 to 5 */
     emit_lea(e, HOST_RCX, HOST_RCX, HOST_NONE, 0, -(int32_t)FPU_EXCEPTIONS);
