@@ -3,7 +3,7 @@
 """Processors side by side: the bare host, QEMU's TCG, and Lodge's software CPU, on the same kernel, RAM disk and programs.
 
     make bench-cpu                                 everything, five rounds: about ten minutes
-    make bench-cpu ROWS=lua,getppid                rows or groups: integer programs float getppid system process boot smp
+    make bench-cpu ROWS=lua,getppid                rows or groups: integer programs short float getppid system process boot smp
     make bench-cpu ROWS=lua ROUNDS=9 ARGS="--peers lodge"
     bench/cpu.py --rows crc,gcc --lodge old=/path/to/old/build --lodge new=build     two builds against each other
     bench/cpu.py --rows gcc --lodge interp=build:soft,tier=interp

@@ -16,7 +16,8 @@ class Group:
 GROUPS = [
     Group("integer", "integer kernels", ("list", "matrix", "state", "crc", "qsort", "hash", "bytecode", "btree"), 2.5, 1.9,
           ("fib", "divide", "memcpy")),
-    Group("programs", "Lua, SQLite, Python, gzip, zstd", ("lua", "sqlite", "python", "gzip", "zstd"), 4, 2.6,
+    Group("programs", "Lua, SQLite, Python, gzip, zstd", ("lua-long", "sqlite-long", "python-long", "gzip-long", "zstd-long"), 4, 2.6),
+    Group("short", "the same, a tenth of it in a process", ("lua", "sqlite", "python", "gzip", "zstd"), 4, 2.6,
           ("python-start", "gunzip", "unzstd")),
     Group("float", "floating point, SSE2 and AVX2",
           ("nbody", "matmul", "mandelbrot", "fft", "nbody-avx2", "matmul-avx2", "mandelbrot-avx2", "fft-avx2"), 20, 1.8,

@@ -7,7 +7,10 @@ Everything is generated, the same each time: a text, a C file of two thousand li
 import gzip
 import random
 import sys
+import textwrap
 from pathlib import Path
+
+LONG = 10
 
 LUA = """
 local function fib(n) if n < 2 then return n end return fib(n - 1) + fib(n - 2) end
@@ -57,6 +60,8 @@ local function closures(count)
   return total
 end
 
+"""
+LUA_MAIN = """
 print(fib(24), sieve(60000))
 print(words(20000))
 print(objects(80000))
@@ -91,6 +96,10 @@ SELECT sum(h) FROM q;
 PRAGMA integrity_check;
 SELECT count(*), total(length(c)), sum(a) FROM two;
 """
+SQL_END = """
+DROP TABLE one;
+DROP TABLE two;
+"""
 
 PYTHON = """
 import re
@@ -123,7 +132,8 @@ def collatz(limit):
             steps += 1
         best = max(best, steps)
     return best
-
+"""
+PYTHON_MAIN = """
 
 words = re.findall(r"[a-z]+", open("/bench/text", encoding="ascii").read(60000))
 count = {}
@@ -205,9 +215,14 @@ def shell_script():
 def main():
     place = Path(sys.argv[1])
     place.mkdir(parents=True, exist_ok=True)
-    (place / "work.lua").write_text(LUA)
+    (place / "work.lua").write_text(LUA + LUA_MAIN)
     (place / "work.sql").write_text(SQL)
-    (place / "work.py").write_text(PYTHON)
+    (place / "work.py").write_text(PYTHON + PYTHON_MAIN)
+    # The same, LONG times in one process.
+    (place / "long.lua").write_text(f"{LUA}for _ = 1, {LONG} do\n{LUA_MAIN}end\n")
+    (place / "long.sql").write_text((SQL + SQL_END) * LONG)
+    (place / "long.py").write_text(f"{PYTHON}\nfor _ in range({LONG}):\n{textwrap.indent(PYTHON_MAIN, '    ')}")
+    (place / "long.text").write_bytes(text(LONG << 20))
     (place / "work.sh").write_text(shell_script())
     (place / "work.c").write_text(c_file(2000))
     data = text(1 << 20)

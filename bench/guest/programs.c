@@ -77,16 +77,33 @@ PROGRAM(gzip, NULL, 1, "/bin/gzip", "-6", "-c", "-n", "/bench/text")
 PROGRAM(gunzip, NULL, 3, "/bin/gzip", "-d", "-c", "/bench/text.gz")
 PROGRAM(zstd, NULL, 2, "/usr/bin/zstd", "-q", "-3", "--single-thread", "-c", "/bench/text")
 PROGRAM(unzstd, NULL, 4, "/usr/bin/zstd", "-q", "-d", "-c", "/bench/text.zst")
+PROGRAM(lua_long, NULL, 1, "/usr/bin/lua5.4", "/bench/long.lua")
+PROGRAM(sqlite_long, NULL, 1, "/usr/bin/sqlite3", ":memory:", ".read /bench/long.sql")
+PROGRAM(python_long, NULL, 1, "/usr/bin/python3.11", "-E", "/bench/long.py")
+PROGRAM(gzip_long, NULL, 1, "/bin/gzip", "-6", "-c", "-n", "/bench/long.text")
+PROGRAM(zstd_long, NULL, 2, "/usr/bin/zstd", "-q", "-3", "--single-thread", "-c",
+        "/bench/long.text")
 PROGRAM(exec, NULL, 60, "/bin/true")
 PROGRAM(shell, NULL, 1, "/bin/dash", "/bench/work.sh")
 PROGRAM(gcc, "/tmp/bench.o", 1, "/usr/bin/gcc-12", "-O2", "-c", "/bench/work.c", "-o",
         "/tmp/bench.o")
 
 const struct work work_programs[] = {
-    {"lua", run_lua},       {"sqlite", run_sqlite},
-    {"python", run_python}, {"python-start", run_python_start},
-    {"gzip", run_gzip},     {"gunzip", run_gunzip},
-    {"zstd", run_zstd},     {"unzstd", run_unzstd},
-    {"exec", run_exec},     {"shell", run_shell},
-    {"gcc", run_gcc},       {NULL, NULL},
+    {"lua", run_lua},
+    {"sqlite", run_sqlite},
+    {"python", run_python},
+    {"python-start", run_python_start},
+    {"gzip", run_gzip},
+    {"gunzip", run_gunzip},
+    {"zstd", run_zstd},
+    {"unzstd", run_unzstd},
+    {"exec", run_exec},
+    {"shell", run_shell},
+    {"gcc", run_gcc},
+    {"lua-long", run_lua_long},
+    {"sqlite-long", run_sqlite_long},
+    {"python-long", run_python_long},
+    {"gzip-long", run_gzip_long},
+    {"zstd-long", run_zstd_long},
+    {NULL, NULL},
 };
