@@ -427,7 +427,7 @@ static int put_head(struct api_put *put, const char *path, uint64_t length)
         snprintf(framing, sizeof(framing), "Content-Length: %llu", (unsigned long long)length);
     n = snprintf(head, sizeof(head),
                  "PUT %.200s HTTP/1.1\r\nHost: lodge\r\nConnection: close\r\n"
-                 "Content-Type: application/x-tar\r\n%s\r\n\r\n",
+                 "Content-Type: application/octet-stream\r\n%s\r\n\r\n",
                  path, framing);
     return send_all(put->fd, head, (size_t)n, put->stop);
 }

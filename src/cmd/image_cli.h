@@ -14,9 +14,10 @@ struct image_cli {
     const char *arguments[IMAGE_ARGUMENTS_MAX];
     size_t nr;
     bool json, quiet, all, force;
-    bool local;         /* never by the manager */
-    bool report;        /* for a program that watches: cmd/report.h */
-    const char *output; /* save -o */
+    bool local;           /* never by the manager */
+    bool report;          /* for a program that watches: cmd/report.h */
+    const char *output;   /* save -o */
+    char credentials[32]; /* of pull and push, from standard input: their path */
     struct import_options import;
     struct store *store;
     struct progress progress;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * lodge image through the manager: what changes the store, when a manager runs that has the same
- * one. What is imported we open, with our rights, and send: the manager reads no path of ours. What
- * else is the caller's own (the working directory) is made plain before.
+ * one. What is imported, and credentials, we open with our rights, and send: the manager reads no
+ * path of ours.
  */
 #include "cmd/image_cli.h"
 
@@ -31,16 +31,6 @@ static bool is_kept_by_manager(const struct store *store)
            shared_by_manager(IMAGES, directory, false, false, NULL);
 }
 
-static int put_path(json_t *body, const char *name, const char *path, struct err *err)
-{
-    char whole[PATH_MAX];
-    int result = path ? operate_path(path, whole, sizeof(whole), err) : 0;
-
-    if (path && result == 0)
-        json_put_string(body, name, whole);
-    return result;
-}
-
 static void put_number(json_t *body, const char *name, uint64_t value)
 {
     if (value)
@@ -54,7 +44,7 @@ static void put_flag(json_t *body, const char *name, bool value)
 }
 
 /* The members that all actions have. */
-static int describe(const struct image_cli *cli, const char *subverb, json_t *body, struct err *err)
+static void describe(const struct image_cli *cli, const char *subverb, json_t *body)
 {
     static const char *const devices[] = {[UNPACK_DEVICES_SKIP] = "skip",
                                           [UNPACK_DEVICES_REFUSE] = "refuse",
@@ -67,10 +57,9 @@ static int describe(const struct image_cli *cli, const char *subverb, json_t *bo
     put_number(body, "max_files", import->unpack.most_entries);
     put_number(body, "max_ratio", import->unpack.most_ratio);
     put_flag(body, "insecure", import->insecure);
-    return put_path(body, "auth_file", import->auth_file ?: getenv("REGISTRY_AUTH_FILE"), err);
 }
 
-/* What is imported. */
+/* What is sent. */
 struct source {
     const char *name;
     int fd;
@@ -87,12 +76,12 @@ static int source_open(const char *name, struct source *ret, struct err *err)
         return 0;
     ret->fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (ret->fd < 0 || fstat(ret->fd, &st) < 0)
-        return err_errno(err, -errno, "import '%s'", name);
+        return err_errno(err, -errno, "open '%s'", name);
     if (S_ISREG(st.st_mode))
         ret->bytes = (uint64_t)st.st_size;
     else if (!(ret->directory = S_ISDIR(st.st_mode)))
         return err_set(err, -EINVAL,
-                       "import '%s': neither a directory nor a file ('-' is standard input)", name);
+                       "'%s' is neither a directory nor a file ('-' is standard input)", name);
     return 0;
 }
 
@@ -153,15 +142,38 @@ static int manage_import(struct image_cli *cli, json_t *body, json_t **ret, stru
     return result;
 }
 
+/* The credentials are sent as well, so that they are read by us, and stored nowhere. */
+static int manage_with_credentials(struct image_cli *cli, json_t *body, const char *file,
+                                   json_t **ret, struct err *err)
+{
+    struct source source;
+    struct operate_content content = {.produce = produce, .context = &source};
+    int result = source_open(file, &source, err);
+
+    if (result == 0 && source.directory)
+        result = err_set(err, -EISDIR, "'%s' is a directory", file);
+    if (result == 0) {
+        content.length = source.bytes;
+        put_flag(body, "credentials", true);
+        result = operate("POST", IMAGES "?wait=0", json_incref(body), &content, &cli->progress, ret,
+                         err);
+    }
+    source_done(&source);
+    return result;
+}
+
 /* push, pull, tag */
 static int manage_named(struct image_cli *cli, const char *subverb, json_t *body, json_t **ret,
                         struct err *err)
 {
+    const char *credentials = cli->import.auth_file ?: getenv("REGISTRY_AUTH_FILE");
     bool pull = !strcmp(subverb, "pull");
 
     json_put_string(body, pull ? "reference" : "name", cli->arguments[0]);
     if (cli->nr > 1)
         json_put_string(body, pull ? "name" : "reference", cli->arguments[1]);
+    if (credentials && *credentials && strcmp(subverb, "tag") != 0)
+        return manage_with_credentials(cli, body, credentials, ret, err);
     return operate("POST", IMAGES "?wait=0", json_incref(body), NULL, &cli->progress, ret, err);
 }
 
@@ -170,11 +182,11 @@ static int manage_add(struct image_cli *cli, const char *subverb, struct err *er
     CLEANUP(json_decrefp) json_t *body = json_object();
     CLEANUP(json_decrefp) json_t *made = NULL;
     bool import = !strcmp(subverb, "import");
-    int result = describe(cli, subverb, body, err);
+    int result;
 
-    if (result == 0)
-        result = import ? manage_import(cli, body, &made, err)
-                        : manage_named(cli, subverb, body, &made, err);
+    describe(cli, subverb, body);
+    result = import ? manage_import(cli, body, &made, err)
+                    : manage_named(cli, subverb, body, &made, err);
     if (result == 0 && (import || !strcmp(subverb, "pull")))
         image_cli_report(cli, json_incref(made));
     return result;

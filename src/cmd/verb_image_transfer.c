@@ -3,14 +3,18 @@
 #include "cmd/image_cli.h"
 
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define CREDENTIALS_MAX 65536
 
 void image_cli_report(const struct image_cli *cli, json_t *result)
 {
@@ -63,6 +67,28 @@ int image_cli_import(struct image_cli *cli, struct err *err)
     return r < 0 ? r : report(cli, result);
 }
 
+/* Credentials from standard input ("-"), where skopeo finds them: in memory, and nowhere else. */
+static int take_credentials(struct image_cli *cli, struct err *err)
+{
+    char data[CREDENTIALS_MAX];
+    ssize_t n;
+    int fd, r;
+
+    if (!cli->import.auth_file || strcmp(cli->import.auth_file, "-") != 0)
+        return 0;
+    if ((n = file_read_full(STDIN_FILENO, data, sizeof(data))) < 0)
+        return err_errno(err, (int)n, "read credentials from standard input");
+    if (n == sizeof(data))
+        return err_set(err, -E2BIG, "credentials of more than %d bytes", CREDENTIALS_MAX);
+    if ((fd = memfd_create("credentials", 0)) < 0) /* skopeo inherits it */
+        return err_errno(err, -errno, "keep credentials");
+    if ((r = file_write_full(fd, data, (size_t)n)) < 0)
+        return err_errno(err, r, "keep credentials");
+    snprintf(cli->credentials, sizeof(cli->credentials), "/proc/self/fd/%d", fd);
+    cli->import.auth_file = cli->credentials;
+    return 0;
+}
+
 int image_cli_pull(struct image_cli *cli, struct err *err)
 {
     CLEANUP(freep) struct import_result *result = calloc(1, sizeof(*result));
@@ -70,6 +96,8 @@ int image_cli_pull(struct image_cli *cli, struct err *err)
 
     if (!result)
         return err_set(err, -ENOMEM, "out of memory");
+    if ((r = take_credentials(cli, err)) < 0)
+        return r;
     cli->import.reference = cli->nr > 1 ? cli->arguments[1] : NULL;
     r = image_pull(cli->store, cli->arguments[0], &cli->import, result, err);
     return r < 0 ? r : report(cli, result);
@@ -77,8 +105,11 @@ int image_cli_pull(struct image_cli *cli, struct err *err)
 
 int image_cli_push(struct image_cli *cli, struct err *err)
 {
-    return image_push(cli->store, cli->arguments[0], cli->nr > 1 ? cli->arguments[1] : NULL,
-                      &cli->import, err);
+    int r = take_credentials(cli, err);
+
+    return r < 0 ? r
+                 : image_push(cli->store, cli->arguments[0], cli->nr > 1 ? cli->arguments[1] : NULL,
+                              &cli->import, err);
 }
 
 /* Into a file that appears whole, or to standard output. */

@@ -236,6 +236,35 @@ def test_kinds_of_sources(manager):
         assert done.returncode == 125 and str(wrong) in done.stderr
 
 
+FAKE = """#!/bin/sh
+while [ "$1" != --authfile ]; do shift; done
+echo "level=fatal msg=\\"known: $(cat "$2")\\"" >&2; exit 1
+"""
+
+
+def test_credentials_are_read_by_who_has_them(manager):
+    """From a file that the manager cannot find, or a pipe; and stored nowhere."""
+    manager.lodge("image", "import", "-q", manager.tree, "app:1")
+    hidden, tools = manager.home.parent / "hidden", manager.home.parent / "tools"
+    hidden.mkdir()
+    tools.mkdir()
+    (tools / "skopeo").write_text(FAKE)
+    (tools / "skopeo").chmod(0o755)
+    manager.kill()
+    manager.environment["PATH"] = f"{tools}:{os.environ['PATH']}"
+    manager.start()
+    script = 'mount -t tmpfs none "$1" && echo from-a-file >"$1/auth" && "$2" image pull --authfile "$1/auth" host/x; REGISTRY_AUTH_FILE="$1/auth" exec "$2" image push app:1 host/x'
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", str(hidden), str(manager.bin / "lodge")], env=manager.environment, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 125 and done.stderr.count("known: from-a-file") == 2, done
+    for local in ([], ["--local"]):
+        done = subprocess.run([manager.bin / "lodge", "image", "pull", *local, "--authfile", "-", "host/x"], input="from-a-pipe", env=manager.environment, capture_output=True, text=True, timeout=PATIENCE_S)
+        assert "known: from-a-pipe" in done.stderr, done
+    kinds = [(one["kind"], one["status"]) for one in manager.good("GET", "/v1/operations")["operations"]]
+    assert kinds[1:] == [("image-pull", "failed"), ("image-push", "failed"), ("image-pull", "failed")]
+    for wrong in ({"action": "import", "path": "/x"}, {"action": "tag", "name": "app:1", "reference": "b"}, {"action": "pull", "reference": "x", "auth_file": "/x"}):
+        assert manager.ask("POST", "/v1/images", {**wrong, "credentials": True})[0] == 400, wrong
+
+
 def upload(manager, **members):
     operation = manager.good("POST", "/v1/images?wait=0", {"action": "import", "upload": True, **members})
     assert operation["status"] == "running" and operation["kind"] == "image-import"

@@ -48,14 +48,14 @@ void api_images(struct api_request *request, struct api_reply *reply)
 struct adding {
     const char *action, *path, *source, *reference, *name, *devices, *auth_file;
     uint64_t most_bytes, most_files, most_ratio;
-    bool insecure, upload;
+    bool insecure, upload, credentials;
 };
 
 static int parse(json_t *json, struct adding *ret, struct err *err)
 {
     static const char *const known[] = {
-        "action",    "path",      "reference", "name",   "devices", "auth_file", "max_bytes",
-        "max_files", "max_ratio", "insecure",  "upload", "source",  NULL};
+        "action",    "path",      "reference", "name",   "devices",     "auth_file", "max_bytes",
+        "max_files", "max_ratio", "insecure",  "upload", "credentials", "source",    NULL};
     struct json_at body;
     int r;
 
@@ -65,6 +65,7 @@ static int parse(json_t *json, struct adding *ret, struct err *err)
         (r = json_opt_string(&body, "path", &ret->path, err)) < 0 ||
         (r = json_opt_string(&body, "source", &ret->source, err)) < 0 ||
         (r = json_opt_bool(&body, "upload", &ret->upload, err)) < 0 ||
+        (r = json_opt_bool(&body, "credentials", &ret->credentials, err)) < 0 ||
         (r = json_opt_string(&body, "reference", &ret->reference, err)) < 0 ||
         (r = json_opt_string(&body, "name", &ret->name, err)) < 0 ||
         (r = json_opt_string(&body, "devices", &ret->devices, err)) < 0 ||
@@ -106,7 +107,7 @@ static int import_words(const struct adding *a, json_t *words, struct err *err)
     words_add_number(words, "--max-size", a->most_bytes);
     words_add_number(words, "--max-files", a->most_files);
     words_add_number(words, "--max-ratio", a->most_ratio);
-    words_add_option(words, "--authfile", a->auth_file);
+    words_add_option(words, "--authfile", a->credentials ? "-" : a->auth_file);
     if (a->insecure)
         words_add(words, "--insecure");
     return 0;
@@ -126,6 +127,9 @@ static int check_members(const struct adding *a, struct err *err)
         return err_set(err, -EINVAL, "path, source and upload are of import");
     if (a->upload && a->path)
         return err_set(err, -EINVAL, "path: what is uploaded has none here, but a source");
+    if (a->credentials &&
+        (a->auth_file || (strcmp(a->action, "pull") != 0 && strcmp(a->action, "push") != 0)))
+        return err_set(err, -EINVAL, "credentials are of pull and push, without auth_file");
     if (a->source && !a->upload)
         return err_set(err, -EINVAL, "source is of what is uploaded");
     return 0;
@@ -158,13 +162,13 @@ static int make_words(const struct adding *a, json_t *words, const char **ret_su
 }
 
 /* A promise; it begins when its content comes (manager/content.c). */
-static void expect_content(struct api_request *request, struct api_reply *reply,
+static void expect_content(struct api_request *request, struct api_reply *reply, const char *kind,
                            const char *subject, json_t *words)
 {
     struct manager *m = request->m;
     struct operation *operation;
     struct err err = ERR_INIT;
-    int result = task_new(m, "image-import", subject, NULL, words, &operation, &err);
+    int result = task_new(m, kind, subject, NULL, words, &operation, &err);
 
     if (result < 0) {
         api_fail_err(reply, result, &err);
@@ -202,8 +206,8 @@ void api_image_add(struct api_request *request, struct api_reply *reply)
         return;
     }
     snprintf(kind, sizeof(kind), "image-%s", adding.action);
-    if (adding.upload)
-        expect_content(request, reply, subject, words);
+    if (adding.upload || adding.credentials)
+        expect_content(request, reply, kind, subject, words);
     else
         api_task(request, reply, kind, subject, NULL, words, wait_s);
 }
