@@ -13,6 +13,9 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#define RESERVE       "reserve"
+#define RESERVE_BYTES 65536u
+
 static const char layout_file[] = "{\"imageLayoutVersion\":\"1.0.0\"}";
 
 static int make_directories(int fd, const char *path, struct err *err)
@@ -128,6 +131,16 @@ static size_t index_position(json_t *list, const char *reference)
     return i;
 }
 
+/* Room for another index of this length, so that images can be removed from a full disk. */
+static void keep_reserve(const struct layout *layout, size_t length)
+{
+    CLEANUP(fd_closep)
+    int fd = openat(layout->fd, RESERVE, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+    if (fd >= 0 && fallocate(fd, 0, 0, (off_t)(length + RESERVE_BYTES)) < 0 && errno == ENOSPC)
+        unlinkat(layout->fd, RESERVE, 0);
+}
+
 static int save_index(const struct layout *layout, json_t *index, struct err *err)
 {
     CLEANUP(freep) char *text = json_dumps(index, JSON_INDENT(2));
@@ -136,6 +149,8 @@ static int save_index(const struct layout *layout, json_t *index, struct err *er
     if (!text)
         return err_set(err, -ENOMEM, "out of memory");
     result = file_replace(layout->fd, "index.json", text, strlen(text), 0644, err);
+    if (result == 0)
+        keep_reserve(layout, strlen(text));
     if (result == 0 && fsync(layout->fd) < 0)
         result = err_errno(err, -errno, "write '%s/index.json'", layout->path);
     return result;
@@ -169,6 +184,8 @@ static int change_index(const struct layout *layout, const char *reference,
     else
         json_array_remove(list, at);
     if (result == 0)
+        result = save_index(layout, index, err);
+    if (result == -ENOSPC && !target && unlinkat(layout->fd, RESERVE, 0) == 0)
         result = save_index(layout, index, err);
     json_decref(index);
     return result;

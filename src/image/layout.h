@@ -4,7 +4,8 @@
  * the layers unpacked beside it.
  *
  *      STORE/oci/oci-layout, index.json     what there is: one descriptor a tag
- *      STORE/oci/blobs/sha256/HEX           manifests, configurations, layers as they came
+ *      STORE/oci/reserve                    room for an index.json without what goes from a full
+ * disk STORE/oci/blobs/sha256/HEX           manifests, configurations, layers as they came
  *      STORE/oci/layers/HEX/                a layer unpacked, by the digest of its tar (diff id)
  *      STORE/oci/pins/OWNER                 digests of manifests that must stay (image_pin)
  *      STORE/oci/tmp/                       what is being made

@@ -321,6 +321,13 @@ def test_a_full_disk_says_so_and_leaves_nothing(lodge, program, tmp_path, busybo
         (tmp_path / "fits.tar").write_bytes(layer(("x", "f", b"fits")))
         image(full, "prune")
         image(full, "import", tmp_path / "fits.tar", "fits")
+        # Not a byte is left: what is removed makes the room for saying so.
+        with open(small / "fill", "wb", buffering=0) as fill, pytest.raises(OSError):
+            while True:
+                fill.write(bytes(4096))
+        assert "No space left" in image(full, "tag", "fits", "again", ok=False)
+        image(full, "rm", "fits")
+        assert json.loads(image(full, "ls", "--json")) == []
     finally:
         subprocess.run(["umount", "-l", small], check=True)
 
