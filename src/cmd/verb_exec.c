@@ -251,7 +251,8 @@ const struct cli_verb verb_update = {
     .usage = "update [options] INSTANCE...",
     .help = "  -m, --memory SIZE    0: no limit\n"
             "  --cpus N, --cpu-max N\n"
-            "                       at most so many processors (0.5; 0: no limit)\n"
+            "                       at most so many processors (0.5; 0: no limit); of a VM\n"
+            "                       --cpus is how many it has, changed while it is stopped\n"
             "  --priority N         its weight where processors are scarce\n"
             "  --alpha, --beta N    weight R = alpha * priority + beta * (seconds it ran)\n"
             "  --reserve-cpu N, --reserve-memory SIZE\n"

@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct options {
     const char *memory, *cpus, *boot, *kernel, *initrd, *cmdline, *cdrom, *restart, *engine, *time;
@@ -350,6 +351,8 @@ static int console(struct options *o, int argc, char **argv, struct err *err)
     managed_path(path, argv[1], "/attach");
     if ((result = api_upgrade(path, NULL, &fd, err)) < 0)
         return result;
+    if (isatty(STDIN_FILENO))
+        log_info("the serial port of '%s'; Ctrl-] leaves it", argv[1]);
     return (result = managed_console(fd, &status, err)) < 0 ? result : status;
 }
 
