@@ -127,6 +127,12 @@ static void install(void)
         installed &= !sigaction(signals[i], &action, &previous[i]);
 }
 
+/* ThreadSanitizer has most addresses for itself, and handles signals when it likes. */
+bool faults_come_here(void)
+{
+    return installed && !SANITIZER_THREAD;
+}
+
 int translate_vm_init(struct soft_vm *vm)
 {
     struct translate_guards *guards = calloc(1, sizeof(*guards));
@@ -196,8 +202,8 @@ static bool reserve(const struct guard *guard)
     size_t size;
     void *at;
 
-    /* ThreadSanitizer has most addresses for itself, and reads MAP_FIXED_NOREPLACE as a hint. */
-    if (SANITIZER_THREAD || !installed ||
+    /* (And reads MAP_FIXED_NOREPLACE as a hint.) */
+    if (!faults_come_here() ||
         ((VSYSCALL - (uintptr_t)guard->host) & (STRIDE - 1)) < guard->size_bytes ||
         guard->size_bytes > STRIDE)
         return false;

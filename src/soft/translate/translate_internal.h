@@ -522,7 +522,9 @@ static inline bool flat_is_touched(const struct translate *translate, unsigned n
     return translate->flat_touched[number][bit / 64] >> (bit % 64) & 1;
 }
 
-/* guard.c. May pages of guest memory at this host address be in flat tables? */
+/* guard.c. Are faults of generated code exits GUARD? */
+bool faults_come_here(void);
+/* May pages of guest memory at this host address be in flat tables? */
 bool guard_covers(struct soft_vm *vm, const uint8_t *host);
 /* SEAM_AREA_BYTES for each vCPU, guarded as guest memory is; NULL: there was no room. */
 uint8_t *guard_area(const struct soft_vm *vm);

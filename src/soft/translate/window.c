@@ -33,7 +33,6 @@
  *
  * Threads: the vCPU's own. One vCPU a VM: two would want different pages at one address.
  */
-#include "base/log.h"
 #include "soft/translate/translate_internal.h"
 
 #include <sys/mman.h>
@@ -83,7 +82,7 @@ void window_init(struct soft_cpu *cpu)
 
     window->pause = PAUSE_LEAST;
     if (!translate->flat || cpu->vm->config->nr_cpus > 1 ||
-        cpu->vm->translate_window == SOFT_WINDOW_OFF || guards_missing(cpu->vm))
+        cpu->vm->translate_window == SOFT_WINDOW_OFF || !faults_come_here())
         return;
     if (mprotect(table, WINDOW_TABLE_SIZE, PROT_NONE))
         return;
@@ -305,7 +304,7 @@ static bool page_known(struct soft_cpu *cpu, uint64_t address, struct window_pag
     if (!mmu_user_known(cpu, address, &known))
         return false;
     slot = memory_slot_find(cpu->vm->memory, known.gpa);
-    if (!slot || slot->read_only || known.shift > LARGE_SHIFT || !guard_covers(cpu->vm, slot->host))
+    if (!slot || slot->read_only || known.shift > LARGE_SHIFT)
         return false;
     offset = (known.gpa - slot->gpa) & ~(LARGE_SIZE - 1);
     large = known.shift == LARGE_SHIFT && !(slot->gpa & (LARGE_SIZE - 1)) &&
