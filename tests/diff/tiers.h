@@ -96,6 +96,7 @@ struct tiers_item {
 struct tiers_program {
     uint64_t seed;
     bool ring0, smap, global, wild;
+    bool data_code_across; /* code in data pages is all written across the pages' boundary */
     unsigned nr_segments, nr_items, nr_points, nr_switches;
     uint32_t rounds;
     uint16_t first[TIERS_SEGMENTS + 1]; /* item of each segment */

@@ -141,7 +141,7 @@ static void add_extra(struct tiers_writer *w)
         tiers_add_wild(w);
         return;
     }
-    switch (diff_pick(w->seed, 18)) {
+    switch (diff_pick(w->seed, 19)) {
     case 0:
     case 1:
     case 2:
@@ -170,6 +170,7 @@ static void add_extra(struct tiers_writer *w)
         tiers_add_switch(w);
         break;
     case 16:
+    case 18:
         tiers_add_data_code(w);
         break;
     case 17:
@@ -341,6 +342,7 @@ void tiers_generate(const struct diff_guest *features, uint64_t seed, struct tie
     ret->seed = seed;
     ret->ring0 = diff_pick(&random, 2);
     ret->wild = !ret->ring0 && !diff_pick(&random, 3);
+    ret->data_code_across = diff_pick(&random, 2);
     ret->smap = ret->ring0 && diff_pick(&random, 2);
     ret->global = diff_pick(&random, 2);
     ret->rounds = 20 + diff_pick(&random, 120);

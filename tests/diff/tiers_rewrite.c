@@ -87,18 +87,18 @@ static unsigned draw_short(struct tiers_writer *w, uint8_t *bytes, unsigned room
     return 0;
 }
 
-static void draw_slot(struct tiers_writer *w, uint8_t bytes[SLOT], bool memory)
+static void draw_slot(struct tiers_writer *w, uint8_t *bytes, unsigned room, bool memory)
 {
     unsigned at = 0, length;
 
-    while (at < SLOT) {
-        if (at <= SLOT - 2 && !diff_pick(w->seed, 8)) {
+    while (at < room) {
+        if (at + 2 <= room && !diff_pick(w->seed, 8)) {
             bytes[at] = (uint8_t)(0x70 | diff_pick(w->seed, 16));
-            bytes[at + 1] = (uint8_t)(SLOT - 2 - at);
+            bytes[at + 1] = (uint8_t)(room - 2 - at);
             at += 2;
             continue;
         }
-        length = draw_short(w, bytes + at, SLOT - at, memory);
+        length = draw_short(w, bytes + at, room - at, memory);
         if (!length)
             bytes[at] = 0x90;
         at += length ? length : 1;
@@ -114,7 +114,7 @@ static void draw_other(struct tiers_writer *w, const uint8_t bytes[SLOT], uint8_
         if (fills_slot(w, ret, true))
             return;
     }
-    draw_slot(w, ret, true);
+    draw_slot(w, ret, SLOT, true);
 }
 
 static void put_jump(struct tiers_writer *w, uint8_t bytes[SLOT])
@@ -130,7 +130,7 @@ void tiers_add_switch(struct tiers_writer *w)
 
     if (w->p->nr_switches == TIERS_SWITCHES)
         return;
-    draw_slot(w, bytes, true);
+    draw_slot(w, bytes, SLOT, true);
     w->p->switches[w->p->nr_switches++] = (uint16_t)w->p->nr_items;
     item = tiers_add(w, TIERS_SWITCH, bytes, SLOT);
     draw_other(w, bytes, item->other);
@@ -198,21 +198,45 @@ void tiers_add_wild(struct tiers_writer *w)
     item->shift = (uint8_t)diff_pick(w->seed, 8);
 }
 
+/* mov esp, somewhere; mov eax, at; call rax */
+static void add_call(struct tiers_writer *w, uint32_t at)
+{
+    struct tiers_item *item;
+
+    tiers_add_mov(w, TIERS_GLUE, CPU_RSP, DIFF_SCRATCH_VA + 2048);
+    item = TIERS_ADD(w, TIERS_GLUE, 0xb8, 0, 0, 0, 0, 0xff, 0xd0);
+    store_le32(item->bytes + 1, at);
+}
+
+/* The whole of it by one store, which begins in the page before, where perhaps no code is. */
+static void add_code_across(struct tiers_writer *w)
+{
+    uint32_t at = DIFF_SCRATCH_VA + 4096;
+    struct tiers_item *item = TIERS_ADD(w, TIERS_GLUE, 0x48, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0xc3);
+
+    store_le32(item->bytes + 2, (uint32_t)diff_random(w->seed));
+    draw_slot(w, item->bytes + 6, 3, false);
+    item = TIERS_ADD(w, TIERS_GLUE, 0x48, 0x89, 0x04, 0x25, 0, 0, 0, 0); /* mov [at - 4], rax */
+    store_le32(item->bytes + 4, at - 4);
+    add_call(w, at);
+}
+
 void tiers_add_data_code(struct tiers_writer *w)
 {
     uint32_t at = DIFF_SCRATCH_VA + (diff_pick(w->seed, 2) ? 4096 - 8 + diff_pick(w->seed, 12)
                                                            : 3000 + diff_pick(w->seed, 4000));
-    uint8_t slot[SLOT];
-    struct tiers_item *item = TIERS_ADD(w, TIERS_GLUE, 0xc7, 0x04, 0x25, 0, 0, 0, 0, 0, 0, 0, 0);
+    struct tiers_item *item;
 
-    draw_slot(w, slot, false);
+    if (w->p->data_code_across) {
+        add_code_across(w);
+        return;
+    }
+    item = TIERS_ADD(w, TIERS_GLUE, 0xc7, 0x04, 0x25, 0, 0, 0, 0, 0, 0, 0, 0);
     store_le32(item->bytes + 3, at);
-    memcpy(item->bytes + 7, slot, SLOT);
+    draw_slot(w, item->bytes + 7, SLOT, false);
     item = TIERS_ADD(w, TIERS_GLUE, 0xc6, 0x04, 0x25, 0, 0, 0, 0, 0xc3); /* ret */
     store_le32(item->bytes + 3, at + SLOT);
-    tiers_add_mov(w, TIERS_GLUE, CPU_RSP, DIFF_SCRATCH_VA + 2048);
-    item = TIERS_ADD(w, TIERS_GLUE, 0xb8, 0, 0, 0, 0, 0xff, 0xd0); /* mov eax, at; call rax */
-    store_le32(item->bytes + 1, at);
+    add_call(w, at);
 }
 
 static uint32_t difference(const struct tiers_item *item)
