@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define PLACES             6    /* empty ones, where there are so many windows */
+#define PLACES             4    /* empty ones, where there are so many windows */
 #define VIRTIO_MMIO_STATUS 0x70 /* virtio 1.2 4.2.2: writing 0 resets the device */
 
 static int open_disk(struct devices *d, const struct vmm_disk *disk, struct block **ret,

@@ -5,13 +5,15 @@ import random
 import re
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from conftest import need_root  # noqa: F401 (the fixtures need it)
 from lodge_run import need_kernel
 from patience import until
-from test_manager_networks import SERVE, endpoints, host, interfaces, place, rules  # noqa: F401 (fixtures)
+from processes import processes
+from test_manager_networks import SERVE, endpoints, host, interfaces, place  # noqa: F401 (fixtures)
 
 
 @pytest.fixture
@@ -271,3 +273,27 @@ def test_an_agent_that_is_held_up(m, disks, unique):
     assert disks_of(m, "box") == [name]
     m.lodge("disk", "detach", "--force", name, "box")
     assert disks_of(m, "box") == []
+
+
+def test_nothing_grows(m, disks, unique):
+    """The monitor's and the manager's open files and threads, over many that came and went."""
+    networks(m, "front")
+    name = disks(unique("d"))
+    vm(m, "box", command="sleep 100000")
+    directory = str(m.dir / "run" / "i" / m.inspect("box")["id"])
+    monitor = next(pid for pid, words in processes() if words[0].endswith("lodge-vmm") and any(directory in word for word in words))
+
+    def counted():
+        return [len(list(Path(f"/proc/{pid}/{what}").iterdir())) for pid, what in ((monitor, "fd"), (monitor, "task"), (m.process.pid, "fd"))]
+
+    def cycle():
+        m.lodge("network", "connect", "front", "box")
+        m.lodge("disk", "attach", name, "box")
+        m.lodge("network", "disconnect", "front", "box")
+        m.lodge("disk", "detach", name, "box")
+
+    cycle()
+    before = counted()
+    for _ in range(10):
+        cycle()
+    until(lambda: counted() == before)

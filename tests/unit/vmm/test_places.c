@@ -17,7 +17,7 @@
 #define FEATURES   0x020u
 #define SELECT     0x024u
 #define STATUS     0x070u
-#define NR_PLACES  6u
+#define NR_PLACES  4u
 #define DISK_BYTES (1 << 20)
 
 static struct vmm_config config;
