@@ -18,9 +18,8 @@
 #include <unistd.h>
 
 /* The largest address that fits the widest physical address we expose (52 bits). */
-#define MEMORY_GPA_END  (UINT64_C(1) << 52)
-#define PLACE_START     (UINT64_C(1) << 45) /* between programs and libraries */
-#define PLACE_ALIGNMENT (2 * MIB)
+#define MEMORY_GPA_END (UINT64_C(1) << 52)
+#define PLACE_START    (UINT64_C(1) << 45) /* between programs and libraries */
 
 int memory_new(struct memory **ret, struct err *err)
 {
@@ -28,6 +27,7 @@ int memory_new(struct memory **ret, struct err *err)
 
     if (!memory)
         return err_set(err, -ENOMEM, "out of memory");
+    pthread_mutex_init(&memory->touch_lock, NULL);
     *ret = memory;
     return 0;
 }
@@ -49,6 +49,7 @@ static void slot_done(struct memory_slot *slot)
     if (slot->code_map)
         munmap(slot->code_map, slot_pages(slot));
     free(slot->dirty_log);
+    free(slot->touched);
     if (slot->fd >= 0)
         close(slot->fd);
 }
@@ -59,6 +60,7 @@ void memory_free(struct memory *memory)
         return;
     for (unsigned i = 0; i < memory->nr_slots; i++)
         slot_done(&memory->slots[i]);
+    pthread_mutex_destroy(&memory->touch_lock);
     free(memory);
 }
 
@@ -122,7 +124,7 @@ static void *place_find(const struct memory *memory)
         }
     }
     place = (place + memory_size(memory)) & (cycle - 1);
-    return (void *)(uintptr_t)(PLACE_START + align_up(place, PLACE_ALIGNMENT)); /* NOLINT */
+    return (void *)(uintptr_t)(PLACE_START + align_up(place, MEMORY_LARGE)); /* NOLINT */
 }
 
 static int slot_map(const struct memory *memory, struct memory_slot *slot, struct err *err)
@@ -148,6 +150,9 @@ static int slot_map(const struct memory *memory, struct memory_slot *slot, struc
     if (map == MAP_FAILED)
         return err_errno(err, -errno, "map the code map of guest memory");
     slot->code_map = map;
+    /* Elsewhere than asked for, the host's large pages would not fit. */
+    if ((uintptr_t)slot->host % MEMORY_LARGE == 0)
+        slot->touched = calloc(slot->size_bytes / MEMORY_LARGE + 1, sizeof(*slot->touched));
     return 0;
 }
 

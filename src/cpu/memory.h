@@ -22,6 +22,7 @@
 #include "base/err.h"
 #include "base/util.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -34,6 +35,7 @@ typedef uint64_t gva_t; /* guest-virtual (linear) address */
 #define GUEST_PAGE_MASK  (GUEST_PAGE_SIZE - 1)
 
 #define MEMORY_SLOTS_MAX 32
+#define MEMORY_LARGE     (UINT64_C(2) << 20) /* a large page of the host */
 
 struct memory_slot {
     gpa_t gpa;
@@ -44,6 +46,7 @@ struct memory_slot {
     bool read_only;      /* guest writes are dropped (ROM) */
     uint8_t *code_map;   /* one byte a page: nonzero while an engine holds code decoded from it */
     uint64_t *dirty_log; /* one bit a page; NULL while logging is off */
+    uint32_t *touched;   /* first_touch.c: a word for each MEMORY_LARGE bytes; NULL: not for it */
 };
 
 /* Told (from the writing thread) that [gpa, gpa + length) changed in a page whose code_map byte is
@@ -53,6 +56,9 @@ typedef void memory_code_written_fn(void *context, gpa_t gpa, uint64_t length);
 struct memory {
     struct memory_slot slots[MEMORY_SLOTS_MAX];
     unsigned nr_slots;
+    /* first_touch.c: memory is given or taken back; no large page before that time */
+    pthread_mutex_t touch_lock;
+    uint64_t touch_rests_until_ns;
     memory_code_written_fn *code_written; /* set by the engine when the VM is made */
     void *code_written_context;
 };
@@ -73,6 +79,17 @@ static inline struct memory_slot *memory_slot_find(struct memory *memory, gpa_t 
     return NULL;
 }
 
+/* The slot that a host address lies in, or NULL. */
+static inline struct memory_slot *memory_slot_at(struct memory *memory, const void *host)
+{
+    uintptr_t at = (uintptr_t)host;
+
+    for (unsigned i = 0; i < memory->nr_slots; i++)
+        if (at - (uintptr_t)memory->slots[i].host < memory->slots[i].size_bytes)
+            return &memory->slots[i];
+    return NULL;
+}
+
 /* Host pointer to [gpa, gpa + length), or NULL unless all of it lies in one slot. length > 0. */
 void *memory_range(struct memory *memory, gpa_t gpa, uint64_t length);
 
@@ -82,6 +99,15 @@ int memory_write(struct memory *memory, gpa_t gpa, const void *data, uint64_t le
 
 /* Invariant 3. The range must lie in RAM. */
 void memory_written(struct memory *memory, gpa_t gpa, uint64_t length);
+
+/* Gives whole pages back to the host: they read as zeros. gpa and length are page-aligned, and the
+ * range lies in RAM of one slot; else, or when the host declines, -errno, and nothing has changed.
+ * memory_written is the caller's (invariant 3). */
+int memory_discard(struct memory *memory, gpa_t gpa, uint64_t length);
+
+/* An engine is about to write here for the first time in a while: where the guest takes memory into
+ * use in order, the host gives the rest of the large page at once (first_touch.c). */
+void memory_touch(struct memory *memory, struct memory_slot *slot, uint64_t offset);
 
 uint64_t memory_size(const struct memory *memory); /* bytes, all slots */
 

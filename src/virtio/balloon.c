@@ -16,7 +16,6 @@
 #include "base/util.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 
 #define F_STATS_VQ       1
@@ -50,20 +49,14 @@ static struct balloon *balloon_of(struct virtio_device *device)
 /* [gpa, gpa + length): what of it are whole pages of RAM. */
 static void discard(struct balloon *b, gpa_t gpa, uint64_t length)
 {
-    struct memory *memory = b->device.memory;
     uint64_t start = align_up(gpa, GUEST_PAGE_SIZE);
     uint64_t end = align_down(gpa + length, GUEST_PAGE_SIZE);
-    const struct memory_slot *slot;
 
     if (end <= start || gpa + length < gpa)
         return;
-    slot = memory_slot_find(memory, start);
-    if (!slot || slot->read_only || !range_fits(start - slot->gpa, end - start, slot->size_bytes))
-        return;
-    if (fallocate(slot->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                  (off_t)(slot->fd_offset + (start - slot->gpa)), (off_t)(end - start)))
+    if (memory_discard(b->device.memory, start, end - start))
         return; /* the pages stay: nothing is lost but memory */
-    memory_written(memory, start, end - start);
+    memory_written(b->device.memory, start, end - start);
     b->returned_bytes += end - start;
 }
 

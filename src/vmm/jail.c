@@ -87,6 +87,7 @@ static const int allowed[] = {
     SCMP_SYS(mremap),
     SCMP_SYS(mprotect),
     SCMP_SYS(madvise),
+    SCMP_SYS(mincore), /* of guest memory */
     SCMP_SYS(brk),
     SCMP_SYS(memfd_create),
     /* threads and waiting */

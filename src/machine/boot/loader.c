@@ -154,18 +154,16 @@ int boot_copy(const struct boot_loader *loader, const struct boot_input *input, 
 
 int boot_zero(const struct boot_loader *loader, gpa_t gpa, uint64_t length, struct err *err)
 {
-    struct memory_slot *slot = memory_slot_find(loader->machine->memory, gpa);
     gpa_t start = align_up(gpa, GUEST_PAGE_SIZE), end = align_down(gpa + length, GUEST_PAGE_SIZE);
     uint8_t *host;
 
     if (!length)
         return 0;
-    if (!(host = guest_range(loader, gpa, length)) || !slot)
+    if (!(host = guest_range(loader, gpa, length)))
         return not_ram(loader, gpa, length, err);
     /* Whole pages are given back rather than written: .bss need not be resident. */
     if (start + PUNCH_LEAST <= end &&
-        fallocate(slot->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                  (off_t)(slot->fd_offset + (start - slot->gpa)), (off_t)(end - start)) == 0) {
+        memory_discard(loader->machine->memory, start, end - start) == 0) {
         memset(host, 0, start - gpa);
         memset(host + (end - gpa), 0, gpa + length - end);
     } else {

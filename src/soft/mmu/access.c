@@ -278,16 +278,10 @@ enum soft_result mmu_rmw_begin_slow(struct soft_cpu *cpu, unsigned segment, uint
 void mmu_written_host(struct soft_cpu *cpu, const uint8_t *host, unsigned length)
 {
     struct memory *memory = cpu->vm->memory;
+    const struct memory_slot *slot = memory_slot_at(memory, host);
 
-    for (unsigned i = 0; i < memory->nr_slots; i++) {
-        const struct memory_slot *slot = &memory->slots[i];
-        uint64_t offset = (uint64_t)((uintptr_t)host - (uintptr_t)slot->host);
-
-        if (range_fits(offset, length, slot->size_bytes)) {
-            memory_written(memory, slot->gpa + offset, length);
-            return;
-        }
-    }
+    if (slot)
+        memory_written(memory, slot->gpa + (uint64_t)(host - slot->host), length);
 }
 
 /* Host address of [address, address + size) where the TLB has it for a class; segments, #AC and

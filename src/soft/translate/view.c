@@ -395,6 +395,15 @@ void translate_stores_revoke_wait(struct soft_vm *vm)
     }
 }
 
+/* A store to this page follows. */
+static void page_touched(struct soft_cpu *cpu, const uint8_t *host)
+{
+    struct memory_slot *slot = memory_slot_at(cpu->vm->memory, host);
+
+    if (slot)
+        memory_touch(cpu->vm->memory, slot, (uint64_t)(host - slot->host));
+}
+
 /* Where pages are copied or cleared, tables for single accesses would fill with what nobody looks
  * for again. */
 bool view_pass(struct soft_cpu *cpu, bool write, bool *ret_fault)
@@ -410,6 +419,8 @@ bool view_pass(struct soft_cpu *cpu, bool write, bool *ret_fault)
     *ret_fault = mmu_host_range(cpu, address, write ? MMU_WRITE : MMU_READ, &host, &length) ==
                  SOFT_FAULT;
     cpu->counters.translated_fills++;
+    if (write && host)
+        page_touched(cpu, host);
     return !*ret_fault &&
            (write ? entry->write_tag : entry->read_tag) == mmu_wanted_tag(cpu, address, 1) &&
            !(write && __atomic_load_n(entry->code_byte, __ATOMIC_SEQ_CST));
@@ -446,6 +457,8 @@ bool view_fill(struct soft_cpu *cpu, bool write, bool *ret_fault)
     region->write_tag[index] = translate->no_tag[index];
     if (entry->write_tag == tag && !__atomic_load_n(entry->code_byte, __ATOMIC_SEQ_CST))
         region->write_tag[index] = -page;
+    if (write)
+        page_touched(cpu, host);
     if (translate->flat && guard_covers(cpu->vm, (uint8_t *)(uintptr_t)(entry->addend + page)))
         flat_fill(cpu, number, page, entry->addend, region->write_tag[index] == -page);
     return !write || region->write_tag[index] == -page;
