@@ -42,6 +42,7 @@ enum option_id {
     OPTION_BALLOON,
     OPTION_HOTPLUG,
     OPTION_DISK,
+    OPTION_JOIN,
     OPTION_DETACH, /* from here on: a matter of the manager's */
     OPTION_REMOVE,
     OPTION_LABEL,
@@ -97,6 +98,7 @@ static const struct option_spec {
     {"--balloon", 0, false, OPTION_BALLOON},
     {"--hotplug", 0, false, OPTION_HOTPLUG},
     {"--disk", 0, true, OPTION_DISK},
+    {"--join", 0, true, OPTION_JOIN},
     {"--detach", 'd', false, OPTION_DETACH},
     {"--rm", 0, false, OPTION_REMOVE},
     {"--label", 'l', true, OPTION_LABEL},
@@ -389,6 +391,11 @@ static int apply(struct run_options *options, enum option_id id, const char *val
     case OPTION_HOTPLUG:
         options->hotplug = true;
         return 0;
+    case OPTION_JOIN:
+        if (options->nr_joined == RUN_JOINED_MAX)
+            return err_set(err, -E2BIG, "more than %d further networks", RUN_JOINED_MAX);
+        options->joined[options->nr_joined++] = value;
+        return 0;
     case OPTION_DISK:
         return run_disk_add(options, value, err);
     default:
@@ -470,6 +477,12 @@ static int check_together(const struct run_options *options, struct err *err)
     if (!options->vm && (options->hotplug || options->nr_disks))
         return err_set(err, -EINVAL, "%s is for virtual machines: add --vm",
                        options->hotplug ? "--hotplug" : "--disk");
+    if (options->nr_joined &&
+        (!options->vm || options->managed || !run_network_is_named(options->network)))
+        return err_set(err, -EINVAL,
+                       "--join is for virtual machines with the name of a network in --net, "
+                       "without -d, --rm and the like: `lodge network connect` is for managed "
+                       "ones");
     if (options->managed && options->nr_disks)
         return err_set(err, -EINVAL,
                        "--disk is for `lodge run` without -d, --rm and the like: `lodge disk "

@@ -18,6 +18,7 @@
 #define RUN_SYMBOLS_MAX 15
 #define RUN_LABELS_MAX  64
 #define RUN_DISKS_MAX   7
+#define RUN_JOINED_MAX  8
 
 struct run_volume {
     const char *source, *target; /* target is absolute; source as given */
@@ -40,6 +41,8 @@ struct run_options {
     const char *address4; /* NULL: not given */
     const char *network;  /* "none" unless given */
     bool network_given;
+    const char *joined[RUN_JOINED_MAX]; /* networks by name, beyond `network` */
+    size_t nr_joined;
     const char *kernel;               /* "cloud" unless given */
     const char *disks[RUN_DISKS_MAX]; /* each SERIAL,FORMAT[,ro],PATH */
     size_t nr_disks;

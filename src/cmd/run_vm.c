@@ -144,7 +144,7 @@ static int write_config(const struct run_context *context, const struct vm_parts
                         struct err *err)
 {
     const struct run_options *options = context->options;
-    char cmdline[600];
+    char cmdline[1500];
     json_t *config;
 
     if (context->attachment)

@@ -174,6 +174,7 @@ const struct cli_verb verb_run = {
         "  --symbols FILE       names of guest functions for it; may be repeated\n"
         "  --balloon            of a virtual machine: unneeded memory goes back to the host\n"
         "  --hotplug            of a virtual machine: disks and networks may come to it later\n"
+        "  --join NAME          of a virtual machine: one network more than that of --net\n"
         "  --disk SERIAL,raw|qcow2[,ro],PATH   of a virtual machine: one more disk\n"
         "  -q, --quiet          no word of our own unless something fails\n"
         "\n"

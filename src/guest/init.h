@@ -22,8 +22,9 @@ struct init_params {
     char net[64];               /* lodge.net=ADDRESS/BITS,GATEWAY of eth0; "": none */
     char net6[96];              /* lodge.net6=ADDRESS/BITS,GATEWAY of eth0; "": none */
     char disks[8];              /* lodge.disks=link: links to disks by their serial numbers */
-    char rw[32];                /* lodge.rw=SIZE of the writable layer, as tmpfs takes it (50%), or
-                                 * the disk that it is on, /dev/... */
+    char nics[1024]; /* lodge.nic=MAC+ADDRESS/BITS[+ADDRESS6/BITS], repeated: by blanks */
+    char rw[32];     /* lodge.rw=SIZE of the writable layer, as tmpfs takes it (50%), or
+                      * the disk that it is on, /dev/... */
     char mounts[INIT_MOUNTS_MAX]; /* lodge.mount=NAME,TARGET[,ro], repeated: their texts, by blanks;
                                    * NAME: of a share, or /dev/... */
 };
@@ -43,6 +44,8 @@ int init_disk_open(const char *path, int *ret, struct err *err);
 /* What lodge.mount says, in the new root directory. */
 int init_mount_volumes(const struct init_params *params, struct err *err);
 int init_loopback_up(struct err *err);
+/* What lodge.nic says of interfaces beyond the first. */
+int init_networks_up(const struct init_params *params, struct err *err);
 /* What lodge.net says; "" does nothing. The interface is there when its driver is loaded. */
 int init_network_up(const char *text, struct err *err);
 /* The same for any interface; without ",GATEWAY" there is no way out by it. Right to do twice. */

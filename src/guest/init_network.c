@@ -4,6 +4,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "guest/parts.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -130,4 +131,19 @@ int init_interface6_up(const char *name, const char *text, struct err *err)
 int init_network6_up(const char *text, struct err *err)
 {
     return *text ? init_interface6_up("eth0", text, err) : 0;
+}
+
+int init_networks_up(const struct init_params *params, struct err *err)
+{
+    char nics[sizeof(params->nics)], *nic, *rest, *more;
+    int result = 0;
+
+    memcpy(nics, params->nics, sizeof(nics));
+    for (nic = strtok_r(nics, " ", &rest); nic && result == 0; nic = strtok_r(NULL, " ", &rest)) {
+        const char *mac = strtok_r(nic, "+", &more), *text4 = strtok_r(NULL, "+", &more);
+
+        result = text4 ? parts_attach_net(mac, text4, strtok_r(NULL, "+", &more), err)
+                       : err_set(err, -EINVAL, "lodge.nic=%s: MAC+ADDRESS/BITS is needed", nic);
+    }
+    return result;
 }

@@ -42,6 +42,7 @@ void init_params_parse(const char *cmdline, struct init_params *ret)
         take(at, length, "lodge.net6=", params.net6, sizeof(params.net6));
         take(at, length, "lodge.disks=", params.disks, sizeof(params.disks));
         take(at, length, "lodge.rw=", params.rw, sizeof(params.rw));
+        collect(at, length, "lodge.nic=", params.nics, sizeof(params.nics));
         collect(at, length, "lodge.mount=", params.mounts, sizeof(params.mounts));
         at += length;
     }

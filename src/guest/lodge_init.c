@@ -59,6 +59,8 @@ static int prepare(const struct init_params *params, struct err *err)
         result = init_network_up(params->net, err);
     if (result == 0)
         result = init_network6_up(params->net6, err);
+    if (result == 0)
+        result = init_networks_up(params, err);
     return result;
 }
 

@@ -28,8 +28,8 @@ int hotplug_connect(struct manager *m, const struct instance *instance, const ch
                     const char *address4, bool way_out, struct err *err);
 int hotplug_disconnect(struct manager *m, const struct instance *instance, const char *network,
                        struct err *err);
-/* Makes a machine that has just started, or was found running, what its specification says: gives
- * it what it did not have when it was started. What cannot be given is logged. */
+/* Makes a machine that was found running what its specification says: who was to give it a part may
+ * have been killed. What cannot be given is logged. */
 void hotplug_settle(struct manager *m, const struct instance *instance);
 
 #endif

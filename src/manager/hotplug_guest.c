@@ -213,14 +213,12 @@ static void settle(struct manager *m, const struct instance *instance, const str
 
 void hotplug_settle(struct manager *m, const struct instance *instance)
 {
-    bool starts = instance->row.state == INSTANCE_STARTING;
     struct spec spec;
 
     if (!instance->brief->vm || instance->brief->hardware ||
         spec_parse_text(instance->spec, &spec, NULL) < 0)
         return;
-    /* Its first network and its disks it has had since its boot. */
-    if (starts ? spec.nr_more > 0 : spec_is_networked(&spec) || spec.nr_disks > 0)
+    if (spec_is_networked(&spec) || spec.nr_disks)
         settle(m, instance, &spec);
     spec_done(&spec);
 }

@@ -12,7 +12,6 @@
  * removing), and the result after: docs/design/manager.md has what a crash between any two steps
  * comes to.
  */
-#include "manager/hotplug.h"
 #include "manager/internal.h"
 
 #include "base/clock.h"
@@ -190,7 +189,6 @@ static int finish_start(struct manager *m, struct instance *instance, struct err
             instance->health_at_ns = 1;
         }
         pthread_mutex_unlock(&m->lock);
-        hotplug_settle(m, instance);
         instance_change_surely(m, instance, &row, NULL);
         event_add(m, instance, "start", NULL);
         allocator_wake(m);

@@ -98,12 +98,12 @@ static int join_all(struct network_state *state, const struct spec *spec,
     return result;
 }
 
-static int start_resolvers(struct manager *m, const struct spec *spec, struct err *err)
+static int start_resolvers(struct manager *m, const struct spec *spec, bool coming, struct err *err)
 {
-    int result = resolvers_start(m, spec->network, false, err);
+    int result = resolvers_start(m, spec->network, coming, err);
 
     for (size_t i = 0; result == 0 && i < spec->nr_more; i++)
-        result = resolvers_start(m, spec->more[i], false, err);
+        result = resolvers_start(m, spec->more[i], coming, err);
     return result;
 }
 
@@ -128,12 +128,12 @@ int networks_join(struct manager *m, const struct instance *instance, const stru
         result = join_all(&state, spec, &attach, ret->resolv_conf, err);
     }
     network_state_close(&state);
-    return result < 0 ? result : start_resolvers(m, spec, err);
+    return result < 0 ? result : start_resolvers(m, spec, false, err);
 }
 
 int networks_expect(struct manager *m, const struct spec *spec, struct err *err)
 {
-    return resolvers_start(m, spec->network, true, err);
+    return start_resolvers(m, spec, true, err);
 }
 
 int networks_user_mode(struct manager *m, const struct instance *instance, const struct spec *spec,

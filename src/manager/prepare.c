@@ -220,6 +220,8 @@ static int vm_runtime(const struct manager *m, const struct instance *instance,
     }
     add_option(argv, "--net", spec->network);
     add_option(argv, "--ip", spec->address4);
+    for (size_t i = 0; i < spec->nr_more; i++)
+        add_option(argv, "--join", spec->more[i]);
     for (size_t i = 0; i < spec->nr_ports; i++)
         add_option(argv, "--publish", spec->ports[i]);
     add_option(argv, "--workdir", spec->cwd);

@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 #define VMM_DISKS_MAX       8
-#define VMM_NETS_MAX        4
+#define VMM_NETS_MAX        9
 #define VMM_SHARES_MAX      64 /* directories */
 #define VMM_TAGS_MAX        4  /* file systems that they make */
 #define VMM_MODULES_MAX     16

@@ -93,13 +93,15 @@ def test_from_none_to_one_and_back(m):
 
 def test_a_restart_keeps_what_came(m):
     networks(m, "front", "back", "third")
-    vm(m, "box", "--net", "front")
+    vm(m, "box", "--net", "front", command="echo begun; ip -4 addr; sleep 100000")
     m.lodge("network", "connect", "back", "box")
     m.lodge("network", "connect", "third", "box")
     had = {name: endpoints(m, name)["box"] for name in ("front", "back", "third")}
     m.lodge("restart", "-t", "0", "box")
     assert set(links(m, "box").values()) == set(had.values())
     assert {name: endpoints(m, name)["box"] for name in had} == had and len(interfaces(m)) == 3
+    # And its command has had them all from the beginning.
+    assert set(re.findall(r"inet (10[.0-9]+)/", m.lodge("logs", "box").rpartition("begun")[2])) == set(had.values())
     # The next one leads out when the first has gone.
     m.lodge("network", "disconnect", "front", "box")
     routes = m.lodge("exec", "box", "ip", "route")

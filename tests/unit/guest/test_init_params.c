@@ -42,6 +42,15 @@ START_TEST(mounts_are_collected)
 }
 END_TEST
 
+START_TEST(interfaces_are_collected)
+{
+    struct init_params params;
+
+    init_params_parse("lodge.nic=02:00:00:00:00:01+10.0.0.2/24 lodge.nic=b+c/8+d/64", &params);
+    ck_assert_str_eq(params.nics, "02:00:00:00:00:01+10.0.0.2/24 b+c/8+d/64 ");
+}
+END_TEST
+
 START_TEST(a_value_too_long_is_no_value)
 {
     char line[2 * INIT_PARAM_MAX] = "lodge.agent=";
@@ -55,4 +64,5 @@ END_TEST
 
 TEST_MAIN("init_params", tcase_add_test(tcase, words_are_found);
           tcase_add_test(tcase, mounts_are_collected);
+          tcase_add_test(tcase, interfaces_are_collected);
           tcase_add_test(tcase, a_value_too_long_is_no_value))
