@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from env_shares import BAR, HOG, MIB, cgroup_file, manager_of_environments, memory_bytes, place, shares, shares_become
+from env_shares import BAR, HOG, MIB, cgroup_file, environment, manager_of_environments, memory_bytes, place, shares, shares_become
 from lodge_run import need_kernel
 from patience import until
 
@@ -69,43 +69,41 @@ def test_life_and_refusals(manager):
 
 
 def test_weights_caps_and_a_change(manager):
-    manager.lodge("env", "create", "hogs", "--cpus", "1")
-    names = [f"hog{weight}" for weight in (1, 2, 4)]
-    for name, weight in zip(names, (1, 2, 4)):
-        manager.lodge("run", "-d", "--in", "hogs", "--name", name, "--priority", weight, "--cpuset", "0", "busybox", *HOG)
-    paths = [place(manager, name) for name in names]
-    assert all(path.startswith("/lodge/env-hogs-") for path in paths)
-    shares_become(paths, [1 / 7, 2 / 7, 4 / 7])
-    manager.lodge("update", "--priority", "4", "hog1")
-    manager.lodge("update", "--priority", "1", "hog4")
-    shares_become(paths, [4 / 7, 2 / 7, 1 / 7])
-    # A cap is kept whatever is idle beside it; what it leaves goes to the others by weight.
-    manager.lodge("update", "--cpu-max", "0.2", "hog1")
-    told = manager.good("GET", "/v1/instances/hog1/explain")
-    assert told["cpu"]["bound"] == "held at its limit" and told["written"]["quota_us"] == 20000
-    assert {one["name"] for one in told["competitors"]} == {"hog2", "hog4"} and told["weight"]["value"] == 4
-    manager.lodge("pause", "hog2", "hog4")
-    assert min(shares(paths, 0.6)[1][0] for _ in range(2)) <= 0.2 * (1 + BAR)
-    until(lambda: manager.good("GET", "/v1/instances/hog1/figures")["throttled_ns"] >= 10_000_000)  # shown below in hundredths of a second
-    text = manager.lodge("explain", "hog1")
-    for words in ("1 * 4 + 0 *", "limit 0.2", "throttled", "hog2", "water level"):
-        assert words in text, text
-    figures = manager.good("GET", "/v1/instances/hog1/figures")
-    assert figures["run_ns"] > 0 and figures["waiting_ns"] > 0 and figures["throttled_periods"] > 0
-    # Behind ours come machines that other tests run without a manager.
-    shown = {line.split()[0]: line.split() for line in manager.lodge("stats", "--all").split("PSI cpu", 1)[1].splitlines()[1:] if line.strip()}
-    assert set(names) <= set(shown) and shown["hog1"][1] == "container" and shown["hog1"][10] != "-"
-    run, wait, held, periods = map(float, shown["hog1"][2:6])
-    assert run > 0 and wait > 0 and held > 0 and periods > 0 and float(shown["hog2"][4]) == 0
-    of_one, = json.loads(manager.lodge("stats", "--all", "--json", "hog1"))
-    assert of_one["figures"]["throttled_ns"] >= figures["throttled_ns"] and of_one["figures"]["pressure"].keys() == {"cpu", "memory", "io"}
-    top = manager.lodge("top", "--all", "hog1")
-    assert "WAIT s" in top and top.index("hog1") < top.index("PID")
-    assert json.loads(manager.lodge("top", "--all", "--json", "hog1"))["figures"]["waiting_ns"] > 0
-    metrics = manager.request("GET", "/metrics")[2].decode()
-    assert 'lodge_instance_waiting_seconds_total{instance="hog2"}' in metrics
-    manager.lodge("rm", "-f", *names)
-    manager.lodge("env", "rm", "hogs")
+    with environment(manager, "hogs", "--cpus", "1"):
+        names = [f"hog{weight}" for weight in (1, 2, 4)]
+        for name, weight in zip(names, (1, 2, 4)):
+            manager.lodge("run", "-d", "--in", "hogs", "--name", name, "--priority", weight, "--cpuset", "0", "busybox", *HOG)
+        paths = [place(manager, name) for name in names]
+        assert all(path.startswith("/lodge/env-hogs-") for path in paths)
+        shares_become(paths, [1 / 7, 2 / 7, 4 / 7])
+        manager.lodge("update", "--priority", "4", "hog1")
+        manager.lodge("update", "--priority", "1", "hog4")
+        shares_become(paths, [4 / 7, 2 / 7, 1 / 7])
+        # A cap is kept whatever is idle beside it; what it leaves goes to the others by weight.
+        manager.lodge("update", "--cpu-max", "0.2", "hog1")
+        told = manager.good("GET", "/v1/instances/hog1/explain")
+        assert told["cpu"]["bound"] == "held at its limit" and told["written"]["quota_us"] == 20000
+        assert {one["name"] for one in told["competitors"]} == {"hog2", "hog4"} and told["weight"]["value"] == 4
+        manager.lodge("pause", "hog2", "hog4")
+        assert min(shares(paths, 0.6)[1][0] for _ in range(2)) <= 0.2 * (1 + BAR)
+        until(lambda: manager.good("GET", "/v1/instances/hog1/figures")["throttled_ns"] >= 10_000_000)  # shown below in hundredths of a second
+        text = manager.lodge("explain", "hog1")
+        for words in ("1 * 4 + 0 *", "limit 0.2", "throttled", "hog2", "water level"):
+            assert words in text, text
+        figures = manager.good("GET", "/v1/instances/hog1/figures")
+        assert figures["run_ns"] > 0 and figures["waiting_ns"] > 0 and figures["throttled_periods"] > 0
+        # Behind ours come machines that other tests run without a manager.
+        shown = {line.split()[0]: line.split() for line in manager.lodge("stats", "--all").split("PSI cpu", 1)[1].splitlines()[1:] if line.strip()}
+        assert set(names) <= set(shown) and shown["hog1"][1] == "container" and shown["hog1"][10] != "-"
+        run, wait, held, periods = map(float, shown["hog1"][2:6])
+        assert run > 0 and wait > 0 and held > 0 and periods > 0 and float(shown["hog2"][4]) == 0
+        of_one, = json.loads(manager.lodge("stats", "--all", "--json", "hog1"))
+        assert of_one["figures"]["throttled_ns"] >= figures["throttled_ns"] and of_one["figures"]["pressure"].keys() == {"cpu", "memory", "io"}
+        top = manager.lodge("top", "--all", "hog1")
+        assert "WAIT s" in top and top.index("hog1") < top.index("PID")
+        assert json.loads(manager.lodge("top", "--all", "--json", "hog1"))["figures"]["waiting_ns"] > 0
+        metrics = manager.request("GET", "/metrics")[2].decode()
+        assert 'lodge_instance_waiting_seconds_total{instance="hog2"}' in metrics
 
 
 def test_moves_survive_a_kill(manager):

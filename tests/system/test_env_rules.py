@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from env_shares import HOG, MIB, cgroup_file, manager_of_environments, memory_bytes, place, shares_become
+from env_shares import HOG, MIB, cgroup_file, environment, manager_of_environments, memory_bytes, place, shares_become, written_become
 from lodge_run import need_kernel
 from patience import until
 
@@ -37,24 +37,17 @@ def told(manager, name):
     return manager.good("GET", f"/v1/instances/{name}/explain")
 
 
-def gone(manager, environment, *names):
-    manager.lodge("rm", "-f", *names)
-    if environment:
-        manager.lodge("env", "rm", environment)
-
-
 @pytest.fixture(scope="module")
 def mix(manager, guest):
     """Three hogs of weights 1, 2 and 4 on one processor, the second of them a virtual machine."""
     need_kernel(guest, "cloud")
-    manager.lodge("env", "create", "mix", "--cpus", "1")
     names = ["one", "two", "four"]
-    for name, weight in zip(names, (1, 2, 4)):
-        manager.lodge("run", "-d", "--in", "mix", "--name", name, *(["--vm", "-m", "128M"] if name == "two" else []), "--priority", weight, "--cpuset", "0",
-                      "busybox", *HOG)
-    ready(manager, *names)
-    yield names
-    gone(manager, "mix", *names)
+    with environment(manager, "mix", "--cpus", "1"):
+        for name, weight in zip(names, (1, 2, 4)):
+            manager.lodge("run", "-d", "--in", "mix", "--name", name, *(["--vm", "-m", "128M"] if name == "two" else []), "--priority", weight,
+                          "--cpuset", "0", "busybox", *HOG)
+        ready(manager, *names)
+        yield names
 
 
 def test_a_mix_shares_by_weight(manager, mix):
@@ -158,19 +151,18 @@ def test_weight_at_the_disks(manager, mix):
 
 def test_weights_below_a_cap(manager):
     """An environment that is stopped by its quota in each period: its members share by weight all the same."""
-    manager.lodge("env", "create", "capped", "--cpus", "0.25")
     names = [f"capped{weight}" for weight in (1, 2, 4)]
-    for name, weight in zip(names, (1, 2, 4)):
-        manager.lodge("run", "-d", "--in", "capped", "--name", name, "--priority", weight, "--cpuset", "0", "busybox", *HOG)
-    ready(manager, *names)
-    paths = [place(manager, name) for name in names]
-    shares_become(paths, [1 / 7, 2 / 7, 4 / 7])
-    own = paths[0].rpartition("/")[0]
-    v1 = Path("/sys/fs/cgroup/cpu").exists()
-    cap = [cgroup_file("cpu", own, f"cpu.cfs_{what}_us").read_text().strip() for what in ("quota", "period")] if v1 else \
-        cgroup_file("cpu", own, "cpu.max").read_text().split()
-    assert cap == ["250000", "1000000"]
-    gone(manager, "capped", *names)
+    with environment(manager, "capped", "--cpus", "0.25"):
+        for name, weight in zip(names, (1, 2, 4)):
+            manager.lodge("run", "-d", "--in", "capped", "--name", name, "--priority", weight, "--cpuset", "0", "busybox", *HOG)
+        ready(manager, *names)
+        paths = [place(manager, name) for name in names]
+        shares_become(paths, [1 / 7, 2 / 7, 4 / 7])
+        own = paths[0].rpartition("/")[0]
+        v1 = Path("/sys/fs/cgroup/cpu").exists()
+        cap = [cgroup_file("cpu", own, f"cpu.cfs_{what}_us").read_text().strip() for what in ("quota", "period")] if v1 else \
+            cgroup_file("cpu", own, "cpu.max").read_text().split()
+        assert cap == ["250000", "1000000"]
 
 
 def test_killed_while_it_reclaimed(manager):
@@ -188,45 +180,47 @@ def test_killed_while_it_reclaimed(manager):
         manager.start()
         until(lambda k=killer: "oom_kill_disable 0" in k.read_text())
         assert bytes_file.read_text() == before and (limit is None or int(before) == limit)
-    gone(manager, None, "bounded", "free")
+    manager.lodge("rm", "-f", "bounded", "free")
 
 
 def test_dynamic_policy(manager):
     """What one does not want goes to those that stall, by weight, and back to it once it wants it."""
-    manager.lodge("env", "create", "moves", "--cpus", "1", "--policy", "dynamic")
-    for name, weight in (("small", 1), ("large", 2)):
-        manager.lodge("run", "-d", "--in", "moves", "--name", name, "--priority", weight, "--cpuset", "0", "busybox", *HOG)
-    manager.lodge("run", "-d", "--in", "moves", "--name", "idle", "--priority", 4, "--cpuset", "0", "busybox", "sh", "-c",
-                  "until [ -e /go ]; do sleep 0.2; done; while :; do :; done")
-    ready(manager, "small", "large")
-    paths = [place(manager, name) for name in ("small", "large", "idle")]
-    shares_become(paths[:2], [1 / 3, 2 / 3])
-    if told(manager, "small")["measured"]["pressure"]["cpu"] is not None:
-        answer = until(lambda: (lambda a: a if a["cpu"]["bound"] == "all it wants" else None)(told(manager, "idle")))
-        assert answer["policy"] == "dynamic" and answer["cpu"]["amount"] < 0.2 and answer["cpu"]["entitled"] == pytest.approx(4 / 7)
-    manager.lodge("exec", "idle", "touch", "/go")
-    shares_become(paths, [1 / 7, 2 / 7, 4 / 7])
-    gone(manager, "moves", "small", "large", "idle")
+    with environment(manager, "moves", "--cpus", "1", "--policy", "dynamic"):
+        for name, weight in (("small", 1), ("large", 2)):
+            manager.lodge("run", "-d", "--in", "moves", "--name", name, "--priority", weight, "--cpuset", "0", "busybox", *HOG)
+        # One that woke to look would stall, beside others, and so want more than it uses.
+        manager.lodge("run", "-d", "--in", "moves", "--name", "idle", "--priority", 4, "--cpuset", "0", "busybox", "sh", "-c",
+                      "mkfifo /go; echo ready; read x < /go; while :; do :; done")
+        ready(manager, "small", "large", "idle")
+        paths = [place(manager, name) for name in ("small", "large", "idle")]
+        shares_become(paths[:2], [1 / 3, 2 / 3])
+        if told(manager, "small")["measured"]["pressure"]["cpu"] is not None:
+            answer = until(lambda: (lambda a: a if a["cpu"]["bound"] == "all it wants" and a["cpu"]["amount"] < 0.2 else None)(told(manager, "idle")))
+            assert answer["policy"] == "dynamic" and answer["cpu"]["entitled"] == pytest.approx(4 / 7)
+        manager.lodge("exec", "idle", "sh", "-c", "echo > /go")
+        written_become(paths, [1 / 7, 2 / 7, 4 / 7])
+        shares_become(paths, [1 / 7, 2 / 7, 4 / 7])
 
 
 def test_dominant_resource_fairness(manager):
     """One holds four fifths of the memory and may have half a core; the other wants the core. Equal dominant shares s: 0.8 s' = s, 0.625 s + s = 1."""
-    manager.lodge("env", "create", "fair", "--cpus", "1", "--memory", "60M", "--drf")
     hold = ["sh", "-c", "dd if=/dev/zero of=/dev/shm/held bs=1M count=48 2>/dev/null; echo ready; while :; do :; done"]
-    manager.lodge("run", "-d", "--in", "fair", "--name", "holder", "--cpu-max", 0.5, "--cpuset", "0", "busybox", *hold)
-    manager.lodge("run", "-d", "--in", "fair", "--name", "worker", "--cpuset", "0", "busybox", *HOG)
-    ready(manager, "holder", "worker")
-    paths = [place(manager, name) for name in ("holder", "worker")]
-    held = memory_bytes(paths[0]) / (60 * MIB)
-    assert held > 0.75
-    s = 1 / (1 + 0.5 / held)
-    shares_become(paths, [1 - s, s])
-    answer = told(manager, "holder")
-    assert answer["drf"] and answer["cpu"]["bound"] == "by equal dominant shares" and answer["itself"]["dominant_resource"] == "memory"
-    assert answer["itself"]["dominant_share"] == pytest.approx(told(manager, "worker")["itself"]["dominant_share"], abs=0.02)
-    text = manager.lodge("explain", "holder")
-    assert "its share of memory" in text and "water level" not in text and "equal dominant shares" in text
-    # Without it they are equals, as far as the cap lets them be.
-    manager.lodge("env", "update", "fair", "--no-drf")
-    shares_become(paths, [0.5, 0.5])
-    gone(manager, "fair", "holder", "worker")
+    with environment(manager, "fair", "--cpus", "1", "--memory", "60M", "--drf"):
+        manager.lodge("run", "-d", "--in", "fair", "--name", "holder", "--cpu-max", 0.5, "--cpuset", "0", "busybox", *hold)
+        manager.lodge("run", "-d", "--in", "fair", "--name", "worker", "--cpuset", "0", "busybox", *HOG)
+        ready(manager, "holder", "worker")
+        paths = [place(manager, name) for name in ("holder", "worker")]
+        held = memory_bytes(paths[0]) / (60 * MIB)
+        assert held > 0.75
+        s = 1 / (1 + 0.5 / held)
+        written_become(paths, [1 - s, s])
+        shares_become(paths, [1 - s, s])
+        answer = told(manager, "holder")
+        assert answer["drf"] and answer["cpu"]["bound"] == "by equal dominant shares" and answer["itself"]["dominant_resource"] == "memory"
+        assert answer["itself"]["dominant_share"] == pytest.approx(told(manager, "worker")["itself"]["dominant_share"], abs=0.02)
+        text = manager.lodge("explain", "holder")
+        assert "its share of memory" in text and "water level" not in text and "equal dominant shares" in text
+        # Without it they are equals, as far as the cap lets them be.
+        manager.lodge("env", "update", "fair", "--no-drf")
+        written_become(paths, [0.5, 0.5])
+        shares_become(paths, [0.5, 0.5])
