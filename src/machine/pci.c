@@ -14,6 +14,7 @@
 #define RESET_OFFSET   1 /* 0xcf9 */
 #define RESET_FULL     0x04
 #define COMMAND_MEMORY 0x0002u
+#define COMMAND_MASTER 0x0004u
 #define COMMAND_KEPT   0x0406u /* INTA off, bus master, memory */
 #define COMMAND_SILENT 0x0400u
 #define STATUS_PENDING 0x08u
@@ -24,6 +25,7 @@ struct inta {
     struct irq_sink sink; /* the device's */
     pthread_mutex_t lock;
     bool asked, silent;
+    bool master; /* may write to memory, so send messages */
 };
 
 struct slot {
@@ -72,9 +74,14 @@ static void inta_set(void *context, unsigned gsi, bool level)
 
 static void inta_msi(void *context, uint64_t address, uint32_t data)
 {
-    const struct inta *inta = context;
+    struct inta *inta = context;
+    bool master;
 
-    inta->pci->sink->msi(inta->pci->sink->context, address, data);
+    pthread_mutex_lock(&inta->lock);
+    master = inta->master;
+    pthread_mutex_unlock(&inta->lock);
+    if (master)
+        inta->pci->sink->msi(inta->pci->sink->context, address, data);
 }
 
 static bool inta_asked(struct inta *inta)
@@ -87,8 +94,22 @@ static bool inta_asked(struct inta *inta)
     return asked;
 }
 
+/* lock, for writing. What the device ends because it may no longer is announced by message yet. */
+static void master_change(struct slot *slot, bool master)
+{
+    if (slot->inta.master == master)
+        return;
+    if (!master && slot->device.master)
+        slot->device.master(slot->device.context, false);
+    pthread_mutex_lock(&slot->inta.lock);
+    slot->inta.master = master;
+    pthread_mutex_unlock(&slot->inta.lock);
+    if (master && slot->device.master)
+        slot->device.master(slot->device.context, true);
+}
+
 /* lock, for writing: the device's registers have changed. */
-static void interrupts_update(struct pci *pci, unsigned index)
+static void registers_changed(struct pci *pci, unsigned index)
 {
     struct slot *slot = &pci->slots[index];
     const uint8_t *config = slot->device.config;
@@ -102,6 +123,7 @@ static void interrupts_update(struct pci *pci, unsigned index)
     pthread_mutex_lock(&slot->inta.lock);
     inta_change(&slot->inta, pci->gsis[index], slot->inta.asked, silent);
     pthread_mutex_unlock(&slot->inta.lock);
+    master_change(slot, load_le16(config + PCI_COMMAND) & COMMAND_MASTER);
 }
 
 /* --- events --- */
@@ -265,7 +287,7 @@ static void config_write(void *device, unsigned cpu, uint64_t offset, const void
     if ((slot = addressed(pci, address, &at))) {
         for (unsigned i = 0; i < size; i++)
             config_write_byte(&slot->device, at + (unsigned)offset - 4 + i, bytes[i]);
-        interrupts_update(pci, (unsigned)(slot - pci->slots));
+        registers_changed(pci, (unsigned)(slot - pci->slots));
     }
     pthread_rwlock_unlock(&pci->lock);
 }
@@ -383,7 +405,7 @@ void pci_plug(struct pci *pci, unsigned slot, const struct pci_device *device, b
     pci->slots[slot].device.config[PCI_LINE] = (uint8_t)pci->gsis[slot];
     pci->slots[slot].device.config[PCI_PIN] = 1;
     pci->slots[slot].plugged = true;
-    interrupts_update(pci, slot);
+    registers_changed(pci, slot);
     pthread_rwlock_unlock(&pci->lock);
     if (announce)
         announce_bit(pci, &pci->inserted, slot);
@@ -398,6 +420,9 @@ void pci_unplug(struct pci *pci, unsigned slot)
 {
     pthread_rwlock_wrlock(&pci->lock);
     pci->slots[slot].plugged = false;
+    pthread_mutex_lock(&pci->slots[slot].inta.lock);
+    pci->slots[slot].inta.master = false;
+    pthread_mutex_unlock(&pci->slots[slot].inta.lock);
     pthread_rwlock_unlock(&pci->lock);
 }
 
@@ -411,7 +436,7 @@ static void slot_reset(struct pci *pci, unsigned index)
         device->config[device->msix_at + MSIX_CONTROL + 1] &= (uint8_t) ~(MSIX_CONTROL_KEPT >> 8);
         msix_reset(device->msix);
     }
-    interrupts_update(pci, index);
+    registers_changed(pci, index);
     if (device->reset)
         device->reset(device->context);
 }

@@ -61,8 +61,11 @@ struct pci_device {
     const struct bus_ops *ops;    /* accesses to BAR 0 */
     void *context;
     void (*reset)(void *context); /* to the power-on state; may be NULL */
-    struct msix *msix;            /* borrowed; NULL: none */
-    unsigned msix_at;             /* its capability's offset in config */
+    /* The bus master bit has changed; it was off. Off: no access to memory when this returns (the
+     * bus holds messages back itself). May be NULL. No other access is under way. */
+    void (*master)(void *context, bool on);
+    struct msix *msix; /* borrowed; NULL: none */
+    unsigned msix_at;  /* its capability's offset in config */
 };
 
 struct pci_functions {

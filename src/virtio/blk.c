@@ -286,6 +286,16 @@ static void blk_reset(struct virtio_device *device)
     virtio_device_set_config(device, BLK_WRITEBACK_OFFSET, &writeback, 1);
 }
 
+static void blk_quiesce(struct virtio_device *device)
+{
+    struct blk *blk = CONTAINER_OF(device, struct blk, device);
+
+    block_drain(blk->block);
+    loop_cancel(device->loop, &blk->publish_call);
+    blk->stalled = false;
+    virtio_device_publish(device, 0);
+}
+
 static bool blk_config_write(struct virtio_device *device, unsigned offset, unsigned size)
 {
     return offset == BLK_WRITEBACK_OFFSET && size == 1 && device->config[offset] <= 1;
@@ -320,6 +330,7 @@ static const struct virtio_class blk_class = {
     .nr_queues = 1,
     .notify = blk_notify,
     .reset = blk_reset,
+    .quiesce = blk_quiesce,
     .config_write = blk_config_write,
     .free = blk_free,
 };

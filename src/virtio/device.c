@@ -131,6 +131,38 @@ void virtio_device_set_config(struct virtio_device *device, unsigned offset, con
         set_interrupt(device, VIRTIO_INTERRUPT_CONFIG, &device->config_vector);
 }
 
+static void notify_all(struct virtio_device *device)
+{
+    for (unsigned i = 0; i < device->class->nr_queues && device->active; i++)
+        device->class->notify(device, i);
+}
+
+static void hold(void *context)
+{
+    struct virtio_device *device = context;
+
+    device->held = true;
+    if (device->active && device->class->quiesce)
+        device->class->quiesce(device);
+    for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
+        virtq_hold(&device->queues[i]);
+}
+
+static void release(void *context)
+{
+    struct virtio_device *device = context;
+
+    device->held = false;
+    for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
+        virtq_release(&device->queues[i]);
+    notify_all(device);
+}
+
+void virtio_device_set_master(struct virtio_device *device, bool on)
+{
+    loop_sync(device->loop, on ? release : hold, device);
+}
+
 static void activate(void *context)
 {
     struct virtio_device *device = context;
@@ -145,11 +177,12 @@ static void activate(void *context)
             virtio_device_fail(device, queue->broken);
             return;
         }
+        if (device->held)
+            virtq_hold(queue);
     }
     if (device->class->activate)
         device->class->activate(device);
-    for (unsigned i = 0; i < device->class->nr_queues && device->active; i++)
-        device->class->notify(device, i);
+    notify_all(device);
 }
 
 static void reset(void *context)

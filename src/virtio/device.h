@@ -15,7 +15,8 @@
  *     are ignored until reset.
  *  2. `queues` and everything of a device type belong to the loop's thread; class functions run
  *     there, except config_write.
- *  3. Lock order: control_lock (vCPU threads only, across status changes; never taken by the loop's
+ *  3. While `held` no queue is running: the queues of a device that may not be bus master.
+ *  4. Lock order: control_lock (vCPU threads only, across status changes; never taken by the loop's
  *     thread, which such a change waits for), then lock (short: configuration, interrupt status).
  */
 #ifndef LODGE_VIRTIO_DEVICE_H
@@ -44,6 +45,9 @@ struct virtio_class {
     void (*notify)(struct virtio_device *device, unsigned queue);
     /* Ends all use of the queues: returns when nothing is in flight. May be NULL. */
     void (*reset)(struct virtio_device *device);
+    /* Ends what is in flight, and publishes it: nothing that was popped is outstanding then. NULL:
+     * nothing is, between calls. Asked only over PCI. */
+    void (*quiesce)(struct virtio_device *device);
     /* The driver wrote to device->config, which has the new bytes. Any thread, `lock` held; returns
      * whether the write is allowed (else it is undone). NULL: nothing is writable. */
     bool (*config_write)(struct virtio_device *device, unsigned offset, unsigned size);
@@ -79,6 +83,7 @@ struct virtio_device {
 
     /* Loop's thread. */
     bool active;
+    bool held;           /* over PCI: no bus master, so the queues are held */
     const char *failure; /* atomic */
     struct virtq queues[VIRTIO_QUEUES_MAX];
 };
@@ -102,6 +107,9 @@ static inline bool virtio_device_has(const struct virtio_device *device, unsigne
     return device->features & VIRTIO_F(feature);
 }
 
+/* vCPU threads. May the device reach guest memory? If not, it waits with all that it does, until it
+ * may again; when this returns nothing is under way. */
+void virtio_device_set_master(struct virtio_device *device, bool on);
 /* vCPU threads, control_lock held. */
 void virtio_device_write_status(struct virtio_device *device, uint32_t value);
 void virtio_device_acknowledge(struct virtio_device *device, uint32_t bits);

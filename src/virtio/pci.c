@@ -251,6 +251,11 @@ static void reset(void *context)
     pthread_mutex_unlock(&device->control_lock);
 }
 
+static void set_master(void *context, bool on)
+{
+    virtio_device_set_master(context, on);
+}
+
 void virtio_pci_describe(struct virtio_device *device, const struct irq_line *line,
                          struct pci_device *ret)
 {
@@ -259,11 +264,13 @@ void virtio_pci_describe(struct virtio_device *device, const struct irq_line *li
     uint8_t *config = ret->config;
 
     device->line = *line;
+    device->held = true; /* until the driver makes it bus master */
     msix_connect(&device->msix, line->sink);
     *ret = (struct pci_device){.bar_bytes = BAR_BYTES,
                                .ops = &ops,
                                .context = device,
                                .reset = reset,
+                               .master = set_master,
                                .msix = &device->msix};
     store_le16(config + PCI_VENDOR, VIRTIO_VENDOR);
     store_le16(config + PCI_VENDOR + 2, (uint16_t)(VIRTIO_MODERN + device->class->id));

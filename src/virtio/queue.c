@@ -97,6 +97,16 @@ void virtq_stop(struct virtq *queue)
     memset(queue, 0, sizeof(*queue));
 }
 
+void virtq_hold(struct virtq *queue)
+{
+    queue->running = false;
+}
+
+void virtq_release(struct virtq *queue)
+{
+    queue->running = queue->size && !queue->broken;
+}
+
 /* The barrier keeps the compiler from reading the guest's copy again later. */
 static void descriptor_copy(const struct table *table, uint32_t index, struct descriptor *ret)
 {

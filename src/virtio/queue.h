@@ -62,6 +62,9 @@ struct virtq {
 int virtq_start(struct virtq *queue, struct memory *memory, const struct virtq_setup *setup,
                 uint64_t features);
 void virtq_stop(struct virtq *queue);
+/* No access to guest memory from here to the release. Nothing that was popped is outstanding. */
+void virtq_hold(struct virtq *queue);
+void virtq_release(struct virtq *queue);
 
 /* 1: *ret is filled; 0: nothing available; -EPROTO: broken. */
 int virtq_pop(struct virtq *queue, struct virtq_chain *ret);

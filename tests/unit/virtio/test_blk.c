@@ -2,6 +2,7 @@
 /* The block device against an image file, and with a disk that fails or hangs. */
 #include "block/fault.h"
 #include "fake_driver.h"
+#include "machine/pci.h"
 #include "testing.h"
 #include "virtio/spec.h"
 
@@ -286,10 +287,43 @@ START_TEST(a_whole_queue_of_requests)
 }
 END_TEST
 
+/* Over PCI the bus master bit decides whether the device reaches memory: what is under way ends
+ * before it may not any more, what comes then waits. */
+START_TEST(what_is_in_flight_ends_with_mastership)
+{
+    const struct irq_line line = {&fake.sink, 5};
+    struct pci_device described;
+
+    make(false, F_ALL);
+    virtio_pci_describe(fake.device, &line, &described);
+    for (unsigned i = 0; i < 4; i++) {
+        described.master(described.context, true);
+        memset(fake_host(&fake, DATA, 4096), 0xaa, 4096);
+        offer(T_IN, i, 4096, true);
+        fake_run(&fake, 0); /* taken; how far it comes is the disk's */
+        described.master(described.context, false);
+        ck_assert(fake_used(&fake, 0, NULL, NULL));
+        ck_assert_uint_eq(status(), 0);
+        ck_assert_uint_eq(*(uint8_t *)fake_host(&fake, DATA + 4095, 1), 0);
+        memset(fake_host(&fake, DATA, 4096), 0xaa, 4096);
+        offer(T_IN, i, 4096, true);
+        for (unsigned k = 0; k < 10; k++)
+            fake_run(&fake, 1);
+        ck_assert(!fake_used(&fake, 0, NULL, NULL));
+        ck_assert_uint_eq(status(), 0xee);
+        ck_assert_uint_eq(*(uint8_t *)fake_host(&fake, DATA, 1), 0xaa);
+        described.master(described.context, true);
+        fake_wait_used(&fake, 0, NULL);
+        ck_assert_uint_eq(status(), 0);
+    }
+}
+END_TEST
+
 TEST_MAIN("blk", tcase_add_checked_fixture(tcase, setup, teardown);
           tcase_add_test(tcase, moves_data); tcase_add_test(tcase, answers_bad_requests);
           tcase_add_test(tcase, read_only_disk); tcase_add_test(tcase, requests_without_frame);
           tcase_add_loop_test(tcase, disk_errors_reach_the_guest, 0, 2);
           tcase_add_test(tcase, write_through); tcase_add_loop_test(tcase, reset_drains, 0, 3);
           tcase_add_test(tcase, completes_out_of_order);
-          tcase_add_test(tcase, a_whole_queue_of_requests);)
+          tcase_add_test(tcase, a_whole_queue_of_requests);
+          tcase_add_test(tcase, what_is_in_flight_ends_with_mastership);)

@@ -450,6 +450,41 @@ START_TEST(interrupts_can_be_switched_off)
 }
 END_TEST
 
+static bool answered(void)
+{
+    for (unsigned i = 0; i < 10; i++)
+        fake_run(&fake, 1);
+    return fake_used(&fake, 0, NULL, NULL);
+}
+
+/* Neither rings nor buffers; started or not. */
+START_TEST(memory_is_reached_by_a_bus_master)
+{
+    struct fake_segment segment = {FAKE_DATA_GPA, 32, true};
+    static const uint8_t nothing[32];
+
+    start(64);
+    work();
+    for (unsigned turn = 0; turn < 3; turn++) {
+        set_command(PCI_COMMAND_MEMORY);
+        if (turn == 1) {
+            memset(fake_host(&fake, 0x10000, 0x6000), 0, 0x6000); /* the rings */
+            start(64);
+        }
+        memset(fake_host(&fake, FAKE_DATA_GPA, 32), 0, 32);
+        fake_add(&fake, 0, &segment, 1);
+        notify();
+        ck_assert(!answered());
+        ck_assert(!memcmp(fake_host(&fake, FAKE_DATA_GPA, 32), nothing, 32));
+        ck_assert_uint_eq(status(), 15);
+        set_command(PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER); /* what waits needs no notification */
+        ck_assert(answered());
+        ck_assert(memcmp(fake_host(&fake, FAKE_DATA_GPA, 32), nothing, 32) != 0);
+        work();
+    }
+}
+END_TEST
+
 START_TEST(notifications_of_nothing)
 {
     uint64_t at = place.at[VIRTIO_PCI_CAP_NOTIFY_CFG];
@@ -656,6 +691,21 @@ START_TEST(masked_messages_wait)
 }
 END_TEST
 
+START_TEST(messages_are_a_bus_masters)
+{
+    start_with_vectors();
+    mask(1, true);
+    work();
+    ck_assert_uint_eq(pending_bits(), 2);
+    set_command(PCI_COMMAND_MEMORY);
+    set_message(1, 0xfee00000, 0x31);
+    took(0, 0, 0);
+    set_command(PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    work();
+    took(1, 0xfee00000, 0x31);
+}
+END_TEST
+
 START_TEST(a_change_of_configuration_is_a_message)
 {
     uint64_t isr = place.at[VIRTIO_PCI_CAP_ISR_CFG];
@@ -684,6 +734,8 @@ TEST_MAIN("virtio_pci", tcase_add_checked_fixture(tcase, setup, teardown);
           tcase_add_test(tcase, the_isr_is_cleared_by_reading);
           tcase_add_test(tcase, interrupts_can_be_switched_off);
           tcase_add_test(tcase, notifications_of_nothing);
+          tcase_add_test(tcase, memory_is_reached_by_a_bus_master);
+          tcase_add_test(tcase, messages_are_a_bus_masters);
           tcase_add_test(tcase, a_reset_of_the_machine_starts_anew);
           tcase_add_test(tcase, vectors_have_a_place); tcase_add_test(tcase, the_table_takes_words);
           tcase_add_test(tcase, vectors_are_chosen);
