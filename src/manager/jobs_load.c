@@ -276,14 +276,14 @@ int jobs_open(struct manager *m, struct err *err)
     jobs_images_pin(js);
     pthread_mutex_lock(&js->lock);
     sweep_logs(js);
-    r = go_on(js, err);
+    if ((r = go_on(js, err)) == 0) {
+        r = -pthread_create(&js->clock, NULL, clock_main, js);
+        js->clock_runs = r == 0;
+        if (r < 0)
+            err_errno(err, r, "start the clock of the job queues");
+    }
     pthread_mutex_unlock(&js->lock);
-    if (r < 0)
-        return r;
-    if ((r = pthread_create(&js->clock, NULL, clock_main, js)) != 0)
-        return err_errno(err, -r, "start the clock of the job queues");
-    js->clock_runs = true;
-    return 0;
+    return r;
 }
 
 void jobs_stop(struct manager *m)
