@@ -73,6 +73,7 @@
 #define WINDOW_PAGES       8192u
 #define WINDOW_PLACES      32768u
 #define TRANSLATE_RANGES   16u
+#define TRANSLATE_PASSED   8192u
 #define TRANSLATE_SEAMS    1024u
 #define SEAM_AREA_BYTES    (TRANSLATE_SEAMS * 2 * GUEST_PAGE_SIZE)
 #define LARGE_PAGE         ((size_t)1 << 21) /* of the host */
@@ -382,9 +383,10 @@ struct translate {
      * their memory has a cap. */
     uint64_t *flat_touched[MMU_NR_CLASSES];
     uint32_t nr_flat_touched;
-    uint8_t *seam_area;           /* NULL: none */
-    uint64_t fault_address;       /* of the last exit GUARD, in the host */
-    bool fault_page, fault_write; /* it was a page fault, of a store */
+    uint32_t passed[TRANSLATE_PASSED]; /* pages of view_pass, hashed: class and address */
+    uint8_t *seam_area;                /* NULL: none */
+    uint64_t fault_address;            /* of the last exit GUARD, in the host */
+    bool fault_page, fault_write;      /* it was a page fault, of a store */
     struct translate_window window;
     unsigned nr_seams; /* a power of two */
     struct translate_seam seam[TRANSLATE_SEAMS];
@@ -479,8 +481,8 @@ void view_obey(struct translate *translate);
  * be interpreted; with *ret_fault, cpu->fault is what the access raises. */
 bool view_fill(struct soft_cpu *cpu, bool write, bool *ret_fault);
 
-/* For a string instruction on its way through the page of hot.address: only the interpreter's TLB
- * gets it, where the callout looks as well. Results as view_fill's. */
+/* For a string instruction on its way through the page of hot.address: the first time only the
+ * interpreter's TLB gets it, where the callout looks as well. Results as view_fill's. */
 bool view_pass(struct soft_cpu *cpu, bool write, bool *ret_fault);
 
 /* The number of an address's granule in this class. */

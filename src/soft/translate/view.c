@@ -404,28 +404,6 @@ static void page_touched(struct soft_cpu *cpu, const uint8_t *host)
         memory_touch(cpu->vm->memory, slot, (uint64_t)(host - slot->host));
 }
 
-/* Where pages are copied or cleared, tables for single accesses would fill with what nobody looks
- * for again. */
-bool view_pass(struct soft_cpu *cpu, bool write, bool *ret_fault)
-{
-    uint64_t address = cpu->translate->hot->address;
-    const struct mmu_entry *entry = mmu_entry_at(cpu, address);
-    unsigned length;
-    void *host;
-
-    *ret_fault = false;
-    if ((int64_t)(address << 16) >> 16 != (int64_t)address)
-        return false;
-    *ret_fault = mmu_host_range(cpu, address, write ? MMU_WRITE : MMU_READ, &host, &length) ==
-                 SOFT_FAULT;
-    cpu->counters.translated_fills++;
-    if (write && host)
-        page_touched(cpu, host);
-    return !*ret_fault &&
-           (write ? entry->write_tag : entry->read_tag) == mmu_wanted_tag(cpu, address, 1) &&
-           !(write && __atomic_load_n(entry->code_byte, __ATOMIC_SEQ_CST));
-}
-
 bool view_fill(struct soft_cpu *cpu, bool write, bool *ret_fault)
 {
     struct translate *translate = cpu->translate;
@@ -462,4 +440,40 @@ bool view_fill(struct soft_cpu *cpu, bool write, bool *ret_fault)
     if (translate->flat && guard_covers(cpu->vm, (uint8_t *)(uintptr_t)(entry->addend + page)))
         flat_fill(cpu, number, page, entry->addend, region->write_tag[index] == -page);
     return !write || region->write_tag[index] == -page;
+}
+
+/* Has this page been passed a while ago? From now on it has. */
+static bool passed_before(struct translate *translate, unsigned number, uint64_t address)
+{
+    uint64_t hash = ((address >> GUEST_PAGE_SHIFT) * MMU_NR_CLASSES + number) *
+                    UINT64_C(0x9e3779b97f4a7c15);
+    uint32_t *mark = &translate->passed[hash >> 32 & (TRANSLATE_PASSED - 1)];
+    bool before = *mark == (uint32_t)hash;
+
+    *mark = (uint32_t)hash;
+    return before;
+}
+
+/* Where pages are copied or cleared, tables for single accesses would fill with what nobody looks
+ * for again. */
+bool view_pass(struct soft_cpu *cpu, bool write, bool *ret_fault)
+{
+    uint64_t address = cpu->translate->hot->address;
+    const struct mmu_entry *entry = mmu_entry_at(cpu, address);
+    unsigned length;
+    void *host;
+
+    if (passed_before(cpu->translate, cpu->mmu.current_class, address))
+        return view_fill(cpu, write, ret_fault);
+    *ret_fault = false;
+    if ((int64_t)(address << 16) >> 16 != (int64_t)address)
+        return false;
+    *ret_fault = mmu_host_range(cpu, address, write ? MMU_WRITE : MMU_READ, &host, &length) ==
+                 SOFT_FAULT;
+    cpu->counters.translated_fills++;
+    if (write && host)
+        page_touched(cpu, host);
+    return !*ret_fault &&
+           (write ? entry->write_tag : entry->read_tag) == mmu_wanted_tag(cpu, address, 1) &&
+           !(write && __atomic_load_n(entry->code_byte, __ATOMIC_SEQ_CST));
 }
