@@ -117,8 +117,9 @@ def test_a_shorter_one_pauses_a_longer_one(manager):
     short = queue.submit("sh", "-c", "sleep 0.2; exit 3", estimate_s=10)
     until(lambda: queue.instance_state(long) == "paused")
     for words in (("explain", long), ("job", "explain", long)):
-        told = manager.lodge(*words)
-        assert "policy srtf: the least left to do" in told and "estimate 1000 s (given)" in told and "a job with less left to do waits" in told, told
+        # What was decided is told once it is stored, which is after it was done.
+        told = until(lambda w=words: (lambda text: text if "a job with less left to do waits" in text else None)(manager.lodge(*w)))
+        assert "policy srtf: the least left to do" in told and "estimate 1000 s (given)" in told, told
     manager.lodge("job", "explain", 424242, status=125)
     assert queue.ended(short)[0]["exit_code"] == 3
     until(lambda: queue.instance_state(long) == "running")
