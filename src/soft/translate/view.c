@@ -78,7 +78,9 @@ static int class_map(struct translate *translate, unsigned number, int fd)
     map += translate->flat ? WINDOW_TABLE_SIZE + FLAT_SIZE : 0;
     map = (uint8_t *)align_up((uintptr_t)map, LARGE_PAGE); /* NOLINT */
     translate->region[number] = (void *)map;
-    madvise(translate->region[number]->jump_tag, LARGE_PAGE, MADV_HUGEPAGE);
+    /* Kernels with SMAP are seldom without it: a few of that table's pages are used. */
+    if (number != MMU_CLASS_SUPERVISOR)
+        madvise(translate->region[number]->jump_tag, LARGE_PAGE, MADV_HUGEPAGE);
     if (mmap(&translate->region[number]->hot, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
              fd, 0) == MAP_FAILED)
         return -errno;
