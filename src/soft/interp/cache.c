@@ -90,7 +90,8 @@ void cache_flush(struct soft_cpu *cpu)
     memset(interp->block_hash, 0, CACHE_BLOCKS * sizeof(*interp->block_hash));
     memset(interp->page_hash, 0, CACHE_PAGES * sizeof(*interp->page_hash));
     interp->arena_used = 0;
-    translate_flushed(cpu);
+    translate_flushed(cpu); /* which looks at the blocks once more */
+    madvise(interp->arena, interp->arena_size, MADV_DONTNEED);
 }
 
 void *cache_alloc(struct soft_cpu *cpu, size_t size)

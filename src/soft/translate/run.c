@@ -16,6 +16,8 @@
  */
 #include "soft/translate/translate_internal.h"
 
+#include "base/clock.h"
+
 #include <assert.h>
 #include <sched.h>
 
@@ -295,6 +297,18 @@ static void polled(struct soft_cpu *cpu)
     window_poll(cpu);
 }
 
+/* A kernel's start is most of what was ever decoded, and does not run again: what goes on running
+ * is soon translated again, the rest is given back. */
+static void settle(struct soft_cpu *cpu)
+{
+    struct translate *translate = cpu->translate;
+
+    if (LIKELY(!translate->settle_at) || clock_monotonic_ns() < translate->settle_at)
+        return;
+    translate->settle_at = 0;
+    cache_flush(cpu);
+}
+
 /* An access that the host has stopped. */
 static int serve_guard(struct soft_cpu *cpu, struct visit *visit, uint32_t exit)
 {
@@ -485,6 +499,7 @@ int translate_execute(struct soft_cpu *cpu)
             return SOFT_OK;
     }
     translate->where = 0;
+    settle(cpu);
     interp_flags_load(cpu);
     do {
         uint32_t generation = translate->generation;

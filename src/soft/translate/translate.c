@@ -7,6 +7,8 @@
  */
 #include "soft/translate/translate_internal.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/auxv.h>
@@ -15,6 +17,7 @@
 
 #define HWCAP2_WRGSBASE 2u
 #define PATIENCE_S      2
+#define SETTLE_NS       (10 * NS_PER_S)
 #define PATIENCE_MAX    4096u
 
 int translate_probe(struct err *err)
@@ -97,6 +100,7 @@ int translate_init(struct soft_cpu *cpu, struct err *err)
     translate->table[0] = &translate->nobody;
     translate->patience = (uint32_t)cpu->vm->translate_runs;
     translate->flushed_s = INT64_MIN / 2;
+    translate->settle_at = clock_monotonic_ns() + SETTLE_NS;
     translate->nr_translations = 1;
     translate->hot->pauses = TRANSLATE_PAUSES;
     translate->hot->x87_absent = 1;
@@ -188,6 +192,7 @@ void translate_flushed(struct soft_cpu *cpu)
     returns_forget(translate);
     links_flushed(translate);
     translate->arena_used = 0;
+    madvise(translate->arena, translate->arena_size, MADV_DONTNEED);
     translate->code.used = translate->code_start;
     translate->code.cold = translate->code.size;
     translate->full = false;

@@ -341,6 +341,7 @@ struct translate {
     uint32_t patience;   /* runs of a block before it is translated */
     int64_t flushed_s;   /* when everything was dropped last */
     bool full;           /* drop everything before the next block */
+    uint64_t settle_at;  /* when the code of the machine's start is forgotten, once; 0: it was */
     /* What jump_code leads to; and which pages, hashed, have an entry: INVLPG of others leaves the
      * table alone. */
     struct translation *jump_translation[MMU_NR_CLASSES][TRANSLATE_JUMPS];
