@@ -313,10 +313,11 @@ struct translate_window {
     /* When: ns of the monotonic clock. */
     struct window_space candidate; /* who might be the next owner */
     int64_t candidate_since;
-    uint64_t declined; /* CR3's address, whose pages lie where others do */
-    int64_t since, resume_at, not_before, begin_cost, sync_cost, penalty, pause;
+    int64_t candidate_pages; /* the most that it has touched between changes of CR3 */
+    uint64_t declined;       /* CR3's address, whose pages lie where others do */
+    int64_t since, resume_at, not_before, sync_cost, penalty, pause;
     uint32_t nr_foreign; /* since it began */
-    uint32_t credit;     /* so many faults more, since then */
+    int64_t credit;      /* so many faults more, at credit_since */
     int64_t credit_since;
     uint32_t last_exit; /* of the last fault, and its page and whether it was a store */
     uint64_t last_page;

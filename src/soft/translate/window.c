@@ -52,8 +52,8 @@
 #define PAUSE_LEAST   (256 * MILLISECOND) /* after many faults */
 #define PAUSE_MOST    (4096 * MILLISECOND)
 #define FAULT_NS      80000 /* one in so long a time is good */
-#define FAULTS_MOST   256   /* more than that at once */
-#define FAULTS_LEAST  64
+#define FAULTS_MOST   1024  /* more than that at once */
+#define FAULTS_LOOK   64u
 #define FOREIGN_MOST  64u /* accesses where the process has memory of its own */
 #define LARGE_SHIFT   21u
 #define LARGE_SIZE    (UINT64_C(1) << LARGE_SHIFT)
@@ -323,9 +323,9 @@ static bool page_known(struct soft_cpu *cpu, uint64_t address, struct window_pag
     return true;
 }
 
-/* Puts a page of this block where it belongs. */
+/* Puts a page of this block where it belongs. touch: it is wanted at once. */
 static bool page_map(struct translate *translate, struct window_block *block,
-                     const struct window_page *page, const struct memory_slot *slot)
+                     const struct window_page *page, const struct memory_slot *slot, bool touch)
 {
     struct translate_window *window = &translate->window;
     uint64_t offset = host_of(page) - (uintptr_t)slot->host;
@@ -335,7 +335,7 @@ static bool page_map(struct translate *translate, struct window_block *block,
         window_clear(translate);
     if (mmap((void *)(uintptr_t)address_of(page), size_of(page), /* NOLINT */
              PROT_READ | (page->host & WINDOW_WRITE ? PROT_WRITE : 0),
-             MAP_SHARED | MAP_FIXED | MAP_POPULATE, slot->fd,
+             MAP_SHARED | MAP_FIXED | (touch ? MAP_POPULATE : 0), slot->fd,
              (off_t)(slot->fd_offset + offset)) == MAP_FAILED)
         return false;
     place = place_of(window, page->linear);
@@ -460,13 +460,13 @@ static bool faults_too_many(struct soft_cpu *cpu)
     struct translate_window *window = &cpu->translate->window;
     int64_t time;
 
-    window->counts.faults++;
-    if (window->credit-- || always(cpu))
+    if (++window->counts.faults % FAULTS_LOOK || always(cpu))
         return false;
     time = now();
-    window->credit = (uint32_t)MIN((time - window->credit_since) / FAULT_NS, FAULTS_MOST);
+    window->credit += (time - window->credit_since) / FAULT_NS - FAULTS_LOOK;
+    window->credit = MIN(window->credit, FAULTS_MOST);
     window->credit_since = time;
-    if (window->credit > FAULTS_LEAST)
+    if (window->credit > 0)
         return false;
     window->not_before = time + window->pause;
     window->pause = MIN(window->pause * 4, PAUSE_MOST);
@@ -484,7 +484,7 @@ static void decline(struct soft_cpu *cpu)
 }
 
 /* False: the page's address cannot be had. */
-static bool page_bring(struct soft_cpu *cpu, uint64_t address)
+static bool page_bring(struct soft_cpu *cpu, uint64_t address, bool touch)
 {
     struct translate *translate = cpu->translate;
     const struct memory_slot *slot;
@@ -495,7 +495,7 @@ static bool page_bring(struct soft_cpu *cpu, uint64_t address)
         return true;
     block = block_have(translate, address >> WINDOW_BLOCK_SHIFT);
     if (block && !page_find(&translate->window, address))
-        page_map(translate, block, &page, slot);
+        page_map(translate, block, &page, slot, touch);
     return block;
 }
 
@@ -503,7 +503,6 @@ static void begin(struct soft_cpu *cpu)
 {
     struct translate *translate = cpu->translate;
     struct translate_window *window = &translate->window;
-    int64_t start = now();
 
     view_sync(cpu);
     window_clear(translate);
@@ -513,7 +512,7 @@ static void begin(struct soft_cpu *cpu)
     window->nr_foreign = 0;
     window->counts.begun++;
     for (uint32_t i = 0; i < translate->nr_flat_log[MMU_CLASS_USER][0]; i++)
-        if (!page_bring(cpu, translate->flat_log[MMU_CLASS_USER][0][i])) {
+        if (!page_bring(cpu, translate->flat_log[MMU_CLASS_USER][0][i], false)) {
             decline(cpu);
             return;
         }
@@ -521,7 +520,6 @@ static void begin(struct soft_cpu *cpu)
     turn(cpu, true);
     window->since = window->credit_since = now();
     window->credit = FAULTS_MOST;
-    window->begin_cost = window->since - start;
 }
 
 static bool may_begin(const struct soft_cpu *cpu)
@@ -535,9 +533,8 @@ static bool may_begin(const struct soft_cpu *cpu)
 /* How long an address space has to be in use: until a loss is at most as much again. */
 static int64_t wait_of(const struct soft_cpu *cpu, int64_t time)
 {
-    const struct translate *translate = cpu->translate;
-    const struct translate_window *window = &translate->window;
-    int64_t wait = translate->nr_flat_log[MMU_CLASS_USER][0] * WAIT_PAGE;
+    const struct translate_window *window = &cpu->translate->window;
+    int64_t wait = window->candidate_pages * WAIT_PAGE;
 
     if (window->owner.root && time - window->since < USED)
         return MAX(wait, WAIT_OTHER);
@@ -555,6 +552,8 @@ void window_poll(struct soft_cpu *cpu)
     view_sync(cpu);
     root = root_of(cpu);
     time = now();
+    window->candidate_pages = MAX(window->candidate_pages,
+                                  cpu->translate->nr_flat_log[MMU_CLASS_USER][0]);
     if (root == window->owner.root) {
         if (!window->on && time >= window->resume_at) {
             part(cpu->translate);
@@ -565,6 +564,7 @@ void window_poll(struct soft_cpu *cpu)
             window->declined = 0;
         window->candidate = space_of(cpu);
         window->candidate_since = time;
+        window->candidate_pages = 0;
     } else if (root != window->declined && time >= window->not_before &&
                time - window->candidate_since >= wait_of(cpu, time)) {
         begin(cpu);
@@ -581,7 +581,7 @@ void window_enter_slow(struct soft_cpu *cpu)
     window->expected = 0;
     view_sync(cpu);
     if (expected && window->on)
-        page_bring(cpu, expected);
+        page_bring(cpu, expected, true);
     if (!window->on && always(cpu) && may_begin(cpu) && root_of(cpu) != window->declined)
         begin(cpu);
 }
@@ -621,5 +621,5 @@ enum window_result window_fault(struct soft_cpu *cpu, uint32_t exit)
         if (!page_known(cpu, address, &known, &slot))
             return WINDOW_INTERPRET;
     }
-    return page_map(translate, block, &known, slot) ? WINDOW_AGAIN : WINDOW_INTERPRET;
+    return page_map(translate, block, &known, slot, true) ? WINDOW_AGAIN : WINDOW_INTERPRET;
 }
