@@ -9,6 +9,7 @@
 #include "cmd/manager_paths.h"
 #include "cmd/programs.h"
 #include "cmd/remote.h"
+#include "cmd/send_all.h"
 #include "stream_protocol.h"
 
 #include <ctype.h>
@@ -158,24 +159,6 @@ void api_escape(struct buf *to, const char *text)
         else
             buf_printf(to, "%%%02X", c);
     }
-}
-
-/* stop: -ECANCELED when a signal has set it; NULL: nothing ends this. */
-static int send_all(int fd, const char *data, size_t length, const volatile sig_atomic_t *stop)
-{
-    while (length) {
-        ssize_t n = stop && *stop ? -1 : send(fd, data, length, MSG_NOSIGNAL);
-
-        if (n < 0 && stop && *stop)
-            return -ECANCELED;
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        data += n;
-        length -= (size_t)n;
-    }
-    return 0;
 }
 
 static int send_request(int fd, const char *method, const char *path, json_t *body, bool upgrade,

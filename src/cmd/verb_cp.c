@@ -11,6 +11,7 @@
 #include "cmd/api_client.h"
 #include "cmd/managed.h"
 #include "cmd/progress.h"
+#include "cmd/send_all.h"
 #include "copy/copy.h"
 #include "stream_protocol.h"
 
@@ -120,16 +121,7 @@ static int send_frame(const struct transfer *t, enum stream_type type, const voi
     stream_header_encode(frame, type, (uint32_t)length);
     memcpy(frame + STREAM_HEADER_SIZE, data, length);
     length += STREAM_HEADER_SIZE;
-    for (size_t sent = 0; sent < length;) {
-        ssize_t n = send(t->fd, frame + sent, length - sent, MSG_NOSIGNAL);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        sent += (size_t)n;
-    }
-    return 0;
+    return send_all(t->fd, frame, length, NULL);
 }
 
 static int archive_write(const void *data, size_t length, void *context)

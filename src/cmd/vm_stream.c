@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/util.h"
+#include "cmd/send_all.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -18,21 +19,6 @@
 
 /* A thread that writes to a reader who does not read cannot be woken. */
 #define STOP_LIMIT_S 1
-
-static int conn_write(int conn, const uint8_t *data, size_t length)
-{
-    while (length) {
-        ssize_t n = send(conn, data, length, MSG_NOSIGNAL);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        data += n;
-        length -= (size_t)n;
-    }
-    return 0;
-}
 
 /* A monitor may drop what it has not passed on yet when it sees us hang up: the guest's end closes
  * first. */
@@ -64,12 +50,12 @@ static void copy_input(struct vm_stream *stream, uint8_t *buffer)
             continue;
         if (n <= 0) {
             agent_header_encode(buffer, AGENT_END, 0);
-            if (conn_write(stream->conn, buffer, AGENT_HEADER_SIZE) == 0)
+            if (send_all(stream->conn, buffer, AGENT_HEADER_SIZE, NULL) == 0)
                 await_close(stream->conn);
             return;
         }
         agent_header_encode(buffer, AGENT_DATA, (uint32_t)n);
-        if (conn_write(stream->conn, buffer, AGENT_HEADER_SIZE + (size_t)n) < 0)
+        if (send_all(stream->conn, buffer, AGENT_HEADER_SIZE + (size_t)n, NULL) < 0)
             return;
     }
 }
@@ -79,7 +65,7 @@ static void refuse_more(struct vm_stream *stream)
     uint8_t stop[AGENT_HEADER_SIZE];
 
     agent_header_encode(stop, AGENT_STOP, 0);
-    (void)!conn_write(stream->conn, stop, sizeof(stop));
+    (void)!send_all(stream->conn, stop, sizeof(stop), NULL);
 }
 
 /* Frames out of the buffer to our file. Returns the bytes consumed; *left is what the current frame

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Devices that come and go: a machine with a PCI bus, its host's commands, and a guest played by
  * the test. The devices' loop has a thread of its own, as in the monitor. */
-#include "vmm/hotplug.h"
+#include "hotplug_calls.h"
 
 #include "../virtio/pci_guest.h"
 #include "base/cleanup.h"
@@ -101,29 +101,6 @@ static int attach(const char *id, int fd)
     return result;
 }
 
-static const char *detach(const char *id, bool force)
-{
-    static char state[16];
-    json_t *request = json_pack("{s:s, s:b}", "id", id, "force", (int)force), *answer = NULL;
-
-    ck_assert_int_eq(hotplug_detach(&hotplug, request, &answer, &err), 0);
-    snprintf(state, sizeof(state), "%s", json_string_value(json_object_get(answer, "state")));
-    json_decref(answer);
-    json_decref(request);
-    return state;
-}
-
-static size_t nr_devices(void)
-{
-    json_t *answer = NULL;
-    size_t nr;
-
-    ck_assert_int_eq(hotplug_list(&hotplug, &answer, &err), 0);
-    nr = json_array_size(json_object_get(answer, "devices"));
-    json_decref(answer);
-    return nr;
-}
-
 static void eject(unsigned slot)
 {
     pci_guest_out(&guest, PCI_HOTPLUG_PORT + PCI_HOTPLUG_EJECT, 1u << slot, 4);
@@ -133,7 +110,7 @@ static void wait_devices(size_t nr)
 {
     uint64_t deadline = clock_monotonic_ns() + LIMIT_NS;
 
-    while (nr_devices() != nr) {
+    while (hotplug_count(&hotplug) != nr) {
         ck_assert_uint_lt(clock_monotonic_ns(), deadline);
         ck_assert_int_eq(loop_run_once(loop, 100), 0);
     }
@@ -229,10 +206,10 @@ START_TEST(taken_by_force_while_busy)
     ck_assert_int_eq(attach("a", opened_again(fd)), 0);
     start_driver(&disk);
     make_busy(&disk);
-    ck_assert_str_eq(detach("a", true), "revoked");
-    ck_assert_str_eq(detach("a", true), "revoked");
+    ck_assert_str_eq(detached(&hotplug, "a", true), "revoked");
+    ck_assert_str_eq(detached(&hotplug, "a", true), "revoked");
     ck_assert_msg(attach("again", fd) == 0, "%s", err.message); /* the file is free at once */
-    ck_assert_uint_eq(nr_devices(), 2);
+    ck_assert_uint_eq(hotplug_count(&hotplug), 2);
     eject(0);
     wait_devices(1);
 }
@@ -246,11 +223,11 @@ START_TEST(slots_are_taken_and_given_back)
         ck_assert_msg(attach(id, new_disk()) == 0, "%s", err.message);
     ck_assert_uint_eq(pci_guest_in(&guest, PCI_HOTPLUG_PORT + PCI_HOTPLUG_INSERTED, 4), 0x3f);
     ck_assert_int_eq(attach("x", new_disk()), -ENOSPC);
-    ck_assert_str_eq(detach("c", false), "asked");
+    ck_assert_str_eq(detached(&hotplug, "c", false), "asked");
     ck_assert_uint_eq(pci_guest_in(&guest, PCI_HOTPLUG_PORT + PCI_HOTPLUG_ASKED, 4), 1u << 2);
     eject(2);
     wait_devices(PCI_SLOTS_MAX - 1);
-    ck_assert_str_eq(detach("c", false), "gone");
+    ck_assert_str_eq(detached(&hotplug, "c", false), "gone");
     eject(2); /* there is nothing */
     ck_assert_int_eq(loop_run_once(loop, 0), 0);
     ck_assert_int_eq(attach("x", new_disk()), 0);
@@ -269,7 +246,7 @@ START_TEST(what_is_refused)
     ck_assert_int_eq(attach("a", opened_again(image)), 0);
     ck_assert_int_eq(attach("a", new_disk()), -EEXIST);
     ck_assert_int_lt(attach("b", image), 0); /* somebody writes to it */
-    ck_assert_uint_eq(nr_devices(), 1);
+    ck_assert_uint_eq(hotplug_count(&hotplug), 1);
     config.hotplug = false;
     ck_assert_int_eq(attach("c", new_disk()), -EOPNOTSUPP);
 }
@@ -306,7 +283,7 @@ START_TEST(taps_that_are_none)
     ck_assert_int_lt(attach_net("n", "tap=tap0", new_disk()), 0);
     ck_assert_int_lt(attach_net("n", "tap=tap0,no=option", new_disk()), 0);
     ck_assert_int_lt(attach_net("n", "nothing", new_disk()), 0);
-    ck_assert_uint_eq(nr_devices(), 0);
+    ck_assert_uint_eq(hotplug_count(&hotplug), 0);
 }
 END_TEST
 

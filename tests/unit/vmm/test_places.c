@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Devices that come to windows kept for them and leave: the host's commands, and a guest played by
  * the test, whose registers are those of virtio 1.2 4.2.2. */
-#include "vmm/hotplug.h"
+#include "hotplug_calls.h"
 
 #include "base/util.h"
 #include "testing.h"
@@ -96,29 +96,6 @@ static int attach(const char *id)
     return result;
 }
 
-static const char *detach(const char *id, bool force)
-{
-    static char state[16];
-    json_t *request = json_pack("{s:s, s:b}", "id", id, "force", (int)force), *answer = NULL;
-
-    ck_assert_int_eq(hotplug_detach(&hotplug, request, &answer, &err), 0);
-    snprintf(state, sizeof(state), "%s", json_string_value(json_object_get(answer, "state")));
-    json_decref(answer);
-    json_decref(request);
-    return state;
-}
-
-static size_t nr_devices(void)
-{
-    json_t *answer = NULL;
-    size_t nr;
-
-    ck_assert_int_eq(hotplug_list(&hotplug, &answer, &err), 0);
-    nr = json_array_size(json_object_get(answer, "devices"));
-    json_decref(answer);
-    return nr;
-}
-
 START_TEST(an_empty_place_is_a_placeholder)
 {
     for (unsigned i = 0; i < NR_PLACES; i++) {
@@ -130,7 +107,7 @@ START_TEST(an_empty_place_is_a_placeholder)
         }
     }
     ck_assert_uint_eq(devices.nr, NR_PLACES);
-    ck_assert_uint_eq(nr_devices(), 0);
+    ck_assert_uint_eq(hotplug_count(&hotplug), 0);
 }
 END_TEST
 
@@ -140,14 +117,14 @@ START_TEST(one_comes_and_goes)
     ck_assert_uint_eq(look(0, ID), 2);
     ck_assert_int_eq(attach("a"), -EEXIST);
     drive(0);
-    ck_assert_str_eq(detach("a", false), "asked"); /* the driver has it yet */
-    ck_assert_uint_eq(nr_devices(), 1);
+    ck_assert_str_eq(detached(&hotplug, "a", false), "asked"); /* the driver has it yet */
+    ck_assert_uint_eq(hotplug_count(&hotplug), 1);
     put(0, STATUS, 0);
-    ck_assert_str_eq(detach("a", false), "gone");
-    ck_assert_str_eq(detach("a", false), "gone"); /* what is not there is no error */
+    ck_assert_str_eq(detached(&hotplug, "a", false), "gone");
+    ck_assert_str_eq(detached(&hotplug, "a", false), "gone"); /* what is not there is no error */
     ck_assert_uint_eq(look(0, ID), 0);
     ck_assert_msg(attach("b") == 0, "%s", err.message);
-    ck_assert_str_eq(detach("b", false), "gone"); /* nobody looked at it */
+    ck_assert_str_eq(detached(&hotplug, "b", false), "gone"); /* nobody looked at it */
 }
 END_TEST
 
@@ -159,10 +136,10 @@ START_TEST(places_are_given_back)
     for (unsigned i = 0; i < NR_PLACES; i++, id[0]++)
         ck_assert_msg(attach(id) == 0, "%s", err.message);
     drive(3);
-    ck_assert_str_eq(detach("d", true), "revoked");
+    ck_assert_str_eq(detached(&hotplug, "d", true), "revoked");
     ck_assert_int_eq(attach("x"), -ENOSPC);
     put(3, STATUS, 0);
-    ck_assert_uint_eq(nr_devices(), NR_PLACES - 1);
+    ck_assert_uint_eq(hotplug_count(&hotplug), NR_PLACES - 1);
     ck_assert_msg(attach("x") == 0, "%s", err.message);
     ck_assert_uint_eq(look(3, ID), 2);
 }
@@ -190,9 +167,9 @@ START_TEST(what_was_there_goes_too)
     wanted.disks[1].serial = serial;
     start(&wanted);
     ck_assert_uint_eq(devices.nr, 2 + NR_PLACES);
-    ck_assert_uint_eq(nr_devices(), 1);
+    ck_assert_uint_eq(hotplug_count(&hotplug), 1);
     ck_assert_uint_eq(look(1, ID), 2);
-    ck_assert_str_eq(detach("data", false), "gone");
+    ck_assert_str_eq(detached(&hotplug, "data", false), "gone");
     ck_assert_uint_eq(look(1, ID), 0);
     ck_assert_uint_eq(look(0, ID), 2);
 }
