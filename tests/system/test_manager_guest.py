@@ -369,11 +369,6 @@ def test_limits_of_a_running_machine(manager, vm):
     assert "memory_bytes" not in manager.inspect(vm)["spec"]["resources"]
 
 
-def test_an_image_takes_no_disks_later(manager, vm):
-    done = subprocess.run([manager.bin / "lodge", "disk", "attach", "nosuch", vm], env=manager.environment, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 125 and "lodge run -v" in done.stderr and "lodge vm create" in done.stderr, done
-
-
 def test_what_a_machine_wrote_is_there_at_the_next_start(manager):
     ref = manager.lodge("run", "-d", "--vm", "--name", "keeps", "busybox", "sh", "-c", "cat /note; while :; do sleep 1; done").strip()
     manager.lodge("exec", "keeps", "sh", "-c", "echo first > /note; rm /etc/group; mkdir -m 700 /kept")

@@ -250,7 +250,8 @@ def test_a_manager_killed_meanwhile(m, disks, unique):
     for words, undo in [(("network", "connect", "back", "box"), ("network", "disconnect", "back", "box")),
                         (("disk", "attach", name, "box"), ("disk", "detach", name, "box"))] * 4:
         for request in (words, undo):
-            process = subprocess.Popen([*m.enter, m.bin / "lodge", *request], env=m.environment, stderr=subprocess.DEVNULL)
+            process = subprocess.Popen([*m.enter, m.bin / "lodge", *request], env={**m.environment, "LODGED": "/bin/false"},
+                                       stderr=subprocess.DEVNULL)  # which starts no manager itself
             time.sleep(moments.choice((0.004, 0.01, 0.02, 0.04, 0.08)))
             m.kill()
             process.wait(60)
