@@ -19,6 +19,7 @@
 #include "soft/translate/translate_internal.h"
 
 #include "base/cleanup.h"
+#include "base/sanitizer.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -50,7 +51,8 @@ static size_t class_size(const struct translate *translate)
 /* Where no program expects its own memory, if that is free: window.c. */
 static void *class_place(size_t size)
 {
-    for (unsigned i = 0; i < PLACES_TRIED; i++) {
+    /* ThreadSanitizer has most addresses for itself. */
+    for (unsigned i = SANITIZER_THREAD ? PLACES_TRIED : 0; i < PLACES_TRIED; i++) {
         void *at = (void *)(uintptr_t)(PLACES_START + i * PLACES_STEP); /* NOLINT */
         void *map = mmap(at, size, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
