@@ -261,7 +261,7 @@ def test_a_manager_killed_meanwhile(m, disks, unique):
     until(lambda: agreed(m, name))
 
 
-def test_an_agent_that_is_held_up(m, disks, unique):
+def test_an_agent_that_is_held_up(plain_build, m, disks, unique):
     """Whatever program of its agent the guest stops at once: the request ends with an error, and nothing has changed."""
     networks(m, "front")
     name = disks(unique("d"))
