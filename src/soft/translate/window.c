@@ -35,13 +35,14 @@
  */
 #include "soft/translate/translate_internal.h"
 
+#include "base/clock.h"
+
 #include <sys/mman.h>
-#include <time.h>
 
 #define BLOCK_SIZE    (UINT64_C(1) << WINDOW_BLOCK_SHIFT)
 #define ADDRESS_LEAST UINT64_C(65536) /* vm.mmap_min_addr: below this nothing is ever mapped */
 #define ADDRESS_END   ((UINT64_C(1) << 47) - 4096)
-#define MILLISECOND   INT64_C(1000000)
+#define MILLISECOND   ((int64_t)NS_PER_MS)
 #define WAIT_BEGIN    (20 * MILLISECOND)  /* of an address space, before it gets the window */
 #define WAIT_PAGE     80000               /* ... for each page that it has touched */
 #define WAIT_OTHER    (250 * MILLISECOND) /* ... from another that still uses it */
@@ -60,10 +61,7 @@
 
 static int64_t now(void)
 {
-    struct timespec time;
-
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
+    return (int64_t)clock_monotonic_ns();
 }
 
 static void *lazily(size_t size)
@@ -527,7 +525,7 @@ static bool may_begin(const struct soft_cpu *cpu)
     const struct translate_window *window = &cpu->translate->window;
 
     return window->possible && !window->on && cpu->mmu.current_class == MMU_CLASS_USER &&
-           cpu->cpl == 3 && translate_possible(cpu);
+           translate_possible(cpu);
 }
 
 /* How long an address space has to be in use: until a loss is at most as much again. */
@@ -582,7 +580,7 @@ void window_enter_slow(struct soft_cpu *cpu)
     view_sync(cpu);
     if (expected && window->on)
         page_bring(cpu, expected, true);
-    if (!window->on && always(cpu) && may_begin(cpu) && root_of(cpu) != window->declined)
+    if (always(cpu) && may_begin(cpu) && root_of(cpu) != window->declined)
         begin(cpu);
 }
 

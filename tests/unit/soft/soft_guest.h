@@ -101,6 +101,12 @@ static inline uint64_t guest_peek64(struct guest *g, gpa_t gpa)
         guest_put(g, gpa, code_, sizeof(code_));      \
     } while (0)
 
+/* A program in the assembler's words: its bytes, from `name` to `name_end`. At file scope. */
+#define GUEST_TEXT(name, text)                                           \
+    extern const uint8_t name[], name##_end[];                           \
+    __asm__(".pushsection .rodata\n" #name ":\n" text "\n" #name "_end:" \
+            "\n.popsection")
+
 /* 64-bit mode in ring 0 with page tables at 0x1000, running, and no IDT: an exception is
  * CPU_EXIT_SHUTDOWN. */
 static inline void guest_long_mode(struct cpu_state *s, unsigned index, uint64_t rip, uint64_t rsp)

@@ -18,29 +18,24 @@
 
 #define PTE_USER(gpa) ((gpa) | UINT64_C(0x67)) /* present, writable, user, accessed, dirty */
 
-#define PROGRAM(name, text)                                              \
-    extern const uint8_t name[], name##_end[];                           \
-    __asm__(".pushsection .rodata\n" #name ":\n" text "\n" #name "_end:" \
-            "\n.popsection")
-
 /* RAX = 0 ends the program in the kernel. */
-PROGRAM(user_calls, "mov $300, %ebx\n"
-                    "1: mov %rbx, %rax\n stc\n syscall\n adc $0, %r13\n add %rcx, %r12\n"
-                    "xor %r11, %r14\n dec %ebx\n jnz 1b\n xor %eax, %eax\n syscall\n");
-PROGRAM(kernel_entry,
-        "swapgs\n test %eax, %eax\n jnz 1f\n swapgs\n hlt\n"
-        "1: mov %rsp, %gs:0x100\n movabs $0xffff800000031000, %rsp\n push %r11\n push %rcx\n"
-        "cld\n sti\n mov %cr0, %rdx\n mov %cr3, %rsi\n add %rsi, %rdx\n mov %ds, %esi\n"
-        "mov %ss, %edi\n mov %cs, %di\n mov $-1, %r10\n mov %ss, %r10w\n"
-        "mov $-2, %rdx\n mov %ss, %dx\n add %r10, %rdi\n add %rdx, %rdi\n mov %cr0, %rdx\n "
-        "rdfsbase %r8\n lea 8(%r8), %r9\n wrfsbase %r9\n pushfq\n pop %r10\n"
-        "add %r10, %r15\n add %rdx, %r15\n mov %rbx, %rcx\n and $1023, %ecx\n"
-        "btsq %rcx, %gs:0x200\n adc %rdi, %r15\n btcl %ecx, %gs:0x300\n btq %rcx, %gs:0x200\n"
-        "adc %rsi, %r15\n cli\n mov %ch, %dl\n add %dl, %ch\n add %rcx, %r15\n"
-        "pop %rcx\n pop %r11\n mov %gs:0x100, %rsp\n swapgs\n sysretq\n");
+GUEST_TEXT(user_calls, "mov $300, %ebx\n"
+                       "1: mov %rbx, %rax\n stc\n syscall\n adc $0, %r13\n add %rcx, %r12\n"
+                       "xor %r11, %r14\n dec %ebx\n jnz 1b\n xor %eax, %eax\n syscall\n");
+GUEST_TEXT(kernel_entry,
+           "swapgs\n test %eax, %eax\n jnz 1f\n swapgs\n hlt\n"
+           "1: mov %rsp, %gs:0x100\n movabs $0xffff800000031000, %rsp\n push %r11\n push %rcx\n"
+           "cld\n sti\n mov %cr0, %rdx\n mov %cr3, %rsi\n add %rsi, %rdx\n mov %ds, %esi\n"
+           "mov %ss, %edi\n mov %cs, %di\n mov $-1, %r10\n mov %ss, %r10w\n"
+           "mov $-2, %rdx\n mov %ss, %dx\n add %r10, %rdi\n add %rdx, %rdi\n mov %cr0, %rdx\n "
+           "rdfsbase %r8\n lea 8(%r8), %r9\n wrfsbase %r9\n pushfq\n pop %r10\n"
+           "add %r10, %r15\n add %rdx, %r15\n mov %rbx, %rcx\n and $1023, %ecx\n"
+           "btsq %rcx, %gs:0x200\n adc %rdi, %r15\n btcl %ecx, %gs:0x300\n btq %rcx, %gs:0x200\n"
+           "adc %rsi, %r15\n cli\n mov %ch, %dl\n add %dl, %ch\n add %rcx, %r15\n"
+           "pop %rcx\n pop %r11\n mov %gs:0x100, %rsp\n swapgs\n sysretq\n");
 
 /* DATA: a line of bytes, copied, searched and compared; 90 bytes before the page's end too. */
-PROGRAM(
+GUEST_TEXT(
     strings,
     "mov $40, %ebx\n"
     "1: mov $0x20000, %esi\n mov $0x20800, %edi\n lea 17(%rbx), %ecx\n rep movsb\n"
@@ -59,48 +54,49 @@ PROGRAM(
 /* A megabyte is filled, and copied by pieces that begin anywhere; each page is read once more, as
  * code would. The last copies are from a page to itself, at an address of the same number in every
  * table. */
-PROGRAM(pages,
-        "mov $0x80000, %edi\n mov $0x0123456789abcdef, %rax\n mov $0x20000, %ecx\n rep stosq\n"
-        "mov $13, %ebx\n mov $0x20000, %esi\n mov $0x80123, %edi\n mov $0x1000, %ecx\n rep movsb\n"
-        "mov $0x80000, %esi\n mov $0x90007, %edi\n"
-        "1: mov $0xffd3, %ecx\n rep movsb\n dec %ebx\n jnz 1b\n"
-        "mov $0x100000, %esi\n mov $0x20800, %edi\n mov $0x600, %ecx\n rep movsq\n"
-        "mov $0x80000, %esi\n"
-        "2: mov (%rsi), %rax\n lea (%r12,%rax,4), %r12\n add $0x1000, %esi\n cmp $0x180000, %esi\n "
-        "jb 2b\n"
-        "movabs $0xffff800000180000, %rsi\n mov $0x180300, %edi\n mov $0x1800, %ecx\n rep movsb\n"
-        "mov $0x180000, %esi\n movabs $0xffff800000180300, %rdi\n mov $0x300, %ecx\n rep movsq\n"
-        "mov $0x180000, %esi\n mov $0x23000, %edi\n mov $0x200, %ecx\n rep movsq\n"
-        "xor %eax, %eax\n hlt\n");
-PROGRAM(pages_only,
-        "mov $0x80000, %edi\n xor %eax, %eax\n mov $0x100000, %ecx\n rep stosb\n"
-        "mov $0x80000, %esi\n mov $0x100000, %edi\n mov $0x10000, %ecx\n rep movsq\n hlt\n");
+GUEST_TEXT(
+    pages,
+    "mov $0x80000, %edi\n mov $0x0123456789abcdef, %rax\n mov $0x20000, %ecx\n rep stosq\n"
+    "mov $13, %ebx\n mov $0x20000, %esi\n mov $0x80123, %edi\n mov $0x1000, %ecx\n rep movsb\n"
+    "mov $0x80000, %esi\n mov $0x90007, %edi\n"
+    "1: mov $0xffd3, %ecx\n rep movsb\n dec %ebx\n jnz 1b\n"
+    "mov $0x100000, %esi\n mov $0x20800, %edi\n mov $0x600, %ecx\n rep movsq\n"
+    "mov $0x80000, %esi\n"
+    "2: mov (%rsi), %rax\n lea (%r12,%rax,4), %r12\n add $0x1000, %esi\n cmp $0x180000, %esi\n "
+    "jb 2b\n"
+    "movabs $0xffff800000180000, %rsi\n mov $0x180300, %edi\n mov $0x1800, %ecx\n rep movsb\n"
+    "mov $0x180000, %esi\n movabs $0xffff800000180300, %rdi\n mov $0x300, %ecx\n rep movsq\n"
+    "mov $0x180000, %esi\n mov $0x23000, %edi\n mov $0x200, %ecx\n rep movsq\n"
+    "xor %eax, %eax\n hlt\n");
+GUEST_TEXT(pages_only,
+           "mov $0x80000, %edi\n xor %eax, %eax\n mov $0x100000, %ecx\n rep stosb\n"
+           "mov $0x80000, %esi\n mov $0x100000, %edi\n mov $0x10000, %ecx\n rep movsq\n hlt\n");
 
 /* Indirect calls by a return whose address is overwritten; one's target is the other's thunk. */
-PROGRAM(retpolines,
-        "mov $200, %ebx\n lea 6f(%rip), %r11\n lea 7f(%rip), %rax\n"
-        "1: stc\n call 4f\n adc %rsp, %r12\n call 5f\n add %rcx, %r13\n pushfq\n pop %rdx\n"
-        "add %rdx, %r14\n dec %ebx\n jnz 1b\n xor %eax, %eax\n syscall\n"
-        ".balign 64\n 4: call 3f\n 2: pause\n lfence\n jmp 2b\n 3: mov %r11, (%rsp)\n ret\n"
-        ".balign 64\n 5: call 3f\n 2: pause\n lfence\n jmp 2b\n 3: mov %rax, (%rsp)\n ret\n"
-        ".balign 64\n 6: lea 3(%rbx), %rcx\n adc -8(%rsp), %r15\n ret\n"
-        "7: lea 5(%rcx), %rcx\n jmp 4b\n");
+GUEST_TEXT(retpolines,
+           "mov $200, %ebx\n lea 6f(%rip), %r11\n lea 7f(%rip), %rax\n"
+           "1: stc\n call 4f\n adc %rsp, %r12\n call 5f\n add %rcx, %r13\n pushfq\n pop %rdx\n"
+           "add %rdx, %r14\n dec %ebx\n jnz 1b\n xor %eax, %eax\n syscall\n"
+           ".balign 64\n 4: call 3f\n 2: pause\n lfence\n jmp 2b\n 3: mov %r11, (%rsp)\n ret\n"
+           ".balign 64\n 5: call 3f\n 2: pause\n lfence\n jmp 2b\n 3: mov %rax, (%rsp)\n ret\n"
+           ".balign 64\n 6: lea 3(%rbx), %rcx\n adc -8(%rsp), %r15\n ret\n"
+           "7: lea 5(%rcx), %rcx\n jmp 4b\n");
 
-PROGRAM(x87,
-        "mov $50, %ebx\n fninit\n fld1\n fldz\n"
-        "1: fld1\n faddp\n fldpi\n fmul %st(1), %st\n fstps 0x20008\n fildl 0x20010\n fsqrt\n"
-        "fcomi %st(1), %st\n adc $0, %r12\n fstpt 0x20020\n fnstcw 0x20030\n fldcw 0x20030\n"
-        "movw $0x0f7f, 0x20032\n fldcw 0x20032\n fldt 0x20020\n fistpll 0x20040\n fldcw 0x20030\n"
-        "fnstsw %ax\n add %rax, %r13\n fxch\n fsin\n fxch\n fwait\n dec %ebx\n jnz 1b\n"
-        "fxsave64 0x20400\n fnstenv 0x20700\n"
-        "mov $7, %ebx\n 2: movq 0x20000, %mm1\n paddw %mm1, %mm2\n pshufw $0x1b, %mm2, %mm3\n"
-        "movd %ebx, %mm4\n pmullw %mm4, %mm3\n movq %mm3, 0x20050\n pmovmskb %mm3, %ecx\n"
-        "movq2dq %mm3, %xmm1\n cvtpi2ps %mm3, %xmm2\n add %rcx, %r14\n dec %ebx\n jnz 2b\n"
-        "fxsave64 0x20a00\n emms\n hlt\n");
+GUEST_TEXT(
+    x87, "mov $50, %ebx\n fninit\n fld1\n fldz\n"
+         "1: fld1\n faddp\n fldpi\n fmul %st(1), %st\n fstps 0x20008\n fildl 0x20010\n fsqrt\n"
+         "fcomi %st(1), %st\n adc $0, %r12\n fstpt 0x20020\n fnstcw 0x20030\n fldcw 0x20030\n"
+         "movw $0x0f7f, 0x20032\n fldcw 0x20032\n fldt 0x20020\n fistpll 0x20040\n fldcw 0x20030\n"
+         "fnstsw %ax\n add %rax, %r13\n fxch\n fsin\n fxch\n fwait\n dec %ebx\n jnz 1b\n"
+         "fxsave64 0x20400\n fnstenv 0x20700\n"
+         "mov $7, %ebx\n 2: movq 0x20000, %mm1\n paddw %mm1, %mm2\n pshufw $0x1b, %mm2, %mm3\n"
+         "movd %ebx, %mm4\n pmullw %mm4, %mm3\n movq %mm3, 0x20050\n pmovmskb %mm3, %ecx\n"
+         "movq2dq %mm3, %xmm1\n cvtpi2ps %mm3, %xmm2\n add %rcx, %r14\n dec %ebx\n jnz 2b\n"
+         "fxsave64 0x20a00\n emms\n hlt\n");
 /* An exception is unmasked, and pending: the interpreter's from there on. */
-PROGRAM(x87_unmasked,
-        "fninit\n fld1\n movw $0x37b, 0x20032\n fldcw 0x20032\n fldz\n fdivrp\n fnstsw %ax\n"
-        "fnstenv 0x20700\n fnclex\n fldcw 0x20700\n fldl2e\n hlt\n");
+GUEST_TEXT(x87_unmasked,
+           "fninit\n fld1\n movw $0x37b, 0x20032\n fldcw 0x20032\n fldz\n fdivrp\n fnstsw %ax\n"
+           "fnstenv 0x20700\n fnclex\n fldcw 0x20700\n fldl2e\n hlt\n");
 
 static void kernel_init(struct guest *m, const char *engine_options)
 {

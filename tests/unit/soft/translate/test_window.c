@@ -17,28 +17,25 @@
 #define PTE(gpa) ((gpa) | UINT64_C(0x67)) /* present, writable, user, accessed, dirty */
 #define ENGINE   "tier=translate,runs=0,window=always"
 
-#define PROGRAM(name, text)                                              \
-    extern const uint8_t name[], name##_end[];                           \
-    __asm__(".pushsection .rodata\n" #name ":\n" text "\n" #name "_end:" \
-            "\n.popsection")
-
 /* RAX = 0: the end. 1: DATA's page is RBX from now on, told by INVLPG; 2: by CR3. */
-PROGRAM(entry, "test %eax, %eax\n jnz 1f\n hlt\n"
-               "1: movabs $0xffff800000004100, %rdx\n mov %rbx, (%rdx)\n cmp $1, %eax\n jne 2f\n"
-               "invlpg 0x20000\n sysretq\n 2: mov %cr3, %rdx\n mov %rdx, %cr3\n sysretq\n");
-PROGRAM(sums, "mov $100000, %ecx\n 1: add %rcx, 0x20008\n mov 0x20000(,%rcx,8), %rax\n push %rax\n"
-              "pop %rdx\n add %rdx, %r12\n add 0x20008, %r13\n mov %rcx, 0x20ffd\n"
-              "add 0x20ffd, %r13\n and $0x1ff, %edx\n dec %ecx\n cmp $99000, %ecx\n jne 1b\n"
-              "xor %eax, %eax\n syscall\n");
-PROGRAM(remaps, "mov $1000, %r12d\n 1: mov $0x21067, %ebx\n mov $1, %eax\n syscall\n"
-                "add 0x20000, %r14\n mov $0x20067, %ebx\n mov $2, %eax\n syscall\n"
-                "add 0x20000, %r14\n dec %r12d\n jnz 1b\n xor %eax, %eax\n syscall\n");
-PROGRAM(read_only, "mov %rax, 0x20000\n mov $0x20065, %ebx\n mov %r12, %rax\n syscall\n"
-                   "mov 0x20000, %rax\n mov %rax, 0x20010\n xor %eax, %eax\n syscall\n");
-PROGRAM(strange, "mov $1000, %ecx\n 1: mov (%rsi), %rbx\n mov %rcx, 8(%rsi)\n dec %ecx\n jnz 1b\n"
-                 "xor %eax, %eax\n syscall\n");
+GUEST_TEXT(entry, "test %eax, %eax\n jnz 1f\n hlt\n"
+                  "1: movabs $0xffff800000004100, %rdx\n mov %rbx, (%rdx)\n cmp $1, %eax\n jne 2f\n"
+                  "invlpg 0x20000\n sysretq\n 2: mov %cr3, %rdx\n mov %rdx, %cr3\n sysretq\n");
+GUEST_TEXT(sums,
+           "mov $100000, %ecx\n 1: add %rcx, 0x20008\n mov 0x20000(,%rcx,8), %rax\n push %rax\n"
+           "pop %rdx\n add %rdx, %r12\n add 0x20008, %r13\n mov %rcx, 0x20ffd\n"
+           "add 0x20ffd, %r13\n and $0x1ff, %edx\n dec %ecx\n cmp $99000, %ecx\n jne 1b\n"
+           "xor %eax, %eax\n syscall\n");
+GUEST_TEXT(remaps, "mov $1000, %r12d\n 1: mov $0x21067, %ebx\n mov $1, %eax\n syscall\n"
+                   "add 0x20000, %r14\n mov $0x20067, %ebx\n mov $2, %eax\n syscall\n"
+                   "add 0x20000, %r14\n dec %r12d\n jnz 1b\n xor %eax, %eax\n syscall\n");
+GUEST_TEXT(read_only, "mov %rax, 0x20000\n mov $0x20065, %ebx\n mov %r12, %rax\n syscall\n"
+                      "mov 0x20000, %rax\n mov %rax, 0x20010\n xor %eax, %eax\n syscall\n");
+GUEST_TEXT(strange,
+           "mov $1000, %ecx\n 1: mov (%rsi), %rbx\n mov %rcx, 8(%rsi)\n dec %ecx\n jnz 1b\n"
+           "xor %eax, %eax\n syscall\n");
 /* Addresses that are not canonical, made of a register whose accesses fault as the stack's do. */
-PROGRAM(not_canonical, "mov %rsi, %rbp\n mov (%rbp), %rax\n hlt\n");
+GUEST_TEXT(not_canonical, "mov %rsi, %rbp\n mov (%rbp), %rax\n hlt\n");
 
 static void table_set(struct guest *g, uint64_t table, unsigned index, uint64_t entry_value)
 {
